@@ -1,0 +1,37 @@
+"""Errors that are the user's to mend: one line that says where, what and how."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """`where: what was expected; what came; what to do`: shown as one line, without a traceback, exit code 2."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The sentence part `did you mean 'x'? choices: a, b, c` for a wrong name."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}choices: {', '.join(known) or '(none)'}"
+
+
+def unknown(where: str, kind: str, name: str, choices: Iterable[str]) -> UserError:
+    """The error for a name that is not among the choices."""
+    return UserError(f"{where}: unknown {kind} {name!r}; {nearest(str(name), choices)}")
+
+
+def exit_on_user_error(main: Callable[[], int | None]) -> None:
+    """Run `main` as a program: its return value is the exit code; a UserError is one line and code 2."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; rerun the same command to go on where it stopped", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code or 0)

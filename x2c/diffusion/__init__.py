@@ -1,0 +1,1 @@
+"""The forward process, what the denoiser predicts, and sampling."""

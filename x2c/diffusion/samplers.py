@@ -1,0 +1,120 @@
+"""Sampling by diffusers' schedulers, one generator per patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from x2c.core.config import Section
+from x2c.core.registry import SAMPLERS
+from x2c.core.seeding import seed_of
+from x2c.diffusion.predictions import Prediction
+from x2c.diffusion.process import Process
+
+
+class SamplerOptions(Section):
+    """What every sampler has."""
+
+    steps: PositiveInt
+    """Denoiser calls per volume (`num_inference_steps`)."""
+
+
+class Sampler(Protocol):
+    """Makes a scheduler; diffusers' schedulers share `set_timesteps`, `timesteps` and `step`."""
+
+    options: SamplerOptions
+    stochastic: bool
+    """Whether a step draws noise, and so takes the patients' generators."""
+
+    def scheduler(self, betas: Any) -> Any:
+        """A fresh diffusers scheduler that is fed predictions of x_0."""
+        ...
+
+
+@SAMPLERS.register("ddpm")
+class DDPM:
+    """Ancestral sampling, the paper's (Ho et al. 2020)."""
+
+    Options = SamplerOptions
+    stochastic = True
+
+    def __init__(self, options: SamplerOptions) -> None:
+        self.options = options
+
+    def scheduler(self, betas: Any) -> Any:
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+        return DDPMScheduler(len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, timestep_spacing="leading")
+
+
+@SAMPLERS.register("ddim")
+class DDIM:
+    """Deterministic sampling (Song et al. 2021)."""
+
+    Options = SamplerOptions
+    stochastic = False
+
+    def __init__(self, options: SamplerOptions) -> None:
+        self.options = options
+
+    def scheduler(self, betas: Any) -> Any:
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+        return DDIMScheduler(
+            len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+        )
+
+
+@SAMPLERS.register("dpm++")
+class DPMPlusPlus:
+    """DPM-Solver++(2M) (Lu et al. 2022)."""
+
+    Options = SamplerOptions
+    stochastic = False
+
+    def __init__(self, options: SamplerOptions) -> None:
+        self.options = options
+
+    def scheduler(self, betas: Any) -> Any:
+        from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+        # The cosine schedule's log-SNR runs to minus infinity; diffusers recommends this lower bound for it.
+        return DPMSolverMultistepScheduler(
+            len(betas), trained_betas=betas, prediction_type="sample", lambda_min_clipped=-5.1, timestep_spacing="linspace", final_sigmas_type="zero"
+        )
+
+
+@torch.no_grad()
+def sample(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    prediction: Prediction,
+    process: Process,
+    sampler: Sampler,
+    shape: tuple[int, ...],
+    patients: Sequence[str],
+    seed: int,
+    *,
+    x0_range: float,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Latents [B, *shape], one per patient.
+
+    `denoise(noisy_latents, timesteps)` is the denoiser with its condition. Start and step noise of a volume come from
+    its patient's own generator, so a volume depends on neither batch size nor order. The predicted x_0 is clipped to
+    ±`x0_range` at every step, as the paper clips to its latents' range.
+    """
+    generators = [torch.Generator().manual_seed(seed_of("sample", seed, patient)) for patient in patients]
+    scheduler = sampler.scheduler(process.betas.cpu().double().numpy())
+    scheduler.set_timesteps(sampler.options.steps)
+    latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+    latents = latents * scheduler.init_noise_sigma
+    noise_source = {"generator": generators} if sampler.stochastic else {}
+    for timestep in scheduler.timesteps:
+        timesteps = torch.full((len(patients),), int(timestep), device=device, dtype=torch.long)
+        x0 = prediction.x0(process, denoise(latents, timesteps).float(), latents, timesteps)
+        latents = scheduler.step(x0.clamp(-x0_range, x0_range), timestep, latents, **noise_source).prev_sample
+    return latents

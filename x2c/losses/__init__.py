@@ -1,0 +1,1 @@
+"""The training objective: registered terms and their weighted sum."""

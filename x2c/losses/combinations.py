@@ -1,0 +1,33 @@
+"""A loss is the weighted sum of its terms (the paper, equation 1)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from x2c.core.config import Loss
+from x2c.core.registry import LOSS_TERMS
+from x2c.losses.terms import Adversarial, LossParts, Step, Term
+
+
+class WeightedSum:
+    """Σ λ·term over the terms of a loss, in the order of its name."""
+
+    def __init__(self, config: Loss, parts: LossParts) -> None:
+        self.terms: dict[str, Term] = {name: LOSS_TERMS.get(name)(options, parts) for name, options in config.terms.items()}
+        self.weights = {name: options.weight for name, options in config.terms.items()}
+
+    @property
+    def slices_per_volume(self) -> int:
+        """Real slices a step needs of each volume."""
+        return max(term.slices_per_volume for term in self.terms.values())
+
+    @property
+    def adversary(self) -> Adversarial | None:
+        """The term that trains a discriminator, if there is one."""
+        return next((term for term in self.terms.values() if isinstance(term, Adversarial)), None)
+
+    def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, and each term's value before its weight."""
+        values = {name: term(step) for name, term in self.terms.items()}
+        total = sum((self.weights[name] * value for name, value in values.items()), start=step.output.new_zeros(()))
+        return total, values

@@ -1,0 +1,178 @@
+"""The terms of the paper's equation 1. Each is a class; `__call__` gives the term's value before its weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from x2c.core.config import TermOptions
+from x2c.core.registry import LOSS_TERMS
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step offers the terms. Latents [B, C, D, h, w], standardised."""
+
+    output: Tensor
+    """The denoiser's output."""
+    target: Tensor
+    """What it should be under the prediction type."""
+    x0: Tensor
+    """The clean latents the output means, with gradients to the denoiser."""
+    latents: Tensor
+    """The real ones."""
+    weight: Tensor
+    """[B]: how much a loss on x0 counts at each sample's timestep."""
+    labels: Tensor
+    """[B], 1 = embolism."""
+    slices: Tensor | None
+    """[B, k, H, W] in [-1, 1], real slices; None where no term asks for them."""
+    depths: Tensor | None
+    """[B, k], where those slices lie."""
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """What terms are built from."""
+
+    latent_channels: int
+    decode_slices: Callable[[Tensor], Tensor]
+    """Standardised latents [N, C, h, w] -> slices [N, H, W], with gradients."""
+    classifier: Callable[[Any], nn.Module]
+    """Options -> the frozen classifier of latents."""
+    perceptual: Callable[[str, str], nn.Module]
+    """Name and source -> frozen distance between slices."""
+
+
+class Term(Protocol):
+    """One summand. `slices_per_volume` > 0 asks the data for that many random real slices."""
+
+    slices_per_volume: int
+
+    def __call__(self, step: Step) -> Tensor:
+        """The term's value, a scalar with gradients to the denoiser."""
+        ...
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the batch of per-sample means of `values` [B, ...], each times its weight [B]."""
+    return (values.flatten(1).mean(dim=1) * weight).mean()
+
+
+@LOSS_TERMS.register("l1")
+class L1:
+    """Mean absolute error on what the denoiser predicts."""
+
+    slices_per_volume = 0
+
+    class Options(TermOptions):
+        """λ is 1 in the paper."""
+
+        weight: float = 1.0
+
+    def __init__(self, options: Options, parts: LossParts) -> None: ...
+
+    def __call__(self, step: Step) -> Tensor:
+        return F.l1_loss(step.output, step.target)
+
+
+@LOSS_TERMS.register("lpips")
+class PerceptualTerm:
+    """Perceptual distance of decoded slices of the predicted x0 to the real slices, through the frozen decoder."""
+
+    class Options(TermOptions):
+        """λ₁ = .01 in the paper."""
+
+        weight: float = 0.01
+        slices: PositiveInt = 1
+        """Random slices per volume and step; the paper's code takes one."""
+        network: str = "radimagenet_resnet50"
+        source: str = ""
+        """Local weights of the network, where it needs them."""
+
+    def __init__(self, options: Options, parts: LossParts) -> None:
+        self.slices_per_volume = options.slices
+        self.network = parts.perceptual(options.network, options.source)
+        self.decode_slices = parts.decode_slices
+
+    def __call__(self, step: Step) -> Tensor:
+        assert step.slices is not None and step.depths is not None
+        rows = torch.arange(len(step.x0), device=step.x0.device)[:, None]
+        chosen = step.x0.transpose(1, 2)[rows, step.depths]
+        distance = self.network(self.decode_slices(chosen.flatten(0, 1)), step.slices.flatten(0, 1))
+        return weighted_mean(distance.view(step.depths.shape), step.weight)
+
+
+@LOSS_TERMS.register("adv")
+class Adversarial:
+    """Least-squares adversarial loss (Mao et al. 2017) of a 3D patch discriminator on latents."""
+
+    slices_per_volume = 0
+
+    class Options(TermOptions):
+        """λ₂ = .001 in the paper."""
+
+        weight: float = 0.001
+        channels: PositiveInt = 32
+        layers: PositiveInt = 4
+        kernel_size: PositiveInt = 4
+        learning_rate: PositiveFloat = 1e-4
+        """Of the discriminator's own Adam."""
+
+    def __init__(self, options: Options, parts: LossParts) -> None:
+        from x2c.models.discriminator import Discriminator
+
+        self.options = options
+        self.discriminator: nn.Module = Discriminator(parts.latent_channels, options.channels, options.layers, options.kernel_size)
+
+    def __call__(self, step: Step) -> Tensor:
+        with _held_still(self.discriminator) as discriminator:
+            return weighted_mean((discriminator(step.x0) - 1).square(), step.weight)
+
+    def discriminator_loss(self, step: Step) -> Tensor:
+        """The discriminator's own loss: real latents to 1, generated ones, detached, to 0."""
+        scores = self.discriminator(torch.cat((step.latents, step.x0.detach())))
+        real, fake = scores.chunk(2)
+        return 0.5 * (weighted_mean((real - 1).square(), step.weight) + weighted_mean(fake.square(), step.weight))
+
+
+@LOSS_TERMS.register("cls")
+class Classification:
+    """Cross-entropy of a frozen embolism classifier on the predicted x0."""
+
+    slices_per_volume = 0
+
+    class Options(TermOptions):
+        """λ₃ = .08 in the paper."""
+
+        weight: float = 0.08
+        steps: PositiveInt = 2000
+        """Training of the classifier beforehand, on real latents."""
+        batch_size: PositiveInt = 8
+        learning_rate: PositiveFloat = 1e-4
+
+    def __init__(self, options: Options, parts: LossParts) -> None:
+        self.classifier = parts.classifier(options)
+
+    def __call__(self, step: Step) -> Tensor:
+        logits = self.classifier(step.x0)[:, 0]
+        losses = F.binary_cross_entropy_with_logits(logits, step.labels.to(logits.dtype), reduction="none")
+        return weighted_mean(losses[:, None], step.weight)
+
+
+@contextmanager
+def _held_still(module: nn.Module) -> Iterator[nn.Module]:
+    """The bare module with its parameters out of the gradient: what passes through it reaches the denoiser only."""
+    bare = getattr(module, "module", module)
+    bare.requires_grad_(False)
+    try:
+        yield bare
+    finally:
+        bare.requires_grad_(True)

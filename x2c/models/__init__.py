@@ -1,0 +1,1 @@
+"""Networks: the denoiser, and the frozen or auxiliary ones around it."""

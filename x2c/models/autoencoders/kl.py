@@ -1,0 +1,146 @@
+"""The paper's frozen 2D autoencoder, diffusers' AutoencoderKL, and the small one that stands in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn import functional as F
+
+from x2c.core.config import PositiveInts, Section
+from x2c.core.console import track
+from x2c.core.files import build_once, digest
+from x2c.core.registry import AUTOENCODERS
+from x2c.core.weights import WEIGHTS, absent
+from x2c.models.frozen import StandIn, frozen, seeded, source_fingerprint
+
+SLICES_AT_ONCE = 64
+
+
+class KLAutoencoder:
+    """A 2D AutoencoderKL applied to every slice. Latents are the posterior's mean, unscaled."""
+
+    channels: int
+    reduction: int
+    stand_in: StandIn | None = None
+    model: Any
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the weights."""
+        self.model = self.model.to(device)
+
+    @torch.no_grad()
+    def encode(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D, h, w]."""
+        slices = volumes.flatten(0, 1)[:, None].expand(-1, self.model.config.in_channels, -1, -1)
+        latents = torch.cat([self.model.encode(part).latent_dist.mode() for part in slices.split(SLICES_AT_ONCE)])
+        return latents.unflatten(0, volumes.shape[:2]).transpose(1, 2)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, C, D, h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
+        slices = latents.transpose(1, 2).flatten(0, 1)
+        volumes = torch.cat([self.decode_slices(part) for part in slices.split(SLICES_AT_ONCE)])
+        return volumes.unflatten(0, (latents.shape[0], latents.shape[2])).clamp(-1, 1)
+
+    def decode_slices(self, latents: Tensor) -> Tensor:
+        """latents [N, C, h, w] -> slices [N, H, W], with gradients to the latents."""
+        return self.model.decode(latents).sample.mean(dim=1)
+
+
+@AUTOENCODERS.register("kl_f8")
+class KLF8(KLAutoencoder):
+    """sd-vae-ft-mse, the paper's: 4 channels, 8-fold; grey slices as three channels."""
+
+    channels = 4
+    reduction = 8
+
+    class Options(Section):
+        """Where the weights are."""
+
+        source: str = WEIGHTS["kl_f8"].source
+        """Hub id, or a folder in diffusers' format."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
+        """What the latents depend on besides the volumes."""
+        return {"name": "kl_f8", "source": source_fingerprint(self.options.source)}
+
+    def load(self, cache: Path, data_fingerprint: str, training_slices: Callable[[], Tensor]) -> None:
+        """Load the weights from hub or folder. Raises UserError where neither has them."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        try:
+            self.model = frozen(AutoencoderKL.from_pretrained(self.options.source))
+        except (OSError, ValueError) as error:
+            raise absent("kl_f8", error) from error
+
+
+@AUTOENCODERS.register("kl_standin")
+class KLStandIn(KLAutoencoder):
+    """A small AutoencoderKL trained on the data set's own slices, once per data set, kept in the cache."""
+
+    class Options(Section):
+        """Size and training."""
+
+        channels: PositiveInt = 4
+        widths: PositiveInts = (16, 32, 64, 64)
+        """Channels per level; each level but the last halves the image."""
+        steps: PositiveInt = 400
+        batch_size: PositiveInt = 16
+        learning_rate: PositiveFloat = 2e-3
+        kl_weight: PositiveFloat = 1e-6
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.channels = options.channels
+        self.reduction = 2 ** (len(options.widths) - 1)
+        self.stand_in = StandIn("autoencoder", "kl_standin", WEIGHTS["kl_f8"].source)
+
+    def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
+        """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
+        return {"name": "kl_standin", "data": data_fingerprint, "recipe": self.options.model_dump(mode="json")}
+
+    def load(self, cache: Path, data_fingerprint: str, training_slices: Callable[[], Tensor]) -> None:
+        """Load from the cache, training first if it is not there. `training_slices()` is [N, H, W] in [-1, 1]."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        key = digest(self.fingerprint(data_fingerprint))
+        folder = build_once(cache / "autoencoders" / f"kl_standin-{key}", lambda path: self._train(training_slices()).save_pretrained(path))
+        self.model = frozen(AutoencoderKL.from_pretrained(folder))
+
+    def _train(self, slices: Tensor) -> Any:
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        options, levels = self.options, len(self.options.widths)
+        with seeded(0):
+            model = AutoencoderKL(
+                in_channels=1,
+                out_channels=1,
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                up_block_types=("UpDecoderBlock2D",) * levels,
+                block_out_channels=options.widths,
+                latent_channels=options.channels,
+                norm_num_groups=8,
+                layers_per_block=1,
+                sample_size=slices.shape[-1],
+            )
+            optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
+            for _ in track(range(options.steps), "training the stand-in autoencoder", options.steps):
+                batch = slices[torch.randint(len(slices), (options.batch_size,))][:, None]
+                posterior = model.encode(batch).latent_dist
+                output = model.decode(posterior.sample()).sample
+                loss = F.l1_loss(output, batch) + F.mse_loss(output, batch) + options.kl_weight * posterior.kl().mean()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+        return model

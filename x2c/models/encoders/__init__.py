@@ -1,0 +1,1 @@
+"""X-ray encoders: radiographs in [0, 1] to one embedding each."""

@@ -1,0 +1,65 @@
+"""Volume features for the Fréchet, kernel and paired distances: I3D (FVD's), and a small network that stands in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from x2c.core.config import Section
+from x2c.core.registry import FEATURES
+from x2c.core.weights import local_file
+from x2c.models.frozen import StandIn, frozen, seeded
+
+
+@FEATURES.register("i3d")
+class I3D:
+    """I3D's logits as StyleGAN-V's FVD takes them: 400 numbers a volume, slices as frames."""
+
+    name = "I3D"
+    stand_in: StandIn | None = None
+
+    class Options(Section):
+        """Where the weights are."""
+
+        source: str = ""
+        """Local i3d_torchscript.pt."""
+
+    def __init__(self, options: Options) -> None:
+        self.network: Any = torch.jit.load(local_file("i3d", options.source)).eval()
+
+    @torch.no_grad()
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [0, 1] -> [B, 400]."""
+        frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
+        return self.network(frames, rescale=True, resize=True, return_features=True)
+
+
+@FEATURES.register("conv3d_standin")
+class Conv3dStandIn:
+    """Mean and spread of the activations of a seeded random 3D convolutional network."""
+
+    name = "random 3D convolutions"
+    stand_in = StandIn("features", "conv3d_standin", "I3D (Kinetics-400)")
+
+    class Options(Section):
+        """Its size."""
+
+        width: PositiveInt = 16
+
+    def __init__(self, options: Options) -> None:
+        w = options.width
+        with seeded(0):
+            self.network = frozen(
+                nn.Sequential(
+                    nn.Conv3d(1, w, 3, (1, 2, 2), 1), nn.GELU(), nn.Conv3d(w, 2 * w, 3, 2, 1), nn.GELU(), nn.Conv3d(2 * w, 2 * w, 3, 2, 1), nn.GELU()
+                )
+            )
+
+    @torch.no_grad()
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [0, 1] -> [B, 4 * width]."""
+        maps = self.network.to(volumes.device)(volumes[:, None]).flatten(2)
+        return torch.cat((maps.mean(-1), maps.std(-1)), dim=1)

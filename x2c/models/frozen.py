@@ -1,0 +1,53 @@
+"""What the frozen parts (autoencoder, encoder, feature networks) have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from x2c.core.files import file_digest
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A small network in the place of pretrained weights; named in provenance and in every table it touches."""
+
+    part: str
+    name: str
+    instead_of: str
+
+
+def frozen(module: Module) -> Module:
+    """The module in eval mode, its parameters out of every gradient and optimizer. Inputs still get gradients."""
+    return module.eval().requires_grad_(False)
+
+
+def source_fingerprint(source: str) -> str:
+    """What tells weights apart: a hub id as it is; of a local file or folder, the SHA-256 of its weight files."""
+    path = Path(source.removeprefix("local-dir:"))
+    if path.is_file():
+        return file_digest(path)
+    if path.is_dir():
+        return "+".join(file_digest(file) for file in sorted(path.iterdir()) if file.suffix in {".safetensors", ".bin", ".json", ".pt"})
+    return source
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Learned parameters, also of a module on the meta device."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator as if seeded with `seed`, and leave it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
