@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,7 +80,3 @@ class RunDirectory:
             # A killed process may leave half a line at the end; it is of a step that is run again.
             whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
             write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
-
-    def forget_training(self) -> None:
-        """Delete the checkpoints; they are of no use once the scores are written and weights are exported."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""What the entry points' command lines share."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from x2c.core.config import Config
+from x2c.core.errors import UserError
+from x2c.core.registry import LOSS_TERMS, SLOTS
+from x2c.core.resolve import resolve, scales, variants
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line, with the nearest option, and exit code 2."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}; see --help")
+
+    def split(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Known options, and `--a.b=c` (or `--a.b c`) as overrides `a.b=c`. Raises UserError for anything else."""
+        known, rest = self.parse_known_args(arguments)
+        overrides: list[str] = []
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("--"):
+                raise UserError(f"{self.prog}: unexpected argument {word!r}; see --help")
+            if "=" not in word and (not rest or rest[0].startswith("--")):
+                raise UserError(self._unknown_option(word))
+            text = word[2:] if "=" in word else f"{word[2:]}={rest.pop(0)}"
+            name = text.partition("=")[0]
+            if "." not in name and name not in Config.model_fields:
+                raise UserError(self._unknown_option(f"--{name}"))
+            overrides.append(text)
+        return known, overrides
+
+    def _unknown_option(self, option: str) -> str:
+        options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+        choices = options + [f"--{field}" for field in Config.model_fields]
+        close = difflib.get_close_matches(option, choices, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"{self.prog}: unknown option {option}; {hint}options: {', '.join(options)}, or --a.b=value for any config field"
+
+
+def add_config_options(parser: Parser) -> None:
+    """The options that choose a config, apart from its variant."""
+    parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
+    parser.add_argument("--data", metavar="NAME", help=f"data set: {', '.join(SLOTS['dataset'].names())} (default: the variant's)")
+    parser.add_argument("--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)")
+    parser.add_argument("--runs", metavar="DIR", help="folder of the run directories (default: runs)")
+
+
+def config_from(options: argparse.Namespace, overrides: Sequence[str], variant: str, seed: int) -> Config:
+    """The validated config that options and overrides ask for."""
+    asked = list(overrides)
+    if options.data is not None:
+        asked.append(f"dataset.name={options.data}")
+    if options.tracker is not None:
+        names = [name for name in options.tracker.split(",") if name not in ("", "none")]
+        asked.append(f"compute.tracker=[{', '.join(names)}]")
+    if options.runs is not None:
+        asked.append(f"compute.runs={options.runs}")
+    return resolve(variant, options.scale, seed, asked)
+
+
+def choices_text() -> str:
+    """All choices of all slots, for `--help`."""
+    lines = [f"variants    {', '.join(variants())}", f"loss terms  {', '.join(LOSS_TERMS.names())}"]
+    lines += [f"{slot:<11} {', '.join(registry.names())}" for slot, registry in SLOTS.items()]
+    return "\n".join(textwrap.fill(line, 100, subsequent_indent=" " * 12) for line in lines)

@@ -1,0 +1,1 @@
+"""Pairs of a CT volume and a radiograph: made, stored, cached."""

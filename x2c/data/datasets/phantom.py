@@ -1,0 +1,75 @@
+"""The procedural data set: made-up chests, nothing to download, every truth known."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import NonNegativeInt, PositiveInt
+
+from x2c.core.config import Resolution, Section
+from x2c.core.console import track
+from x2c.core.files import build_once, digest
+from x2c.core.registry import DATASETS
+from x2c.data.cohort import SPLITS, Cohort, array_file, open_cohort, write_about
+from x2c.data.phantom import Patient, make_patient
+
+VERSION = 1
+"""Raised whenever the phantom's code changes what it draws: the fingerprint must change with it."""
+
+
+@DATASETS.register("phantom")
+class Phantom:
+    """Procedural thorax pairs."""
+
+    class Options(Section):
+        """The cohort."""
+
+        train: PositiveInt
+        val: PositiveInt
+        test: PositiveInt
+        cohort: NonNegativeInt = 0
+        """Another number is another cohort of patients."""
+        radiograph_size: PositiveInt
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def fingerprint(self, resolution: Resolution) -> str:
+        """What identifies the data: known before they are made."""
+        return digest({"phantom": VERSION, "shape": resolution.shape, **self.options.model_dump(mode="json")})
+
+    def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
+        """The cohort, made first where it is not in the cache."""
+        folder = cache / "datasets" / f"phantom-{self.fingerprint(resolution)}"
+        return open_cohort(build_once(folder, partial(self._make, resolution=resolution, workers=workers)))
+
+    def _make(self, folder: Path, resolution: Resolution, workers: int) -> None:
+        o = self.options
+        splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
+        patients = [f"phantom-{o.cohort}-{number:05d}" for number in range(len(splits))]
+        make = partial(_make, cohort=o.cohort, shape=resolution.shape, radiograph_size=o.radiograph_size)
+        manifest: list[dict[str, object]] = []
+        spacing = (0.0, 0.0, 0.0)
+        with (
+            array_file(folder / "hu.npy", (len(patients), *resolution.shape), "int16") as hu,
+            array_file(folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16") as radiographs,
+            # Fresh interpreters: a fork of a process that has run torch's threads may hang.
+            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ):
+            made = track(pool.map(make, patients, chunksize=4), f"making {len(patients)} phantom patients", len(patients))
+            for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
+                hu[row] = np.rint(patient.volume.hu)
+                radiographs[row] = np.rint(patient.radiograph * 65535)
+                manifest.append({"patient": patient.patient_id, "split": split, "label": patient.label, **patient.parameters})
+                spacing = patient.volume.spacing_mm
+        pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
+        write_about(folder, "phantom", self.fingerprint(resolution), spacing)
+
+
+def _make(patient_id: str, cohort: int, shape: tuple[int, int, int], radiograph_size: int) -> Patient:
+    return make_patient(patient_id, cohort, shape, radiograph_size)

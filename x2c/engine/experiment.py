@@ -1,0 +1,103 @@
+"""One experiment from its config to its scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
+from x2c.core.config import Config
+from x2c.core.run import RunDirectory, run_id
+from x2c.data.volume import window
+from x2c.engine import tracking
+from x2c.engine.baselines import score_baselines
+from x2c.engine.evaluation import evaluate
+from x2c.engine.parts import data_fingerprint, open_parts
+from x2c.engine.provenance import write_provenance
+from x2c.engine.scoring import Scorer
+from x2c.engine.trainer import Trainer
+from x2c.losses.combinations import WeightedSum
+
+
+def run_directory(config: Config) -> RunDirectory:
+    """Where the run of a config is, or will be."""
+    return RunDirectory(Path(config.compute.runs) / run_id(config, data_fingerprint(config)))
+
+
+def prepare(config: Config) -> None:
+    """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
+    tracking.check(config.compute.tracker)
+    device = _device(config)
+    parts = open_parts(config, device)
+    WeightedSum(config.loss, parts.loss_parts())
+    score_baselines(config, parts, Scorer(config, device), data_fingerprint(config))
+
+
+def run(config: Config) -> RunDirectory:
+    """Train, sample and score; goes on where an earlier process stopped and returns at once when all is done.
+
+    On an error, status.json says `failed` with the reason, and the error is raised.
+    """
+    tracking.check(config.compute.tracker)
+    directory = run_directory(config)
+    if directory.done:
+        return directory
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
+    accelerator = Accelerator(
+        cpu=config.compute.cpu,
+        mixed_precision=config.training.mixed_precision,
+        gradient_accumulation_steps=config.training.accumulation,
+        log_with=list(config.compute.tracker),
+        project_dir=str(directory.path),
+    )
+    try:
+        with directory.owned():
+            _run(config, directory, accelerator)
+    finally:
+        accelerator.end_training()
+        # Accelerate keeps its state for the process; a worker's next cell may want another precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+    return directory
+
+
+def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:
+    phase = "prepare"
+    try:
+        directory.report("running", phase)
+        directory.write_config(config)
+        parts = open_parts(config, accelerator.device)
+        scorer = Scorer(config, accelerator.device)
+        write_provenance(directory, config, data_fingerprint(config), parts.stand_ins + scorer.stand_ins, accelerator.device)
+        tracking.start(accelerator, config, directory)
+        trainer = Trainer(config, directory, parts, accelerator)
+        denoiser = trainer.fit()
+        if accelerator.is_main_process:
+            table = evaluate(config, directory, parts, denoiser, scorer, accelerator)
+            score_baselines(config, parts, scorer, data_fingerprint(config))
+            means = table.drop(columns=["patient", "label"]).mean()
+            accelerator.log({f"score/{name}": float(value) for name, value in means.items()}, step=trainer.step)
+            tracking.log_picture(accelerator, _picture(config, directory), trainer.step)
+        accelerator.wait_for_everyone()
+        directory.report("done", "done", trainer.step, trainer.step)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            status = directory.status()
+            directory.report("failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason)
+        raise
+
+
+def _device(config: Config) -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
+
+
+def _picture(config: Config, directory: RunDirectory) -> np.ndarray:
+    """The kept patients' middle slices, truth above generated, as one grey picture."""
+    with np.load(directory.samples / "volumes.npz") as kept:
+        rows = [np.hstack(list(kept[name][:, kept[name].shape[1] // 2])) for name in ("truth_hu", "generated_hu")]
+    return np.rint(window(np.vstack(rows).astype(np.float32), config.window.low_hu, config.window.high_hu) * 255).astype(np.uint8)

@@ -1,0 +1,61 @@
+"""Where a run's numbers come from."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from x2c.core.config import Config
+from x2c.core.files import file_digest
+from x2c.core.run import FORMAT_VERSION, RunDirectory
+from x2c.core.script import PROJECT
+from x2c.models.frozen import StandIn
+
+PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "monai", "open_clip_torch", "lpips", "numpy", "scipy", "pandas")
+
+
+def write_provenance(run: RunDirectory, config: Config, data_fingerprint: str, stand_ins: Iterable[StandIn], device: torch.device) -> None:
+    """Write provenance.json."""
+    unique = {stand_in: None for stand_in in stand_ins}
+    run.write(
+        "provenance.json",
+        {
+            **_code(),
+            "format": FORMAT_VERSION,
+            "packages": {name: version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            "threads": torch.get_num_threads(),
+            "data": {"name": config.dataset.name, "fingerprint": data_fingerprint},
+            "stand_ins": [asdict(stand_in) for stand_in in unique],
+            "weights": _weights(config),
+        },
+    )
+
+
+def _code() -> dict[str, Any]:
+    """The git commit, whether the tree differs from it, and how; empty outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+
+    try:
+        commit, diff = git("rev-parse", "HEAD").strip(), git("diff", "HEAD", "--", "x2c", "analysis", "experiments", "sweeps")
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(diff), "diff": diff}
+
+
+def _weights(config: Config) -> dict[str, Any]:
+    """Every pretrained source a config names; local files with their SHA-256."""
+    slots = {"autoencoder": config.autoencoder.options, "encoder": config.encoder.options, "perceptual": config.perceptual.options}
+    slots |= {"features": config.features.options, **{f"loss.{name}": options for name, options in config.loss.terms.items()}}
+    sources = {slot: str(source) for slot, options in slots.items() if (source := getattr(options, "source", ""))}
+    return {slot: {"source": source, "sha256": file_digest(Path(source)) if Path(source).is_file() else None} for slot, source in sources.items()}

@@ -1,0 +1,49 @@
+"""What a running experiment tells: progress bar, status.json, metrics.jsonl and trackers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from accelerate import Accelerator
+from rich.progress import TextColumn
+
+from x2c.core.console import progress
+from x2c.core.run import RunDirectory
+
+STATUS_SECONDS = 0.5
+
+
+class Reporter:
+    """One phase of a run, from step `first` to `steps`. A context manager; silent on other than the main process."""
+
+    def __init__(self, run: RunDirectory, accelerator: Accelerator, phase: str, steps: int, first: int = 0) -> None:
+        self.run, self.accelerator, self.phase, self.steps, self.first = run, accelerator, phase, steps, first
+        self.bar = progress(TextColumn("{task.fields[note]}"))
+        self.began, self.told = time.monotonic(), 0.0
+
+    def __enter__(self) -> Reporter:
+        if self.accelerator.is_main_process:
+            self.bar.start()
+        self.task = self.bar.add_task(f"{self.run.path.name.rsplit('-', 1)[0]}: {self.phase}", total=self.steps, completed=self.first, note="")
+        self.run.report("running", self.phase, self.first, self.steps)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def tick(self, step: int, loss: float | None = None) -> None:
+        """Step `step` is done."""
+        now = time.monotonic()
+        speed = (step - self.first) / (now - self.began)
+        note = f"{speed:.1f} steps/s" if loss is None else f"loss {loss:.3f} · {speed:.1f} steps/s"
+        self.bar.update(self.task, completed=step, note=note)
+        if self.accelerator.is_main_process and now - self.told > STATUS_SECONDS:
+            self.run.report("running", self.phase, step, self.steps, seconds_left=(self.steps - step) / speed)
+            self.told = now
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add numbers of a step to metrics.jsonl and the trackers."""
+        if self.accelerator.is_main_process:
+            self.run.log({"step": step, **values})
+        self.accelerator.log(dict(values), step=step)

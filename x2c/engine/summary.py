@@ -1,0 +1,25 @@
+"""A finished run in the terminal."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from analysis.stats.paired import compare, summary
+from x2c.core.run import RunDirectory
+
+ROWS = {"psnr": "PSNR (dB)", "ssim_2d": "SSIM (2D)", "mae_hu": "MAE (HU)", "lpips": "LPIPS", "paired_feature_sqdist": "feature distance"}
+
+
+def print_scores(run: RunDirectory) -> None:
+    """Print a run's mean scores, with its own X-rays and with other patients'."""
+    scores = pd.read_parquet(run.scores)
+    table = Table(title=run.path.name, caption=f"{len(scores)} test patients, mean ± SD · {run.path}")
+    for heading in ("", "own X-ray", "another's X-ray", "p (Wilcoxon)"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for column, label in ROWS.items():
+        own, other = scores[column].to_numpy(), scores[f"{column}_other_xray"].to_numpy()
+        cells = [f"{s.mean:.3g} ± {s.sd:.2g}" for s in (summary(own), summary(other))]
+        table.add_row(label, *cells, f"{compare(own, other).p:.2g}")
+    Console().print(table)

@@ -1,0 +1,51 @@
+"""Trackers, through Accelerate. W&B works offline without account or question unless WANDB_MODE says otherwise."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from numpy.typing import NDArray
+
+from x2c.core.config import Config
+from x2c.core.errors import UserError, unknown
+from x2c.core.run import RunDirectory
+
+
+def check(trackers: tuple[str, ...]) -> None:
+    """Refuse a tracker that Accelerate does not know or whose package is not installed."""
+    for name in trackers:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise unknown("compute.tracker", "tracker", name, LOGGER_TYPE_TO_CLASS)
+        if name not in {str(tracker) for tracker in get_available_trackers()}:
+            raise UserError(f"compute.tracker: the package behind {name!r} is not installed; pip install it or leave it out")
+
+
+def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
+    """Open the run in every tracker under its run id; reopened when a run resumes."""
+    os.environ.setdefault("WANDB_MODE", "offline")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    values = config.model_dump(mode="json", exclude_none=True, exclude={"compute"})
+    wandb = {"id": run.path.name, "name": run.path.name, "resume": "allow", "dir": str(run.path), "tags": [config.scale, config.dataset.name]}
+    accelerator.init_trackers(config.compute.project, _flat(values), init_kwargs={"wandb": wandb})
+
+
+def log_picture(accelerator: Accelerator, picture: NDArray[np.uint8], step: int) -> None:
+    """Send a grey picture [h, w] to the trackers that take pictures."""
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_images"):
+            tracker.log_images({"samples": picture[None, ..., None].repeat(3, axis=-1)}, step=step)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; what no tracker takes, such as a list, becomes text."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat

@@ -1,0 +1,57 @@
+"""Train, sample and score one variant.
+
+    accelerate launch x2c/train.py --variant full
+    python x2c/train.py --variant=l1_lpips --seed=1 --loss.lpips.weight=0.02
+    python x2c/train.py --variant full --scale paper --check
+
+The same command goes on where an interrupted run stopped, and returns at once when the run is done.
+Any field of the configuration can be given as --a.b=value; --check prints the resolved configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from x2c.core.script import leave_script_folder
+
+leave_script_folder()
+
+from x2c.core.cli import Parser, add_config_options, choices_text, config_from  # noqa: E402 (sys.path first)
+from x2c.core.config import Config  # noqa: E402
+from x2c.core.errors import exit_on_user_error  # noqa: E402
+
+
+def main() -> None:
+    """Parse, resolve, run, and print the scores."""
+    parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
+    parser.add_argument("--variant", required=True, metavar="NAME", help="a file of experiments/")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights, noise and order (default: 0)")
+    add_config_options(parser)
+    parser.add_argument("--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing")
+    options, overrides = parser.split(sys.argv[1:])
+    config = config_from(options, overrides, options.variant, options.seed)
+    if options.check:
+        show(config)
+        return
+    from x2c.engine.experiment import run
+    from x2c.engine.summary import print_scores
+
+    print_scores(run(config))
+
+
+def show(config: Config) -> None:
+    """Print a config and the size of its denoiser, which is built without memory."""
+    import torch
+    import yaml
+
+    from x2c.engine.build import build_denoiser
+    from x2c.models.frozen import parameter_count
+
+    with torch.device("meta"):
+        denoiser = build_denoiser(config)
+    print(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True), end="")
+    print(f"# denoiser: {parameter_count(denoiser) / 1e6:.1f} M parameters")
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
