@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from pydantic import NonNegativeInt, PositiveInt
 
 from x2c.core.config import Resolution, Section
@@ -16,7 +15,7 @@ from x2c.core.console import track
 from x2c.core.files import build_once, digest
 from x2c.core.registry import DATASETS
 from x2c.data.cohort import SPLITS, Cohort, array_file, open_cohort, write_about
-from x2c.data.phantom import Patient, make_patient
+from x2c.data.phantom import make_patient
 
 VERSION = 1
 """Raised whenever the phantom's code changes what it draws: the fingerprint must change with it."""
@@ -52,16 +51,17 @@ class Phantom:
         o = self.options
         splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
         patients = [f"phantom-{o.cohort}-{number:05d}" for number in range(len(splits))]
-        make = partial(_make, cohort=o.cohort, shape=resolution.shape, radiograph_size=o.radiograph_size)
+        make = delayed(make_patient)
+        # joblib's own processes: they neither fork torch's threads nor need a guarded main module in the caller.
+        pool = Parallel(workers, return_as="generator", batch_size=4)
         manifest: list[dict[str, object]] = []
         spacing = (0.0, 0.0, 0.0)
         with (
             array_file(folder / "hu.npy", (len(patients), *resolution.shape), "int16") as hu,
             array_file(folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16") as radiographs,
-            # Fresh interpreters: a fork of a process that has run torch's threads may hang.
-            ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
         ):
-            made = track(pool.map(make, patients, chunksize=4), f"making {len(patients)} phantom patients", len(patients))
+            jobs = pool(make(patient, o.cohort, resolution.shape, o.radiograph_size) for patient in patients)
+            made = track(jobs, f"making {len(patients)} phantom patients", len(patients))
             for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
                 hu[row] = np.rint(patient.volume.hu)
                 radiographs[row] = np.rint(patient.radiograph * 65535)
@@ -70,6 +70,3 @@ class Phantom:
         pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
         write_about(folder, "phantom", self.fingerprint(resolution), spacing)
 
-
-def _make(patient_id: str, cohort: int, shape: tuple[int, int, int], radiograph_size: int) -> Patient:
-    return make_patient(patient_id, cohort, shape, radiograph_size)

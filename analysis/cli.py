@@ -1,0 +1,118 @@
+"""What the commands of this folder share: flags, their complaints, and the choice of runs to show."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from analysis.runs import Group, group_runs, load_runs
+
+START = "make sweep name=losses"
+
+
+class NothingToShowError(Exception):
+    """No run matches; the message says what to run."""
+
+
+class UnknownChoiceError(Exception):
+    """A flag names something that does not exist; the message gives the nearest name and all choices."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser with the shared flags, whose complaints about a flag name the nearest one."""
+
+    def __init__(self, script: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=f"python analysis/{script}",
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "--runs",
+            type=Path,
+            default=Path("runs"),
+            metavar="DIR",
+            help="folder of run directories (default: runs)",
+        )
+        self.add_argument(
+            "--out",
+            type=Path,
+            default=Path("reports"),
+            metavar="DIR",
+            help="where files are written (default: reports)",
+        )
+        self.add_argument("--scale", metavar="S", help="only runs of this scale, e.g. cpu or paper")
+        self.add_argument(
+            "--data",
+            metavar="D",
+            help="only runs on this data set: its name, or the start of its fingerprint",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with code 2."""
+        if message.startswith("unrecognized arguments: "):
+            given = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
+            flags = [
+                flag for action in self._actions for flag in action.option_strings if flag.startswith("--")
+            ]
+            message = _no_choice(given, "a known flag", flags)
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def run_command(
+    parser: Parser, act: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
+) -> int:
+    """Parse the flags and act; the exit code is 1 when there is nothing to show, 2 for an unknown name."""
+    args = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        act(args)
+    except NothingToShowError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except UnknownChoiceError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def find_groups(runs_dir: Path, scale: str | None = None, data: str | None = None) -> list[Group]:
+    """The groups of runs that match, the most recently updated first; never empty.
+
+    Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
+    """
+    groups = group_runs(load_runs(runs_dir))
+    if not groups:
+        where = f"no runs in {runs_dir}" if runs_dir.is_dir() else f"no folder {runs_dir}"
+        raise NothingToShowError(f"{where}: there is nothing to show yet; run: {START}")
+    if scale is not None:
+        scales = {group.scale for group in groups}
+        if scale not in scales:
+            raise UnknownChoiceError(f"--scale: {_no_choice(scale, 'a scale that has runs', scales)}")
+        groups = [group for group in groups if group.scale == scale]
+    if data is not None:
+        matching = [
+            group for group in groups if data == group.dataset or (group.fingerprint or "").startswith(data)
+        ]
+        if not matching:
+            names = {group.dataset for group in groups} | {(group.fingerprint or "")[:12] for group in groups}
+            at = "" if scale is None else f" at scale {scale}"
+            raise UnknownChoiceError(
+                f"--data: {_no_choice(data, f'a data set that has runs{at}', names - {''})}"
+            )
+        groups = matching
+    return groups
+
+
+def _no_choice(given: str, expected: str, choices: Iterable[str]) -> str:
+    choices = sorted(set(choices))
+    near = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
+    nearest = f"nearest: {near[0]}; " if near else ""
+    return f"expected {expected}; got {given!r}; {nearest}choices: {', '.join(choices)}"

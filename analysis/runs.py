@@ -1,0 +1,283 @@
+"""Reading run directories: what has been run, how far it got, and the scores of what is done."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import json
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["done", "running", "interrupted", "failed"]
+# Fields that cannot change a result, as run ids know them; seeds of one recipe are pooled.
+_NOT_RECIPE = (
+    ("seed",),
+    ("variant",),
+    ("table2",),
+    ("compute",),
+    ("denoiser", "gradient_checkpointing"),
+    ("evaluation", "batch_size"),
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A small network in the place of a pretrained one: which part, which network, instead of what."""
+
+    part: str
+    name: str
+    instead_of: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. `scores`, `set_scores` are there when, and only when, the state is `done`."""
+
+    path: Path
+    id: str
+    variant: str
+    scale: str
+    seed: int
+    dataset: str
+    config: dict[str, Any] = field(repr=False)
+    state: State
+    reason: str | None
+    progress: float | None
+    """Share of the phase that is done, 0 to 1."""
+    phase: str
+    updated: float
+    """Unix time of the last report."""
+    scores: pd.DataFrame | None = field(repr=False)
+    set_scores: dict[str, Any] | None = field(repr=False)
+    provenance: dict[str, Any] | None = field(repr=False)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Fingerprint of the data set; None before the run has written its provenance."""
+        return ((self.provenance or {}).get("data") or {}).get("fingerprint")
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """The stand-ins that this run's numbers depend on."""
+        entries = (self.provenance or {}).get("stand_ins") or []
+        return tuple(StandIn(str(e["part"]), str(e["name"]), str(e.get("instead_of", ""))) for e in entries)
+
+    @property
+    def section(self) -> str | None:
+        """The table section the variant asks for."""
+        return (self.config.get("table2") or {}).get("section")
+
+    @property
+    def label(self) -> str:
+        """The variant's name in tables and figures."""
+        return (self.config.get("table2") or {}).get("label") or self.variant
+
+    @property
+    def recipe(self) -> str:
+        """Everything that can change a result but the seed, as comparable text."""
+        config = copy.deepcopy(self.config)
+        for *parents, key in _NOT_RECIPE:
+            inner: Any = config
+            for parent in parents:
+                inner = inner.get(parent) if isinstance(inner, dict) else None
+            if isinstance(inner, dict):
+                inner.pop(key, None)
+        return json.dumps(config, sort_keys=True, default=str)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may stand in one table: same scale, same data."""
+
+    scale: str
+    dataset: str
+    fingerprint: str | None
+    runs: tuple[Run, ...] = field(repr=False)
+
+    @property
+    def updated(self) -> float:
+        """Unix time of the latest report among the runs."""
+        return max(run.updated for run in self.runs)
+
+    @property
+    def name(self) -> str:
+        """How lines and footnotes call the group."""
+        return f"scale {self.scale}, data {self.dataset}" + (
+            f" ({self.fingerprint[:12]})" if self.fingerprint else ""
+        )
+
+    def chosen(self) -> dict[str, tuple[Run, ...]]:
+        """For each variant the runs that a table pools: the seeds of one recipe.
+
+        The recipe is the latest with a finished run, or the latest of all where none is finished.
+        """
+        chosen: dict[str, tuple[Run, ...]] = {}
+        for variant in dict.fromkeys(run.variant for run in self.runs):
+            runs = [run for run in self.runs if run.variant == variant]
+            latest = max(runs, key=lambda run: (run.state == "done", run.updated))
+            same = {
+                run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == latest.recipe
+            }
+            chosen[variant] = tuple(same[seed] for seed in sorted(same))
+        return chosen
+
+
+def load_runs(runs_dir: str | Path) -> list[Run]:
+    """Read every run directory in `runs_dir`, sorted by id; no such folder gives no runs.
+
+    Folders that are no run, or not yet one, are skipped with a warning that names the folder and says why.
+    """
+    root = Path(runs_dir)
+    folders = (
+        sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if root.is_dir()
+        else []
+    )
+    runs: list[Run] = []
+    for folder in folders:
+        try:
+            runs.append(_load(folder))
+        except _NotARunError as error:
+            _log.warning("%s: skipped: %s", folder, error)
+    return runs
+
+
+def group_runs(runs: Iterable[Run]) -> list[Group]:
+    """Runs by scale and data, the most recently updated group first.
+
+    A run that has not yet told its data's fingerprint joins the latest group of its scale and data set.
+    """
+    known: dict[tuple[str, str, str | None], list[Run]] = {}
+    unknown: list[Run] = []
+    for run in runs:
+        if run.fingerprint is None:
+            unknown.append(run)
+        else:
+            known.setdefault((run.scale, run.dataset, run.fingerprint), []).append(run)
+    for run in unknown:
+        alike = [key for key in known if key[:2] == (run.scale, run.dataset)]
+        latest = (
+            max(alike, key=lambda key: max(r.updated for r in known[key]))
+            if alike
+            else (run.scale, run.dataset, None)
+        )
+        known.setdefault(latest, []).append(run)
+    groups = [Group(*key, tuple(members)) for key, members in known.items()]
+    return sorted(groups, key=lambda group: group.updated, reverse=True)
+
+
+class _NotARunError(Exception):
+    pass
+
+
+def _load(folder: Path) -> Run:
+    config = _read_config(folder / "config.yaml")
+    try:
+        variant, scale, seed = str(config["variant"]), str(config["scale"]), int(config["seed"])
+        dataset = str(config["dataset"]["name"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _NotARunError(f"config.yaml lacks variant, scale, seed or dataset.name ({error})") from error
+    # A copied or renamed folder would otherwise be counted twice.
+    if not re.fullmatch(re.escape(f"{variant}-{scale}-s{seed}-") + "[0-9a-f]{12}", folder.name):
+        raise _NotARunError(
+            f"the folder's name is not the run id {variant}-{scale}-s{seed}-<12 hex> of its config.yaml"
+        )
+    status, alive = _read_status(folder)
+    state: State = status["state"]
+    reason = status.get("reason")
+    provenance = _read_json(folder / "provenance.json")
+    scores = set_scores = None
+    if state == "running" and not alive:
+        state = "interrupted"
+    if state == "done":
+        try:
+            scores, set_scores = _read_scores(folder), _read_json(folder / "set_scores.json")
+        except (OSError, ValueError, _NotARunError) as error:
+            state, reason = (
+                "failed",
+                f"done, but its scores cannot be read: {' '.join(str(error).split())[:160]}",
+            )
+    step, steps = status.get("step") or 0, status.get("steps") or 0
+    return Run(
+        path=folder,
+        id=folder.name,
+        variant=variant,
+        scale=scale,
+        seed=seed,
+        dataset=dataset,
+        config=config,
+        state=state,
+        reason=" ".join(str(reason).split()) if reason else None,
+        progress=min(step / steps, 1.0) if steps else None,
+        phase=str(status.get("phase") or ""),
+        updated=float(status.get("updated") or (folder / "status.json").stat().st_mtime),
+        scores=scores,
+        set_scores=set_scores,
+        provenance=provenance if isinstance(provenance, dict) else None,
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise _NotARunError("no config.yaml in it")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _NotARunError(f"config.yaml cannot be read ({' '.join(str(error).split())[:160]})") from error
+    if not isinstance(config, dict):
+        raise _NotARunError("config.yaml is no mapping")
+    return config
+
+
+def _read_status(folder: Path) -> tuple[dict[str, Any], bool]:
+    alive = _is_locked(folder / ".lock")
+    # Read after the lock was looked at: a run that ended in between then reads as ended, not as interrupted.
+    status = _read_json(folder / "status.json")
+    if status is None:
+        raise _NotARunError("no status.json in it, it has not begun")
+    if not isinstance(status, dict) or status.get("state") not in ("running", "done", "failed"):
+        raise _NotARunError("status.json names no state (running, done, failed)")
+    return status, alive
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open() as handle:
+            # Shared, so that readers do not see one another; it is gone when the file closes.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _read_json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _NotARunError(f"{path.name} cannot be read ({error})") from error
+
+
+def _read_scores(folder: Path) -> pd.DataFrame:
+    # Imported here: whoever only asks for help or states need not wait for it.
+    import pandas as pd
+
+    scores = pd.read_parquet(folder / "scores.parquet")
+    if "patient" not in scores.columns or scores.empty:
+        raise ValueError("scores.parquet has no patients")
+    if scores["patient"].duplicated().any():
+        raise ValueError("scores.parquet has a patient twice")
+    return scores

@@ -1,0 +1,314 @@
+"""Table 2, the ablation: from the runs of one scale and data set to rows, cells and footnotes.
+
+What is in the table is decided here; how it looks on a terminal or in a file is `analysis.render`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from analysis.runs import Group, Run
+from analysis.stats.paired import compare, summary
+from analysis.table2_notes import Footnote, footnotes, stand_in_marks
+
+BASELINES = "Baselines"
+BEYOND = "Beyond the paper"
+_BASELINE_ROWS = {
+    "baseline_mean": "Mean training volume",
+    "baseline_nearest": "Nearest training X-ray",
+    "baseline_reconstruction": "Autoencoder's reconstruction",
+}
+_PAPER = Path(__file__).parent / "paper" / "table2.csv"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of the table. `name` carries the mark of a stand-in network where one measured it."""
+
+    key: str
+    name: str
+    unit: str
+    better: int
+    """+1 where higher is better, -1 where lower is."""
+    digits: int | None
+    """Decimals to print; None for three significant digits."""
+    paper: str | None = None
+    """Prefix of the paper's columns; None where the paper has no such metric."""
+    paper_name: str = ""
+    part: str | None = None
+    """The part of a run whose stand-in makes this metric one of another name."""
+    marks: tuple[str, ...] = ()
+
+
+COLUMNS = (
+    Column("frechet", "Fréchet", "", -1, None, "fvd_e3", "FVD ×10³", "features"),
+    Column("psnr", "PSNR", "dB", +1, 2, "psnr", "PSNR dB"),
+    Column("ssim_2d", "SSIM (2D)", "", +1, 3, "ssim", "SSIM"),
+    Column("lpips", "LPIPS", "", -1, 3, "lpips", "LPIPS", "perceptual"),
+    Column("mae_hu", "MAE", "HU", -1, None),
+    Column("paired_feature_sqdist", "Paired distance", "", -1, None, None, "", "features"),
+    Column("xray_gain", "X-ray gain", "dB", +1, 2),
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of the paper: mean ± SD as printed there."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measured number. NaN where it is not defined: a set distance of one seed has no spread."""
+
+    mean: float
+    sd: float
+    n: int
+    """Test patients, not patients times seeds."""
+    seeds: int
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    p: float | None = None
+    best: bool = False
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant: what was measured, what the paper has, and how far its runs got."""
+
+    variant: str
+    section: str
+    label: str
+    state: str
+    """`done`, `running`, `interrupted`, `failed` or `not run`."""
+    detail: str
+    """The state in words, with percentage or reason; for `done` the patients and seeds."""
+    cells: Mapping[str, Cell]
+    paper: Mapping[str, Value]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Table 2 for one group of runs."""
+
+    scale: str
+    dataset: str
+    fingerprint: str | None
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    """In the paper's order, section after section; the baselines last."""
+    footnotes: tuple[Footnote, ...]
+
+    @property
+    def sections(self) -> Iterator[tuple[str, list[Row]]]:
+        """Section titles with their rows."""
+        for title in dict.fromkeys(row.section for row in self.rows):
+            yield title, [row for row in self.rows if row.section == title]
+
+    @property
+    def title(self) -> str:
+        """What the table shows, in a line."""
+        data = self.dataset + (f" ({self.fingerprint[:12]})" if self.fingerprint else "")
+        return f"Table 2. Ablation at scale {self.scale} on {data}"
+
+
+def collect(group: Group) -> Table:
+    """Table 2 of a group's runs beside the paper's numbers. Runs that are not done are rows without cells."""
+    chosen = group.chosen()
+    done = [run for runs in chosen.values() for run in runs if run.state == "done"]
+    marks = stand_in_marks(done)
+    columns = tuple(_named(column, done, marks) for column in COLUMNS)
+    paper = _paper_rows()
+    rows = [_row(row, chosen.get(row.variant, ()), columns, marks) for row in _all_rows(paper, chosen)]
+    rows = _with_best(rows, columns)
+    return Table(
+        scale=group.scale,
+        dataset=group.dataset,
+        fingerprint=group.fingerprint,
+        columns=columns,
+        rows=tuple(rows),
+        footnotes=footnotes(
+            group, chosen, marks, baselines=frozenset(r.variant for r in rows if r.section == BASELINES)
+        ),
+    )
+
+
+def _paper_rows() -> list[Row]:
+    with _PAPER.open(encoding="utf-8", newline="") as stream:
+        return [
+            Row(
+                variant=line["variant"],
+                section=line["section"],
+                label=line["label"],
+                state="not run",
+                detail="not run",
+                cells={},
+                paper={
+                    column.key: Value(float(line[f"{column.paper}_mean"]), float(line[f"{column.paper}_std"]))
+                    for column in COLUMNS
+                    if column.paper
+                },
+            )
+            for line in csv.DictReader(stream)
+        ]
+
+
+def _all_rows(paper: list[Row], chosen: Mapping[str, tuple[Run, ...]]) -> Iterator[Row]:
+    """The paper's rows, in each section and after all of them the variants of our own; the baselines last."""
+    empty = Row("", "", "", "not run", "not run", {}, {})
+    known = {row.variant for row in paper}
+    sections = list(dict.fromkeys(row.section for row in paper))
+    ours: dict[str, list[Row]] = {}
+    for variant in sorted(set(chosen) - known):
+        run = chosen[variant][-1]
+        section = BASELINES if variant in _BASELINE_ROWS else run.section or BEYOND
+        ours.setdefault(section, []).append(replace(empty, variant=variant, section=section, label=run.label))
+    baselines = ours.setdefault(BASELINES, [])
+    for variant, label in _BASELINE_ROWS.items():
+        if variant not in chosen:
+            baselines.append(replace(empty, variant=variant, section=BASELINES, label=label))
+    order = list(_BASELINE_ROWS)
+    baselines.sort(key=lambda row: order.index(row.variant) if row.variant in order else len(order))
+    for section in sections:
+        yield from (row for row in paper if row.section == section)
+        yield from ours.pop(section, ())
+    del ours[BASELINES]
+    for section in sorted(ours, key=lambda name: (name == BEYOND, name)):
+        yield from ours[section]
+    yield from baselines
+
+
+def _row(row: Row, runs: tuple[Run, ...], columns: tuple[Column, ...], marks: Mapping[Any, str]) -> Row:
+    done = [run for run in runs if run.state == "done"]
+    if not done:
+        if not runs:
+            return row
+        run = max(runs, key=lambda r: r.updated)
+        return replace(row, state=run.state, detail=_state_text(run))
+    of_run = sorted({(s, marks[s]) for run in done for s in run.stand_ins}, key=lambda pair: pair[1])
+    metric_parts = {column.part for column in columns if column.part}
+    model_marks = tuple(mark for stand_in, mark in of_run if stand_in.part not in metric_parts)
+    cells: dict[str, Cell] = {}
+    for column in columns:
+        cell = _cell(column.key, done)
+        if cell:
+            own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
+            cells[column.key] = replace(cell, marks=model_marks + own)
+    patients = len({patient for run in done for patient in _patients(run)})
+    detail = f"n = {patients}" + (f", {len(done)} seeds" if len(done) > 1 else "")
+    return replace(row, state="done", detail=detail, cells=cells, marks=model_marks)
+
+
+def _state_text(run: Run) -> str:
+    if run.state == "running":
+        share = "" if run.progress is None else f" {run.progress:.0%}".replace("%", " %")
+        return "running" + share + (f" ({run.phase})" if run.phase not in ("", "train") else "")
+    if run.state == "failed":
+        return f"failed: {run.reason or 'no reason was written'}"
+    return run.state
+
+
+def _cell(key: str, runs: list[Run]) -> Cell | None:
+    if key == "frechet":
+        return _set_cell(key, runs)
+    if key == "xray_gain":
+        return _gain_cell(runs)
+    scores = _by_patient(runs, key)
+    if not scores:
+        return None
+    means = summary([sum(values) / len(values) for values in scores.values()])
+    pooled = summary([value for values in scores.values() for value in values])
+    # Seeds are no patients: the interval comes from one mean a patient, whatever the number of seeds.
+    return Cell(pooled.mean, pooled.sd, means.n, len(runs), means.ci_low, means.ci_high)
+
+
+def _set_cell(key: str, runs: list[Run]) -> Cell | None:
+    entries = [entry for run in runs if (entry := (run.set_scores or {}).get(key))]
+    values = [float(entry["value"]) for entry in entries if entry.get("value") is not None]
+    if not values or any(math.isnan(value) for value in values):
+        return None
+    over_seeds = summary(values)
+    return Cell(over_seeds.mean, over_seeds.sd, int(entries[0]["n"]), len(values))
+
+
+def _gain_cell(runs: list[Run]) -> Cell | None:
+    own, other = _by_patient(runs, "psnr"), _by_patient(runs, "psnr_other_xray")
+    patients = [patient for patient in own if patient in other]
+    pairs = [(sum(own[p]) / len(own[p]), sum(other[p]) / len(other[p])) for p in patients]
+    if len(pairs) < 2 or not all(math.isfinite(x) for pair in pairs for x in pair):
+        return None
+    result = compare([a for a, _ in pairs], [b for _, b in pairs])
+    sd = summary([a - b for a, b in pairs]).sd
+    return Cell(result.difference, sd, result.n, len(runs), result.ci_low, result.ci_high, result.p)
+
+
+def _by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
+    """Each patient's scores over the seeds; empty when a run has no such score or one is NaN."""
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        values = (
+            []
+            if run.scores is None or column not in run.scores.columns
+            else [float(v) for v in run.scores[column]]
+        )
+        if not values or any(math.isnan(value) for value in values):
+            return {}
+        for patient, value in zip(_patients(run), values, strict=True):
+            scores.setdefault(patient, []).append(value)
+    return scores
+
+
+def _patients(run: Run) -> list[str]:
+    return [] if run.scores is None else [str(patient) for patient in run.scores["patient"]]
+
+
+def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
+    """Mark the best mean of each column among the variants; never a baseline, nor a lone variant."""
+    for column in columns:
+        rivals = [
+            row.cells[column.key] for row in rows if row.section != BASELINES and column.key in row.cells
+        ]
+        means = [cell.mean for cell in rivals if not math.isnan(cell.mean)]
+        # A Fréchet distance falls with the number of cases, so unequal sets have no best.
+        if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals}) > 1):
+            continue
+        best = max(means) if column.better > 0 else min(means)
+        for i, row in enumerate(rows):
+            cell = row.cells.get(column.key)
+            if cell and row.section != BASELINES and cell.mean == best:
+                rows[i] = replace(row, cells={**row.cells, column.key: replace(cell, best=True)})
+    return rows
+
+
+def _named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
+    if not column.part:
+        return column
+    stand_ins = {s for run in done for s in run.stand_ins if s.part == column.part}
+    entries = [entry for run in done if (entry := (run.set_scores or {}).get("frechet"))]
+    # One stand-in anywhere in the column takes the real metric's name from all of it.
+    stand_in = bool(stand_ins) or (
+        column.part == "features" and any(entry.get("stand_in") for entry in entries)
+    )
+    extractors = sorted({str(entry.get("extractor")) for entry in entries})
+    real_i3d = bool(entries) and not stand_in and all("i3d" in name.lower() for name in extractors)
+    name = column.name
+    if column.key == "frechet" and real_i3d:
+        name = "FVD"
+    elif column.key == "frechet":
+        name += " [stand-in features]" if stand_in or not entries else f" [{', '.join(extractors)}]"
+    elif column.key == "lpips":
+        name += "[stand-in]" if stand_in else ""
+    elif real_i3d:
+        name = "Paired I3D sqdist"
+    elif stand_in:
+        name += " [stand-in features]"
+    return replace(column, name=name, marks=tuple(sorted(marks[s] for s in stand_ins)))

@@ -1,0 +1,143 @@
+"""Small run directories as training would leave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+PATIENTS = 6
+LABELS = {
+    "l1": ("Loss", "L1"),
+    "l1_lpips": ("Loss", "L1 + LPIPS"),
+    "l1_adv": ("Loss", "L1 + ADV"),
+    "l1_cls": ("Loss", "L1 + Classifier"),
+    "l1_lpips_adv": ("Loss", "L1 + LPIPS + ADV"),
+    "baseline_mean": ("Baselines", "Mean training volume"),
+    "baseline_reconstruction": ("Baselines", "Autoencoder's reconstruction"),
+}
+STAND_INS = (
+    {"part": "encoder", "name": "clip_standin", "instead_of": "BiomedCLIP"},
+    {"part": "perceptual", "name": "alexnet_random", "instead_of": "AlexNet"},
+    {"part": "features", "name": "conv3d_standin", "instead_of": "I3D"},
+)
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return lambda *args, **kwargs: write_run(tmp_path / "runs", *args, **kwargs)
+
+
+def write_run(
+    root: Path,
+    variant: str,
+    *,
+    state: str = "done",
+    seed: int = 0,
+    scale: str = "cpu",
+    dataset: str = "phantom",
+    fingerprint: str = "f00dfeedbeef",
+    psnr: float = 14.0,
+    gain: float = 1.0,
+    updated: float = 1000.0,
+    stand_ins: tuple[dict[str, str], ...] = STAND_INS,
+    status: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    samples: bool = False,
+) -> Path:
+    """Write a run directory whose PSNR over patients has this mean; returns its path."""
+    resolved = {
+        "variant": variant,
+        "scale": scale,
+        "seed": seed,
+        "dataset": {"name": dataset},
+        "window": {"low_hu": -100.0, "high_hu": 900.0},
+        "resolution": {"depth": 16, "height": 64, "width": 64},
+        "sampler": {"name": "dpm++", "steps": 25},
+        "prediction": {"name": "v"},
+        "training": {"steps": 400},
+        "compute": {"workers": seed},
+        **(config or {}),
+    }
+    if variant in LABELS:
+        resolved["table2"] = dict(zip(("section", "label"), LABELS[variant], strict=True))
+    digits = f"{abs(hash((variant, scale, seed, fingerprint, json.dumps(config)))) % 16**12:012x}"
+    folder = root / f"{variant}-{scale}-s{seed}-{digits}"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
+    (folder / "provenance.json").write_text(
+        json.dumps({"data": {"name": dataset, "fingerprint": fingerprint}, "stand_ins": list(stand_ins)})
+    )
+    report = {
+        "state": state,
+        "phase": "train",
+        "step": 180,
+        "steps": 400,
+        "reason": None,
+        "seconds_left": None,
+        "updated": updated,
+    }
+    (folder / "status.json").write_text(json.dumps(report | (status or {})))
+    if state == "done":
+        write_scores(
+            folder, psnr, gain, seed, control=not variant.startswith("baseline"), stand_ins=stand_ins
+        )
+    if samples:
+        write_samples(folder, seed)
+    return folder
+
+
+def write_scores(
+    folder: Path, psnr: float, gain: float, seed: int, control: bool, stand_ins: tuple[dict[str, str], ...]
+) -> None:
+    steps = np.linspace(-1, 1, PATIENTS)
+    scores = pd.DataFrame(
+        {"patient": [f"p{i:03d}" for i in range(PATIENTS)], "label": [0, 1] * (PATIENTS // 2)}
+    )
+    scores["psnr"] = psnr + steps
+    for name, base in (
+        ("ssim_2d", 0.3),
+        ("ssim_3d", 0.25),
+        ("lpips", 0.4),
+        ("mae_hu", 120.0),
+        ("paired_feature_sqdist", 2.0),
+    ):
+        scores[name] = base * (1 + 0.1 * steps) + (psnr - 14) * (-0.01 if name == "lpips" else 0.01) * base
+    if control:
+        scores["psnr_other_xray"] = scores["psnr"] - gain - 0.1 * steps**2
+    scores.to_parquet(folder / "scores.parquet")
+    stand_in = any(s["part"] == "features" for s in stand_ins)
+    frechet = {
+        "value": 20 - psnr + seed, "n": PATIENTS, "dimension": 400, "floor": 0.5,
+        "extractor": "conv3d_standin" if stand_in else "i3d", "stand_in": stand_in,
+    }  # fmt: skip
+    (folder / "set_scores.json").write_text(json.dumps({"frechet": frechet, "kernel": frechet}))
+
+
+def write_samples(folder: Path, seed: int) -> None:
+    """Two patients, depth 16: a body with two lungs whose density follows the depth."""
+    z, y, x = np.meshgrid(
+        np.linspace(-1, 1, 16), np.linspace(-1, 1, 48), np.linspace(-1, 1, 64), indexing="ij"
+    )
+    body = np.where(x**2 + 1.6 * y**2 < 0.8, 40, -1000)
+    lungs = ((np.abs(x) - 0.42) ** 2 / 0.09 + y**2 / 0.16 + z**2 / 0.9) < 1
+    truth = np.where(lungs, -800, body) + np.where((body > 0) & ~lungs, 150 * (z + 1), 0)
+    truth = np.stack([truth, np.roll(truth, 2, axis=2)])
+    noise = np.random.default_rng(seed).normal(0, 60, truth.shape)
+    (folder / "samples").mkdir()
+    np.savez_compressed(
+        folder / "samples" / "volumes.npz",
+        patients=np.array(["p000", "p001"]),
+        generated_hu=(truth + noise).clip(-1000, 3000).astype(np.int16),
+        truth_hu=truth.astype(np.int16),
+        radiographs=(255 * (truth.mean(2)[:, ::-1] + 1000) / 1400).clip(0, 255).astype(np.uint8),
+        spacing_mm=np.array([6.0, 5.0, 5.0]),
+    )

@@ -1,0 +1,109 @@
+"""Procedural chests: a CT volume and an unregistered radiograph of the same made-up patient."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from x2c.data.phantom.canvas import Grid
+from x2c.data.phantom.parameters import Pose, ct_pose, generator, radiograph_pose, sample_parameters
+from x2c.data.phantom.render import Subject, lung_volumes, render
+from x2c.data.phantom.thorax import Thorax
+from x2c.data.phantom.vessels import build_circulation
+from x2c.data.projection import Geometry, project
+from x2c.data.radiograph import Detector, display, expose
+from x2c.data.volume import Array, Volume
+
+__all__ = ["FIELD_MM", "Patient", "make_patient", "make_radiograph", "make_subject", "make_volume"]
+
+FIELD_MM = (256.0, 336.0, 336.0)
+"""The CT's field of view along z, y and x."""
+
+FINEST_MM = (5.4, 2.8, 2.8)
+"""Coarser grids are rendered finer and averaged, so that thin structures leave their partial volume."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A pair: volume, radiograph [h, w] in [0, 1], label (1 = embolism), and what was drawn to make it."""
+
+    patient_id: str
+    volume: Volume
+    radiograph: Array
+    label: int
+    parameters: dict[str, float | int | str | bool]
+
+
+def make_subject(patient_id: str, cohort_seed: int) -> Subject:
+    """The anatomy of one patient, before any imaging."""
+    parameters = sample_parameters(patient_id, cohort_seed)
+    thorax = Thorax(parameters)
+    circulation = build_circulation(thorax, parameters, generator(patient_id, cohort_seed, "vessels"))
+    return Subject(patient_id, cohort_seed, parameters, thorax, circulation)
+
+
+def make_volume(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
+    """A CT of [D, H, W] = shape over FIELD_MM, with scanner noise."""
+    centre = ((subject.thorax.apex + subject.thorax.dome) / 2 - 12, 0.0, 0.0)
+    grid = Grid.centred(shape, FIELD_MM, centre)
+    factors = [int(np.ceil(s / finest)) for s, finest in zip(grid.spacing_mm, FINEST_MM, strict=True)]
+    fine = render(subject, pose, grid.refined((factors[0], factors[1], factors[2]))).hu
+    blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
+    hu = fine.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine
+    rng = generator(subject.patient_id, subject.cohort_seed, f"scanner noise {shape}")
+    sigma = 26.0 * min(1.0, (8.0 / np.prod(grid.spacing_mm)) ** 0.5)
+    hu += np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
+    return Volume(np.clip(hu, -1024, 3071), grid.spacing_mm, grid.origin_mm)
+
+
+def make_radiograph(subject: Subject, pose: Pose, size: int) -> Array:
+    """A PA chest radiograph [size, size] of the patient in a pose."""
+    # Rays to the picture's corners leave a box no wider than the picture: the rendered one has a margin.
+    field, seen = (400.0, 350.0, 410.0), 350.0
+    centre = ((subject.thorax.apex + subject.thorax.dome) / 2 - 12, 0.0, 0.0)
+    across = max(size, 80)
+    grid = Grid.centred((across, max(48, across // 2), across), field, centre)
+    hu = render(subject, pose, grid).hu
+    # Radiography's softer beam sees calcium denser, against water, than CT's; nothing else is this dense
+    # without contrast.
+    hu += 0.45 * np.maximum(hu - 110, 0)
+    volume = Volume(hu, grid.spacing_mm, grid.origin_mm)
+    magnified = 1.0 / (1 - (field[1] / 2 + 25) / 1800.0)
+    geometry = Geometry(
+        size=(size, size),
+        pixel_mm=(seen * magnified / size, seen * magnified / size),
+        centre_mm=(centre[0], 0.0),
+        detector_y_mm=grid.origin_mm[1] - 25,
+    )
+    integrals = project(volume, geometry)
+    rng = generator(subject.patient_id, subject.cohort_seed, f"detector noise {size}")
+    return display(expose(integrals, Detector(), rng))
+
+
+def make_patient(
+    patient_id: str, cohort_seed: int, shape: tuple[int, int, int], radiograph_size: int
+) -> Patient:
+    """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
+
+    Volume [D, H, W] = shape in HU over FIELD_MM, supine with contrast; radiograph [size, size] in [0, 1] of
+    the same patient in another pose and breath, without contrast. Positions therefore do not correspond, as
+    in the paper's pairs.
+    """
+    subject = make_subject(patient_id, cohort_seed)
+    lying, standing = ct_pose(patient_id, cohort_seed), radiograph_pose(patient_id, cohort_seed)
+    right_ml, left_ml = lung_volumes(subject.thorax, lying)
+    parameters: dict[str, float | int | str | bool] = {"patient_id": patient_id, **asdict(subject.parameters)}
+    parameters["body_width_mm"] = 2 * float(subject.thorax.profile(np.zeros(1))[6, 0])
+    parameters |= {"lung_right_ml": right_ml, "lung_left_ml": left_ml}
+    for prefix, pose in (("", lying), ("xray_", standing)):
+        flat = {k: v for k, v in asdict(pose).items() if k != "shift_mm"}
+        parameters |= {prefix + k: v for k, v in flat.items()}
+        parameters |= {f"{prefix}shift_{axis}_mm": mm for axis, mm in zip("zyx", pose.shift_mm, strict=True)}
+    return Patient(
+        patient_id,
+        make_volume(subject, lying, shape),
+        make_radiograph(subject, standing, radiograph_size),
+        int(subject.parameters.embolism),
+        parameters,
+    )
