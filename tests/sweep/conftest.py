@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from x2c.sweep import plan as planning
+
+VARIANTS = ["l1", "l1_lpips", "l1_adv", "l1_cls"]
+
+
+@pytest.fixture
+def sweep_file(tmp_path, monkeypatch):
+    """Write a sweep file; returns its name."""
+    monkeypatch.setattr(planning, "SWEEPS", tmp_path / "sweeps")
+    (tmp_path / "sweeps").mkdir()
+
+    def write(name="s", **keys):
+        keys = {"method": "grid", "parameters": {"variant": {"values": VARIANTS}}, **keys}
+        (tmp_path / "sweeps" / f"{name}.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+        return name
+
+    return write
+
+
+@pytest.fixture
+def make_plan(tmp_path, sweep_file):
+    """A plan of the sweep `s` (four variants) with its runs in a temporary folder."""
+    sweep_file()
+    (tmp_path / "runs").mkdir()
+
+    def make(seeds=(0,)):
+        return planning.make_plan("s", "smoke", seeds, overrides=[f"compute.runs={tmp_path / 'runs'}"])
+
+    return make
+
+
+@pytest.fixture
+def behave(tmp_path):
+    """Tell the fake engine how variants behave."""
+
+    def write(**variants):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs/behave.json").write_text(json.dumps(variants))
+
+    return write
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """The run ids that the fake engine started, in order."""
+
+    def read():
+        path = tmp_path / "runs/ran.txt"
+        return path.read_text().split() if path.exists() else []
+
+    return read

@@ -1,0 +1,51 @@
+"""Stands in for x2c.engine.experiment: cells that take milliseconds and misbehave on request.
+
+`<runs>/behave.json` maps a variant to `raise`, `die` or `slow`; `<runs>/ran.txt` has a line for every start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def prepare(config):
+    if behaviour(config) == "unprepared":
+        raise RuntimeError("no data")
+
+
+def run(config):
+    import pandas as pd
+
+    from x2c.core.registry import DATASETS
+    from x2c.core.run import RunDirectory, run_id
+
+    dataset = DATASETS.get(config.dataset.name)(config.dataset.options)
+    run = RunDirectory(Path(config.compute.runs) / run_id(config, dataset.fingerprint(config.resolution)))
+    if run.done:
+        return run
+    with run.owned():
+        with (run.path.parent / "ran.txt").open("a") as log:
+            log.write(f"{run.path.name}\n")
+        run.write_config(config)
+        run.report("running", "train", 3, 10)
+        how = behaviour(config)
+        if how == "raise":
+            raise ValueError("the loss\nis not finite")
+        if how == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "slow":
+            time.sleep(30)
+        pd.DataFrame({"patient": ["a", "b"], "label": [0, 1], "psnr": [10.0, 20.0 + config.seed]}).to_parquet(
+            run.scores
+        )
+        run.report("done", "done", 10, 10)
+    return run
+
+
+def behaviour(config):
+    path = Path(config.compute.runs) / "behave.json"
+    return json.loads(path.read_text()).get(config.variant) if path.exists() else None

@@ -1,0 +1,153 @@
+"""The command line, and a whole sweep from one command, with a fake engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fake_engine
+import pytest
+
+from x2c.core.errors import UserError
+from x2c.core.script import PROJECT
+from x2c.sweep.__main__ import main, parse, same_plan
+from x2c.sweep.plan import make_plan
+from x2c.sweep.state import snapshot
+
+SITE = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("x2c.engine.experiment", {fake_engine.__file__!r})
+sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules[spec.name])
+"""
+
+
+def command(tmp_path, *arguments):
+    """`python -m x2c.sweep ...` with the fake engine, in it and in its workers."""
+    (tmp_path / "site").mkdir(exist_ok=True)
+    (tmp_path / "site/sitecustomize.py").write_text(SITE)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])}
+    line = [sys.executable, "-m", "x2c.sweep", *arguments]
+    return subprocess.Popen(
+        line, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import runpy, sys\n"
+        "try: runpy.run_module('x2c.sweep', run_name='__main__')\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "heavy = {'torch', 'optuna', 'pandas', 'numpy', 'sqlalchemy'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    for arguments in (["--help"], ["run", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True
+        )
+        assert (done.stderr.strip(), "usage: python -m x2c.sweep" in done.stdout) == ("[]", True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "rnu losses",
+            "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, worker",
+        ),
+        ("run", "NAME: the name of a sweep is needed; none came; choices: losses"),
+        ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
+        ("run losses --workers two", "--workers: expected a number of 1 or more; came 'two'"),
+        ("run losses --workers 0", "--workers: expected a number of 1 or more; came '0'"),
+        (
+            "run losses --seeds 0;1",
+            "--seeds: expected whole numbers joined by commas, such as 0,1,2; came '0;1'",
+        ),
+        ("plan losses --storage x.db", "unknown option --storage"),
+        ("run losses extra", "unexpected argument 'extra'"),
+    ],
+)
+def test_a_wrong_line_is_one_clear_line(line, message):
+    with pytest.raises(UserError) as error:
+        parse(line.split())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_user_error_ends_with_code_2(tmp_path):
+    process = command(tmp_path, "plan", "loses")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("error: NAME: unknown sweep 'loses'; did you mean 'losses'?")
+    assert err.count("\n") == 1
+
+
+def test_a_worker_gets_the_arguments_of_its_supervisor():
+    line = "run losses --scale smoke --seeds 1,2 --data phantom --runs r --tracker none --training.steps=3"
+    _, options, overrides = parse(line.split())
+    _, again, same = parse(["worker", *same_plan(options, overrides)])
+    assert same == overrides == ["training.steps=3", 'compute.runs="r"', "compute.tracker=[]"]
+    assert (again.name, again.scale, again.seeds, again.data) == ("losses", "smoke", (1, 2), "phantom")
+
+
+@pytest.fixture
+def fake_workers(tmp_path, monkeypatch):
+    """Run with the fake engine here and in the workers, in a folder of its own."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
+    monkeypatch.chdir(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+def sweep(monkeypatch, line):
+    monkeypatch.setattr(sys, "argv", ["x2c.sweep", *line.split()])
+    return main()
+
+
+def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypatch, capsys, behave, ran):
+    behave(l1_lpips="die", l1_adv="raise", l1_lpips_adv="unprepared")
+    assert sweep(monkeypatch, "run losses --scale smoke --workers 1") == 1
+    out, err = capsys.readouterr()
+    assert "losses: 2 of 5 done · 3 failed" in out
+    assert "l1_lpips s0: failed in train 3/10: worker died (signal 9)" in err
+    assert "l1_adv s0: failed in train 3/10: ValueError: the loss is not finite" in err
+    assert "l1_lpips_adv s0: failed: RuntimeError: no data" in out
+    assert len(ran()) == 4
+    log = next(Path("runs").glob("l1_lpips-*/error.log")).read_text()
+    assert "died (signal 9); the end of" in log and "l1_lpips s0: running as" in log
+
+    assert sweep(monkeypatch, "status losses --scale smoke --json") == 0
+    states = {cell["cell"]: cell["state"] for cell in json.loads(capsys.readouterr().out)["cells"]}
+    done = ["l1 s0", "l1_cls s0"]
+    assert states == {name: "done" if name in done else "failed" for name in states} and len(states) == 5
+
+    behave()
+    assert sweep(monkeypatch, "retry losses --scale smoke --workers 1") == 0
+    assert len(ran()) == 7
+    assert "losses: 3 of 3 done" in capsys.readouterr().out
+    assert sweep(monkeypatch, "run losses --scale smoke") == 0
+    assert len(ran()) == 7
+
+
+def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave, ran):
+    behave(l1="slow")
+    process = command(tmp_path, "run", "losses", "--scale", "smoke", "--workers", "1")
+    deadline = time.monotonic() + 60
+    while not ran():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "rerun the same command to go on" in err
+    plan = make_plan("losses", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+    assert snapshot(plan.cells[0]).state == "interrupted"

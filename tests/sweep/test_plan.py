@@ -1,0 +1,129 @@
+"""From sweep files to cells."""
+
+from __future__ import annotations
+
+import pytest
+
+from x2c.core.errors import UserError
+from x2c.core.script import PROJECT
+from x2c.sweep import plan as planning
+from x2c.sweep.plan import cells, make_plan, read_sweep
+
+
+def test_the_first_parameter_varies_slowest(sweep_file):
+    sweep_file(parameters={"variant": {"values": ["l1_adv", "l1"]}, "seed": {"values": [3, 1]}})
+    titles = [cell.title for cell in make_plan("s", "smoke").cells]
+    assert titles == ["l1_adv s3", "l1_adv s1", "l1 s3", "l1 s1"]
+
+
+def test_given_seeds_take_the_place_of_the_files(sweep_file):
+    sweep_file(parameters={"variant": {"value": "l1"}, "seed": {"values": [3]}})
+    assert [cell.config.seed for cell in cells(read_sweep("s"), "smoke", [0, 1])] == [0, 1]
+    assert [cell.config.seed for cell in cells(read_sweep("s"), "smoke")] == [3]
+
+
+def test_other_parameters_are_config_fields(sweep_file):
+    axis = {"values": [1.0e-05, 0.5]}
+    sweep_file(
+        parameters={
+            "variant": {"value": "l1_lpips"},
+            "loss.lpips.weight": axis,
+            "denoiser.dim_mults": {"value": [1, 4]},
+        }
+    )
+    found = make_plan("s", "smoke").cells
+    assert [cell.config.loss.terms["lpips"].weight for cell in found] == [1.0e-05, 0.5]
+    assert {cell.config.denoiser.dim_mults for cell in found} == {(1, 4)}
+    assert found[1].title == "l1_lpips s0 loss.lpips.weight=0.5"
+
+
+def test_cells_that_come_to_the_same_run_are_one(sweep_file):
+    sweep_file(parameters={"variant": {"values": ["l1", "l1"]}, "training.steps": {"values": [4, 5]}})
+    assert [cell.config.training.steps for cell in make_plan("s", "smoke").cells] == [4, 5]
+    assert [
+        cell.config.training.steps for cell in make_plan("s", "smoke", overrides=["training.steps=7"]).cells
+    ] == [7]
+
+
+def test_run_cap_keeps_the_first_cells(sweep_file):
+    sweep_file(run_cap=2)
+    assert [cell.config.variant for cell in make_plan("s", "smoke").cells] == ["l1", "l1_lpips"]
+
+
+def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
+    sweep_file()
+    name = make_plan("s", "smoke").study
+    assert make_plan("s", "smoke", [4, 5], overrides=["compute.runs=elsewhere"]).study == name
+    assert make_plan("s", "smoke", overrides=["training.steps=3"]).study != name
+    sweep_file(parameters={"variant": {"values": ["l1"]}})
+    assert make_plan("s", "smoke").study != name
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"methods": "grid"}, "sweeps/s.yaml: methods: unknown key 'methods'; did you mean 'method'?"),
+        (
+            {"method": "bayes"},
+            "sweeps/s.yaml: method: searches (bayes) are not available in this version yet; use method: grid",
+        ),
+        ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid'; came \"gird\""),
+        (
+            {"early_terminate": {"type": "hyperband", "min_iter": 3}},
+            "early_terminate: every cell of a grid runs to its end",
+        ),
+        (
+            {"metric": {"name": "psn"}},
+            "sweeps/s.yaml: metric.name: unknown metric 'psn'; did you mean 'psnr'? choices: frechet",
+        ),
+        (
+            {"metric": {"name": "psnr", "gaol": "maximize"}},
+            "metric.gaol: unknown key 'gaol'; did you mean 'goal'?",
+        ),
+        ({"parameters": {"seed": {"value": 0}}}, "parameters: expected a mapping with the key variant"),
+        (
+            {"parameters": {"variant": {"valeus": ["l1"]}}},
+            "parameters.variant.valeus: unknown key 'valeus'; did you mean 'values'?",
+        ),
+        (
+            {"parameters": {"variant": {"value": "l1", "values": ["l1"]}}},
+            "parameters.variant: expected a grid needs either",
+        ),
+        ({"parameters": {"variant": {"value": "l2"}}}, "unknown variant 'l2'; did you mean 'l1'? choices: "),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "trainng.steps": {"value": 1}}},
+            "trainng: unknown key 'trainng'; did you mean 'training'?",
+        ),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "seed": {"values": ["a"]}}},
+            "parameters.seed: expected whole numbers; came 'a'",
+        ),
+        ({"run_cap": 0}, "run_cap: expected greater than 0; came 0"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(sweep_file, keys, message):
+    sweep_file(**keys)
+    with pytest.raises(UserError) as error:
+        make_plan("s", "smoke")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_sweep_lists_the_choices(sweep_file):
+    sweep_file("losses")
+    sweep_file("sizes")
+    with pytest.raises(
+        UserError, match=r"NAME: unknown sweep 'loses'; did you mean 'losses'\? choices: losses, sizes"
+    ):
+        make_plan("loses", "smoke")
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_of_the_project_can_be_planned(path):
+    assert make_plan(path.stem, "smoke").cells
+
+
+def test_an_unknown_data_set_is_named_before_any_work(sweep_file):
+    sweep_file()
+    with pytest.raises(UserError, match="unknown dataset '/data/ctpa'; choices: phantom"):
+        planning.make_plan("s", "smoke", data="/data/ctpa")

@@ -1,0 +1,254 @@
+"""Running a sweep from one terminal: plan, prepare, start workers, watch them, show the results."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from x2c.core.config import Config
+from x2c.core.errors import UserError
+from x2c.core.script import PROJECT
+from x2c.sweep.plan import Cell, Plan
+from x2c.sweep.queue import Queue
+from x2c.sweep.state import (
+    append_error,
+    claimed,
+    is_locked,
+    mark_failed,
+    read_claim,
+    record_failure,
+    snapshot,
+)
+from x2c.sweep.view import View, clock, counts, failure_table, plan_table, snapshots, wide_console
+from x2c.sweep.worker import STOPPED, stop_on_terminate
+
+WATCH_SECONDS = 0.5
+STOP_SECONDS = 20.0
+MOST_LOST = 3
+"""Workers that may be killed without holding a cell before no more are started."""
+
+
+def run_sweep(
+    plan: Plan,
+    chosen: Sequence[Cell],
+    storage: str | None,
+    workers: int | None,
+    arguments: Sequence[str],
+    reports: Path,
+) -> int:
+    """Run the cells that are not done; returns 0 when every cell of `chosen` is done, else 1.
+
+    `arguments` are those by which a worker's command line makes the same plan.
+    """
+    stop_on_terminate()
+    began = time.time()
+    out = wide_console()
+    out.print(plan_table(plan, chosen, snapshots(chosen)))
+    queue = Queue(plan, storage, create=True)
+    todo = [cell for cell in chosen if snapshot(cell).state != "done"]
+    ready = prepare_all(todo, out.print) if todo else []
+    opened = queue.enqueue(ready)
+    size = min(workers or plan.cells[0].config.compute.workers, len(opened))
+    if size:
+        crew = Crew(plan, opened, queue, storage, arguments, size)
+        with View(plan, chosen, size, began) as view:
+            try:
+                crew.start()
+                watch(crew, view)
+            except KeyboardInterrupt:
+                view.note("stopping the workers")
+                crew.stop()
+                raise
+            finally:
+                crew.stop()
+    return conclude(plan, chosen, reports, began)
+
+
+def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]:
+    """Make once what the cells share; returns those for which it worked, the others are marked failed.
+
+    Raises UserError when it works for none and the user can mend it.
+    """
+    # Imported here: it takes seconds, and a finished sweep needs none of it.
+    from x2c.engine.experiment import prepare
+
+    say("preparing what the cells share: data, frozen networks, latents, baselines")
+    began = time.monotonic()
+    errors = {cell.run_id: _attempt(prepare, cell.config) for cell in cells}
+    failed = {run: error for run, error in errors.items() if error is not None}
+    first = next(iter(failed.values()), None)
+    if len(failed) == len(cells) and isinstance(first, UserError):
+        raise first
+    for cell in cells:
+        if error := failed.get(cell.run_id):
+            with claimed(cell) as mine:
+                if mine and not is_locked(cell.run.path / ".lock"):
+                    say(f"{cell.title}: failed: {record_failure(cell, error)}")
+    say(f"prepared in {clock(time.monotonic() - began)}")
+    return [cell for cell in cells if cell.run_id not in failed]
+
+
+def watch(crew: Crew, view: View) -> None:
+    """Keep the workers going and the view fresh until every cell has ended here or elsewhere."""
+    while True:
+        alive = crew.tend(view.note)
+        view.update()
+        if not alive and not any(shot.state == "running" for shot in view.shots.values()):
+            return
+        time.sleep(WATCH_SECONDS)
+
+
+def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path, began: float) -> int:
+    """Show the tables of finished runs, the failures and the sum; returns the exit code."""
+    shots = snapshots(chosen)
+    states = [shot.state for shot in shots.values()]
+    if "done" in states:
+        # Imported here: plan, status and --help need none of it.
+        from analysis import figures, tables
+
+        where = ["--runs", str(plan.runs), "--out", str(reports), "--scale", plan.scale, "--data", plan.data]
+        for program in (tables, figures):
+            program.main(where)
+    out = wide_console()
+    if "failed" in states:
+        out.print(failure_table(chosen, shots))
+    out.print(f"{plan.sweep.name}: {counts(shots)}, in {clock(time.time() - began)}", highlight=False)
+    if set(states) <= {"done"}:
+        return 0
+    out.print("the same command goes on with what is not done", highlight=False)
+    return 1
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process and where it writes."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def tail(self) -> list[str]:
+        """The last lines of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if line.strip()][-20:]
+
+
+class Crew:
+    """The worker processes of a sweep on this machine."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        queue: Queue,
+        storage: str | None,
+        arguments: Sequence[str],
+        size: int,
+    ) -> None:
+        self.plan, self.cells, self.queue, self.size = plan, cells, queue, size
+        self.command = [
+            sys.executable,
+            "-m",
+            "x2c.sweep",
+            "worker",
+            *arguments,
+            "--supervisor",
+            str(os.getpid()),
+        ]
+        if storage is not None:
+            self.command += ["--storage", storage]
+        if len(cells) < len(plan.cells):
+            self.command += ["--cells", ",".join(cell.run_id for cell in cells)]
+        self.workers: dict[int, Worker] = {}
+        self.lost = 0
+
+    def start(self) -> None:
+        """Start all workers."""
+        for number in range(1, self.size + 1):
+            self.workers[number] = self._start(number)
+
+    def tend(self, say: Callable[[str], None]) -> bool:
+        """See after workers that ended: settle the cell one held, start another. Is any alive?"""
+        for number, worker in list(self.workers.items()):
+            code = worker.process.poll()
+            if code is None:
+                continue
+            del self.workers[number]
+            if code in (0, STOPPED):
+                continue
+            cell = self._held_by(worker.process.pid)
+            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+            if cell is not None:
+                self.queue.fail_abandoned(cell)
+                mark_failed(cell, f"worker died ({cause})")
+                append_error(
+                    cell,
+                    f"worker {number} died ({cause}); the end of {worker.log}:\n" + "\n".join(worker.tail()),
+                )
+            else:
+                self.lost += 1
+                last = " ".join(worker.tail()[-1:])
+                say(f"worker {number} died ({cause}) without a cell: {last}  [{worker.log}]")
+            # One that fails by itself before its first cell would fail again.
+            hopeful = cell is not None or (code < 0 and self.lost < MOST_LOST)
+            if hopeful and self.queue.waiting(self.cells):
+                self.workers[number] = self._start(number)
+        return bool(self.workers)
+
+    def stop(self) -> None:
+        """Ask the workers to stop, then make them."""
+        alive = [worker.process for worker in self.workers.values() if worker.process.poll() is None]
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            for process in alive:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            for process in alive:
+                process.kill()
+                process.wait()
+
+    def _start(self, number: int) -> Worker:
+        log = self.plan.runs / "logs" / f"{self.plan.sweep.name}-worker-{number}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONUNBUFFERED": "1",
+        }
+        with log.open("ab") as stream:
+            # A session of its own: Ctrl-C reaches the supervisor alone, which asks the workers to stop.
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,
+            )
+        return Worker(process, log)
+
+    def _held_by(self, pid: int) -> Cell | None:
+        """The cell that a process had claimed and left unfinished."""
+        for cell in self.cells:
+            claim = read_claim(cell)
+            if claim is not None and (claim.host, claim.pid) == (socket.gethostname(), pid):
+                status = cell.run.status()
+                if status.get("state") == "running" or status.get("updated", 0.0) < claim.since:
+                    return cell
+        return None
+
+
+def _attempt(prepare: Callable[[Config], None], config: Config) -> Exception | None:
+    try:
+        prepare(config)
+    except Exception as error:
+        return error
+    return None

@@ -1,0 +1,218 @@
+"""What a sweep looks like: tables, a live picture on a terminal, one line per change elsewhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from x2c.sweep.plan import Cell, Plan
+from x2c.sweep.state import CellState, Snapshot, snapshot
+
+STYLES: dict[CellState, str] = {
+    "done": "green",
+    "failed": "bold red",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "to do": "dim",
+}
+ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "done")
+RIGHT = ("step", "steps", "left", "took")
+Shots = Mapping[str, Snapshot]
+"""Snapshots by run id."""
+
+
+def wide_console(*, stderr: bool = False) -> Console:
+    """A console that does not fold tables to 80 columns where there is no terminal."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        return Console(stderr=stderr, width=120)
+    return console
+
+
+def snapshots(cells: Sequence[Cell], since: float = 0.0, before: Shots | None = None) -> dict[str, Snapshot]:
+    """The state of every cell. Failures from before the Unix time `since` are `to do`: another try."""
+    shots: dict[str, Snapshot] = {}
+    for cell in cells:
+        earlier = (before or {}).get(cell.run_id)
+        shot = earlier if earlier is not None and earlier.state == "done" else snapshot(cell)
+        shots[cell.run_id] = Snapshot("to do") if shot.state == "failed" and shot.updated < since else shot
+    return shots
+
+
+def counts(shots: Shots) -> str:
+    """`3 of 5 done · 1 failed · 1 running`."""
+    states = [shot.state for shot in shots.values()]
+    parts = [f"{states.count('done')} of {len(states)} done"]
+    parts += [
+        f"{states.count(state)} {state}"
+        for state in ("failed", "running", "interrupted", "to do")
+        if state in states
+    ]
+    return " · ".join(parts)
+
+
+def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
+    """Estimated time to the end, from cells that ended after `since`; before any has, from those that run."""
+    running = [shot for shot in shots.values() if shot.state == "running"]
+    took = [
+        s.seconds
+        for s in shots.values()
+        if s.state == "done" and s.updated >= since and s.seconds is not None
+    ]
+    took = took or [
+        s.seconds + s.seconds_left for s in running if s.seconds is not None and s.seconds_left is not None
+    ]
+    if not took:
+        return None
+    mean = sum(took) / len(took)
+    waiting = sum(shot.state in ("to do", "interrupted") for shot in shots.values())
+    rest = [max(mean - (s.seconds or 0.0), s.seconds_left or 0.0) for s in running]
+    return max((sum(rest) + mean * waiting) / max(1, workers), *rest, 0.0)
+
+
+def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableType:
+    """Cells with state, training steps and run id, and the totals."""
+    table = _table(plan, "cell", "state", "steps", "run")
+    open_steps = 0
+    for cell in cells:
+        shot = shots[cell.run_id]
+        steps = cell.config.training.steps
+        made = steps if shot.state == "done" else shot.step if shot.phase == "train" else 0
+        open_steps += steps - made
+        table.add_row(cell.title, _state(shot), f"{made}/{steps}" if made else f"{steps}", cell.run_id)
+    return Group(table, Text(f"{counts(shots)} · {open_steps} training steps to go · runs in {plan.runs}/"))
+
+
+def progress_table(
+    plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None
+) -> RenderableType:
+    """Cells with phase, progress and times; where there are more than `room`, those that matter most."""
+    shown = list(cells)
+    if room is not None and len(shown) > room:
+        ranked = sorted(shown, key=lambda cell: ORDER.index(shots[cell.run_id].state))[: max(1, room)]
+        kept = {cell.run_id for cell in ranked}
+        shown = [cell for cell in shown if cell.run_id in kept]
+    table = _table(plan, "cell", "state", "phase", "progress", "step", "left", "took")
+    for cell in shown:
+        shot = shots[cell.run_id]
+        bar = ProgressBar(total=shot.steps or 1, completed=shot.step, width=18) if shot.steps else ""
+        steps = f"{shot.step}/{shot.steps}" if shot.steps else ""
+        table.add_row(
+            cell.title, _state(shot), shot.phase, bar, steps, clock(shot.seconds_left), clock(shot.seconds)
+        )
+    hidden = len(cells) - len(shown)
+    return Group(table, Text(f"and {hidden} more", style="dim")) if hidden else table
+
+
+def failure_table(cells: Sequence[Cell], shots: Shots) -> Table:
+    """Failed cells with their reasons and where the whole story is."""
+    table = Table(title="failed", title_justify="left", title_style="bold red")
+    for heading in ("cell", "where", "reason", "log"):
+        table.add_column(heading, overflow="fold")
+    for cell in cells:
+        shot = shots[cell.run_id]
+        if shot.state == "failed":
+            log = cell.run.path / "error.log"
+            table.add_row(
+                cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path)
+            )
+    return table
+
+
+def as_json(plan: Plan, shots: Shots) -> dict[str, Any]:
+    """The same for scripts."""
+    cells = [{"cell": cell.title, "run": cell.run_id, **asdict(shots[cell.run_id])} for cell in plan.cells]
+    return {
+        "sweep": plan.sweep.name,
+        "scale": plan.scale,
+        "data": plan.data,
+        "runs": str(plan.runs),
+        "cells": cells,
+    }
+
+
+def clock(seconds: float | None) -> str:
+    """`1:23` or `2:01:05`; nothing for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class View:
+    """Shows a running sweep on the error stream; a context manager."""
+
+    def __init__(self, plan: Plan, cells: Sequence[Cell], workers: int, since: float) -> None:
+        self.plan, self.cells, self.workers, self.since = plan, cells, workers, since
+        self.console = wide_console(stderr=True)
+        self.live = Live(console=self.console, refresh_per_second=4) if self.console.is_terminal else None
+        self.shots: dict[str, Snapshot] = {}
+
+    def __enter__(self) -> View:
+        self.shots = snapshots(self.cells, self.since)
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.stop()
+
+    def note(self, text: str) -> None:
+        """Say something beside the table."""
+        self.console.print(
+            f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def update(self) -> None:
+        """Look at the run directories again and show what changed."""
+        before, self.shots = self.shots, snapshots(self.cells, self.since, self.shots)
+        left = seconds_left(self.shots, self.workers, self.since)
+        foot = f"{counts(self.shots)} · {clock(time.time() - self.since)} elapsed"
+        foot += f" · about {clock(left)} left" if left else ""
+        if self.live:
+            room = self.console.height - 6
+            self.live.update(Group(progress_table(self.plan, self.cells, self.shots, room), Text(foot)))
+            return
+        for cell in self.cells:
+            shot = self.shots[cell.run_id]
+            if shot.state != before[cell.run_id].state:
+                self.note(f"{cell.title}: {_sentence(shot)}  [{foot}]")
+
+
+def _table(plan: Plan, *headings: str) -> Table:
+    table = Table(title=f"{plan.sweep.name} · scale {plan.scale} · data {plan.data}", title_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in RIGHT else "left", overflow="fold")
+    return table
+
+
+def _state(shot: Snapshot) -> Text:
+    return Text(shot.state, style=STYLES[shot.state])
+
+
+def _where(shot: Snapshot) -> str:
+    return f"{shot.phase} {shot.step}/{shot.steps}" if shot.steps else shot.phase
+
+
+def _sentence(shot: Snapshot) -> str:
+    if shot.state == "done":
+        return f"done in {clock(shot.seconds)}" if shot.seconds is not None else "done"
+    if shot.state == "failed":
+        return f"failed in {_where(shot)}: {shot.reason}"
+    if shot.state == "interrupted":
+        return f"interrupted in {_where(shot)}"
+    return shot.state
