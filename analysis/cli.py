@@ -59,16 +59,12 @@ class Parser(argparse.ArgumentParser):
         """Print one line and exit with code 2."""
         if message.startswith("unrecognized arguments: "):
             given = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
-            flags = [
-                flag for action in self._actions for flag in action.option_strings if flag.startswith("--")
-            ]
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             message = _no_choice(given, "a known flag", flags)
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def run_command(
-    parser: Parser, act: Callable[[argparse.Namespace], object], argv: Sequence[str] | None
-) -> int:
+def run_command(parser: Parser, act: Callable[[argparse.Namespace], object], argv: Sequence[str] | None) -> int:
     """Parse the flags and act; the exit code is 1 when there is nothing to show, 2 for an unknown name."""
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -98,15 +94,11 @@ def find_groups(runs_dir: Path, scale: str | None = None, data: str | None = Non
             raise UnknownChoiceError(f"--scale: {_no_choice(scale, 'a scale that has runs', scales)}")
         groups = [group for group in groups if group.scale == scale]
     if data is not None:
-        matching = [
-            group for group in groups if data == group.dataset or (group.fingerprint or "").startswith(data)
-        ]
+        matching = [group for group in groups if data == group.dataset or (group.fingerprint or "").startswith(data)]
         if not matching:
             names = {group.dataset for group in groups} | {(group.fingerprint or "")[:12] for group in groups}
             at = "" if scale is None else f" at scale {scale}"
-            raise UnknownChoiceError(
-                f"--data: {_no_choice(data, f'a data set that has runs{at}', names - {''})}"
-            )
+            raise UnknownChoiceError(f"--data: {_no_choice(data, f'a data set that has runs{at}', names - {''})}")
         groups = matching
     return groups
 

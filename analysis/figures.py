@@ -88,9 +88,7 @@ def _shown_runs(group: Group) -> list[Run]:
     shown: list[Run] = []
     for variant in (_CEILING, *variants):
         runs = [
-            r
-            for r in chosen.get(variant, ())
-            if r.state == "done" and (r.path / "samples" / "volumes.npz").is_file()
+            r for r in chosen.get(variant, ()) if r.state == "done" and (r.path / "samples" / "volumes.npz").is_file()
         ]
         shown += runs[:1]
     return shown

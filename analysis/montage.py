@@ -107,9 +107,7 @@ def draw(
             page.text(0.07, top + block / 2, f"patient {patient}", rotation=90, color="0.35", va="center")
             _draw_patient(page, columns, patient, planes, size, top, block)
             top += block + _PATIENT_GAP
-        page.text(
-            _LEFT, total - foot + 0.08, notes, ha="left", va="top", color="0.3", size=6.5, linespacing=1.3
-        )
+        page.text(_LEFT, total - foot + 0.08, notes, ha="left", va="top", color="0.3", size=6.5, linespacing=1.3)
         _save(figure, png)
     return png
 
@@ -140,9 +138,7 @@ class _Page:
         axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="bicubic")
         axes.set_axis_off()
         if corner:
-            axes.text(
-                0.03, 0.03, corner, transform=axes.transAxes, color="white", size=6, ha="left", va="bottom"
-            )
+            axes.text(0.03, 0.03, corner, transform=axes.transAxes, color="white", size=6, ha="left", va="bottom")
 
     def slice(
         self,
@@ -154,9 +150,7 @@ class _Page:
         corner: str = "",
     ) -> None:
         low, high = self._window_hu
-        self.image(
-            ((slice_hu.astype(np.float64) - low) / (high - low)).clip(0, 1), left, top, width, height, corner
-        )
+        self.image(((slice_hu.astype(np.float64) - low) / (high - low)).clip(0, 1), left, top, width, height, corner)
 
 
 def _draw_patient(

@@ -71,17 +71,14 @@ def _terminal(table: Table, columns: list[Column]) -> RichTable:
     for title, rows in table.sections:
         view.add_row(Text(title, style="bold cyan"))
         for row in rows:
-            view.add_row(
-                _label(row), *(_terminal_cell(row, column) for column in columns), end_section=row is rows[-1]
-            )
+            view.add_row(_label(row), *(_terminal_cell(row, column) for column in columns), end_section=row is rows[-1])
     return view
 
 
 def notes(table: Table) -> Text:
     """The footnotes for a terminal."""
     lines = [
-        Text.assemble((f"{note.mark} " if note.mark else "", "bold"), (note.text, "dim"))
-        for note in table.footnotes
+        Text.assemble((f"{note.mark} " if note.mark else "", "bold"), (note.text, "dim")) for note in table.footnotes
     ]
     return Text("\n").join(lines)
 
@@ -150,8 +147,7 @@ def latex(table: Table) -> str:
             lines.append(" & ".join(line) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}", r"\par\medskip", r"{\footnotesize\noindent"]
     lines += [
-        (_tex_marks((note.mark,)) if note.mark else "") + _tex(note.text) + r"\par\noindent"
-        for note in table.footnotes
+        (_tex_marks((note.mark,)) if note.mark else "") + _tex(note.text) + r"\par\noindent" for note in table.footnotes
     ]
     return "\n".join([*lines, "}", r"\end{document}"]) + "\n"
 

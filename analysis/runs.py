@@ -112,9 +112,7 @@ class Group:
     @property
     def name(self) -> str:
         """How lines and footnotes call the group."""
-        return f"scale {self.scale}, data {self.dataset}" + (
-            f" ({self.fingerprint[:12]})" if self.fingerprint else ""
-        )
+        return f"scale {self.scale}, data {self.dataset}" + (f" ({self.fingerprint[:12]})" if self.fingerprint else "")
 
     def chosen(self) -> dict[str, tuple[Run, ...]]:
         """For each variant the runs that a table pools: the seeds of one recipe.
@@ -125,9 +123,7 @@ class Group:
         for variant in dict.fromkeys(run.variant for run in self.runs):
             runs = [run for run in self.runs if run.variant == variant]
             latest = max(runs, key=lambda run: (run.state == "done", run.updated))
-            same = {
-                run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == latest.recipe
-            }
+            same = {run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == latest.recipe}
             chosen[variant] = tuple(same[seed] for seed in sorted(same))
         return chosen
 
@@ -139,7 +135,7 @@ def load_runs(runs_dir: str | Path) -> list[Run]:
     """
     root = Path(runs_dir)
     folders = (
-        sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        sorted(p for p in root.iterdir() if p.is_dir() and p.name != "logs" and not p.name.startswith("."))
         if root.is_dir()
         else []
     )
@@ -167,9 +163,7 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
     for run in unknown:
         alike = [key for key in known if key[:2] == (run.scale, run.dataset)]
         latest = (
-            max(alike, key=lambda key: max(r.updated for r in known[key]))
-            if alike
-            else (run.scale, run.dataset, None)
+            max(alike, key=lambda key: max(r.updated for r in known[key])) if alike else (run.scale, run.dataset, None)
         )
         known.setdefault(latest, []).append(run)
     groups = [Group(*key, tuple(members)) for key, members in known.items()]

@@ -256,9 +256,7 @@ def _by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
     scores: dict[str, list[float]] = {}
     for run in runs:
         values = (
-            []
-            if run.scores is None or column not in run.scores.columns
-            else [float(v) for v in run.scores[column]]
+            [] if run.scores is None or column not in run.scores.columns else [float(v) for v in run.scores[column]]
         )
         if not values or any(math.isnan(value) for value in values):
             return {}
@@ -274,9 +272,7 @@ def _patients(run: Run) -> list[str]:
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     """Mark the best mean of each column among the variants; never a baseline, nor a lone variant."""
     for column in columns:
-        rivals = [
-            row.cells[column.key] for row in rows if row.section != BASELINES and column.key in row.cells
-        ]
+        rivals = [row.cells[column.key] for row in rows if row.section != BASELINES and column.key in row.cells]
         means = [cell.mean for cell in rivals if not math.isnan(cell.mean)]
         # A Fréchet distance falls with the number of cases, so unequal sets have no best.
         if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals}) > 1):
@@ -295,9 +291,7 @@ def _named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
     stand_ins = {s for run in done for s in run.stand_ins if s.part == column.part}
     entries = [entry for run in done if (entry := (run.set_scores or {}).get("frechet"))]
     # One stand-in anywhere in the column takes the real metric's name from all of it.
-    stand_in = bool(stand_ins) or (
-        column.part == "features" and any(entry.get("stand_in") for entry in entries)
-    )
+    stand_in = bool(stand_ins) or (column.part == "features" and any(entry.get("stand_in") for entry in entries))
     extractors = sorted({str(entry.get("extractor")) for entry in entries})
     real_i3d = bool(entries) and not stand_in and all("i3d" in name.lower() for name in extractors)
     name = column.name

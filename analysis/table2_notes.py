@@ -67,18 +67,14 @@ def footnotes(
 
 def window_text(runs: Iterable[Run]) -> str:
     """The HU windows of the runs, e.g. `−100..900 HU`."""
-    return _agreed(
-        runs, lambda c: f"{c['window']['low_hu']:g}..{c['window']['high_hu']:g} HU".replace("-", "−")
-    )
+    return _agreed(runs, lambda c: f"{c['window']['low_hu']:g}..{c['window']['high_hu']:g} HU".replace("-", "−"))
 
 
 def sampler_text(runs: Iterable[Run]) -> str:
     """The samplers of the runs, e.g. `dpm++ with 25 steps`."""
     return _agreed(
         runs,
-        lambda c: (
-            c["sampler"]["name"] + (f" with {c['sampler']['steps']} steps" if "steps" in c["sampler"] else "")
-        ),
+        lambda c: c["sampler"]["name"] + (f" with {c['sampler']['steps']} steps" if "steps" in c["sampler"] else ""),
     )
 
 
@@ -117,15 +113,9 @@ def _reading(done: list[Run]) -> str:
 def _sets(done: list[Run]) -> Iterable[str]:
     entries = {run.variant: entry for run in done if (entry := (run.set_scores or {}).get("frechet"))}
     if entries:
-        kinds = sorted(
-            {f"n = {e['n']}, {e['dimension']} features of {e['extractor']}" for e in entries.values()}
-        )
+        kinds = sorted({f"n = {e['n']}, {e['dimension']} features of {e['extractor']}" for e in entries.values()})
         floors = sorted({float(e["floor"]) for e in entries.values() if e.get("floor") is not None})
-        floor = (
-            f" Two sets of real volumes lie {' or '.join(f'{v:.3g}' for v in floors)} apart."
-            if floors
-            else ""
-        )
+        floor = f" Two sets of real volumes lie {' or '.join(f'{v:.3g}' for v in floors)} apart." if floors else ""
         yield f"Fréchet distance: {'; '.join(kinds)}; biased upwards at small n.{floor}"
     patients = {frozenset(run.scores["patient"].astype(str)) for run in done if run.scores is not None}
     if len(patients) > 1:

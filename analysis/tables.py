@@ -52,13 +52,9 @@ def show(runs_dir: Path, out: Path, scale: str | None = None, data: str | None =
     console.print(notes(table))
     for other in groups[1:]:
         done = sum(run.state == "done" for run in other.runs)
-        namesakes = [
-            group for group in groups if (group.scale, group.dataset) == (other.scale, other.dataset)
-        ]
+        namesakes = [group for group in groups if (group.scale, group.dataset) == (other.scale, other.dataset)]
         data_flag = other.dataset if len(namesakes) == 1 else (other.fingerprint or other.dataset)[:12]
-        print(
-            f"Another table: --scale {other.scale} --data {data_flag} ({done} of {len(other.runs)} runs done)"
-        )
+        print(f"Another table: --scale {other.scale} --data {data_flag} ({done} of {len(other.runs)} runs done)")
     paths = write_files(table, out)
     print("Wrote " + ", ".join(str(path) for path in paths))
     return paths

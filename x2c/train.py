@@ -16,20 +16,25 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
-from x2c.core.cli import Parser, add_config_options, choices_text, config_from  # noqa: E402 (sys.path first)
+from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from  # noqa: E402 (sys.path first)
 from x2c.core.config import Config  # noqa: E402
 from x2c.core.errors import exit_on_user_error  # noqa: E402
+from x2c.core.resolve import resolve  # noqa: E402
 
 
 def main() -> None:
     """Parse, resolve, run, and print the scores."""
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", required=True, metavar="NAME", help="a file of experiments/")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of weights, noise and order (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
+    )
     add_config_options(parser)
-    parser.add_argument("--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing"
+    )
     options, overrides = parser.split(sys.argv[1:])
-    config = config_from(options, overrides, options.variant, options.seed)
+    config = resolve(options.variant, options.scale, options.seed, overrides_from(options, overrides))
     if options.check:
         show(config)
         return
@@ -49,7 +54,9 @@ def show(config: Config) -> None:
 
     with torch.device("meta"):
         denoiser = build_denoiser(config)
-    print(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True), end="")
+    print(
+        yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True), end=""
+    )
     print(f"# denoiser: {parameter_count(denoiser) / 1e6:.1f} M parameters")
 
 

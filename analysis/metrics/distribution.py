@@ -52,9 +52,7 @@ def paired_sqdist(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = _features("a", a, 1), _features("b", b, 1)
     if a.shape != b.shape:
-        raise ValueError(
-            f"a: expected b's shape {list(b.shape)}; got {list(a.shape)}; pair the rows one to one"
-        )
+        raise ValueError(f"a: expected b's shape {list(b.shape)}; got {list(a.shape)}; pair the rows one to one")
     return (a - b).square().sum(1)
 
 

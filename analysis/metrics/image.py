@@ -48,9 +48,7 @@ def ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
     """
     pred, target = _checked(pred, target)
     if dims not in (2, 3):
-        raise ValueError(
-            f"ssim: expected dims 2 or 3; got {dims!r}; use 2 for axial slices, 3 for the volume"
-        )
+        raise ValueError(f"ssim: expected dims 2 or 3; got {dims!r}; use 2 for axial slices, 3 for the volume")
     for axis in range(3 - dims, 3):
         size = pred.shape[axis + 1]
         if size < _WINDOW:
@@ -90,9 +88,7 @@ def _gaussian(length: int, like: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (taps / _SIGMA) ** 2)
     rows = torch.arange(length - 2 * _RADIUS, device=like.device)[:, None]
     columns = rows + torch.arange(_WINDOW, device=like.device)
-    return like.new_zeros(len(rows), length).scatter_(
-        1, columns, (weights / weights.sum()).expand_as(columns)
-    )
+    return like.new_zeros(len(rows), length).scatter_(1, columns, (weights / weights.sum()).expand_as(columns))
 
 
 def _checked(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,19 +102,14 @@ def _checked(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
                 "add the batch axis, drop the channel axis"
             )
     if pred.shape != target.shape:
-        raise ValueError(
-            f"pred: expected target's shape {list(target.shape)}; got {list(pred.shape)}; resample one"
-        )
+        raise ValueError(f"pred: expected target's shape {list(target.shape)}; got {list(pred.shape)}; resample one")
     for name, volume in (("pred", pred), ("target", target)):
         low, high = (float(v) for v in volume.detach().aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(
-                f"{name}: expected finite values; got NaN or infinity; check what made the volume"
-            )
+            raise ValueError(f"{name}: expected finite values; got NaN or infinity; check what made the volume")
         if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
             raise ValueError(
-                f"{name}: expected values in [0, 1]; got [{low:.6g}, {high:.6g}]; "
-                "apply the HU window and clip first"
+                f"{name}: expected values in [0, 1]; got [{low:.6g}, {high:.6g}]; apply the HU window and clip first"
             )
     dtype = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
     return pred.to(dtype), target.to(dtype)

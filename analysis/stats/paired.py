@@ -39,9 +39,7 @@ def summary(x: ArrayLike, alpha: float = 0.05) -> Summary:
     """
     scores = _scores("x", x)
     if np.isnan(scores).any():
-        raise ValueError(
-            f"x: expected scores; got NaN in {np.isnan(scores).sum()} of {scores.size}; score those cases"
-        )
+        raise ValueError(f"x: expected scores; got NaN in {np.isnan(scores).sum()} of {scores.size}; score those cases")
     n = scores.size
     mean = float(scores.mean())
     if n < 2 or not np.isfinite(scores).all():
@@ -60,15 +58,12 @@ def compare(a: ArrayLike, b: ArrayLike, alpha: float = 0.05) -> Comparison:
     """
     a, b = _scores("a", a), _scores("b", b)
     if a.shape != b.shape:
-        raise ValueError(
-            f"a: expected {b.size} scores, one for each of b; got {a.size}; pair them by patient"
-        )
+        raise ValueError(f"a: expected {b.size} scores, one for each of b; got {a.size}; pair them by patient")
     for name, scores in (("a", a), ("b", b)):
         bad = int((~np.isfinite(scores)).sum())
         if bad:
             raise ValueError(
-                f"{name}: expected finite scores; got NaN or infinity in {bad} of {scores.size}; "
-                "leave those pairs out"
+                f"{name}: expected finite scores; got NaN or infinity in {bad} of {scores.size}; leave those pairs out"
             )
     if a.size < 2:
         raise ValueError(f"a: expected at least 2 pairs; got {a.size}; score more cases")
@@ -96,7 +91,5 @@ def _t_quantile(n: int, alpha: float) -> float:
 def _scores(name: str, x: ArrayLike) -> NDArray[np.float64]:
     scores = np.asarray(x, dtype=np.float64)
     if scores.ndim != 1 or scores.size == 0:
-        raise ValueError(
-            f"{name}: expected scores [N], N >= 1; got shape {list(scores.shape)}; pass one score a case"
-        )
+        raise ValueError(f"{name}: expected scores [N], N >= 1; got shape {list(scores.shape)}; pass one score a case")
     return scores

@@ -87,9 +87,7 @@ def write_run(
     }
     (folder / "status.json").write_text(json.dumps(report | (status or {})))
     if state == "done":
-        write_scores(
-            folder, psnr, gain, seed, control=not variant.startswith("baseline"), stand_ins=stand_ins
-        )
+        write_scores(folder, psnr, gain, seed, control=not variant.startswith("baseline"), stand_ins=stand_ins)
     if samples:
         write_samples(folder, seed)
     return folder
@@ -99,9 +97,7 @@ def write_scores(
     folder: Path, psnr: float, gain: float, seed: int, control: bool, stand_ins: tuple[dict[str, str], ...]
 ) -> None:
     steps = np.linspace(-1, 1, PATIENTS)
-    scores = pd.DataFrame(
-        {"patient": [f"p{i:03d}" for i in range(PATIENTS)], "label": [0, 1] * (PATIENTS // 2)}
-    )
+    scores = pd.DataFrame({"patient": [f"p{i:03d}" for i in range(PATIENTS)], "label": [0, 1] * (PATIENTS // 2)})
     scores["psnr"] = psnr + steps
     for name, base in (
         ("ssim_2d", 0.3),
@@ -124,9 +120,7 @@ def write_scores(
 
 def write_samples(folder: Path, seed: int) -> None:
     """Two patients, depth 16: a body with two lungs whose density follows the depth."""
-    z, y, x = np.meshgrid(
-        np.linspace(-1, 1, 16), np.linspace(-1, 1, 48), np.linspace(-1, 1, 64), indexing="ij"
-    )
+    z, y, x = np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 48), np.linspace(-1, 1, 64), indexing="ij")
     body = np.where(x**2 + 1.6 * y**2 < 0.8, 40, -1000)
     lungs = ((np.abs(x) - 0.42) ** 2 / 0.09 + y**2 / 0.16 + z**2 / 0.9) < 1
     truth = np.where(lungs, -800, body) + np.where((body > 0) & ~lungs, 150 * (z + 1), 0)

@@ -31,9 +31,7 @@ def test_frechet_with_fewer_cases_than_features() -> None:
     # Rotating all features into a space of many more dimensions changes no distance.
     a, b = features(8, 5, 1), features(9, 5, 2)
     rotation = torch.from_numpy(np.linalg.qr(np.random.default_rng(3).normal(size=(64, 5)))[0])
-    assert frechet_distance(a @ rotation.T, b @ rotation.T) == pytest.approx(
-        frechet_distance(a, b), rel=1e-10
-    )
+    assert frechet_distance(a @ rotation.T, b @ rotation.T) == pytest.approx(frechet_distance(a, b), rel=1e-10)
 
 
 def test_frechet_closed_forms() -> None:
@@ -68,9 +66,7 @@ def test_kernel_distance_is_the_sum_over_pairs() -> None:
         + np.mean([kernel(x, y) for i, x in enumerate(b) for j, y in enumerate(b) if i != j])
         - 2 * np.mean([kernel(x, y) for x in a for y in b])
     )
-    assert kernel_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(
-        float(expected), rel=1e-12
-    )
+    assert kernel_distance(torch.from_numpy(a), torch.from_numpy(b)) == pytest.approx(float(expected), rel=1e-12)
 
 
 def test_kernel_distance_is_unbiased() -> None:

@@ -64,9 +64,7 @@ def test_slices_have_front_and_head_up() -> None:
     volume = np.zeros((10, 20, 30), np.int16)
     volume[-1, 10, 0] = 1  # the top of the chest, in the middle, on the patient's right
     volume[4, 0, 5] = 2  # in front
-    sample = montage.Sample(
-        ("p",), volume[None], volume[None], np.zeros((1, 4, 4), np.uint8), (2.0, 1.0, 1.0)
-    )
+    sample = montage.Sample(("p",), volume[None], volume[None], np.zeros((1, 4, 4), np.uint8), (2.0, 1.0, 1.0))
     lower, _, coronal = montage._planes(sample)
     assert coronal.cut(volume)[0, 0] == 1
     assert lower.cut(volume)[0, 5] == 2

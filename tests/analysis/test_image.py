@@ -22,8 +22,7 @@ def pair(shape: tuple[int, ...] = (2, 13, 24, 31), noise: float = 0.1) -> tuple[
 def test_psnr_is_scikit_images() -> None:
     pred, target = pair()
     expected = [
-        peak_signal_noise_ratio(t, p, data_range=1.0)
-        for p, t in zip(pred.numpy(), target.numpy(), strict=True)
+        peak_signal_noise_ratio(t, p, data_range=1.0) for p, t in zip(pred.numpy(), target.numpy(), strict=True)
     ]
     np.testing.assert_allclose(psnr(pred, target), expected, rtol=0, atol=1e-9)
 
@@ -49,9 +48,7 @@ def test_golden_values() -> None:
 @pytest.mark.parametrize("shape", [(2, 13, 24, 31), (1, 11, 11, 40)])
 def test_ssim_3d_is_scikit_images(shape: tuple[int, ...]) -> None:
     pred, target = pair(shape)
-    expected = [
-        structural_similarity(t, p, **GAUSSIAN) for p, t in zip(pred.numpy(), target.numpy(), strict=True)
-    ]
+    expected = [structural_similarity(t, p, **GAUSSIAN) for p, t in zip(pred.numpy(), target.numpy(), strict=True)]
     np.testing.assert_allclose(ssim(pred, target, dims=3), expected, rtol=0, atol=1e-9)
 
 

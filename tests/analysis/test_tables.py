@@ -45,9 +45,7 @@ def printed(of: Table, width: int = 100) -> str:
 
 
 def tidy(of: Table) -> dict[tuple[str, str], dict[str, str]]:
-    return {
-        (line["variant"], line["metric"]): line for line in csv.DictReader(io.StringIO(render.tidy_csv(of)))
-    }
+    return {(line["variant"], line["metric"]): line for line in csv.DictReader(io.StringIO(render.tidy_csv(of)))}
 
 
 def test_rows_stand_in_the_papers_order_with_ours_after_and_baselines_last(make_run: MakeRun) -> None:
@@ -86,9 +84,7 @@ def test_every_state_is_told(make_run: MakeRun) -> None:
         result = table(runs)
     finally:
         holder.communicate(b"\n")
-    details = {
-        variant: row(result, variant).detail for variant in ("l1", "l1_lpips", "l1_adv", "l1_cls", "cfg")
-    }
+    details = {variant: row(result, variant).detail for variant in ("l1", "l1_lpips", "l1_adv", "l1_cls", "cfg")}
     assert details == {
         "l1": "n = 6",
         "l1_lpips": "running 45 %",
@@ -126,9 +122,7 @@ def test_another_configuration_is_not_pooled(make_run: MakeRun) -> None:
     make_run("l1", seed=0, psnr=10, updated=1, config={"training": {"steps": 10}})
     result = table(make_run("l1", seed=1, psnr=15, updated=2).parent)
     assert row(result, "l1").cells["psnr"].mean == pytest.approx(15)
-    assert any(
-        "Left out: 1 older run with another configuration (l1)" in note.text for note in result.footnotes
-    )
+    assert any("Left out: 1 older run with another configuration (l1)" in note.text for note in result.footnotes)
 
 
 def test_the_xray_gain_is_the_paired_difference(make_run: MakeRun) -> None:
@@ -264,9 +258,7 @@ def test_one_data_set_of_two_fingerprints_is_two_tables(
     assert "phantom (aaaa00000000)" in capsys.readouterr().out
 
 
-def test_no_runs_is_one_line_that_says_what_to_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_runs_is_one_line_that_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tables.main(["--runs", str(tmp_path / "none")]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "make sweep name=losses" in error
@@ -308,8 +300,6 @@ def test_scripts_run_by_path_shadow_nothing(script: str, tmp_path: Path) -> None
         "heavy = {'torch', 'pandas', 'matplotlib', 'x2c'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert result.returncode == 0, result.stderr
     assert "usage: python analysis/" in result.stdout

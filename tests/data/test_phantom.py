@@ -54,9 +54,7 @@ def test_patients_differ_and_seeds_do() -> None:
     volumes = [window(patient(i).volume.hu, -100, 900) for i in "abcdef"]
     psnr = [-10 * np.log10(np.mean((a - b) ** 2)) for k, a in enumerate(volumes) for b in volumes[:k]]
     assert np.mean(psnr) < 21 and np.max(psnr) < 25
-    assert (
-        make_patient("a", 1, (8, 32, 32), 32).parameters != make_patient("a", 0, (8, 32, 32), 32).parameters
-    )
+    assert make_patient("a", 1, (8, 32, 32), 32).parameters != make_patient("a", 0, (8, 32, 32), 32).parameters
 
 
 def test_another_shape_is_the_same_anatomy() -> None:
@@ -85,7 +83,7 @@ def test_clots_are_filling_defects() -> None:
         rendering = fine(patient_id)
         core = rendering.clot > 0.99
         assert core.sum() >= 20
-        assert 40 <= np.percentile(rendering.hu[core], 2) and np.percentile(rendering.hu[core], 98) <= 80
+        assert np.percentile(rendering.hu[core], 2) >= 40 and np.percentile(rendering.hu[core], 98) <= 80
         assert (rendering.artery[core] > 0.98).all()
 
 

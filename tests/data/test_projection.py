@@ -19,9 +19,7 @@ def rays(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
     )
     rows, columns = geometry.size
     pixels = np.empty((rows, columns, 3))
-    pixels[..., 0] = (
-        geometry.centre_mm[0] + ((rows - 1) / 2 - np.arange(rows))[:, None] * geometry.pixel_mm[0]
-    )
+    pixels[..., 0] = geometry.centre_mm[0] + ((rows - 1) / 2 - np.arange(rows))[:, None] * geometry.pixel_mm[0]
     pixels[..., 1] = geometry.detector_y_mm
     pixels[..., 2] = geometry.centre_mm[1] + (np.arange(columns) - (columns - 1) / 2) * geometry.pixel_mm[1]
     directions = pixels - source
@@ -68,9 +66,7 @@ def test_nearer_the_source_is_larger() -> None:
     def width(slice_: int) -> int:
         hu = np.full((60, 20, 60), -1000.0)
         hu[20:40, slice_, 20:40] = 0
-        image = project(
-            centred(hu, (4.0, 10.0, 4.0)), Geometry((120, 120), (2.0, 2.0), (0.0, 0.0), -110.0, 600.0)
-        )
+        image = project(centred(hu, (4.0, 10.0, 4.0)), Geometry((120, 120), (2.0, 2.0), (0.0, 0.0), -110.0, 600.0))
         return int((image[60] > image.max() / 2).sum())
 
     front, back = width(1), width(18)

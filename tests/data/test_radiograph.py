@@ -9,9 +9,7 @@ QUIET = Detector(photons=0, electronic_noise=0, blur_px=0)
 
 def test_beer_lambert_round_trip() -> None:
     integrals = np.random.default_rng(0).uniform(0, 9, (32, 40)).astype(np.float32)
-    np.testing.assert_allclose(
-        expose(integrals, QUIET, np.random.default_rng(1)), integrals, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(expose(integrals, QUIET, np.random.default_rng(1)), integrals, rtol=1e-5, atol=1e-6)
 
 
 def test_noise_is_unbiased_and_follows_the_photon_count() -> None:

@@ -22,13 +22,17 @@ def small(**changes) -> UNet3D:
 @pytest.fixture
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(2, 4, 5, 8, 8, generator=generator), torch.tensor([3, 900]), torch.randn(2, 6, generator=generator)
+    return (
+        torch.randn(2, 4, 5, 8, 8, generator=generator),
+        torch.tensor([3, 900]),
+        torch.randn(2, 6, generator=generator),
+    )
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="needs shared/reference beside the checkout")
 def test_reproduces_the_reference_outputs():
     with safe_open(REFERENCE, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors handle has no iterator)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = {key: json.loads(value) for key, value in file.metadata().items()}
     names = ("dim", "dim_mults", "channels", "cond_dim", "attn_heads", "attn_dim_head")
     net = UNet3D(**{name: meta[name] for name in names})

@@ -47,9 +47,7 @@ def test_help_imports_nothing_heavy():
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     for arguments in (["--help"], ["run", "--help"]):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True)
         assert (done.stderr.strip(), "usage: python -m x2c.sweep" in done.stdout) == ("[]", True)
 
 

@@ -40,9 +40,7 @@ def test_other_parameters_are_config_fields(sweep_file):
 def test_cells_that_come_to_the_same_run_are_one(sweep_file):
     sweep_file(parameters={"variant": {"values": ["l1", "l1"]}, "training.steps": {"values": [4, 5]}})
     assert [cell.config.training.steps for cell in make_plan("s", "smoke").cells] == [4, 5]
-    assert [
-        cell.config.training.steps for cell in make_plan("s", "smoke", overrides=["training.steps=7"]).cells
-    ] == [7]
+    assert [cell.config.training.steps for cell in make_plan("s", "smoke", overrides=["training.steps=7"]).cells] == [7]
 
 
 def test_run_cap_keeps_the_first_cells(sweep_file):
@@ -112,9 +110,7 @@ def test_a_wrong_file_is_one_clear_line(sweep_file, keys, message):
 def test_an_unknown_sweep_lists_the_choices(sweep_file):
     sweep_file("losses")
     sweep_file("sizes")
-    with pytest.raises(
-        UserError, match=r"NAME: unknown sweep 'loses'; did you mean 'losses'\? choices: losses, sizes"
-    ):
+    with pytest.raises(UserError, match=r"NAME: unknown sweep 'loses'; did you mean 'losses'\? choices: losses, sizes"):
         make_plan("loses", "smoke")
 
 

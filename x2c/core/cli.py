@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.registry import LOSS_TERMS, SLOTS
-from x2c.core.resolve import resolve, scales, variants
+from x2c.core.resolve import scales, variants
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,22 +52,26 @@ class Parser(argparse.ArgumentParser):
 def add_config_options(parser: Parser) -> None:
     """The options that choose a config, apart from its variant."""
     parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
-    parser.add_argument("--data", metavar="NAME", help=f"data set: {', '.join(SLOTS['dataset'].names())} (default: the variant's)")
-    parser.add_argument("--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)")
+    parser.add_argument(
+        "--data", metavar="NAME", help=f"data set: {', '.join(SLOTS['dataset'].names())} (default: the variant's)"
+    )
+    parser.add_argument(
+        "--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)"
+    )
     parser.add_argument("--runs", metavar="DIR", help="folder of the run directories (default: runs)")
 
 
-def config_from(options: argparse.Namespace, overrides: Sequence[str], variant: str, seed: int) -> Config:
-    """The validated config that options and overrides ask for."""
+def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with those that --data, --tracker and --runs stand for. JSON is YAML: quoting survives."""
     asked = list(overrides)
     if options.data is not None:
-        asked.append(f"dataset.name={options.data}")
+        asked.append(f"dataset.name={json.dumps(options.data)}")
     if options.tracker is not None:
         names = [name for name in options.tracker.split(",") if name not in ("", "none")]
-        asked.append(f"compute.tracker=[{', '.join(names)}]")
+        asked.append(f"compute.tracker={json.dumps(names)}")
     if options.runs is not None:
-        asked.append(f"compute.runs={options.runs}")
-    return resolve(variant, options.scale, seed, asked)
+        asked.append(f"compute.runs={json.dumps(options.runs)}")
+    return asked
 
 
 def choices_text() -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,19 +56,28 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an exclusive lock on `path`; yields False at once if it is taken and `wait` is off.
+def locked(path: Path, *, patience_seconds: float = math.inf) -> Iterator[bool]:
+    """Hold an exclusive lock on `path`; yields False if it stays taken for longer than one is ready to wait.
 
     The kernel frees the lock when the process ends, however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience_seconds
     with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
+        while not _try_lock(handle.fileno()):
+            if time.monotonic() >= deadline:
+                yield False
+                return
+            time.sleep(0.05)
         yield True
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

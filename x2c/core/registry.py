@@ -59,7 +59,11 @@ class Registry:
             files = sorted(Path(spec.submodule_search_locations[0]).glob("*.py"))
         found: dict[str, str] = {}
         for file in files:
-            module = self.package if file.stem in ("__init__", self.package.rsplit(".", 1)[1]) else f"{self.package}.{file.stem}"
+            module = (
+                self.package
+                if file.stem in ("__init__", self.package.rsplit(".", 1)[1])
+                else f"{self.package}.{file.stem}"
+            )
             for name in _registered_names(file):
                 if name in found:
                     raise ValueError(f"{self.slot}: {name!r} is registered in both {found[name]} and {module}")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from x2c.core.config import Config, Loss, Section, Slot, TermOptions
 from x2c.core.errors import UserError, nearest, unknown
-from x2c.core.registry import LOSS_TERMS, SLOTS
+from x2c.core.registry import LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
 
 EXPERIMENTS = PROJECT / "experiments"
@@ -61,7 +61,7 @@ def read_yaml(path: Path) -> Layer:
         return {}
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected `key: value` lines; found {type(content).__name__}")
-    return content
+    return dict(content)
 
 
 def parse_override(text: str) -> Layer:
@@ -70,12 +70,14 @@ def parse_override(text: str) -> Layer:
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise UserError(f"{text}: expected --a.b=value")
     try:
-        layer: Any = yaml.safe_load(value)
+        layer = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"{path}: {value!r} is not a YAML value; quote it") from None
-    for key in reversed(path.split(".")):
-        layer = {key: layer}
-    return layer
+    *parents, last = path.split(".")
+    nested: Layer = {last: layer}
+    for key in reversed(parents):
+        nested = {key: nested}
+    return nested
 
 
 def _merge(lower: Layer, upper: Layer) -> Layer:
@@ -86,7 +88,11 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
         if key in SLOTS or key == "loss":
             value = {"name": value} if isinstance(value, str) else value
             below = {"name": below} if isinstance(below, str) else below
-            renamed = isinstance(value, dict) and isinstance(below, dict) and value.get("name", below.get("name")) != below.get("name")
+            renamed = (
+                isinstance(value, dict)
+                and isinstance(below, dict)
+                and value.get("name", below.get("name")) != below.get("name")
+            )
             if renamed and key in SLOTS:
                 below = None
         merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
@@ -110,22 +116,32 @@ def _loss(raw: Layer, chosen: Layer | str) -> Loss:
     name = str(raw.pop("name", ""))
     names = LOSS_ALIASES.get(name, name).split("_")
     if len(set(names)) < len(names) or not set(names) <= set(LOSS_TERMS.names()):
-        terms = ", ".join(LOSS_TERMS.names())
-        raise UserError(f"loss: unknown loss {name!r}; join terms with '_' (terms: {terms}) or take {', '.join(LOSS_ALIASES)}")
+        known = ", ".join(LOSS_TERMS.names())
+        raise UserError(
+            f"loss: unknown loss {name!r}; join terms with '_' (terms: {known}) or take {', '.join(LOSS_ALIASES)}"
+        )
     asked = set(chosen) - {"name"} if isinstance(chosen, dict) else set[str]()
     for stray in sorted(asked - set(names)):
         raise UserError(f"loss.{stray}: loss {name!r} has no term {stray!r}; {nearest(stray, names)}")
     terms: dict[str, TermOptions] = {
-        term: _section(LOSS_TERMS.get(term).Options, _mapping(f"loss.{term}", raw.get(term, {})), f"loss.{term}") for term in names
+        term: _section(LOSS_TERMS.get(term).Options, _mapping(f"loss.{term}", raw.get(term, {})), f"loss.{term}")
+        for term in names
     }
     return Loss(name=name, terms=terms)
 
 
 def _cross_check(config: Config) -> None:
     if config.window.low_hu >= config.window.high_hu:
-        raise UserError(f"window: low_hu must lie below high_hu; came {config.window.low_hu} and {config.window.high_hu}")
+        raise UserError(
+            f"window: low_hu must lie below high_hu; came {config.window.low_hu} and {config.window.high_hu}"
+        )
     if config.prediction.name == "eps" and config.diffusion.x0_weight == "uniform" and len(config.loss.terms) > 1:
-        raise UserError("diffusion.x0_weight: 'uniform' explodes with prediction 'eps' (1/√ᾱ is 6·10⁴ at t=999); use 'alpha_bar'")
+        raise UserError(
+            "diffusion.x0_weight: 'uniform' explodes with prediction 'eps' (1/√ᾱ is 6·10⁴ at t=999); use 'alpha_bar'"
+        )
+    network = getattr(config.loss.terms.get("lpips"), "network", None)
+    if network is not None and network not in PERCEPTUAL.names():
+        raise unknown("loss.lpips.network", "perceptual network", network, PERCEPTUAL.names())
     if config.training.mixed_precision == "fp16" and config.compute.cpu:
         raise UserError("training.mixed_precision: 'fp16' needs a GPU; use 'no' or 'bf16' with --compute.cpu=true")
 

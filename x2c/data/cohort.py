@@ -55,7 +55,9 @@ def open_cohort(folder: Path) -> Cohort:
     manifest = pd.read_parquet(folder / "manifest.parquet")
     split_over = manifest.groupby("patient")["split"].nunique()
     if (split_over > 1).any():
-        raise UserError(f"{folder}: a patient may stand in one split; {int((split_over > 1).sum())} stand in several; prepare the data again")
+        raise UserError(
+            f"{folder}: a patient may stand in one split; {int((split_over > 1).sum())} stand in several; prepare the data again"
+        )
     return Cohort(
         about["name"],
         about["fingerprint"],

@@ -44,7 +44,9 @@ class Standardised:
         return values * self.std.to(values.device).view(shape) + self.mean.to(values.device).view(shape)
 
 
-def cache_array(folder: Path, compute: Callable[[slice], Array], shape: tuple[int, ...], training: NDArray[np.int64], what: str) -> Standardised:
+def cache_array(
+    folder: Path, compute: Callable[[slice], Array], shape: tuple[int, ...], training: NDArray[np.int64], what: str
+) -> Standardised:
     """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`."""
 
     def build(path: Path) -> None:

@@ -23,9 +23,7 @@ def expose(integrals: Array, detector: Detector, rng: np.random.Generator) -> Ar
     """Line integrals [h, w] to the logged detector signal [h, w]: the same integrals, with noise and blur."""
     transmitted = np.exp(-integrals.astype(np.float64))
     if detector.photons > 0:
-        quanta = rng.poisson(transmitted * detector.photons) + rng.normal(
-            0, detector.electronic_noise, integrals.shape
-        )
+        quanta = rng.poisson(transmitted * detector.photons) + rng.normal(0, detector.electronic_noise, integrals.shape)
         transmitted = quanta / detector.photons
     if detector.blur_px > 0:
         transmitted = ndimage.gaussian_filter(transmitted, detector.blur_px, mode="nearest")

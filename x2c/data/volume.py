@@ -25,13 +25,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3:
-            raise ValueError(
-                f"Volume.hu: expected [D, H, W]; got shape {self.hu.shape}; pass one volume at a time"
-            )
+            raise ValueError(f"Volume.hu: expected [D, H, W]; got shape {self.hu.shape}; pass one volume at a time")
         if min(self.spacing_mm) <= 0:
-            raise ValueError(
-                f"Volume.spacing_mm: expected three positive mm; got {self.spacing_mm}; check the header"
-            )
+            raise ValueError(f"Volume.spacing_mm: expected three positive mm; got {self.spacing_mm}; check the header")
 
 
 def _check(low_hu: float, high_hu: float) -> None:

@@ -48,7 +48,9 @@ class DDPM:
     def scheduler(self, betas: Any) -> Any:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-        return DDPMScheduler(len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, timestep_spacing="leading")
+        return DDPMScheduler(
+            len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, timestep_spacing="leading"
+        )
 
 
 @SAMPLERS.register("ddim")
@@ -65,7 +67,12 @@ class DDIM:
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         return DDIMScheduler(
-            len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+            len(betas),
+            trained_betas=betas,
+            prediction_type="sample",
+            clip_sample=False,
+            set_alpha_to_one=True,
+            timestep_spacing="trailing",
         )
 
 
@@ -84,7 +91,12 @@ class DPMPlusPlus:
 
         # The cosine schedule's log-SNR runs to minus infinity; diffusers recommends this lower bound for it.
         return DPMSolverMultistepScheduler(
-            len(betas), trained_betas=betas, prediction_type="sample", lambda_min_clipped=-5.1, timestep_spacing="linspace", final_sigmas_type="zero"
+            len(betas),
+            trained_betas=betas,
+            prediction_type="sample",
+            lambda_min_clipped=-5.1,
+            timestep_spacing="linspace",
+            final_sigmas_type="zero",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from x2c.core.config import Config, TableRow, identity
-from x2c.core.files import digest, write_json
+from x2c.core.files import digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, true_volumes, write_scores
 from x2c.engine.parts import Parts
@@ -21,7 +22,10 @@ from x2c.engine.scoring import Scorer
 def mean_volume(config: Config, parts: Parts, rows: Rows) -> Tensor:
     """The voxelwise mean of the training volumes, for everyone."""
     training = parts.cohort.rows("train")
-    mean = sum((true_volumes(config, parts, training[i : i + 1])[0].double() for i in range(len(training))), start=torch.zeros(()).double())
+    mean = sum(
+        (true_volumes(config, parts, training[i : i + 1])[0].double() for i in range(len(training))),
+        start=torch.zeros(()).double(),
+    )
     return (mean / len(training)).float().expand(len(rows), -1, -1, -1)
 
 
@@ -51,15 +55,17 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer, fingerprint: s
     key = digest({"config": {name: whole[name] for name in _DEPENDS_ON}, "data": fingerprint, "format": FORMAT_VERSION})
     rows = parts.cohort.rows("test")
     for name, (label, make) in BASELINES.items():
-        run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s{config.seed}-{key}")
-        if run.done:
-            continue
-        with run.owned():
-            run.write_config(config.model_copy(update={"variant": name, "table2": TableRow(section="Baselines", label=label)}))
+        run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{key}")
+        # Another process may be at it: its scores are ours.
+        with run.owned(patience_seconds=math.inf):
+            if run.done:
+                continue
+            row = TableRow(section="Baselines", label=label)
+            run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
             write_provenance(run, config, fingerprint, parts.stand_ins + scorer.stand_ins, parts.device)
             run.report("running", "score")
             volumes, truth = make(config, parts, rows), true_volumes(config, parts, rows)
             keep_pictures(config, run, parts, rows, volumes, truth)
-            write_json(run.path / "set_scores.json", scorer.per_set(volumes, truth, reference_volumes(config, parts, len(rows))))
+            run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(config, parts, len(rows))))
             write_scores(run, score_table(parts, rows, scorer, volumes, truth))
             run.report("done", "done")

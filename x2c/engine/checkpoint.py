@@ -35,7 +35,9 @@ def load_newest(accelerator: Accelerator, folder: Path) -> int:
     newest = finished[-1]
     # Accelerate says nothing when it cannot restore the random state, and a resume would silently differ.
     if not (newest / f"random_states_{accelerator.process_index}.pkl").exists():
-        raise UserError(f"{newest}: expected the random state of process {accelerator.process_index}; resume with as many processes as before")
+        raise UserError(
+            f"{newest}: expected the random state of process {accelerator.process_index}; resume with as many processes as before"
+        )
     accelerator.load_state(str(newest))
     return int(newest.name.removeprefix("step-"))
 

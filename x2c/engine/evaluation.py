@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from x2c.core.config import Config
-from x2c.core.files import replacing, write_json
+from x2c.core.files import replacing
 from x2c.core.run import RunDirectory
 from x2c.data.volume import unwindow
 from x2c.diffusion.process import Process
@@ -48,7 +48,9 @@ class Generator:
         return self.parts.decode(latents).cpu()
 
 
-def evaluate(config: Config, run: RunDirectory, parts: Parts, denoiser: nn.Module, scorer: Scorer, accelerator: Accelerator) -> pd.DataFrame:
+def evaluate(
+    config: Config, run: RunDirectory, parts: Parts, denoiser: nn.Module, scorer: Scorer, accelerator: Accelerator
+) -> pd.DataFrame:
     """Sample and score the test patients; writes scores.parquet, set_scores.json and samples/volumes.npz.
 
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
@@ -70,7 +72,7 @@ def evaluate(config: Config, run: RunDirectory, parts: Parts, denoiser: nn.Modul
     for name, values in scorer.per_volume(torch.cat(other), truth).items():
         table[f"{name}_other_xray"] = values
     keep_pictures(config, run, parts, rows, made, truth)
-    write_json(run.path / "set_scores.json", scorer.per_set(made, truth, reference_volumes(config, parts, len(rows))))
+    run.write("set_scores.json", scorer.per_set(made, truth, reference_volumes(config, parts, len(rows))))
     write_scores(run, table)
     return table
 

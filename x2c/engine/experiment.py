@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from x2c.core.config import Config
-from x2c.core.run import RunDirectory, run_id
+from x2c.core.run import RunDirectory
 from x2c.data.volume import window
 from x2c.engine import tracking
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
-from x2c.engine.parts import data_fingerprint, open_parts
+from x2c.engine.identity import data_fingerprint, run_directory
+from x2c.engine.parts import open_parts
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 from x2c.engine.trainer import Trainer
 from x2c.losses.combinations import WeightedSum
-
-
-def run_directory(config: Config) -> RunDirectory:
-    """Where the run of a config is, or will be."""
-    return RunDirectory(Path(config.compute.runs) / run_id(config, data_fingerprint(config)))
 
 
 def prepare(config: Config) -> None:
@@ -54,6 +48,7 @@ def run(config: Config) -> RunDirectory:
         log_with=list(config.compute.tracker),
         project_dir=str(directory.path),
     )
+    directory.writes = accelerator.is_main_process
     try:
         with directory.owned():
             _run(config, directory, accelerator)
@@ -72,9 +67,10 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         directory.write_config(config)
         parts = open_parts(config, accelerator.device)
         scorer = Scorer(config, accelerator.device)
-        write_provenance(directory, config, data_fingerprint(config), parts.stand_ins + scorer.stand_ins, accelerator.device)
-        tracking.start(accelerator, config, directory)
         trainer = Trainer(config, directory, parts, accelerator)
+        stand_ins = parts.stand_ins + scorer.stand_ins + trainer.loss.stand_ins
+        write_provenance(directory, config, data_fingerprint(config), stand_ins, accelerator.device)
+        tracking.start(accelerator, config, directory)
         denoiser = trainer.fit()
         if accelerator.is_main_process:
             table = evaluate(config, directory, parts, denoiser, scorer, accelerator)
@@ -88,7 +84,9 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         if isinstance(error, Exception):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             status = directory.status()
-            directory.report("failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason)
+            directory.report(
+                "failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason
+            )
         raise
 
 
@@ -100,4 +98,6 @@ def _picture(config: Config, directory: RunDirectory) -> np.ndarray:
     """The kept patients' middle slices, truth above generated, as one grey picture."""
     with np.load(directory.samples / "volumes.npz") as kept:
         rows = [np.hstack(list(kept[name][:, kept[name].shape[1] // 2])) for name in ("truth_hu", "generated_hu")]
-    return np.rint(window(np.vstack(rows).astype(np.float32), config.window.low_hu, config.window.high_hu) * 255).astype(np.uint8)
+    return np.rint(
+        window(np.vstack(rows).astype(np.float32), config.window.low_hu, config.window.high_hu) * 255
+    ).astype(np.uint8)

@@ -23,11 +23,6 @@ from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
 
 
-def data_fingerprint(config: Config) -> str:
-    """The data set's fingerprint, known before it is made."""
-    return DATASETS.get(config.dataset.name)(config.dataset.options).fingerprint(config.resolution)
-
-
 @dataclass(frozen=True)
 class Parts:
     """The frozen side of an experiment, on `device`."""
@@ -73,7 +68,9 @@ class Parts:
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     """Make or look up the frozen parts of a config. The first call on a new cache trains, encodes and stores."""
     device, cache = torch.device(device), Path(config.compute.cache)
-    cohort: Cohort = DATASETS.get(config.dataset.name)(config.dataset.options).open(cache, config.resolution, config.compute.workers)
+    cohort: Cohort = DATASETS.get(config.dataset.name)(config.dataset.options).open(
+        cache, config.resolution, config.compute.workers
+    )
     training = cohort.rows("train")
     low, high = config.window.low_hu, config.window.high_hu
 
@@ -88,10 +85,20 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
         autoencoder.load(cache, weights_data, lambda: volumes(training).flatten(0, 1))
     autoencoder.to(device)
     depth, height, width = config.resolution.shape
-    shape = (len(cohort.hu), autoencoder.channels, depth, height // autoencoder.reduction, width // autoencoder.reduction)
+    shape = (
+        len(cohort.hu),
+        autoencoder.channels,
+        depth,
+        height // autoencoder.reduction,
+        width // autoencoder.reduction,
+    )
     with all_threads():
         latents = cache_array(
-            cache / "latents" / latents_key, lambda rows: autoencoder.encode(volumes(rows).to(device)).cpu().numpy(), shape, training, "encoding volumes"
+            cache / "latents" / latents_key,
+            lambda rows: autoencoder.encode(volumes(rows).to(device)).cpu().numpy(),
+            shape,
+            training,
+            "encoding volumes",
         )
 
     encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)

@@ -18,12 +18,25 @@ from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.script import PROJECT
 from x2c.models.frozen import StandIn
 
-PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "monai", "open_clip_torch", "lpips", "numpy", "scipy", "pandas")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "accelerate",
+    "diffusers",
+    "monai",
+    "open_clip_torch",
+    "lpips",
+    "numpy",
+    "scipy",
+    "pandas",
+)
 
 
-def write_provenance(run: RunDirectory, config: Config, data_fingerprint: str, stand_ins: Iterable[StandIn], device: torch.device) -> None:
+def write_provenance(
+    run: RunDirectory, config: Config, data_fingerprint: str, stand_ins: Iterable[StandIn], device: torch.device
+) -> None:
     """Write provenance.json."""
-    unique = {stand_in: None for stand_in in stand_ins}
+    unique = dict.fromkeys(stand_ins)
     run.write(
         "provenance.json",
         {
@@ -47,7 +60,10 @@ def _code() -> dict[str, Any]:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
     try:
-        commit, diff = git("rev-parse", "HEAD").strip(), git("diff", "HEAD", "--", "x2c", "analysis", "experiments", "sweeps")
+        commit, diff = (
+            git("rev-parse", "HEAD").strip(),
+            git("diff", "HEAD", "--", "x2c", "analysis", "experiments", "sweeps"),
+        )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
     return {"commit": commit, "dirty": bool(diff), "diff": diff}
@@ -55,7 +71,17 @@ def _code() -> dict[str, Any]:
 
 def _weights(config: Config) -> dict[str, Any]:
     """Every pretrained source a config names; local files with their SHA-256."""
-    slots = {"autoencoder": config.autoencoder.options, "encoder": config.encoder.options, "perceptual": config.perceptual.options}
-    slots |= {"features": config.features.options, **{f"loss.{name}": options for name, options in config.loss.terms.items()}}
+    slots = {
+        "autoencoder": config.autoencoder.options,
+        "encoder": config.encoder.options,
+        "perceptual": config.perceptual.options,
+    }
+    slots |= {
+        "features": config.features.options,
+        **{f"loss.{name}": options for name, options in config.loss.terms.items()},
+    }
     sources = {slot: str(source) for slot, options in slots.items() if (source := getattr(options, "source", ""))}
-    return {slot: {"source": source, "sha256": file_digest(Path(source)) if Path(source).is_file() else None} for slot, source in sources.items()}
+    return {
+        slot: {"source": source, "sha256": file_digest(Path(source)) if Path(source).is_file() else None}
+        for slot, source in sources.items()
+    }

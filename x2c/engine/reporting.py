@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from accelerate import Accelerator
 from rich.progress import TextColumn
+from torch import Tensor
 
 from x2c.core.console import progress
 from x2c.core.run import RunDirectory
@@ -25,12 +26,20 @@ class Reporter:
     def __enter__(self) -> Reporter:
         if self.accelerator.is_main_process:
             self.bar.start()
-        self.task = self.bar.add_task(f"{self.run.path.name.rsplit('-', 1)[0]}: {self.phase}", total=self.steps, completed=self.first, note="")
+        self.task = self.bar.add_task(
+            f"{self.run.path.name.rsplit('-', 1)[0]}: {self.phase}", total=self.steps, completed=self.first, note=""
+        )
         self.run.report("running", self.phase, self.first, self.steps)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def step(self, step: int, total: Tensor, values: Mapping[str, Tensor]) -> None:
+        """Training step `step` is done: log its losses."""
+        loss = float(total)
+        self.log(step, {"loss": loss, **{f"loss/{name}": float(value.detach()) for name, value in values.items()}})
+        self.tick(step, loss)
 
     def tick(self, step: int, loss: float | None = None) -> None:
         """Step `step` is done."""
@@ -38,12 +47,11 @@ class Reporter:
         speed = (step - self.first) / (now - self.began)
         note = f"{speed:.1f} steps/s" if loss is None else f"loss {loss:.3f} · {speed:.1f} steps/s"
         self.bar.update(self.task, completed=step, note=note)
-        if self.accelerator.is_main_process and now - self.told > STATUS_SECONDS:
+        if now - self.told > STATUS_SECONDS:
             self.run.report("running", self.phase, step, self.steps, seconds_left=(self.steps - step) / speed)
             self.told = now
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add numbers of a step to metrics.jsonl and the trackers."""
-        if self.accelerator.is_main_process:
-            self.run.log({"step": step, **values})
+        self.run.log({"step": step, **values})
         self.accelerator.log(dict(values), step=step)

@@ -62,10 +62,23 @@ class Scorer:
         generator would get at this n.
         """
         made, real, other = self.of(volumes), self.of(truth), self.of(reference)
-        about = {"n": len(made), "dimension": made.shape[1], "extractor": self.features.name, "stand_in": self.features.stand_in is not None}
+        about = {
+            "n": len(made),
+            "dimension": made.shape[1],
+            "extractor": self.features.name,
+            "stand_in": self.features.stand_in is not None,
+        }
         return {
-            "frechet": {"value": float(frechet_distance(made, real)), "floor": float(frechet_distance(other, real)), **about},
-            "kernel": {"value": float(kernel_distance(made, real)), "floor": float(kernel_distance(other, real)), **about},
+            "frechet": {
+                "value": float(frechet_distance(made, real)),
+                "floor": float(frechet_distance(other, real)),
+                **about,
+            },
+            "kernel": {
+                "value": float(kernel_distance(made, real)),
+                "floor": float(kernel_distance(other, real)),
+                **about,
+            },
         }
 
     @torch.no_grad()

@@ -9,7 +9,13 @@ from rich.table import Table
 from analysis.stats.paired import compare, summary
 from x2c.core.run import RunDirectory
 
-ROWS = {"psnr": "PSNR (dB)", "ssim_2d": "SSIM (2D)", "mae_hu": "MAE (HU)", "lpips": "LPIPS", "paired_feature_sqdist": "feature distance"}
+ROWS = {
+    "psnr": "PSNR (dB)",
+    "ssim_2d": "SSIM (2D)",
+    "mae_hu": "MAE (HU)",
+    "lpips": "LPIPS",
+    "paired_feature_sqdist": "feature distance",
+}
 
 
 def print_scores(run: RunDirectory) -> None:

@@ -21,7 +21,9 @@ def check(trackers: tuple[str, ...]) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise unknown("compute.tracker", "tracker", name, LOGGER_TYPE_TO_CLASS)
         if name not in {str(tracker) for tracker in get_available_trackers()}:
-            raise UserError(f"compute.tracker: the package behind {name!r} is not installed; pip install it or leave it out")
+            raise UserError(
+                f"compute.tracker: the package behind {name!r} is not installed; pip install it or leave it out"
+            )
 
 
 def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
@@ -29,7 +31,13 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     values = config.model_dump(mode="json", exclude_none=True, exclude={"compute"})
-    wandb = {"id": run.path.name, "name": run.path.name, "resume": "allow", "dir": str(run.path), "tags": [config.scale, config.dataset.name]}
+    wandb = {
+        "id": run.path.name,
+        "name": run.path.name,
+        "resume": "allow",
+        "dir": str(run.path),
+        "tags": [config.scale, config.dataset.name],
+    }
     accelerator.init_trackers(config.compute.project, _flat(values), init_kwargs={"wandb": wandb})
 
 

@@ -42,14 +42,16 @@ class Trainer:
         denoiser = build_denoiser(config)
         with seeded(config.seed):
             self.loss = WeightedSum(config.loss, parts.loss_parts())
-        optimizer = torch.optim.AdamW(denoiser.parameters(), training.learning_rate, weight_decay=training.weight_decay)
+        optimizer = torch.optim.AdamW(denoiser.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
-        self.ema = EMAModel(denoiser.parameters(), decay=training.ema.decay)
+        self.ema = EMAModel(denoiser.parameters(), decay=training.ema.decay, foreach=True)
         self.ema.to(accelerator.device)
         self.adversary_optimizer: Any = None
         if (adversary := self.loss.adversary) is not None:
-            adam = torch.optim.Adam(adversary.discriminator.parameters(), adversary.options.learning_rate, betas=(0.5, 0.999))
+            adam = torch.optim.Adam(
+                adversary.discriminator.parameters(), adversary.options.learning_rate, betas=(0.5, 0.999)
+            )
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
         self.step = checkpoint.load_newest(accelerator, run.checkpoints)
@@ -74,8 +76,7 @@ class Trainer:
                     self.schedule.step()
                     self.ema.step(self.denoiser.parameters())
                     self.step += 1
-                    report.log(self.step, {"loss": float(total), **{f"loss/{name}": float(value) for name, value in values.items()}})
-                    report.tick(self.step, float(total))
+                    report.step(self.step, total.detach(), values)
                     self._validate_and_save(report)
         return self._averaged()
 
@@ -107,7 +108,9 @@ class Trainer:
     def _refuse_non_finite(self, total: Tensor, values: dict[str, Tensor]) -> None:
         if not torch.isfinite(total):
             broken = [name for name, value in values.items() if not torch.isfinite(value)] or ["sum"]
-            raise NonFiniteLoss(f"step {self.step + 1}: loss term {', '.join(broken)} is not finite; lower training.learning_rate or its weight")
+            raise NonFiniteLoss(
+                f"step {self.step + 1}: loss term {', '.join(broken)} is not finite; lower training.learning_rate or its weight"
+            )
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The micro-batches from the current step to the last."""

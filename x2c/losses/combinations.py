@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from x2c.core.config import Loss
 from x2c.core.registry import LOSS_TERMS
 from x2c.losses.terms import Adversarial, LossParts, Step, Term
+from x2c.models.frozen import StandIn
 
 
 class WeightedSum:
     """Σ λ·term over the terms of a loss, in the order of its name."""
 
     def __init__(self, config: Loss, parts: LossParts) -> None:
-        self.terms: dict[str, Term] = {name: LOSS_TERMS.get(name)(options, parts) for name, options in config.terms.items()}
+        self.terms: dict[str, Term] = {
+            name: LOSS_TERMS.get(name)(options, parts) for name, options in config.terms.items()
+        }
         self.weights = {name: options.weight for name, options in config.terms.items()}
 
     @property
@@ -25,6 +30,13 @@ class WeightedSum:
     def adversary(self) -> Adversarial | None:
         """The term that trains a discriminator, if there is one."""
         return next((term for term in self.terms.values() if isinstance(term, Adversarial)), None)
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """The networks in the terms that stand in for pretrained ones."""
+        networks = {name: getattr(term, "network", None) for name, term in self.terms.items()}
+        found = {name: getattr(network, "stand_in", None) for name, network in networks.items()}
+        return tuple(replace(stand_in, part=f"loss.{name}") for name, stand_in in found.items() if stand_in)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each term's value before its weight."""

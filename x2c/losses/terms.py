@@ -130,7 +130,9 @@ class Adversarial:
         from x2c.models.discriminator import Discriminator
 
         self.options = options
-        self.discriminator: nn.Module = Discriminator(parts.latent_channels, options.channels, options.layers, options.kernel_size)
+        self.discriminator: nn.Module = Discriminator(
+            parts.latent_channels, options.channels, options.layers, options.kernel_size
+        )
 
     def __call__(self, step: Step) -> Tensor:
         with _held_still(self.discriminator) as discriminator:

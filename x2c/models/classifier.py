@@ -52,13 +52,18 @@ def trained_classifier(
             loss = torch.tensor(torch.nan)
             for _ in track(range(steps), "training the classifier on real latents", steps):
                 pick = torch.randint(len(labels), (batch_size,))
-                loss = F.binary_cross_entropy_with_logits(network(latents[pick])[:, 0], labels[pick].float(), pos_weight=weight)
+                loss = F.binary_cross_entropy_with_logits(
+                    network(latents[pick])[:, 0], labels[pick].float(), pos_weight=weight
+                )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 schedule.step()
         save_file(network.state_dict(), path / "model.safetensors")
-        write_json(path / "training.json", {"steps": steps, "volumes": len(labels), "positive": int(positives), "last_loss": float(loss)})
+        write_json(
+            path / "training.json",
+            {"steps": steps, "volumes": len(labels), "positive": int(positives), "last_loss": float(loss.detach())},
+        )
 
     build_once(folder, train)
     network = fresh()

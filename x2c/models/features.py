@@ -51,12 +51,21 @@ class Conv3dStandIn:
 
     def __init__(self, options: Options) -> None:
         w = options.width
+        # He's initialisation keeps the activations' scale from layer to layer; torch's default would shrink it.
         with seeded(0):
             self.network = frozen(
                 nn.Sequential(
-                    nn.Conv3d(1, w, 3, (1, 2, 2), 1), nn.GELU(), nn.Conv3d(w, 2 * w, 3, 2, 1), nn.GELU(), nn.Conv3d(2 * w, 2 * w, 3, 2, 1), nn.GELU()
+                    nn.Conv3d(1, w, 3, (1, 2, 2), 1),
+                    nn.GELU(),
+                    nn.Conv3d(w, 2 * w, 3, 2, 1),
+                    nn.GELU(),
+                    nn.Conv3d(2 * w, 2 * w, 3, 2, 1),
+                    nn.GELU(),
                 )
             )
+            for layer in self.network:
+                if isinstance(layer, nn.Conv3d):
+                    nn.init.kaiming_normal_(layer.weight)
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:

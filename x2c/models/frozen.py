@@ -36,7 +36,11 @@ def source_fingerprint(source: str) -> str:
     if path.is_file():
         return file_digest(path)
     if path.is_dir():
-        return "+".join(file_digest(file) for file in sorted(path.iterdir()) if file.suffix in {".safetensors", ".bin", ".json", ".pt"})
+        return "+".join(
+            file_digest(file)
+            for file in sorted(path.iterdir())
+            if file.suffix in {".safetensors", ".bin", ".json", ".pt"}
+        )
     return source
 
 

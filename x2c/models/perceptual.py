@@ -95,7 +95,9 @@ def _alex_lpips(source: str) -> Any:
             return _lpips(random=False)
         except OSError as error:
             weights = WEIGHTS["alexnet"]
-            raise UserError(f"{weights.option}: could not download {weights.source}; set --{weights.option}=FILE or use lpips_standin") from error
+            raise UserError(
+                f"{weights.option}: could not download {weights.source}; set --{weights.option}=FILE or use lpips_standin"
+            ) from error
     network = _lpips(random=True)
     trunk = torch.load(local_file("alexnet", source), weights_only=True)
     features = {name.removeprefix("features."): value for name, value in trunk.items() if name.startswith("features.")}
@@ -114,7 +116,9 @@ class _ResNetDistance(nn.Module):
         state = torch.load(local_file("radimagenet_resnet50", source), weights_only=True)
         missing = network.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
         if set(missing.missing_keys) != {"fc.weight", "fc.bias"} or missing.unexpected_keys:
-            raise UserError(f"{source}: expected torchvision's resnet50 layer names; unexpected {missing.unexpected_keys[:3]}")
+            raise UserError(
+                f"{source}: expected torchvision's resnet50 layer names; unexpected {missing.unexpected_keys[:3]}"
+            )
         self.trunk = nn.Sequential(*list(network.children())[:-2])
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:

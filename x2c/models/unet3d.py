@@ -5,6 +5,7 @@ Convolutions see one slice at a time; depth is never downsampled and mixes only 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +58,13 @@ class Level(nn.Module):
     """Two ResNet blocks, spatial and temporal attention at one resolution, then a resampling to the next."""
 
     def __init__(
-        self, channels_in: int, channels_out: int, embedding_dim: int, spatial: SpatialLinearAttention, temporal: Attention, resample: nn.Module
+        self,
+        channels_in: int,
+        channels_out: int,
+        embedding_dim: int,
+        spatial: SpatialLinearAttention,
+        temporal: Attention,
+        resample: nn.Module,
     ) -> None:
         super().__init__()
         self.resnet1 = ResnetBlock(channels_in, channels_out, embedding_dim)
@@ -113,25 +120,31 @@ class UNet3D(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
         self.null_condition = nn.Parameter(torch.randn(1, cond_dim))
 
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         last = len(pairs) - 1
         self.downs = nn.ModuleList(
-            level(w_in, w_out, _downsample(w_out) if i < last else nn.Identity()) for i, (w_in, w_out) in enumerate(pairs)
+            level(w_in, w_out, _downsample(w_out) if i < last else nn.Identity())
+            for i, (w_in, w_out) in enumerate(pairs)
         )
         self.middle1 = ResnetBlock(widths[-1], widths[-1], embedding_dim)
         self.middle_spatial = Attention(widths[-1], attn_heads, SPATIAL_DIM_HEAD)
         self.middle_temporal = temporal(widths[-1])
         self.middle2 = ResnetBlock(widths[-1], widths[-1], embedding_dim)
         self.ups = nn.ModuleList(
-            level(2 * w_out, w_in, _upsample(w_in) if i < last else nn.Identity()) for i, (w_in, w_out) in enumerate(reversed(pairs))
+            level(2 * w_out, w_in, _upsample(w_in) if i < last else nn.Identity())
+            for i, (w_in, w_out) in enumerate(reversed(pairs))
         )
         self.head = ResnetBlock(2 * dim, dim, None)
         self.to_out = nn.Conv3d(dim, channels, 1)
 
-    def forward(self, noisy_latents: Tensor, timesteps: Tensor, condition: Tensor, drop_condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, noisy_latents: Tensor, timesteps: Tensor, condition: Tensor, drop_condition: Tensor | None = None
+    ) -> Tensor:
         """noisy_latents [B, C, D, H, W], timesteps [B], condition [B, K], drop_condition bool [B] -> [B, C, D, H, W]."""
         if noisy_latents.shape[-1] % self.reduction or noisy_latents.shape[-2] % self.reduction:
-            raise ValueError(f"noisy_latents: height and width must be divisible by {self.reduction}; came {tuple(noisy_latents.shape)}")
+            raise ValueError(
+                f"noisy_latents: height and width must be divisible by {self.reduction}; came {tuple(noisy_latents.shape)}"
+            )
         if drop_condition is not None:
             condition = torch.where(drop_condition[:, None], self.null_condition, condition)
         time = self.time_mlp(_sinusoids(timesteps, self.dim).to(noisy_latents.dtype))

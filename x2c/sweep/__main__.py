@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from x2c.core.cli import Parser, add_config_options
+from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import UserError, exit_on_user_error, unknown
 from x2c.sweep.plan import Plan, make_plan, sweeps
 
@@ -34,13 +34,11 @@ COMMANDS = {
 def main() -> int:
     """Parse, plan and act; returns the exit code."""
     command, options, overrides = parse(sys.argv[1:])
-    plan = make_plan(options.name, options.scale, options.seeds, options.data, overrides)
+    plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command == "worker":
         from x2c.sweep.worker import work
 
-        chosen = [
-            cell for cell in plan.cells if options.cells is None or cell.run_id in options.cells.split(",")
-        ]
+        chosen = [cell for cell in plan.cells if options.cells is None or cell.run_id in options.cells.split(",")]
         return work(plan, chosen, options.storage, options.supervisor)
     if command in ("plan", "status"):
         return show(plan, command, as_json=options.json)
@@ -53,9 +51,7 @@ def main() -> int:
         if not chosen:
             print(f"{options.name}: no cell has failed")
             return 0
-    return run_sweep(
-        plan, chosen, options.storage, options.workers, same_plan(options, overrides), options.out
-    )
+    return run_sweep(plan, chosen, options.storage, options.workers, same_plan(options, overrides), options.out)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]:
@@ -76,9 +72,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
                 ]
             )
         )
-        print(
-            f"sweeps: {', '.join(sweeps())}\n\npython -m x2c.sweep COMMAND --help lists a command's options."
-        )
+        print(f"sweeps: {', '.join(sweeps())}\n\npython -m x2c.sweep COMMAND --help lists a command's options.")
         sys.exit(0)
     if command not in COMMANDS:
         raise unknown("python -m x2c.sweep", "command", command, COMMANDS)
@@ -117,12 +111,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
     options, overrides = parser.split(arguments[1:])
     if options.name is None:
         raise UserError(f"NAME: the name of a sweep is needed; none came; choices: {', '.join(sweeps())}")
-    if options.runs is not None:
-        overrides.append(f"compute.runs={json.dumps(options.runs)}")
-    if options.tracker is not None:
-        names = [name for name in options.tracker.split(",") if name not in ("", "none")]
-        overrides.append(f"compute.tracker={json.dumps(names)}")
-    return command, options, overrides
+    return command, options, overrides_from(options, overrides)
 
 
 def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
@@ -130,8 +119,6 @@ def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str
     arguments = [options.name, "--scale", options.scale, *(f"--{text}" for text in overrides)]
     if options.seeds is not None:
         arguments += ["--seeds", ",".join(map(str, options.seeds))]
-    if options.data is not None:
-        arguments += ["--data", options.data]
     return arguments
 
 
@@ -161,9 +148,7 @@ def show(plan: Plan, command: str, *, as_json: bool) -> int:
 def _seeds(text: str) -> tuple[int, ...]:
     words = text.split(",")
     if not all(word.strip().isdigit() for word in words):
-        raise argparse.ArgumentTypeError(
-            f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}"
-        )
+        raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
     return tuple(int(word) for word in words)
 
 

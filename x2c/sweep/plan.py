@@ -15,10 +15,10 @@ from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_valid
 from x2c.core.config import Config, Section
 from x2c.core.errors import UserError, unknown
 from x2c.core.files import digest
-from x2c.core.registry import DATASETS
 from x2c.core.resolve import read_yaml, resolve
-from x2c.core.run import RunDirectory, run_id
+from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
+from x2c.engine.identity import run_directory
 
 SWEEPS = PROJECT / "sweeps"
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
@@ -120,9 +120,7 @@ class Plan:
         """Name of the Optuna study: Optuna holds choices fixed, so others make another study."""
         choices = {name: p.choices for name, p in self.sweep.parameters.items() if name != "seed"}
         overrides = [text for text in self.overrides if not text.startswith("compute.")]
-        key = digest(
-            {"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}, 6
-        )
+        key = digest({"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}, 6)
         return f"{self.sweep.name}-{self.scale}-{self.data}-{key}"
 
 
@@ -142,8 +140,7 @@ def read_sweep(name: str) -> Sweep:
     raw = read_yaml(SWEEPS / f"{name}.yaml")
     if raw.get("method") in ("random", "bayes"):
         raise UserError(
-            f"{where}: method: searches ({raw['method']}) are not available in this version yet; "
-            "use method: grid"
+            f"{where}: method: searches ({raw['method']}) are not available in this version yet; use method: grid"
         )
     if "early_terminate" in raw:
         raise UserError(f"{where}: early_terminate: every cell of a grid runs to its end here; remove it")
@@ -153,9 +150,7 @@ def read_sweep(name: str) -> Sweep:
             f"{where}: parameters: expected a mapping with the key variant; came {parameters!r}; "
             "add variant: {values: [...]}"
         )
-    checked = {
-        key: _checked(Parameter, value, f"{where}: parameters.{key}") for key, value in parameters.items()
-    }
+    checked = {key: _checked(Parameter, value, f"{where}: parameters.{key}") for key, value in parameters.items()}
     metric = _checked(Metric, raw.get("metric", {"name": "psnr", "goal": "maximize"}), f"{where}: metric")
     known = [*PATIENT_METRICS, *(f"{m}_other_xray" for m in PATIENT_METRICS), *SET_METRICS]
     if metric.name not in known:
@@ -168,18 +163,15 @@ def make_plan(
     name: str,
     scale: str,
     seeds: Sequence[int] | None = None,
-    data: str | None = None,
     overrides: Iterable[str] = (),
 ) -> Plan:
     """The sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
     sweep = read_sweep(name)
-    asked = (*overrides, *([f"dataset.name={json.dumps(data)}"] if data is not None else []))
+    asked = tuple(overrides)
     return Plan(sweep, scale, asked, tuple(cells(sweep, scale, seeds, asked)))
 
 
-def cells(
-    sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()
-) -> list[Cell]:
+def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()) -> list[Cell]:
     """Every cell of a grid once, the file's first parameter varying slowest.
 
     `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
@@ -188,9 +180,7 @@ def cells(
     axes["seed"] = tuple(seeds) if seeds is not None else axes.get("seed", (0,))
     for seed in axes["seed"]:
         if not isinstance(seed, int) or isinstance(seed, bool):
-            raise UserError(
-                f"sweeps/{sweep.name}.yaml: parameters.seed: expected whole numbers; came {seed!r}"
-            )
+            raise UserError(f"sweeps/{sweep.name}.yaml: parameters.seed: expected whole numbers; came {seed!r}")
     found: dict[str, Cell] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
@@ -201,9 +191,7 @@ def cells(
 
 def _cell(chosen: dict[str, Any], varying: list[str], scale: str, overrides: Iterable[str]) -> Cell:
     # JSON is YAML, so a value survives the way through an override unchanged.
-    fields = {
-        key: json.dumps(value, default=str) for key, value in chosen.items() if key not in ("variant", "seed")
-    }
+    fields = {key: json.dumps(value, default=str) for key, value in chosen.items() if key not in ("variant", "seed")}
     config = resolve(
         str(chosen["variant"]),
         scale,
@@ -214,8 +202,7 @@ def _cell(chosen: dict[str, Any], varying: list[str], scale: str, overrides: Ite
         f"{chosen['variant']} s{chosen['seed']}",
         *(f"{key}={text}" for key, text in fields.items() if key in varying),
     ]
-    dataset = DATASETS.get(config.dataset.name)(config.dataset.options)
-    return Cell(config, run_id(config, dataset.fingerprint(config.resolution)), " ".join(title), chosen)
+    return Cell(config, run_directory(config).path.name, " ".join(title), chosen)
 
 
 def _checked(model: type[Model], values: Any, where: str) -> Model:
@@ -234,6 +221,4 @@ def _checked(model: type[Model], values: Any, where: str) -> Model:
         if first["type"] == "missing":
             raise UserError(f"{path}: a value is needed; none came") from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise UserError(
-            f"{path}: expected {message}; came {json.dumps(first['input'], default=str)}"
-        ) from None
+        raise UserError(f"{path}: expected {message}; came {json.dumps(first['input'], default=str)}") from None

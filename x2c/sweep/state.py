@@ -84,11 +84,9 @@ def claimed(cell: Cell) -> Iterator[bool]:
     The kernel gives the claim up when the process ends, however it ends; what the file says stays.
     """
     path = _claim_path(cell)
-    with locked(path, wait=False) as mine:
+    with locked(path, patience_seconds=0) as mine:
         if mine:
-            path.write_text(
-                json.dumps(asdict(Claim(socket.gethostname(), os.getpid(), time.time()))), encoding="utf-8"
-            )
+            path.write_text(json.dumps(asdict(Claim(socket.gethostname(), os.getpid(), time.time()))), encoding="utf-8")
         yield mine
 
 

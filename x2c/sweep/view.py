@@ -54,9 +54,7 @@ def counts(shots: Shots) -> str:
     states = [shot.state for shot in shots.values()]
     parts = [f"{states.count('done')} of {len(states)} done"]
     parts += [
-        f"{states.count(state)} {state}"
-        for state in ("failed", "running", "interrupted", "to do")
-        if state in states
+        f"{states.count(state)} {state}" for state in ("failed", "running", "interrupted", "to do") if state in states
     ]
     return " · ".join(parts)
 
@@ -64,14 +62,8 @@ def counts(shots: Shots) -> str:
 def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
     """Estimated time to the end, from cells that ended after `since`; before any has, from those that run."""
     running = [shot for shot in shots.values() if shot.state == "running"]
-    took = [
-        s.seconds
-        for s in shots.values()
-        if s.state == "done" and s.updated >= since and s.seconds is not None
-    ]
-    took = took or [
-        s.seconds + s.seconds_left for s in running if s.seconds is not None and s.seconds_left is not None
-    ]
+    took = [s.seconds for s in shots.values() if s.state == "done" and s.updated >= since and s.seconds is not None]
+    took = took or [s.seconds + s.seconds_left for s in running if s.seconds is not None and s.seconds_left is not None]
     if not took:
         return None
     mean = sum(took) / len(took)
@@ -93,9 +85,7 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableTyp
     return Group(table, Text(f"{counts(shots)} · {open_steps} training steps to go · runs in {plan.runs}/"))
 
 
-def progress_table(
-    plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None
-) -> RenderableType:
+def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None) -> RenderableType:
     """Cells with phase, progress and times; where there are more than `room`, those that matter most."""
     shown = list(cells)
     if room is not None and len(shown) > room:
@@ -107,9 +97,7 @@ def progress_table(
         shot = shots[cell.run_id]
         bar = ProgressBar(total=shot.steps or 1, completed=shot.step, width=18) if shot.steps else ""
         steps = f"{shot.step}/{shot.steps}" if shot.steps else ""
-        table.add_row(
-            cell.title, _state(shot), shot.phase, bar, steps, clock(shot.seconds_left), clock(shot.seconds)
-        )
+        table.add_row(cell.title, _state(shot), shot.phase, bar, steps, clock(shot.seconds_left), clock(shot.seconds))
     hidden = len(cells) - len(shown)
     return Group(table, Text(f"and {hidden} more", style="dim")) if hidden else table
 
@@ -173,9 +161,7 @@ class View:
 
     def note(self, text: str) -> None:
         """Say something beside the table."""
-        self.console.print(
-            f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True
-        )
+        self.console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def update(self) -> None:
         """Look at the run directories again and show what changed."""

@@ -58,15 +58,18 @@ class Phantom:
         spacing = (0.0, 0.0, 0.0)
         with (
             array_file(folder / "hu.npy", (len(patients), *resolution.shape), "int16") as hu,
-            array_file(folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16") as radiographs,
+            array_file(
+                folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
+            ) as radiographs,
         ):
             jobs = pool(make(patient, o.cohort, resolution.shape, o.radiograph_size) for patient in patients)
             made = track(jobs, f"making {len(patients)} phantom patients", len(patients))
             for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
                 hu[row] = np.rint(patient.volume.hu)
                 radiographs[row] = np.rint(patient.radiograph * 65535)
-                manifest.append({"patient": patient.patient_id, "split": split, "label": patient.label, **patient.parameters})
+                manifest.append(
+                    {"patient": patient.patient_id, "split": split, "label": patient.label, **patient.parameters}
+                )
                 spacing = patient.volume.spacing_mm
         pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
         write_about(folder, "phantom", self.fingerprint(resolution), spacing)
-

@@ -81,9 +81,7 @@ def make_radiograph(subject: Subject, pose: Pose, size: int) -> Array:
     return display(expose(integrals, Detector(), rng))
 
 
-def make_patient(
-    patient_id: str, cohort_seed: int, shape: tuple[int, int, int], radiograph_size: int
-) -> Patient:
+def make_patient(patient_id: str, cohort_seed: int, shape: tuple[int, int, int], radiograph_size: int) -> Patient:
     """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
     Volume [D, H, W] = shape in HU over FIELD_MM, supine with contrast; radiograph [size, size] in [0, 1] of

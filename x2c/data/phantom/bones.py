@@ -14,9 +14,7 @@ from x2c.data.volume import Array
 def paint_ribs(canvas: Canvas, thorax: Thorax, p: PatientParameters, z: Array, walls: Walls) -> None:
     """Ribs, sternum and scapulae, as shells around the cage."""
     shell = np.flatnonzero((walls.cage > -3) & (walls.cage < 30) & (walls.skin < -2))
-    height, cage, cosine, beside = (
-        a.ravel()[shell] for a in (z, walls.cage, walls.toward_back, walls.beside_spine)
-    )
+    height, cage, cosine, beside = (a.ravel()[shell] for a in (z, walls.cage, walls.toward_back, walls.beside_spine))
     drop = 40 * (1 - np.maximum(cosine, -0.78)) - 90 * np.maximum(-0.78 - cosine, 0)
     phase = (height + drop - thorax.apex - 4) / thorax.pitch
     number = np.round(phase)
@@ -65,9 +63,7 @@ def paint_clavicles(canvas: Canvas, thorax: Thorax, frame: Frame, p: PatientPara
 
 def paint_spine(canvas: Canvas, thorax: Thorax, p: PatientParameters, z: Array, walls: Walls) -> None:
     """Vertebral bodies and discs, the canal, laminae, transverse and spinous processes."""
-    near = np.flatnonzero(
-        (np.abs(walls.beside_spine) < 46) & (walls.behind_spine > -24) & (walls.behind_spine < 60)
-    )
+    near = np.flatnonzero((np.abs(walls.beside_spine) < 46) & (walls.behind_spine > -24) & (walls.behind_spine < 60))
     across, back, height = (a.ravel()[near] for a in (walls.beside_spine, walls.behind_spine, z))
     pitch = thorax.pitch
     within = np.abs(height / pitch - np.round(height / pitch)) * pitch
@@ -88,10 +84,7 @@ def paint_spine(canvas: Canvas, thorax: Thorax, p: PatientParameters, z: Array, 
     canal = np.hypot(across, back - 23)
     segment = np.abs(within)
     arch = np.maximum(np.abs(canal - 11.5) - 3, segment - 7.5)
-    lower = (
-        np.abs((height + 0.55 * (back - 30)) / pitch - np.round((height + 0.55 * (back - 30)) / pitch))
-        * pitch
-    )
+    lower = np.abs((height + 0.55 * (back - 30)) / pitch - np.round((height + 0.55 * (back - 30)) / pitch)) * pitch
     spinous = np.maximum(np.maximum(np.abs(across) - 3.2, np.abs(back - 44) - 11), lower - 6.5)
     wing = np.maximum(np.abs(np.abs(across) - 25) - 13, np.abs(back - 22 - 0.25 * np.abs(across)) - 4.5)
     paint(np.minimum(arch, np.minimum(spinous, np.maximum(wing, segment - 5.5))), p.bone_hu + 230)

@@ -24,9 +24,7 @@ class Grid:
     origin_mm: tuple[float, float, float]
 
     @staticmethod
-    def centred(
-        shape: tuple[int, int, int], field_mm: tuple[float, ...], centre_mm: tuple[float, ...]
-    ) -> Grid:
+    def centred(shape: tuple[int, int, int], field_mm: tuple[float, ...], centre_mm: tuple[float, ...]) -> Grid:
         """The grid of `shape` voxels that fills a field of view around a centre."""
         spacing = [f / n for f, n in zip(field_mm, shape, strict=True)]
         origin = [c - s * (n - 1) / 2 for c, s, n in zip(centre_mm, spacing, shape, strict=True)]
@@ -36,9 +34,7 @@ class Grid:
         """The same field of view with `factors` times as many voxels an axis."""
         shape = [n * f for n, f in zip(self.shape, factors, strict=True)]
         field = [n * s for n, s in zip(self.shape, self.spacing_mm, strict=True)]
-        centre = [
-            o + s * (n - 1) / 2 for o, s, n in zip(self.origin_mm, self.spacing_mm, self.shape, strict=True)
-        ]
+        centre = [o + s * (n - 1) / 2 for o, s, n in zip(self.origin_mm, self.spacing_mm, self.shape, strict=True)]
         return Grid.centred((shape[0], shape[1], shape[2]), tuple(field), tuple(centre))
 
     def axes(self) -> list[Array]:
@@ -117,9 +113,7 @@ class Canvas:
         radius = float(np.abs(np.linalg.det(semi)) ** (1 / 3))
         return box, ((np.sqrt(squared) - 1) * np.float32(radius)).astype(np.float32)
 
-    def ellipsoid(
-        self, frame: Frame, centre: Matrix, axes: Matrix, hu: float, within: Array | None = None
-    ) -> None:
+    def ellipsoid(self, frame: Frame, centre: Matrix, axes: Matrix, hu: float, within: Array | None = None) -> None:
         """Paint an ellipsoid, optionally only where a mask [D, H, W] allows."""
         found = self.ellipsoid_distance(frame, centre, axes)
         if found is not None:
@@ -154,17 +148,13 @@ class Canvas:
             # |p - a - t d|^2, expanded so that only two terms are as large as the box.
             squared = z[:, None, None] + (y[:, None] + x) - t * (2 * ahead - t * np.float32(length))
             distance = np.sqrt(np.maximum(squared, 0)) - (np.float32(first) + t * np.float32(last - first))
-            target = covered[
-                tuple(slice(part.start - k, part.stop - k) for part, k in zip(box, corner, strict=True))
-            ]
+            target = covered[tuple(slice(part.start - k, part.stop - k) for part, k in zip(box, corner, strict=True))]
             np.maximum(target, self.coverage(distance), out=target)
         if thin.any():
             self._pour(starts[thin], ends[thin], radii[thin], covered, np.array(corner))
         return around, covered
 
-    def _pour(
-        self, starts: Matrix, ends: Matrix, radii: Matrix, covered: Array, first: NDArray[np.int64]
-    ) -> None:
+    def _pour(self, starts: Matrix, ends: Matrix, radii: Matrix, covered: Array, first: NDArray[np.int64]) -> None:
         """Spread thin capsules' volume over the voxels around them; `covered` starts at voxel `first`."""
         spacing = np.array(self.grid.spacing_mm)
         lengths = np.linalg.norm(ends - starts, axis=1)
@@ -190,9 +180,7 @@ class Canvas:
         """Values on a lattice [n, n, n] that spans LATTICE_MM about the origin, interpolated to the grid."""
         count = lattice.shape[0]
         positions = [(axis / LATTICE_MM + 0.5) * (count - 1) for axis in self.axes]
-        z, y, x = (
-            np.maximum(1 - np.abs(p[:, None] - np.arange(count, dtype=np.float32)), 0) for p in positions
-        )
+        z, y, x = (np.maximum(1 - np.abs(p[:, None] - np.arange(count, dtype=np.float32)), 0) for p in positions)
         return y @ np.tensordot(z, lattice, axes=1) @ x.T
 
     def slabs(self, voxels: int) -> Iterator[tuple[slice, Canvas]]:

@@ -104,9 +104,7 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
         heart_width_mm=cage_width * ratio * (1 + 0.25 * dilation),
         heart_enlarged=enlarged,
         # Fluid pushes the mediastinum away, a lost lobe pulls it over.
-        mediastinal_shift_mm=float(
-            np.clip(collapse + 0.012 * (effusion_right_ml - effusion_left_ml), -28, 28)
-        ),
+        mediastinal_shift_mm=float(np.clip(collapse + 0.012 * (effusion_right_ml - effusion_left_ml), -28, 28)),
         aorta_radius_mm=_clipped(rng, 14.5, 1.8, 11, 20),
         diaphragm_raised_left_mm=_one_sided(rng, 0.16, 20, 60),
         diaphragm_raised_right_mm=_one_sided(rng, 0.16, 20, 60),

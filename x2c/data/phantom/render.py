@@ -127,9 +127,7 @@ def _body(
     canvas.blend(canvas.coverage(muscle), MUSCLE_HU)
 
 
-def _abdomen(
-    canvas: Canvas, thorax: Thorax, pose: Pose, z_soft: Array, y: Array, x: Array, walls: Walls
-) -> Array:
+def _abdomen(canvas: Canvas, thorax: Thorax, pose: Pose, z_soft: Array, y: Array, x: Array, walls: Walls) -> Array:
     """Mediastinal fat, liver, spleen and stomach; returns the coverage of the rib cage's inside."""
     inside = canvas.coverage(walls.cage)
     canvas.blend(inside, -70.0)
@@ -137,13 +135,9 @@ def _abdomen(
     liver_ends = 0.28 * thorax.half_width
     liver = np.maximum(np.maximum(-under + 3, x - liver_ends + 0.25 * (under + y * 0.6)), walls.cage + 3)
     canvas.blend(canvas.coverage(liver), 95.0 if pose.contrast else 58.0)
-    spleen = np.maximum(
-        np.maximum(-under + 4, 0.42 * thorax.half_width - x), np.maximum(walls.cage + 4, 12 - y)
-    )
+    spleen = np.maximum(np.maximum(-under + 4, 0.42 * thorax.half_width - x), np.maximum(walls.cage + 4, 12 - y))
     canvas.blend(canvas.coverage(spleen), 118.0 if pose.contrast else 50.0)
-    stomach = np.maximum(
-        np.maximum(-under + 5, 0.24 * thorax.half_width - x), np.maximum(walls.cage + 9, y - 4)
-    )
+    stomach = np.maximum(np.maximum(-under + 5, 0.24 * thorax.half_width - x), np.maximum(walls.cage + 9, y - 4))
     canvas.blend(canvas.coverage(stomach), 25.0)
     # Gas rises: to the front of a supine stomach, to the top of an upright one.
     gas = np.maximum(stomach + 4, (under - 22) if pose.upright else (y + 0.35 * thorax.half_depth))
@@ -165,9 +159,7 @@ def _lining(subject: Subject, pose: Pose) -> Lining:
     rng = generator(subject.patient_id, subject.cohort_seed, "texture")
     coarse, fine = (rng.standard_normal((n, n, n), dtype=np.float32) for n in (15, 41))
     effusions = ((-1, p.effusion_right_ml), (1, p.effusion_left_ml))
-    levels = tuple(
-        (side, fluid_level(subject.thorax, pose, side, ml) if ml > 0 else None) for side, ml in effusions
-    )
+    levels = tuple((side, fluid_level(subject.thorax, pose, side, ml) if ml > 0 else None) for side, ml in effusions)
     return Lining(p.lung_hu + 22 * coarse, 16 * fine, levels)
 
 
@@ -240,9 +232,7 @@ def _heart(
     wall = 105.0 if blood["artery"] > BLOOD_HU else 50.0
 
     def chamber(position: tuple[float, float, float], radii: tuple[float, float, float], hu: float) -> None:
-        canvas.ellipsoid(
-            frame, centre + axes @ np.array(position) * size, axes * (np.array(radii) * size), hu, inside
-        )
+        canvas.ellipsoid(frame, centre + axes @ np.array(position) * size, axes * (np.array(radii) * size), hu, inside)
 
     # Positions and radii along: toward the apex, toward the front, across.
     chamber((0, 0, 0), (70, 50, 52), -60.0)

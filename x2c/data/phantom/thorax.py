@@ -56,9 +56,7 @@ class Thorax:
     def _tabulate(self, z: Array) -> None:
         p = self.p
         below = np.maximum(self.apex + 4 - z, 0) / p.lung_height_mm
-        width = np.sqrt(1 - (1 - np.minimum(below / 0.66, 1)) ** 2.3) * (
-            1 + 0.05 * np.clip(below - 0.6, 0, 0.5)
-        )
+        width = np.sqrt(1 - (1 - np.minimum(below / 0.66, 1)) ** 2.3) * (1 + 0.05 * np.clip(below - 0.6, 0, 0.5))
         depth = np.sqrt(1 - (1 - np.minimum(below / 0.55, 1)) ** 2.2)
         a, b = np.maximum(self.half_width * width, 3), np.maximum(self.half_depth * depth, 3)
         spine_y = self.half_depth - 26 - p.kyphosis_mm * ((z + 40) / 130) ** 2
@@ -68,13 +66,9 @@ class Thorax:
         belly = smoothstep((self.dome + 20 - z) / 90)
         front, back = 13 + 0.5 * p.muscle_mm + 0.5 * p.fat_mm, 27 + 0.6 * p.fat_mm
         neck = smoothstep((z - self.apex + 2) / 70)
-        skin_a = (
-            self.half_width + 12 + p.muscle_mm + 0.75 * p.fat_mm + 45 * shoulders + 0.2 * p.fat_mm * belly
-        )
+        skin_a = self.half_width + 12 + p.muscle_mm + 0.75 * p.fat_mm + 45 * shoulders + 0.2 * p.fat_mm * belly
         skin_a = skin_a * (1 - neck) + (62 + 0.5 * p.fat_mm) * neck
-        skin_b = (self.half_depth + (front + back) / 2 + 0.15 * p.fat_mm * belly) * (
-            1 - 0.16 * shoulders - 0.14 * neck
-        )
+        skin_b = (self.half_depth + (front + back) / 2 + 0.15 * p.fat_mm * belly) * (1 - 0.16 * shoulders - 0.14 * neck)
         skin_y = (back - front) / 2 + (spine_y - spine_y.max()) * 0.5
         table = np.stack([a, b, spine_y + 26 - b, spine_y, spine_x, slant, skin_a, skin_b, skin_y])
         self._table = table.astype(np.float32)
@@ -179,9 +173,7 @@ class Thorax:
         stretched = _stretch(pose)
         bone = rotation @ np.diag([1, widened, widened])
         soft = rotation @ np.diag([stretched, widened, widened])
-        return Frame(bone, shift), Frame(
-            soft, shift + rotation @ np.array([self.apex * (1 - stretched), 0, 0])
-        )
+        return Frame(bone, shift), Frame(soft, shift + rotation @ np.array([self.apex * (1 - stretched), 0, 0]))
 
     def soft_z(self, z: Array, pose: Pose) -> Array:
         """Bone z of a breathing patient to soft z."""

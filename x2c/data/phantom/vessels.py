@@ -75,9 +75,7 @@ def curve(points: Matrix, count: int) -> Matrix:
     return CubicSpline(np.linspace(0, 1, len(points)), points)(np.linspace(0, 1, count))
 
 
-def grow(
-    root: Matrix, heading: Matrix, leaves: Matrix, tip: float, power: float, rng: np.random.Generator
-) -> Tree:
+def grow(root: Matrix, heading: Matrix, leaves: Matrix, tip: float, power: float, rng: np.random.Generator) -> Tree:
     """A bifurcating tree from `root` to every leaf [N, 3]; N must be a power of two.
 
     The leaves are halved along their longest axis again and again, and each half is fed by a branch toward
@@ -92,12 +90,7 @@ def grow(
         reach = groups.mean(1) - starts
         share = 1.0 if count == 1 else rng.uniform(0.28, 0.5, (branches, 1))
         length = np.linalg.norm(reach, axis=1, keepdims=True) * share
-        bend = (
-            starts
-            + headings * (0.4 * length)
-            + reach * (0.14 * share)
-            + rng.normal(0, 0.06, (branches, 3)) * length
-        )
+        bend = starts + headings * (0.4 * length) + reach * (0.14 * share) + rng.normal(0, 0.06, (branches, 3)) * length
         ends = starts + reach * share
         paths = (1 - t) ** 2 * starts[:, None] + 2 * t * (1 - t) * bend[:, None] + t**2 * ends[:, None]
         radius = tip * count**power * rng.uniform(0.85, 1.15, branches)
@@ -162,13 +155,9 @@ def build_circulation(thorax: Thorax, p: PatientParameters, rng: np.random.Gener
     dilated = 1 + 0.55 * p.rv_dilation
 
     root = heart + np.array([26, 2, -8]) * size
-    arch = curve(
-        np.vstack([root, at([[-8, -16, -16], [24, -6, -9], [38, 14, 5], [27, 38, 19], [0, 49, 24]])]), 15
-    )
+    arch = curve(np.vstack([root, at([[-8, -16, -16], [24, -6, -9], [38, 14, 5], [27, 38, 19], [0, 49, 24]])]), 15)
     c.aorta.path(arch, 1.12 * r, 0.86 * r)
-    c.aorta.path(
-        curve(at([[0, 49, 24], [-60, 50, 24], [-120, 50, 18], [-230, 44, 8]]), 12), 0.86 * r, 0.72 * r
-    )
+    c.aorta.path(curve(at([[0, 49, 24], [-60, 50, 24], [-120, 50, 18], [-230, 44, 8]]), 12), 0.86 * r, 0.72 * r)
     for start, end, radius in (
         ((36, 8, -3), (95, 8, -20), 6.0),
         ((37, 18, 7), (100, 18, 18), 3.8),
@@ -201,9 +190,7 @@ def build_circulation(thorax: Thorax, p: PatientParameters, rng: np.random.Gener
         # Vessels beyond an embolus empty and narrow (Westermark's sign).
         upstream = np.where(tree.parent >= 0, flow[tree.parent], 1.0)
         open_ = (tree.leaves > 1) | (rng.random(len(flow)) < flow)
-        c.arteries.paths(
-            tree.paths[open_], (tree.first * upstream**0.5)[open_], (tree.last * flow**0.5)[open_]
-        )
+        c.arteries.paths(tree.paths[open_], (tree.first * upstream**0.5)[open_], (tree.last * flow**0.5)[open_])
 
         ranked = leaves[leaves[:, 0].argsort()]
         for level, targets in ((0, ranked[128:]), (1, ranked[:128])):

@@ -112,7 +112,10 @@ class KLStandIn(KLAutoencoder):
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         key = digest(self.fingerprint(data_fingerprint))
-        folder = build_once(cache / "autoencoders" / f"kl_standin-{key}", lambda path: self._train(training_slices()).save_pretrained(path))
+        folder = build_once(
+            cache / "autoencoders" / f"kl_standin-{key}",
+            lambda path: self._train(training_slices()).save_pretrained(path),
+        )
         self.model = frozen(AutoencoderKL.from_pretrained(folder))
 
     def _train(self, slices: Tensor) -> Any:
@@ -131,7 +134,7 @@ class KLStandIn(KLAutoencoder):
                 layers_per_block=1,
                 sample_size=slices.shape[-1],
             )
-            optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate)
+            optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
             for _ in track(range(options.steps), "training the stand-in autoencoder", options.steps):
                 batch = slices[torch.randint(len(slices), (options.batch_size,))][:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from x2c.core.config import Section
+from x2c.core.errors import UserError
 from x2c.core.registry import ENCODERS
 from x2c.core.weights import WEIGHTS, absent
 from x2c.models.frozen import StandIn, frozen, seeded, source_fingerprint
@@ -33,7 +35,9 @@ class ImageTower:
     def encode(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> L2-normalised embeddings [B, K]."""
         size = (self.image_size, self.image_size)
-        images = F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1).expand(-1, 3, -1, -1)
+        images = (
+            F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1).expand(-1, 3, -1, -1)
+        )
         mean, std = images.new_tensor(self.mean)[:, None, None], images.new_tensor(self.std)[:, None, None]
         return F.normalize(self.tower((images - mean) / std), dim=-1)
 
@@ -46,8 +50,9 @@ class BiomedCLIP(ImageTower):
         """Where the weights are."""
 
         source: str = WEIGHTS["biomedclip"].source
-        """`hf-hub:…`, or `local-dir:FOLDER` with open_clip_config.json and the weights."""
+        """`hf-hub:…`, or a folder (also as `local-dir:FOLDER`) with open_clip_config.json and the weights."""
         dimension: PositiveInt = 512
+        """What the tower gives: known before it is loaded, and checked when it is."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -55,14 +60,19 @@ class BiomedCLIP(ImageTower):
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        return {"name": "biomedclip", "source": source_fingerprint(self.options.source)}
+        source = source_fingerprint(self.options.source)
+        return {"name": "biomedclip", "source": source, "dimension": self.dimension}
 
     def load(self) -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them or the dimension differs."""
         import open_clip
 
+        source = self.options.source
         try:
-            model = open_clip.create_model(self.options.source)
+            # Required: open_clip would otherwise warn of missing weights and return a random model.
+            model = open_clip.create_model(
+                f"local-dir:{source}" if Path(source).is_dir() else source, require_pretrained=True
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise absent("biomedclip", error) from error
         self.tower = frozen(model.visual)
@@ -70,6 +80,12 @@ class BiomedCLIP(ImageTower):
         size = preprocessing["size"]
         self.image_size = size if isinstance(size, int) else size[0]
         self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
+        given = self.encode(torch.zeros(1, self.image_size, self.image_size)).shape[-1]
+        if given != self.dimension:
+            raise UserError(
+                f"encoder.dimension: expected {given}, the width of {source}; came {self.dimension}; "
+                f"set --encoder.dimension={given}"
+            )
 
 
 @ENCODERS.register("clip_standin")
@@ -103,5 +119,13 @@ class CLIPStandIn(ImageTower):
 
         o = self.options
         with seeded(0):
-            tower = VisionTransformer(o.image_size, o.patch_size, o.width, o.layers, heads=o.width // 64, mlp_ratio=4.0, output_dim=o.dimension)
+            tower = VisionTransformer(
+                o.image_size,
+                o.patch_size,
+                o.width,
+                o.layers,
+                heads=o.width // 64,
+                mlp_ratio=4.0,
+                output_dim=o.dimension,
+            )
         self.tower = frozen(tower)

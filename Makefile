@@ -1,0 +1,60 @@
+# `make` alone lists the targets.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+name ?= losses
+scale ?= cpu
+data ?= phantom
+
+# Options that are passed on only where they are given, such as `make sweep name=losses workers=4`.
+given = $(if $($(1)),--$(1) "$($(1))")
+SWEEP = $(BIN)/python -m x2c.sweep
+CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep plan status retry test check tables figures bench clean
+
+help: ## list the targets
+	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
+	@echo "           options='--a.b=value' (any field of the configuration)"
+
+setup: $(READY) ## make .venv with everything pinned
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11'; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+sweep: $(READY) ## run a sweep, print its table, draw its picture
+	@$(SWEEP) run $(CELLS) $(call given,workers) $(call given,storage)
+
+plan: $(READY) ## show a sweep's cells and what is left to do
+	@$(SWEEP) plan $(CELLS)
+
+status: $(READY) ## show how far a sweep is
+	@$(SWEEP) status $(CELLS)
+
+retry: $(READY) ## run a sweep's failed cells again
+	@$(SWEEP) retry $(CELLS) $(call given,workers) $(call given,storage)
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(READY) ## lint, format and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+tables: $(READY) ## the tables of finished runs
+	@$(BIN)/python analysis/tables.py
+
+figures: $(READY) ## the pictures of finished runs
+	@$(BIN)/python analysis/figures.py
+
+bench: $(READY) ## speed and memory, as ratios
+	@$(BIN)/python benchmarks/denoiser.py
+
+clean: ## delete the environment and the caches, keep runs and reports
+	rm -rf .venv cache build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,39 @@
+"""What tests share: a cache of the smallest data set and its frozen parts, made once for all test processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from x2c.core.config import Config
+from x2c.core.resolve import resolve
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that pytest-xdist's processes share; building in it is locked."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if base.name.startswith("popen-") else base) / "smoke-cache"
+
+
+@pytest.fixture
+def smoke_config(smoke_cache: Path, tmp_path: Path):
+    """Makes configs at scale `smoke` whose runs go to the test's own folder."""
+
+    def make(variant: str = "l1", *overrides: str, seed: int = 0) -> Config:
+        places = [f"compute.cache={smoke_cache}", f"compute.runs={tmp_path / 'runs'}", "compute.tracker=[]"]
+        return resolve(variant, "smoke", seed, [*places, *overrides])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smoke_parts(smoke_cache: Path):
+    """The frozen parts at scale `smoke`."""
+    from x2c.engine.parts import open_parts
+
+    return open_parts(resolve("full", "smoke", 0, [f"compute.cache={smoke_cache}"]))

@@ -1,0 +1,56 @@
+"""The train script's command line, as typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from x2c.core.script import PROJECT
+
+
+def train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "x2c/train.py", *arguments], cwd=PROJECT, capture_output=True, text=True)
+
+
+def test_help_teaches_without_importing_torch():
+    code = (
+        "import runpy, sys; sys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('x2c/train.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print('torch imported:', 'torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert "torch imported: False" in run.stdout
+    for word in ("accelerate launch", "l1_lpips_adv", "biomedclip", "dpm++", "--scale", "paper"):
+        assert word in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--variant", "l2"], ["--variant", "'l2'", "choices: full"]),
+        (["--varient", "l1"], ["--varient", "did you mean --variant?"]),
+        (["--variant", "l1", "--scael", "cpu"], ["--scael", "did you mean --scale?"]),
+        (["--variant", "l1", "--seed", "x"], ["--seed", "'x'"]),
+        (["--variant", "l1", "--data", "phantm"], ["dataset", "did you mean 'phantom'"]),
+        (["--variant", "l1", "--tracker", "wanb"], ["tracker", "did you mean 'wandb'"]),
+        (["--variant", "l1", "--training.stesp=3"], ["training.stesp", "did you mean 'steps'"]),
+        (["--variant", "l1", "extra"], ["'extra'"]),
+        ([], ["--variant"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path):
+    run = train(*arguments, "--runs", str(tmp_path)) if arguments else train()
+    assert run.returncode == 2, run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+    for part in parts:
+        assert part in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_paper_scale_is_built_without_memory_and_has_its_size():
+    run = train("--variant", "full", "--scale", "paper", "--check")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "# denoiser: 12.0 M parameters"

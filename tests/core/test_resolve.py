@@ -1,0 +1,87 @@
+"""Configs: layers, overrides, and errors that name path, nearest name and choices."""
+
+from __future__ import annotations
+
+import pytest
+
+from x2c.core.config import identity
+from x2c.core.errors import UserError
+from x2c.core.resolve import parse_override, resolve, scales, variants
+from x2c.core.run import run_id
+
+
+def test_layers_win_from_base_to_command_line():
+    assert resolve("l1", "paper").training.steps == 100_000
+    assert resolve("l1", "smoke").training.steps == 8
+    assert resolve("l1", "smoke", 0, ["training.steps=3"]).training.steps == 3
+
+
+def test_a_loss_holds_only_its_terms():
+    assert list(resolve("l1", "smoke").loss.terms) == ["l1"]
+    full = resolve("full", "paper").loss.terms
+    assert {name: term.weight for name, term in full.items()} == {"l1": 1.0, "lpips": 0.01, "adv": 0.001, "cls": 0.08}
+
+
+def test_another_entry_starts_from_its_own_defaults():
+    config = resolve("l1", "smoke", 0, ["encoder=biomedclip"])
+    assert config.encoder.model_dump()["dimension"] == 512
+
+
+def test_overrides_are_yaml():
+    assert parse_override("--a.b=1e-3") == {"a": {"b": "1e-3"}}
+    assert resolve("l1", "smoke", 0, ["training.learning_rate=1e-3"]).training.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("variant", "scale", "overrides", "parts"),
+    [
+        ("l1_lpip", "cpu", [], ["--variant", "'l1_lpip'", "did you mean 'l1_lpips'", "full"]),
+        ("l1", "cp", [], ["--scale", "'cp'", "did you mean 'cpu'", "paper"]),
+        ("l1", "cpu", ["trainig.steps=1"], ["trainig", "did you mean 'training'"]),
+        ("l1", "cpu", ["training.ema.decy=.9"], ["training.ema.decy", "did you mean 'decay'"]),
+        ("l1", "cpu", ["training.steps=many"], ["training.steps", "'many'"]),
+        ("l1", "cpu", ["training.steps=0"], ["training.steps", "greater than 0"]),
+        ("l1", "cpu", ["training.mixed_precision=fp32"], ["training.mixed_precision", "bf16", "'fp32'"]),
+        ("l1", "cpu", ["encoder=biomedclp"], ["encoder", "did you mean 'biomedclip'", "clip_standin"]),
+        ("l1", "cpu", ["encoder.widht=3"], ["encoder.widht", "did you mean 'width'"]),
+        ("l1", "cpu", ["sampler.name=dpm"], ["sampler", "did you mean 'dpm++'"]),
+        ("l1", "cpu", ["loss=l1_lpisp"], ["loss", "l1_lpisp", "adv, cls, l1, lpips"]),
+        ("l1", "cpu", ["loss.lpips.weight=1"], ["loss.lpips", "has no term"]),
+        ("l1_adv", "cpu", ["loss.adv.weigth=1"], ["loss.adv.weigth", "did you mean 'weight'"]),
+        ("l1_lpips", "cpu", ["loss.lpips.network=vgg"], ["loss.lpips.network", "'vgg'", "lpips_alex"]),
+        ("l1", "cpu", ["window.low_hu=1000"], ["window", "below"]),
+        ("l1_cls", "cpu", ["prediction=eps", "diffusion.x0_weight=uniform"], ["diffusion.x0_weight", "alpha_bar"]),
+        ("l1", "cpu", ["training"], ["training", "--a.b=value"]),
+        ("l1", "cpu", ["training=3"], ["training", "3"]),
+        ("l1", "cpu", ["seed=3"], ["seed"]),
+        ("l1", "cpu", ["compute.threads=.nan"], ["compute.threads"]),
+    ],
+)
+def test_errors_are_one_line_that_helps(variant, scale, overrides, parts):
+    with pytest.raises(UserError) as caught:
+        resolve(variant, scale, 0, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("scale", scales())
+@pytest.mark.parametrize("variant", variants())
+def test_every_variant_resolves_at_every_scale(variant, scale):
+    config = resolve(variant, scale)
+    assert (config.variant, config.scale) == (variant, scale)
+
+
+def test_run_ids_tell_results_apart_and_nothing_else():
+    base = resolve("l1", "smoke")
+    same = resolve("l1", "smoke", 0, ["compute.workers=7", "compute.runs=/elsewhere", "evaluation.batch_size=1"])
+    assert run_id(base, "data") == run_id(same, "data")
+    others = [resolve("l1", "smoke", 1), resolve("l1", "smoke", 0, ["training.steps=9"]), resolve("l1_adv", "smoke")]
+    ids = {run_id(base, "data"), run_id(base, "other data"), *(run_id(config, "data") for config in others)}
+    assert len(ids) == 5
+    assert run_id(base, "data").startswith("l1-smoke-s0-")
+
+
+def test_identity_holds_every_loss_weight():
+    assert identity(resolve("full", "smoke"))["loss"]["cls"]["weight"] == 0.08

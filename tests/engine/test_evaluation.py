@@ -1,0 +1,97 @@
+"""Scoring: the control, the baselines, stand-ins named, batch size without effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.metrics.image import psnr
+from x2c.engine.baselines import BASELINES, mean_volume, nearest_patient, reconstruction
+from x2c.engine.build import build_denoiser
+from x2c.engine.evaluation import Generator, true_volumes
+from x2c.engine.experiment import run
+from x2c.engine.scoring import Scorer
+
+
+@pytest.fixture
+def finished(smoke_config):
+    return run(smoke_config("l1")), smoke_config("l1")
+
+
+def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_parts):
+    directory, config = finished
+    scores = pd.read_parquet(directory.scores)
+    assert list(scores["patient"]) == smoke_parts.cohort.patients(smoke_parts.cohort.rows("test"))
+    for name in ("psnr", "ssim_2d", "mae_hu", "lpips", "paired_feature_sqdist"):
+        assert np.isfinite(scores[[name, f"{name}_other_xray"]]).all(axis=None), name
+    kept = np.load(directory.samples / "volumes.npz")
+    truth = true_volumes(config, smoke_parts, smoke_parts.cohort.rows("test")[:2])
+    generated = (torch.from_numpy(kept["generated_hu"]).float() + 100) / 1000
+    torch.testing.assert_close(psnr(generated.clamp(0, 1), truth).double(), torch.from_numpy(scores["psnr"].to_numpy()[:2]), atol=0.02, rtol=0)
+
+
+def test_set_scores_name_their_extractor_and_size(finished):
+    directory, _ = finished
+    sets = json.loads((directory.path / "set_scores.json").read_text())
+    for name in ("frechet", "kernel"):
+        assert sets[name]["stand_in"] is True
+        assert sets[name]["n"] == 4
+        assert np.isfinite([sets[name]["value"], sets[name]["floor"]]).all()
+
+
+def test_provenance_names_every_stand_in(smoke_config):
+    directory = run(smoke_config("l1_lpips"))
+    provenance = json.loads((directory.path / "provenance.json").read_text())
+    parts = {entry["part"] for entry in provenance["stand_ins"]}
+    assert parts == {"autoencoder", "encoder", "perceptual", "features", "loss.lpips"}
+    assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_baselines_come_with_every_run(finished):
+    directory, _ = finished
+    made = {path.name.split("-")[0] for path in directory.path.parent.iterdir() if path.name.startswith("baseline")}
+    assert made == set(BASELINES)
+    for path in directory.path.parent.glob("baseline*"):
+        assert json.loads((path / "status.json").read_text())["state"] == "done"
+
+
+def test_baseline_volumes_are_what_they_say(smoke_config, smoke_parts):
+    config, cohort = smoke_config("l1"), smoke_parts.cohort
+    test, training = cohort.rows("test"), cohort.rows("train")
+    mean = mean_volume(config, smoke_parts, test)
+    torch.testing.assert_close(mean[0], true_volumes(config, smoke_parts, training).mean(0))
+    assert torch.equal(nearest_patient(config, smoke_parts, training), true_volumes(config, smoke_parts, training))
+    decoded = smoke_parts.decode(smoke_parts.latents[test])
+    torch.testing.assert_close(reconstruction(config, smoke_parts, test), decoded)
+
+
+def test_a_generated_volume_does_not_depend_on_its_batch(smoke_config, smoke_parts):
+    config = smoke_config("l1")
+    generate = Generator(config, smoke_parts, build_denoiser(config).eval())
+    rows = smoke_parts.cohort.rows("test")
+    together, alone = generate(rows, rows), generate(rows[2:3], rows[2:3])
+    torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
+    other = generate(rows[2:3], rows[:1])
+    assert not torch.allclose(other, alone, atol=1e-3)
+
+
+def test_perfect_volumes_score_perfectly(smoke_config, smoke_parts):
+    config = smoke_config("l1")
+    scorer = Scorer(config, torch.device("cpu"))
+    truth = true_volumes(config, smoke_parts, smoke_parts.cohort.rows("test"))
+    scores = scorer.per_volume(truth, truth)
+    assert np.isinf(scores["psnr"]).all()
+    assert np.allclose(scores["ssim_2d"], 1)
+    for name in ("mae_hu", "lpips", "paired_feature_sqdist"):
+        assert np.allclose(scores[name], 0, atol=1e-6), name
+    assert scorer.per_set(truth, truth, truth)["frechet"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_identifiers_do_not_reach_file_names(finished):
+    directory, _ = finished
+    assert not [path for path in Path(directory.path).rglob("*") if "phantom-" in path.name]

@@ -1,0 +1,140 @@
+"""Training: exact resume, averaged weights, non-finite losses, checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from x2c.core.errors import UserError
+from x2c.core.files import locked
+from x2c.core.script import PROJECT
+from x2c.engine.experiment import run, run_directory
+from x2c.engine.trainer import NonFiniteLoss
+
+FULL_STEPS = 8
+
+
+def command(config, *more: str) -> list[str]:
+    places = [f"--compute.cache={config.compute.cache}", f"--runs={config.compute.runs}", "--tracker=none"]
+    return [sys.executable, "x2c/train.py", f"--variant={config.variant}", "--scale=smoke", *places, *more]
+
+
+def losses(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_config):
+    config = smoke_config("full")
+    directory = run(config)
+    assert directory.done
+    for name in ("config.yaml", "provenance.json", "denoiser.safetensors", "scores.parquet", "set_scores.json"):
+        assert (directory.path / name).exists(), name
+    steps = [line["step"] for line in losses(directory.path) if "loss" in line]
+    assert steps == list(range(1, FULL_STEPS + 1))
+    assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= losses(directory.path)[0].keys()
+    before = (directory.path / "scores.parquet").stat().st_mtime_ns
+    assert run(config).path == directory.path
+    assert (directory.path / "scores.parquet").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["l1", "full"])
+def test_a_killed_run_ends_in_the_same_weights_and_scores(variant, smoke_config, tmp_path, smoke_parts):
+    """kill -9 in the middle; the same command again; bit for bit what an uninterrupted run gives."""
+    config = smoke_config(variant)
+    calm = run(smoke_config(variant, f"compute.runs={tmp_path / 'calm'}"))
+    path = run_directory(config).path
+    process = subprocess.Popen(command(config), cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list((path / "checkpoints").glob("step-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (path / "scores.parquet").exists()
+    assert list((path / "checkpoints").glob("step-*"))
+    subprocess.run(command(config), cwd=PROJECT, check=True, capture_output=True)
+    for name, value in load_file(calm.path / "denoiser.safetensors").items():
+        assert torch.equal(value, load_file(path / "denoiser.safetensors")[name]), name
+    assert losses(path) == losses(calm.path)
+    assert (path / "set_scores.json").read_text() == (calm.path / "set_scores.json").read_text()
+
+
+def test_a_non_finite_loss_names_step_and_term_and_fails_the_run(smoke_config, monkeypatch):
+    from x2c.losses.terms import PerceptualTerm
+
+    original = PerceptualTerm.__call__
+    calls = []
+
+    def broken(self, step):
+        calls.append(1)
+        return original(self, step) * (torch.nan if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(PerceptualTerm, "__call__", broken)
+    config = smoke_config("l1_lpips")
+    with pytest.raises(NonFiniteLoss, match="step 3: loss term lpips"):
+        run(config)
+    status = run_directory(config).status()
+    assert status["state"] == "failed"
+    assert "step 3: loss term lpips" in status["reason"]
+
+
+def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
+    from x2c.engine import experiment
+
+    config = smoke_config("l1")
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "evaluate", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(config)
+    assert run_directory(config).status()["reason"].startswith("ZeroDivisionError")
+    directory = run(config)
+    assert directory.done
+    assert [line["step"] for line in losses(directory.path) if "loss" in line] == list(range(1, FULL_STEPS + 1))
+
+
+def test_a_run_has_one_owner(smoke_config):
+    config = smoke_config("l1")
+    with locked(run_directory(config).path / ".lock"), pytest.raises(UserError, match="another process"):
+        run(config)
+
+
+def test_accumulation_sees_the_same_samples_as_a_larger_batch(smoke_config):
+    one = run(smoke_config("l1", "training.batch_size=4", "training.steps=2"))
+    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "training.steps=2"))
+    for name, value in load_file(one.path / "denoiser.safetensors").items():
+        torch.testing.assert_close(value, load_file(two.path / "denoiser.safetensors")[name], atol=2e-5, rtol=1e-3, msg=name)
+
+
+def test_trained_weights_are_the_average_not_the_last(smoke_config):
+    averaged = run(smoke_config("l1"))
+    last = run(smoke_config("l1", "training.ema.decay=0"))
+    a, b = (load_file(r.path / "denoiser.safetensors")["to_out.weight"] for r in (averaged, last))
+    assert not torch.equal(a, b)
+    assert losses(averaged.path)[0] == losses(last.path)[0]
+
+
+def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):
+    with pytest.raises(UserError, match=r"resolution.height: expected a multiple of 16"):
+        run(smoke_config("l1", "resolution.height=40"))
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_twice_the_batch(smoke_config, tmp_path):
+    config = smoke_config("l1", "training.batch_size=2", "training.steps=3")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
+    subprocess.run(
+        [*torchrun, *command(config, "--training.batch_size=2", "--training.steps=3")[1:]], cwd=PROJECT, check=True, capture_output=True
+    )
+    single = run(smoke_config("l1", "training.batch_size=4", "training.steps=3", f"compute.runs={tmp_path / 'single'}"))
+    for name, value in load_file(single.path / "denoiser.safetensors").items():
+        other = load_file(run_directory(config).path / "denoiser.safetensors")[name]
+        torch.testing.assert_close(value, other, atol=2e-5, rtol=1e-3, msg=name)

@@ -1,0 +1,72 @@
+"""Volume features: what the networks receive, and one row a volume whatever else is in the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from x2c.core.errors import UserError
+from x2c.core.registry import FEATURES
+
+# torch itself is retiring TorchScript, the format of the public I3D weights.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
+
+
+class Witness(nn.Module):
+    """Answers with what it was given, in I3D's calling convention."""
+
+    def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        flags = torch.tensor([float(rescale), float(resize), float(return_features)]).expand(x.shape[0], -1)
+        return torch.cat((flags, x[:, :, :, 0, 0].flatten(1)), dim=1)
+
+
+@pytest.fixture(scope="module")
+def i3d_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("i3d") / "i3d.pt"
+    torch.jit.script(Witness()).save(str(file))
+    return file
+
+
+def features(name: str, **options):
+    entry = FEATURES.get(name)
+    return entry(entry.Options(**options))
+
+
+def volumes(count: int = 3, shape: tuple[int, int, int] = (6, 16, 12)) -> Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def test_i3d_gets_slices_as_grey_frames_from_0_to_255(i3d_file):
+    batch = volumes()
+    received = features("i3d", source=str(i3d_file))(batch)
+    assert (received[:, :3] == 1).all()
+    colours = received[:, 3:].unflatten(1, (3, 6))
+    torch.testing.assert_close(colours, (255 * batch[:, :, 0, 0])[:, None].expand(-1, 3, -1))
+
+
+@pytest.mark.parametrize("source", ["", "gone.pt"])
+def test_i3d_without_its_file_is_an_error_that_names_the_option(source):
+    with pytest.raises(UserError, match=r"^features\.source: .*--features\.source=FILE"):
+        features("i3d", source=source)
+
+
+def test_the_stand_in_is_the_same_whenever_it_is_built():
+    torch.manual_seed(1)
+    first = features("conv3d_standin", width=4)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second = features("conv3d_standin", width=4)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first(volumes()), second(volumes()))
+
+
+def test_the_stand_in_gives_a_row_a_volume_whatever_else_is_in_the_batch():
+    extractor = features("conv3d_standin", width=4)
+    rows = extractor(volumes())
+    assert rows.shape == (3, 16)
+    for number, volume in enumerate(volumes()):
+        torch.testing.assert_close(extractor(volume[None])[0], rows[number])
+    assert (torch.cdist(rows, rows)[~torch.eye(3, dtype=torch.bool)] > 1e-3).all()
