@@ -25,7 +25,7 @@ from x2c.core.resolve import resolve  # noqa: E402
 def main() -> None:
     """Parse, resolve, run, and print the scores."""
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
-    parser.add_argument("--variant", required=True, metavar="NAME", help="a file of experiments/")
+    parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
     )

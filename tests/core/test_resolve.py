@@ -44,7 +44,7 @@ def test_overrides_are_yaml():
         ("l1", "cpu", ["training.mixed_precision=fp32"], ["training.mixed_precision", "bf16", "'fp32'"]),
         ("l1", "cpu", ["encoder=biomedclp"], ["encoder", "did you mean 'biomedclip'", "clip_standin"]),
         ("l1", "cpu", ["encoder.widht=3"], ["encoder.widht", "did you mean 'width'"]),
-        ("l1", "cpu", ["sampler.name=dpm"], ["sampler", "did you mean 'dpm++'"]),
+        ("l1", "cpu", ["sampler.name=dpm"], ["sampler", "'dpm'", "choices: ddim, ddpm, dpm++"]),
         ("l1", "cpu", ["loss=l1_lpisp"], ["loss", "l1_lpisp", "adv, cls, l1, lpips"]),
         ("l1", "cpu", ["loss.lpips.weight=1"], ["loss.lpips", "has no term"]),
         ("l1_adv", "cpu", ["loss.adv.weigth=1"], ["loss.adv.weigth", "did you mean 'weight'"]),

@@ -63,9 +63,13 @@ def test_a_patient_in_two_splits_is_refused(tmp_path):
 
 
 def test_an_array_that_was_not_finished_leaves_no_file(tmp_path):
-    with pytest.raises(KeyboardInterrupt), array_file(tmp_path / "hu.npy", (2,), "int16") as array:
-        array[0] = 1
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with array_file(tmp_path / "hu.npy", (2,), "int16") as array:
+            array[0] = 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -28,7 +28,7 @@ def cached(tmp_path: Path) -> Standardised:
 def test_training_rows_have_mean_0_and_sd_1_in_every_channel(cached):
     rows = cached[TRAINING].movedim(1, 0).flatten(1)
     torch.testing.assert_close(rows.mean(1), torch.zeros(2), atol=1e-4, rtol=0)
-    torch.testing.assert_close(rows.std(1), torch.ones(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(rows.std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
     assert cached.largest == pytest.approx(float(rows.abs().max()), rel=1e-4)
     everything = cached[np.arange(COUNT)].movedim(1, 0).flatten(1)
     assert (everything.mean(1).abs() > 1e-3).any(), "statistics are of training rows, not of all"
@@ -43,7 +43,7 @@ def test_raw_scale_undoes_standardising(cached):
 def test_vectors_are_standardised_entry_by_entry(tmp_path):
     values = raw()[:, :, 0, 0]
     vectors = cache_array(tmp_path / "embeddings", lambda rows: values[rows], values.shape, TRAINING, "test")
-    expected = (values[1] - values[TRAINING].mean(0)) / values[TRAINING].std(0, ddof=1)
+    expected = (values[1] - values[TRAINING].mean(0)) / values[TRAINING].std(0, ddof=0)
     torch.testing.assert_close(vectors[1], torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
 
 

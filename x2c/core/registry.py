@@ -54,16 +54,11 @@ class Registry:
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(self.package)
-        files = [Path(spec.origin)]
-        if spec.submodule_search_locations:
-            files = sorted(Path(spec.submodule_search_locations[0]).glob("*.py"))
+        modules = {self.package: Path(spec.origin)}
+        for folder in spec.submodule_search_locations or ():
+            modules |= {f"{self.package}.{file.stem}": file for file in sorted(Path(folder).glob("[!_]*.py"))}
         found: dict[str, str] = {}
-        for file in files:
-            module = (
-                self.package
-                if file.stem in ("__init__", self.package.rsplit(".", 1)[1])
-                else f"{self.package}.{file.stem}"
-            )
+        for module, file in modules.items():
             for name in _registered_names(file):
                 if name in found:
                     raise ValueError(f"{self.slot}: {name!r} is registered in both {found[name]} and {module}")

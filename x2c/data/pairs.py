@@ -55,7 +55,7 @@ def cache_array(
             for rows in track(chunks, what, len(chunks)):
                 array[rows] = compute(rows)
         values = torch.from_numpy(np.load(path / "array.npy")[training]).double().movedim(1, 0).flatten(1)
-        mean, std = values.mean(1), values.std(1).clamp(min=1e-6)
+        mean, std = values.mean(1), values.std(1, correction=0).clamp(min=1e-6)
         largest = ((values - mean[:, None]) / std[:, None]).abs().max()
         write_json(path / "statistics.json", {"mean": mean.tolist(), "std": std.tolist(), "largest": float(largest)})
 

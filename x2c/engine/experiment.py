@@ -45,7 +45,7 @@ def run(config: Config) -> RunDirectory:
         cpu=config.compute.cpu,
         mixed_precision=config.training.mixed_precision,
         gradient_accumulation_steps=config.training.accumulation,
-        log_with=list(config.compute.tracker),
+        log_with=list(config.compute.tracker) or None,
         project_dir=str(directory.path),
     )
     directory.writes = accelerator.is_main_process

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from accelerate import Accelerator
 from rich.progress import TextColumn
-from torch import Tensor
 
 from x2c.core.console import progress
 from x2c.core.run import RunDirectory
@@ -35,11 +34,10 @@ class Reporter:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def step(self, step: int, total: Tensor, values: Mapping[str, Tensor]) -> None:
+    def step(self, step: int, losses: Mapping[str, float]) -> None:
         """Training step `step` is done: log its losses."""
-        loss = float(total)
-        self.log(step, {"loss": loss, **{f"loss/{name}": float(value.detach()) for name, value in values.items()}})
-        self.tick(step, loss)
+        self.log(step, losses)
+        self.tick(step, losses["loss"])
 
     def tick(self, step: int, loss: float | None = None) -> None:
         """Step `step` is done."""

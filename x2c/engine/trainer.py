@@ -40,9 +40,13 @@ class Trainer:
         self.process = Process.of(config.diffusion, accelerator.device)
         self.prediction = build_prediction(config)
         denoiser = build_denoiser(config)
+        # Without guidance no condition is dropped; a parameter out of use would also stall several processes.
+        denoiser.null_condition.requires_grad_(False)
         with seeded(config.seed):
             self.loss = WeightedSum(config.loss, parts.loss_parts())
-        optimizer = torch.optim.AdamW(denoiser.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            denoiser.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
         self.ema = EMAModel(denoiser.parameters(), decay=training.ema.decay, foreach=True)
@@ -60,6 +64,7 @@ class Trainer:
         """Train to the last step. Returns the denoiser with its averaged weights, in eval mode."""
         self.run.forget_after(self.step)
         with Reporter(self.run, self.accelerator, "train", self.config.training.steps, self.step) as report:
+            micro_losses: list[dict[str, Tensor]] = []
             for batch in self._batches():
                 with self.accelerator.accumulate(self.denoiser):
                     step = self._forward(batch)
@@ -72,11 +77,15 @@ class Trainer:
                     self.optimizer.zero_grad()
                     if self.loss.adversary is not None:
                         values["discriminator"] = self._train_discriminator(step)
+                micro_losses.append(
+                    {"loss": total.detach(), **{f"loss/{name}": v.detach() for name, v in values.items()}}
+                )
                 if self.accelerator.sync_gradients:
                     self.schedule.step()
                     self.ema.step(self.denoiser.parameters())
                     self.step += 1
-                    report.step(self.step, total.detach(), values)
+                    report.step(self.step, self._mean(micro_losses))
+                    micro_losses.clear()
                     self._validate_and_save(report)
         return self._averaged()
 
@@ -111,6 +120,12 @@ class Trainer:
             raise NonFiniteLoss(
                 f"step {self.step + 1}: loss term {', '.join(broken)} is not finite; lower training.learning_rate or its weight"
             )
+
+    def _mean(self, losses: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Each loss, averaged over an optimizer step's micro-steps and processes."""
+        table = torch.stack([torch.stack(list(values.values())) for values in losses]).mean(dim=0)
+        mean: Any = self.accelerator.reduce(table, "mean")
+        return dict(zip(losses[0], mean.tolist(), strict=True))
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The micro-batches from the current step to the last."""

@@ -18,12 +18,13 @@ from x2c.models.frozen import frozen, seeded
 DENSENET_121 = (6, 12, 24, 16)
 
 
-def latent_classifier(channels: int, latent_size: int) -> nn.Module:
+def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
     """A classifier of latents [B, C, D, h, w] with one logit.
 
-    Stem and transitions of DenseNet-121 reduce h and w 32-fold: of smaller latents only the first blocks are taken.
+    Stem and transitions of DenseNet-121 reduce h and w 32-fold and D 16-fold: of smaller latents only the first blocks
+    are taken.
     """
-    blocks = DENSENET_121[: max(1, min(4, int(math.log2(latent_size)) - 1))]
+    blocks = DENSENET_121[: max(1, min(4, int(math.log2(latent_size)) - 1, int(math.log2(depth))))]
     network = DenseNet(spatial_dims=3, in_channels=channels, out_channels=1, block_config=blocks)
     stem = network.features.conv0
     assert isinstance(stem, nn.Conv3d)
@@ -40,7 +41,7 @@ def trained_classifier(
     """
 
     def fresh() -> nn.Module:
-        return latent_classifier(latents.shape[1], min(latents.shape[-2:]))
+        return latent_classifier(latents.shape[1], latents.shape[2], min(latents.shape[-2:]))
 
     def train(path: Path) -> None:
         positives = float(labels.sum())

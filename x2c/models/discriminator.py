@@ -20,6 +20,8 @@ class Discriminator(nn.Module):
             in_channels=in_channels,
             num_layers_d=layers,
             kernel_size=kernel_size,
+            # MONAI's default of 1 lets a kernel of 4 outgrow the patch map after four layers.
+            padding=kernel_size // 2,
             norm=("GROUP", {"num_groups": 8}),
         )
 

@@ -34,7 +34,7 @@ class I3D:
     def __call__(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [0, 1] -> [B, 400]."""
         frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
-        return self.network(frames, rescale=True, resize=True, return_features=True)
+        return self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
 
 
 @FEATURES.register("conv3d_standin")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -99,12 +102,31 @@ def _alex_lpips(source: str) -> Any:
                 f"{weights.option}: could not download {weights.source}; set --{weights.option}=FILE or use lpips_standin"
             ) from error
     network = _lpips(random=True)
-    trunk = torch.load(local_file("alexnet", source), weights_only=True)
-    features = {name.removeprefix("features."): value for name, value in trunk.items() if name.startswith("features.")}
-    # lpips cuts the trunk into five named slices that keep torchvision's layer numbers.
-    for piece in (network.net.slice1, network.net.slice2, network.net.slice3, network.net.slice4, network.net.slice5):
-        piece.load_state_dict({name: features[name] for name in piece.state_dict()}, strict=True)
+    trunk = _state("alexnet", source)
+    with _as_user_error("alexnet", source):
+        # lpips cuts the trunk into five named slices that keep torchvision's layer numbers.
+        for piece in (getattr(network.net, f"slice{number}") for number in range(1, 6)):
+            piece.load_state_dict({name: trunk[f"features.{name}"] for name in piece.state_dict()}, strict=True)
     return network
+
+
+def _state(name: str, source: str) -> dict[str, Tensor]:
+    path = local_file(name, source)
+    with _as_user_error(name, source):
+        return dict(torch.load(path, weights_only=True))
+
+
+@contextmanager
+def _as_user_error(name: str, source: str) -> Iterator[None]:
+    """A file that is not what its option asks for is the user's to mend, whatever torch makes of it."""
+    weights = WEIGHTS[name]
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        cause = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{weights.option}: expected the state dict of {weights.source}; {source} is another file ({cause})"
+        ) from error
 
 
 class _ResNetDistance(nn.Module):
@@ -113,11 +135,11 @@ class _ResNetDistance(nn.Module):
         from torchvision.models import resnet50
 
         network = resnet50(weights=None)
-        state = torch.load(local_file("radimagenet_resnet50", source), weights_only=True)
-        missing = network.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")}, strict=False)
-        if set(missing.missing_keys) != {"fc.weight", "fc.bias"} or missing.unexpected_keys:
-            raise UserError(
-                f"{source}: expected torchvision's resnet50 layer names; unexpected {missing.unexpected_keys[:3]}"
+        network.fc = nn.Identity()
+        state = _state("radimagenet_resnet50", source)
+        with _as_user_error("radimagenet_resnet50", source):
+            network.load_state_dict(
+                {name: value for name, value in state.items() if not name.startswith("fc.")}, strict=True
             )
         self.trunk = nn.Sequential(*list(network.children())[:-2])
 
