@@ -49,7 +49,7 @@ COLUMNS = (
     Column("frechet", "Fréchet", "", -1, None, "fvd_e3", "FVD ×10³", "features"),
     Column("psnr", "PSNR", "dB", +1, 2, "psnr", "PSNR dB"),
     Column("ssim_2d", "SSIM (2D)", "", +1, 3, "ssim", "SSIM"),
-    Column("lpips", "LPIPS", "", -1, 3, "lpips", "LPIPS", "perceptual"),
+    Column("lpips", "LPIPS", "", -1, None, "lpips", "LPIPS", "perceptual"),
     Column("mae_hu", "MAE", "HU", -1, None),
     Column("paired_feature_sqdist", "Paired distance", "", -1, None, None, "", "features"),
     Column("xray_gain", "X-ray gain", "dB", +1, 2),

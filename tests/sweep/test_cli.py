@@ -89,8 +89,9 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
     line = "run losses --scale smoke --seeds 1,2 --data phantom --runs r --tracker none --training.steps=3"
     _, options, overrides = parse(line.split())
     _, again, same = parse(["worker", *same_plan(options, overrides)])
-    assert same == overrides == ["training.steps=3", 'compute.runs="r"', "compute.tracker=[]"]
-    assert (again.name, again.scale, again.seeds, again.data) == ("losses", "smoke", (1, 2), "phantom")
+    places = ['dataset.name="phantom"', "compute.tracker=[]", 'compute.runs="r"']
+    assert same == overrides == ["training.steps=3", *places]
+    assert (again.name, again.scale, again.seeds) == ("losses", "smoke", (1, 2))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from x2c.engine import tracking
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import data_fingerprint, run_directory
-from x2c.engine.parts import open_parts
+from x2c.engine.parts import open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 from x2c.engine.trainer import Trainer
@@ -25,9 +25,10 @@ def prepare(config: Config) -> None:
     """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
     tracking.check(config.compute.tracker)
     device = _device(config)
+    scorer = _load_scorer(config, device)
     parts = open_parts(config, device)
     WeightedSum(config.loss, parts.loss_parts())
-    score_baselines(config, parts, Scorer(config, device), data_fingerprint(config))
+    score_baselines(config, parts, scorer, data_fingerprint(config))
 
 
 def run(config: Config) -> RunDirectory:
@@ -65,8 +66,8 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
     try:
         directory.report("running", phase)
         directory.write_config(config)
+        scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
-        scorer = Scorer(config, accelerator.device)
         trainer = Trainer(config, directory, parts, accelerator)
         stand_ins = parts.stand_ins + scorer.stand_ins + trainer.loss.stand_ins
         write_provenance(directory, config, data_fingerprint(config), stand_ins, accelerator.device)
@@ -88,6 +89,13 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
                 "failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason
             )
         raise
+
+
+def _load_scorer(config: Config, device: torch.device) -> Scorer:
+    """The metrics' networks; the loss's perceptual network is tried too, so that missing weights show before any work."""
+    if (lpips := config.loss.terms.get("lpips")) is not None:
+        perceptual_network(getattr(lpips, "network", ""), getattr(lpips, "source", ""))
+    return Scorer(config, device)
 
 
 def _device(config: Config) -> torch.device:

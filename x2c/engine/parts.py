@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from x2c.core.files import digest
 from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
 from x2c.data.cohort import Cohort
 from x2c.data.pairs import Standardised, cache_array
+from x2c.data.volume import Array
+from x2c.engine.identity import data_fingerprint
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
@@ -48,13 +51,12 @@ class Parts:
 
     def loss_parts(self) -> LossParts:
         """What the loss terms are built from."""
-        return LossParts(self.latents.raw.shape[1], self.decode_slices, self.classifier, self.perceptual)
-
-    def perceptual(self, name: str, source: str) -> nn.Module:
-        """A frozen perceptual distance by name, with local weights where it needs them."""
-        entry = PERCEPTUAL.get(name)
-        options = entry.Options(source=source) if "source" in entry.Options.model_fields else entry.Options()
-        return frozen(entry(options)).to(self.device)
+        return LossParts(
+            self.latents.raw.shape[1],
+            self.decode_slices,
+            self.classifier,
+            lambda name, source: perceptual_network(name, source).to(self.device),
+        )
 
     def classifier(self, options: Any) -> nn.Module:
         """The embolism classifier of these latents, trained beforehand on the real ones."""
@@ -62,61 +64,58 @@ class Parts:
         labels = torch.from_numpy(self.cohort.manifest["label"].to_numpy()[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         folder = self.cache / "classifiers" / digest({"latents": self.latents_key, **recipe})
-        return trained_classifier(folder, self.latents[rows], labels, **recipe).to(self.device)
+        return trained_classifier(folder, self.latents[rows], labels, **recipe, device=self.device)
 
 
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
-    """Make or look up the frozen parts of a config. The first call on a new cache trains, encodes and stores."""
+    """Make or look up the frozen parts of a config. The first call on a new cache trains, encodes and stores.
+
+    Pretrained weights are loaded before the data set is made: where they are missing, no hour is lost.
+    """
     device, cache = torch.device(device), Path(config.compute.cache)
-    cohort: Cohort = DATASETS.get(config.dataset.name)(config.dataset.options).open(
-        cache, config.resolution, config.compute.workers
-    )
-    training = cohort.rows("train")
-    low, high = config.window.low_hu, config.window.high_hu
+    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
+    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
+    _check_sizes(config, autoencoder.reduction)
+    data, window = data_fingerprint(config), (config.window.low_hu, config.window.high_hu)
+    windowed = digest({"cohort": data, "window": window})
+    latents_key = digest({"data": windowed, "autoencoder": autoencoder.fingerprint(windowed)})
+    embeddings_folder = cache / "embeddings" / digest({"data": data, "encoder": encoder.fingerprint()})
+
+    @functools.cache
+    def cohort() -> Cohort:
+        return DATASETS.get(config.dataset.name)(config.dataset.options).open(
+            cache, config.resolution, config.compute.workers
+        )
 
     def volumes(rows: Any) -> Tensor:
-        return torch.from_numpy(cohort.volumes(rows, low, high)) * 2 - 1
+        return torch.from_numpy(cohort().volumes(rows, *window)) * 2 - 1
 
-    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
-    _check_sizes(config, autoencoder.reduction)
-    weights_data = digest({"cohort": cohort.fingerprint, "window": [low, high]})
-    latents_key = digest({"data": weights_data, "autoencoder": autoencoder.fingerprint(weights_data)})
-    with all_threads():
-        autoencoder.load(cache, weights_data, lambda: volumes(training).flatten(0, 1))
-    autoencoder.to(device)
-    depth, height, width = config.resolution.shape
-    shape = (
-        len(cohort.hu),
-        autoencoder.channels,
-        depth,
-        height // autoencoder.reduction,
-        width // autoencoder.reduction,
-    )
-    with all_threads():
-        latents = cache_array(
-            cache / "latents" / latents_key,
-            lambda rows: autoencoder.encode(volumes(rows).to(device)).cpu().numpy(),
-            shape,
-            training,
-            "encoding volumes",
-        )
+    def encode_volumes(rows: slice) -> Array:
+        return autoencoder.encode(volumes(rows).to(device)).cpu().numpy()
 
-    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
-    embeddings_key = digest({"data": cohort.fingerprint, "encoder": encoder.fingerprint()})
-    folder = cache / "embeddings" / embeddings_key
-    if not folder.exists():
-        encoder.load()
-        encoder.to(device)
+    def encode_xrays(rows: slice) -> Array:
+        return encoder.encode(torch.from_numpy(cohort().xrays(rows)).to(device)).cpu().numpy()
+
     with all_threads():
+        if not embeddings_folder.exists():
+            encoder.load(device)
+        autoencoder.load(cache, windowed, lambda: volumes(cohort().rows("train")).flatten(0, 1), device)
+        count, training = len(cohort().hu), cohort().rows("train")
+        depth, *plane = config.resolution.shape
+        shape = (count, autoencoder.channels, depth, *(size // autoencoder.reduction for size in plane))
+        latents = cache_array(cache / "latents" / latents_key, encode_volumes, shape, training, "encoding volumes")
         embeddings = cache_array(
-            folder,
-            lambda rows: encoder.encode(torch.from_numpy(cohort.xrays(rows)).to(device)).cpu().numpy(),
-            (len(cohort.hu), encoder.dimension),
-            training,
-            "encoding X-rays",
+            embeddings_folder, encode_xrays, (count, encoder.dimension), training, "encoding X-rays"
         )
     stand_ins = tuple(part.stand_in for part in (autoencoder, encoder) if part.stand_in)
-    return Parts(cohort, autoencoder, latents, embeddings, device, cache, latents_key, stand_ins)
+    return Parts(cohort(), autoencoder, latents, embeddings, device, cache, latents_key, stand_ins)
+
+
+def perceptual_network(name: str, source: str) -> nn.Module:
+    """A frozen perceptual distance by name, with local weights where it needs them."""
+    entry = PERCEPTUAL.get(name)
+    options = entry.Options(source=source) if "source" in entry.Options.model_fields else entry.Options()
+    return frozen(entry(options))
 
 
 @contextmanager

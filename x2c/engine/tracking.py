@@ -14,6 +14,9 @@ from x2c.core.config import Config
 from x2c.core.errors import UserError, unknown
 from x2c.core.run import RunDirectory
 
+PICTURE_OPTIONS: dict[str, dict[str, Any]] = {"wandb": {}, "tensorboard": {"dataformats": "NHWC"}}
+"""The trackers that take pictures as [N, h, w, 3] arrays, and how they are told so."""
+
 
 def check(trackers: tuple[str, ...]) -> None:
     """Refuse a tracker that Accelerate does not know or whose package is not installed."""
@@ -43,9 +46,10 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
 
 def log_picture(accelerator: Accelerator, picture: NDArray[np.uint8], step: int) -> None:
     """Send a grey picture [h, w] to the trackers that take pictures."""
+    images = picture[None, ..., None].repeat(3, axis=-1)
     for tracker in accelerator.trackers:
-        if hasattr(tracker, "log_images"):
-            tracker.log_images({"samples": picture[None, ..., None].repeat(3, axis=-1)}, step=step)
+        if tracker.name in PICTURE_OPTIONS:
+            tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

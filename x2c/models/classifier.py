@@ -33,7 +33,14 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
 
 
 def trained_classifier(
-    folder: Path, latents: Tensor, labels: Tensor, *, steps: int, batch_size: int, learning_rate: float
+    folder: Path,
+    latents: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
     """A frozen classifier trained on standardised real latents [N, C, D, h, w] and labels [N], once per `folder`.
 
@@ -46,16 +53,15 @@ def trained_classifier(
     def train(path: Path) -> None:
         positives = float(labels.sum())
         with seeded(0):
-            network = fresh()
+            network = fresh().to(device)
             optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-            weight = torch.tensor((len(labels) - positives) / max(positives, 1.0))
+            weight = torch.tensor((len(labels) - positives) / max(positives, 1.0), device=device)
             loss = torch.tensor(torch.nan)
             for _ in track(range(steps), "training the classifier on real latents", steps):
                 pick = torch.randint(len(labels), (batch_size,))
-                loss = F.binary_cross_entropy_with_logits(
-                    network(latents[pick])[:, 0], labels[pick].float(), pos_weight=weight
-                )
+                logits = network(latents[pick].to(device))[:, 0]
+                loss = F.binary_cross_entropy_with_logits(logits, labels[pick].float().to(device), pos_weight=weight)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -69,4 +75,4 @@ def trained_classifier(
     build_once(folder, train)
     network = fresh()
     network.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    return frozen(network)
+    return frozen(network).to(device)

@@ -29,10 +29,6 @@ class KLAutoencoder:
     stand_in: StandIn | None = None
     model: Any
 
-    def to(self, device: torch.device | str) -> None:
-        """Move the weights."""
-        self.model = self.model.to(device)
-
     @torch.no_grad()
     def encode(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D, h, w]."""
@@ -72,12 +68,18 @@ class KLF8(KLAutoencoder):
         """What the latents depend on besides the volumes."""
         return {"name": "kl_f8", "source": source_fingerprint(self.options.source)}
 
-    def load(self, cache: Path, data_fingerprint: str, training_slices: Callable[[], Tensor]) -> None:
+    def load(
+        self,
+        cache: Path,
+        data_fingerprint: str,
+        training_slices: Callable[[], Tensor],
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         try:
-            self.model = frozen(AutoencoderKL.from_pretrained(self.options.source))
+            self.model = frozen(AutoencoderKL.from_pretrained(self.options.source)).to(device)
         except (OSError, ValueError) as error:
             raise absent("kl_f8", error) from error
 
@@ -107,18 +109,24 @@ class KLStandIn(KLAutoencoder):
         """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
         return {"name": "kl_standin", "data": data_fingerprint, "recipe": self.options.model_dump(mode="json")}
 
-    def load(self, cache: Path, data_fingerprint: str, training_slices: Callable[[], Tensor]) -> None:
+    def load(
+        self,
+        cache: Path,
+        data_fingerprint: str,
+        training_slices: Callable[[], Tensor],
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Load from the cache, training first if it is not there. `training_slices()` is [N, H, W] in [-1, 1]."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         key = digest(self.fingerprint(data_fingerprint))
         folder = build_once(
             cache / "autoencoders" / f"kl_standin-{key}",
-            lambda path: self._train(training_slices()).save_pretrained(path),
+            lambda path: self._train(training_slices(), device).save_pretrained(path),
         )
-        self.model = frozen(AutoencoderKL.from_pretrained(folder))
+        self.model = frozen(AutoencoderKL.from_pretrained(folder)).to(device)
 
-    def _train(self, slices: Tensor) -> Any:
+    def _train(self, slices: Tensor, device: torch.device | str) -> Any:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         options, levels = self.options, len(self.options.widths)
@@ -133,11 +141,11 @@ class KLStandIn(KLAutoencoder):
                 norm_num_groups=8,
                 layers_per_block=1,
                 sample_size=slices.shape[-1],
-            )
+            ).to(device)
             optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
             for _ in track(range(options.steps), "training the stand-in autoencoder", options.steps):
-                batch = slices[torch.randint(len(slices), (options.batch_size,))][:, None]
+                batch = slices[torch.randint(len(slices), (options.batch_size,))][:, None].to(device)
                 posterior = model.encode(batch).latent_dist
                 output = model.decode(posterior.sample()).sample
                 loss = F.l1_loss(output, batch) + F.mse_loss(output, batch) + options.kl_weight * posterior.kl().mean()

@@ -27,10 +27,6 @@ class ImageTower:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def to(self, device: torch.device | str) -> None:
-        """Move the weights."""
-        self.tower = self.tower.to(device)
-
     @torch.no_grad()
     def encode(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> L2-normalised embeddings [B, K]."""
@@ -63,7 +59,7 @@ class BiomedCLIP(ImageTower):
         source = source_fingerprint(self.options.source)
         return {"name": "biomedclip", "source": source, "dimension": self.dimension}
 
-    def load(self) -> None:
+    def load(self, device: torch.device | str = "cpu") -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them or the dimension differs."""
         import open_clip
 
@@ -81,6 +77,7 @@ class BiomedCLIP(ImageTower):
         self.image_size = size if isinstance(size, int) else size[0]
         self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
         given = self.encode(torch.zeros(1, self.image_size, self.image_size)).shape[-1]
+        self.tower = self.tower.to(device)
         if given != self.dimension:
             raise UserError(
                 f"encoder.dimension: expected {given}, the width of {source}; came {self.dimension}; "
@@ -113,7 +110,7 @@ class CLIPStandIn(ImageTower):
         """What the embeddings depend on besides the radiographs."""
         return {"name": "clip_standin", "recipe": self.options.model_dump(mode="json")}
 
-    def load(self) -> None:
+    def load(self, device: torch.device | str = "cpu") -> None:
         """Build the tower; its weights are the same on every machine."""
         from open_clip.transformer import VisionTransformer
 
@@ -128,4 +125,4 @@ class CLIPStandIn(ImageTower):
                 mlp_ratio=4.0,
                 output_dim=o.dimension,
             )
-        self.tower = frozen(tower)
+        self.tower = frozen(tower).to(device)
