@@ -3,14 +3,26 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-name ?= losses
-scale ?= cpu
-data ?= phantom
+name = losses
+scale = cpu
+data = phantom
+seeds =
+workers =
+runs =
+storage =
+tracker =
+options =
 
 # Options that are passed on only where they are given, such as `make sweep name=losses workers=4`.
 given = $(if $($(1)),--$(1) "$($(1))")
 SWEEP = $(BIN)/python -m x2c.sweep
 CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
+
+known := name scale data seeds workers runs storage tracker options PYTHON
+unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
+ifneq ($(unknown),)
+$(error unknown variable $(unknown); choices: $(known))
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep plan status retry test check tables figures bench clean
@@ -48,10 +60,10 @@ check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 tables: $(READY) ## the tables of finished runs
-	@$(BIN)/python analysis/tables.py
+	@$(BIN)/python analysis/tables.py $(call given,runs)
 
 figures: $(READY) ## the pictures of finished runs
-	@$(BIN)/python analysis/figures.py
+	@$(BIN)/python analysis/figures.py $(call given,runs)
 
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py

@@ -55,6 +55,12 @@ class Parser(argparse.ArgumentParser):
             help="only runs on this data set: its name, or the start of its fingerprint",
         )
 
+        self.add_argument(
+            "--prefer",
+            metavar="RUN,RUN",
+            help="where a variant has several runs, only these (a sweep names its own)",
+        )
+
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with code 2."""
         if message.startswith("unrecognized arguments: "):
@@ -76,15 +82,24 @@ def run_command(parser: Parser, act: Callable[[argparse.Namespace], object], arg
     except UnknownChoiceError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"--out: cannot write {error.filename} ({error.strerror}); name another folder", file=sys.stderr)
+        return 2
     return 0
 
 
-def find_groups(runs_dir: Path, scale: str | None = None, data: str | None = None) -> list[Group]:
+def find_groups(
+    runs_dir: Path, scale: str | None = None, data: str | None = None, prefer: str | None = None
+) -> list[Group]:
     """The groups of runs that match, the most recently updated first; never empty.
+
+    `prefer` names run ids, joined by commas: of the variants they belong to, no other run is shown.
 
     Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
     """
-    groups = group_runs(load_runs(runs_dir))
+    runs = load_runs(runs_dir)
+    preferred = {run.id: run.variant for run in runs if run.id in (prefer or "").split(",")}
+    groups = group_runs(run for run in runs if run.id in preferred or run.variant not in preferred.values())
     if not groups:
         where = f"no runs in {runs_dir}" if runs_dir.is_dir() else f"no folder {runs_dir}"
         raise NothingToShowError(f"{where}: there is nothing to show yet; run: {START}")

@@ -108,11 +108,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = Parser("figures.py", __doc__ or "", _EPILOG)
 
-    def act(runs_dir: Path, out: Path, scale: str | None, data: str | None) -> None:
-        path = visual_ablation(find_groups(runs_dir, scale, data)[0].runs, out)
+    def act(runs_dir: Path, out: Path, scale: str | None, data: str | None, prefer: str | None) -> None:
+        path = visual_ablation(find_groups(runs_dir, scale, data, prefer)[0].runs, out)
         print(f"Wrote {path} and {path.with_suffix('.pdf')}")
 
-    return run_command(parser, lambda args: act(args.runs, args.out, args.scale, args.data), argv)
+    return run_command(parser, lambda args: act(args.runs, args.out, args.scale, args.data, args.prefer), argv)
 
 
 if __name__ == "__main__":

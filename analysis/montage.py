@@ -135,7 +135,7 @@ class _Page:
         """A picture with values in [0, 1], stretched to its box; the box carries the physical proportions."""
         box = (left / _WIDTH, 1 - (top + height) / self._height, width / _WIDTH, height / self._height)
         axes = self._figure.add_axes(box)
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="bicubic")
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         axes.set_axis_off()
         if corner:
             axes.text(0.03, 0.03, corner, transform=axes.transAxes, color="white", size=6, ha="left", va="bottom")

@@ -78,6 +78,11 @@ class Run:
         return (self.config.get("table2") or {}).get("section")
 
     @property
+    def note(self) -> str:
+        """What the variant says its row lacks beside the paper's."""
+        return str((self.config.get("table2") or {}).get("note") or "")
+
+    @property
     def label(self) -> str:
         """The variant's name in tables and figures."""
         return (self.config.get("table2") or {}).get("label") or self.variant

@@ -204,7 +204,8 @@ def _row(row: Row, runs: tuple[Run, ...], columns: tuple[Column, ...], marks: Ma
             own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
             cells[column.key] = replace(cell, marks=model_marks + own)
     patients = len({patient for run in done for patient in _patients(run)})
-    detail = f"n = {patients}" + (f", {len(done)} seeds" if len(done) > 1 else "")
+    note = next((run.note for run in done if run.note), "")
+    detail = f"n = {patients}" + (f", {len(done)} seeds" if len(done) > 1 else "") + (f", {note}" if note else "")
     return replace(row, state="done", detail=detail, cells=cells, marks=model_marks)
 
 

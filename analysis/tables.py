@@ -32,12 +32,14 @@ exit codes: 0 a table was printed, 1 there are no runs, 2 an unknown flag, scale
 """
 
 
-def show(runs_dir: Path, out: Path, scale: str | None = None, data: str | None = None) -> list[Path]:
+def show(
+    runs_dir: Path, out: Path, scale: str | None = None, data: str | None = None, prefer: str | None = None
+) -> list[Path]:
     """Print Table 2 of the latest runs (of a scale, of a data set) and write its files; returns their paths.
 
     Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
     """
-    groups = find_groups(runs_dir, scale, data)
+    groups = find_groups(runs_dir, scale, data, prefer)
     # Imported late: help and complaints about flags need none of them.
     from rich.console import Console
 
@@ -63,7 +65,7 @@ def show(runs_dir: Path, out: Path, scale: str | None = None, data: str | None =
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     parser = Parser("tables.py", __doc__ or "", _EPILOG)
-    return run_command(parser, lambda args: show(args.runs, args.out, args.scale, args.data), argv)
+    return run_command(parser, lambda args: show(args.runs, args.out, args.scale, args.data, args.prefer), argv)
 
 
 if __name__ == "__main__":

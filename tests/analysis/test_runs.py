@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.cli import find_groups
 from analysis.runs import group_runs, load_runs
 
 MakeRun = Callable[..., Path]
@@ -149,3 +150,12 @@ def test_what_cannot_change_a_result_is_no_part_of_the_recipe(make_run: MakeRun)
     (group,) = group_runs(load_runs(runs))
     assert [run.seed for run in group.chosen()["l1"]] == [0, 1]
     assert group.runs[0].config["denoiser"] == denoiser
+
+
+def test_a_sweep_shows_its_own_runs_of_a_variant(make_run, tmp_path):
+    mine = make_run("l1", updated=1000.0)
+    make_run("l1", updated=2000.0, config={"training": {"steps": 4}})
+    make_run("l1_adv", updated=1500.0)
+    (group,) = find_groups(tmp_path / "runs", prefer=mine.name)
+    assert [run.id for run in group.runs if run.variant == "l1"] == [mine.name]
+    assert "l1_adv" in {run.variant for run in group.runs}

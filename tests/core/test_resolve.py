@@ -27,6 +27,18 @@ def test_another_entry_starts_from_its_own_defaults():
     assert config.encoder.model_dump()["dimension"] == 512
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_name_and_its_options_may_come_in_any_order(order):
+    config = resolve("l1", "smoke", 0, ["sampler=ddim", "sampler.steps=3"][::order])
+    assert config.sampler.model_dump() == {"name": "ddim", "steps": 3}
+    config = resolve("l1", "smoke", 0, ["dataset.name=phantom", "dataset.train=5"][::order])
+    assert (config.dataset.model_dump()["train"], config.dataset.model_dump()["val"]) == (5, 4)
+
+
+def test_yaml_reads_no_as_false_and_we_do_not():
+    assert resolve("l1", "smoke", 0, ["training.mixed_precision=no"]).training.mixed_precision == "no"
+
+
 def test_overrides_are_yaml():
     assert parse_override("--a.b=1e-3") == {"a": {"b": "1e-3"}}
     assert resolve("l1", "smoke", 0, ["training.learning_rate=1e-3"]).training.learning_rate == 1e-3
@@ -51,6 +63,10 @@ def test_overrides_are_yaml():
         ("l1_lpips", "cpu", ["loss.lpips.network=vgg"], ["loss.lpips.network", "'vgg'", "lpips_alex"]),
         ("l1", "cpu", ["window.low_hu=1000"], ["window", "below"]),
         ("l1_cls", "cpu", ["prediction=eps", "diffusion.x0_weight=uniform"], ["diffusion.x0_weight", "alpha_bar"]),
+        ("l1", "cpu", ["denoiser.dim=12"], ["denoiser.dim", "multiple of 8", "12"]),
+        ("l1", "cpu", ["sampler.steps=2000"], ["sampler.steps", "1000", "2000"]),
+        ("l1", "cpu", ["dataset.test=1"], ["dataset.test", "1"]),
+        ("l1_adv", "gpu", ["training.mixed_precision=fp16"], ["training.mixed_precision", "adv"]),
         ("l1", "cpu", ["training"], ["training", "--a.b=value"]),
         ("l1", "cpu", ["training=3"], ["training", "3"]),
         ("l1", "cpu", ["seed=3"], ["seed"]),

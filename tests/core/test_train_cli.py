@@ -37,6 +37,7 @@ def test_help_teaches_without_importing_torch():
         (["--variant", "l1", "--data", "phantm"], ["dataset", "did you mean 'phantom'"]),
         (["--variant", "l1", "--tracker", "wanb"], ["tracker", "did you mean 'wandb'"]),
         (["--variant", "l1", "--training.stesp=3"], ["training.stesp", "did you mean 'steps'"]),
+        (["--variant", "l1", "--compute.cache=/proc/none"], ["compute.cache", "/proc/none", "FOLDER"]),
         (["--variant", "l1", "extra"], ["'extra'"]),
         ([], ["--variant"]),
     ],

@@ -90,7 +90,7 @@ def test_the_phantom_cohort_has_its_patients_and_their_truth(smoke_parts):
 
 def fingerprint(resolution: Resolution = RESOLUTION, **changes: int) -> str:
     entry = DATASETS.get("phantom")
-    return entry(entry.Options(**{"train": 3, "val": 1, "test": 1, "radiograph_size": 16, **changes})).fingerprint(
+    return entry(entry.Options(**{"train": 3, "val": 1, "test": 2, "radiograph_size": 16, **changes})).fingerprint(
         resolution
     )
 
@@ -109,7 +109,7 @@ def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_parts)
 
 def test_how_many_processes_make_the_cohort_changes_nothing(tmp_path):
     entry = DATASETS.get("phantom")
-    small = entry(entry.Options(train=2, val=1, test=1, radiograph_size=16))
+    small = entry(entry.Options(train=2, val=1, test=2, radiograph_size=16))
     resolution = Resolution(depth=4, height=16, width=16)
     alone, together = (small.open(tmp_path / str(workers), resolution, workers) for workers in (1, 2))
     np.testing.assert_array_equal(alone.hu, together.hu)

@@ -139,10 +139,12 @@ def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):
 
 
 @pytest.mark.slow
-def test_two_processes_train_like_one_with_twice_the_batch(smoke_config, tmp_path):
-    config = smoke_config("l1", "training.batch_size=2", "training.steps=3")
+def test_the_number_of_processes_does_not_change_a_run(smoke_config, tmp_path):
+    """`batch_size` is the sum over processes, so equal run ids mean equal results."""
+    config = smoke_config("l1_adv", "training.steps=3")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    flags = ["--training.batch_size=2", "--training.steps=3"]
-    subprocess.run([*torchrun, *command(config, *flags)[1:]], cwd=PROJECT, check=True, capture_output=True)
-    single = run(smoke_config("l1", "training.batch_size=4", "training.steps=3", f"compute.runs={tmp_path / 'single'}"))
+    arguments = command(config, "--training.steps=3")[1:]
+    subprocess.run([*torchrun, *arguments], cwd=PROJECT, check=True, capture_output=True)
+    single = run(smoke_config("l1_adv", "training.steps=3", f"compute.runs={tmp_path / 'single'}"))
+    assert single.path.name == run_directory(config).path.name
     assert_same_training(single.path, run_directory(config).path)

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SerializeAsAny, model_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_serializer,
+)
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -57,6 +66,8 @@ class TableRow(Section):
 
     section: str
     label: str
+    note: str = ""
+    """What the row lacks beside the paper's, shown under its label."""
 
 
 class Resolution(Section):
@@ -82,12 +93,12 @@ class Window(Section):
 class Denoiser(Section):
     """The pseudo-3D U-Net (FACTS.md, the model)."""
 
-    dim: PositiveInt
-    """Channels of the first level."""
+    dim: Annotated[int, Field(gt=0, multiple_of=8)]
+    """Channels of the first level; group norm takes them in eights."""
     dim_mults: PositiveInts
     """Channels of each level as multiples of `dim`; every level but the last halves height and width."""
     attn_heads: PositiveInt
-    attn_dim_head: PositiveInt
+    attn_dim_head: Annotated[int, Field(gt=0, multiple_of=2)]
     """Channels per head of the temporal attention."""
     gradient_checkpointing: bool
     """Recompute activations in the backward pass: less memory, the same numbers."""
@@ -117,13 +128,14 @@ class Training(Section):
     steps: PositiveInt
     """Optimizer steps."""
     batch_size: PositiveInt
-    """Volumes per process and micro-step."""
+    """Volumes per micro-step, over all processes: how many there are does not change a result."""
     accumulation: PositiveInt
     """Micro-steps per optimizer step."""
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     clip_norm: PositiveFloat
-    mixed_precision: Literal["no", "fp16", "bf16"]
+    mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)]
+    """YAML reads a bare `no` as false."""
     ema: EMA
     validate_every: PositiveInt
     checkpoint_every: PositiveInt
@@ -162,7 +174,7 @@ class Config(Section):
 
     variant: str
     scale: str
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
     table2: TableRow | None = None
     dataset: Slot
     resolution: Resolution

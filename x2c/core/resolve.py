@@ -86,17 +86,20 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
     for key, value in upper.items():
         below = merged.get(key)
         if key in SLOTS or key == "loss":
-            value = {"name": value} if isinstance(value, str) else value
-            below = {"name": below} if isinstance(below, str) else below
-            renamed = (
-                isinstance(value, dict)
-                and isinstance(below, dict)
-                and value.get("name", below.get("name")) != below.get("name")
-            )
-            if renamed and key in SLOTS:
-                below = None
-        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+            value, below = _by_name(value), _by_name(below)
+        if isinstance(value, dict) and isinstance(below, dict) and not (key in SLOTS and _renames(below, value)):
+            value = _merge(below, value)
+        merged[key] = value
     return merged
+
+
+def _renames(below: Layer, value: Layer) -> bool:
+    return "name" in below and value.get("name", below["name"]) != below["name"]
+
+
+def _by_name(value: Any) -> Any:
+    """A slot's short form `encoder: biomedclip` as a mapping."""
+    return {"name": value} if isinstance(value, str) else value
 
 
 def _validate(raw: Layer, chosen: Layer) -> Config:
@@ -142,8 +145,11 @@ def _cross_check(config: Config) -> None:
     network = getattr(config.loss.terms.get("lpips"), "network", None)
     if network is not None and network not in PERCEPTUAL.names():
         raise unknown("loss.lpips.network", "perceptual network", network, PERCEPTUAL.names())
-    if config.training.mixed_precision == "fp16" and config.compute.cpu:
-        raise UserError("training.mixed_precision: 'fp16' needs a GPU; use 'no' or 'bf16' with --compute.cpu=true")
+    if config.training.mixed_precision == "fp16" and (config.compute.cpu or "adv" in config.loss.terms):
+        raise UserError("training.mixed_precision: 'fp16' needs a GPU and a loss without 'adv'; use 'no' or 'bf16'")
+    if (steps := getattr(config.sampler.options, "steps", 1)) > config.diffusion.num_train_timesteps:
+        most = config.diffusion.num_train_timesteps
+        raise UserError(f"sampler.steps: at most diffusion.num_train_timesteps = {most}; came {steps}")
 
 
 def _mapping(path: str, value: Any) -> Layer:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import InitProcessGroupKwargs
 
 from x2c.core.config import Config
+from x2c.core.errors import UserError
 from x2c.core.run import RunDirectory
 from x2c.data.volume import window
 from x2c.engine import tracking
@@ -23,7 +29,7 @@ from x2c.losses.combinations import WeightedSum
 
 def prepare(config: Config) -> None:
     """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
-    tracking.check(config.compute.tracker)
+    _check(config)
     device = _device(config)
     scorer = _load_scorer(config, device)
     parts = open_parts(config, device)
@@ -36,7 +42,7 @@ def run(config: Config) -> RunDirectory:
 
     On an error, status.json says `failed` with the reason, and the error is raised.
     """
-    tracking.check(config.compute.tracker)
+    _check(config)
     directory = run_directory(config)
     if directory.done:
         return directory
@@ -48,11 +54,15 @@ def run(config: Config) -> RunDirectory:
         gradient_accumulation_steps=config.training.accumulation,
         log_with=list(config.compute.tracker) or None,
         project_dir=str(directory.path),
+        # The main process samples and scores while the others wait: at full scale for hours.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
     )
     directory.writes = accelerator.is_main_process
     try:
         with directory.owned():
-            _run(config, directory, accelerator)
+            # Another process may have finished it while this one waited for the lock.
+            if not directory.done:
+                _run(config, directory, accelerator)
     finally:
         accelerator.end_training()
         # Accelerate keeps its state for the process; a worker's next cell may want another precision.
@@ -76,9 +86,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         if accelerator.is_main_process:
             table = evaluate(config, directory, parts, denoiser, scorer, accelerator)
             score_baselines(config, parts, scorer, data_fingerprint(config))
-            means = table.drop(columns=["patient", "label"]).mean()
-            accelerator.log({f"score/{name}": float(value) for name, value in means.items()}, step=trainer.step)
-            tracking.log_picture(accelerator, _picture(config, directory), trainer.step)
+            tracking.log_results(accelerator, table, _picture(config, directory), trainer.step)
         accelerator.wait_for_everyone()
         directory.report("done", "done", trainer.step, trainer.step)
     except BaseException as error:
@@ -89,6 +97,21 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
                 "failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason
             )
         raise
+
+
+def _check(config: Config) -> None:
+    """Refuse what would fail late: unknown trackers, folders that cannot be written."""
+    tracking.check(config.compute.tracker)
+    for field in ("runs", "cache"):
+        folder = Path(getattr(config.compute, field))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"compute.{field}: cannot write to {folder} ({error.strerror}); set --compute.{field}=FOLDER"
+            ) from None
 
 
 def _load_scorer(config: Config, device: torch.device) -> Scorer:

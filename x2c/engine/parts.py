@@ -64,7 +64,8 @@ class Parts:
         labels = torch.from_numpy(self.cohort.manifest["label"].to_numpy()[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         folder = self.cache / "classifiers" / digest({"latents": self.latents_key, **recipe})
-        return trained_classifier(folder, self.latents[rows], labels, **recipe, device=self.device)
+        with all_threads():
+            return trained_classifier(folder, self.latents[rows], labels, **recipe, device=self.device)
 
 
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
@@ -83,9 +84,7 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
 
     @functools.cache
     def cohort() -> Cohort:
-        return DATASETS.get(config.dataset.name)(config.dataset.options).open(
-            cache, config.resolution, config.compute.workers
-        )
+        return DATASETS.get(config.dataset.name)(config.dataset.options).open(cache, config.resolution, _cores())
 
     def volumes(rows: Any) -> Tensor:
         return torch.from_numpy(cohort().volumes(rows, *window)) * 2 - 1
@@ -122,11 +121,15 @@ def perceptual_network(name: str, source: str) -> nn.Module:
 def all_threads() -> Iterator[None]:
     """Every core for work that is done once; training keeps the threads its config fixes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(before, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(max(before, _cores()))
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _check_sizes(config: Config, reduction: int) -> None:

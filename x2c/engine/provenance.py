@@ -31,6 +31,9 @@ PACKAGES = (
     "pandas",
 )
 
+OWN = ("x2c", "analysis", "experiments", "sweeps")
+"""The folders whose content makes results."""
+
 
 def write_provenance(
     run: RunDirectory, config: Config, data_fingerprint: str, stand_ins: Iterable[StandIn], device: torch.device
@@ -60,13 +63,11 @@ def _code() -> dict[str, Any]:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
 
     try:
-        commit, diff = (
-            git("rev-parse", "HEAD").strip(),
-            git("diff", "HEAD", "--", "x2c", "analysis", "experiments", "sweeps"),
-        )
+        commit, diff = git("rev-parse", "HEAD").strip(), git("diff", "HEAD", "--", *OWN)
+        untracked = git("ls-files", "--others", "--exclude-standard", "--", *OWN).split()
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(diff), "diff": diff}
+    return {"commit": commit, "dirty": bool(diff or untracked), "diff": diff, "untracked": untracked}
 
 
 def _weights(config: Config) -> dict[str, Any]:

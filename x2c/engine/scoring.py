@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ from x2c.models.frozen import StandIn
 
 DEEPEST_SSIM_WINDOW = 11
 SLICES_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Columns of one value per volume, and the set-level distances."""
-
-    columns: dict[str, np.ndarray]
-    sets: dict[str, dict[str, Any]]
 
 
 class Scorer:

@@ -6,11 +6,13 @@ import os
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from numpy.typing import NDArray
 
 from x2c.core.config import Config
+from x2c.core.console import console
 from x2c.core.errors import UserError, unknown
 from x2c.core.run import RunDirectory
 
@@ -31,7 +33,8 @@ def check(trackers: tuple[str, ...]) -> None:
 
 def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
     """Open the run in every tracker under its run id; reopened when a run resumes."""
-    os.environ.setdefault("WANDB_MODE", "offline")
+    if "WANDB_SWEEP_ID" not in os.environ:  # which W&B's own agent sets, and which needs the server
+        os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
     values = config.model_dump(mode="json", exclude_none=True, exclude={"compute"})
     wandb = {
@@ -44,12 +47,20 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
     accelerator.init_trackers(config.compute.project, _flat(values), init_kwargs={"wandb": wandb})
 
 
-def log_picture(accelerator: Accelerator, picture: NDArray[np.uint8], step: int) -> None:
-    """Send a grey picture [h, w] to the trackers that take pictures."""
+def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray[np.uint8], step: int) -> None:
+    """Send the mean scores, and a grey picture [h, w] to those that take pictures.
+
+    The scores are on disk by now: a tracker that fails is told of and does not fail the run.
+    """
+    means = {str(name): float(value) for name, value in scores.drop(columns=["patient", "label"]).mean().items()}
     images = picture[None, ..., None].repeat(3, axis=-1)
     for tracker in accelerator.trackers:
-        if tracker.name in PICTURE_OPTIONS:
-            tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
+        try:
+            tracker.log(means, step=step)
+            if tracker.name in PICTURE_OPTIONS:
+                tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
+        except Exception as error:
+            console.print(f"tracker {tracker.name}: could not take the scores: {error}", markup=False)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from x2c.core.config import Config
+from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.run import RunDirectory
 from x2c.data.pairs import TrainingPairs
@@ -50,7 +51,6 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
         self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
         self.ema = EMAModel(denoiser.parameters(), decay=training.ema.decay, foreach=True)
-        self.ema.to(accelerator.device)
         self.adversary_optimizer: Any = None
         if (adversary := self.loss.adversary) is not None:
             adam = torch.optim.Adam(
@@ -59,6 +59,8 @@ class Trainer:
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
         self.step = checkpoint.load_newest(accelerator, run.checkpoints)
+        # After loading, which leaves the averages on the CPU.
+        self.ema.to(accelerator.device)
 
     def fit(self) -> nn.Module:
         """Train to the last step. Returns the denoiser with its averaged weights, in eval mode."""
@@ -132,11 +134,17 @@ class Trainer:
         training, per_step = self.config.training, self._samples_per_step()
         pairs = self._pairs("train", training.steps * per_step, self.loss.slices_per_volume)
         rest = range(self.step * per_step, len(pairs))
-        loader: Any = DataLoader(pairs, training.batch_size, sampler=rest)
+        loader: Any = DataLoader(pairs, self._batch_per_process(), sampler=rest)
         yield from self.accelerator.prepare(loader) if len(rest) else ()
 
     def _samples_per_step(self) -> int:
-        return self.config.training.batch_size * self.config.training.accumulation * self.accelerator.num_processes
+        return self.config.training.batch_size * self.config.training.accumulation
+
+    def _batch_per_process(self) -> int:
+        size, processes = self.config.training.batch_size, self.accelerator.num_processes
+        if size % processes:
+            raise UserError(f"training.batch_size: expected a multiple of the {processes} processes; came {size}")
+        return size // processes
 
     def _pairs(self, split: str, length: int, slices_per_volume: int) -> TrainingPairs:
         config = self.config

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -120,7 +120,7 @@ class Adversarial:
         """λ₂ = .001 in the paper."""
 
         weight: float = 0.001
-        channels: PositiveInt = 32
+        channels: Annotated[int, Field(gt=0, multiple_of=8)] = 32
         layers: PositiveInt = 4
         kernel_size: PositiveInt = 4
         learning_rate: PositiveFloat = 1e-4

@@ -14,6 +14,7 @@ from pathlib import Path
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
+from x2c.engine.identity import data_fingerprint
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import (
@@ -53,7 +54,8 @@ def run_sweep(
     queue = Queue(plan, storage, create=True)
     todo = [cell for cell in chosen if snapshot(cell).state != "done"]
     ready = prepare_all(todo, out.print) if todo else []
-    opened = queue.enqueue(ready)
+    # Cells that are done go along: a trial that says otherwise, of a worker killed at its last step, is set right.
+    opened = queue.enqueue([cell for cell in chosen if cell in ready or cell not in todo])
     size = min(workers or plan.cells[0].config.compute.workers, len(opened))
     if size:
         crew = Crew(plan, opened, queue, storage, arguments, size)
@@ -112,7 +114,9 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path, began: float) ->
         # Imported here: plan, status and --help need none of it.
         from analysis import figures, tables
 
-        where = ["--runs", str(plan.runs), "--out", str(reports), "--scale", plan.scale, "--data", plan.data]
+        fingerprint = data_fingerprint(plan.cells[0].config)
+        where = ["--runs", str(plan.runs), "--out", str(reports), "--scale", plan.scale, "--data", fingerprint]
+        where += ["--prefer", ",".join(cell.run_id for cell in plan.cells)]
         for program in (tables, figures):
             program.main(where)
     out = wide_console()

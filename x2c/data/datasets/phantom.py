@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from x2c.core.config import Resolution, Section
 from x2c.core.console import track
@@ -30,7 +31,8 @@ class Phantom:
 
         train: PositiveInt
         val: PositiveInt
-        test: PositiveInt
+        test: Annotated[int, Field(ge=2)]
+        """At least two: the control gives each patient another's X-ray."""
         cohort: NonNegativeInt = 0
         """Another number is another cohort of patients."""
         radiograph_size: PositiveInt

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,7 +98,7 @@ class CLIPStandIn(ImageTower):
         dimension: PositiveInt = 512
         image_size: PositiveInt = 64
         patch_size: PositiveInt = 8
-        width: PositiveInt = 192
+        width: Annotated[int, Field(gt=0, multiple_of=64)] = 192
         layers: PositiveInt = 2
 
     def __init__(self, options: Options) -> None:
