@@ -76,7 +76,7 @@ def test_nothing_of_ours_is_found_from_a_script_folder():
             f"sys.path[0] = '{PROJECT / Path(script).parent}'; sys.argv = ['{script}', '--help']\n"
             f"try: runpy.run_path('{script}', run_name='__main__')\n"
             "except SystemExit: pass\n"
-            "print('shadowed:', [n for n in ('tables', 'figures', 'runs', 'train', 'models', 'sweep') if importlib.util.find_spec(n)])"
+            "print('shadowed:', [n for n in ('tables', 'figures', 'render', 'train', 'models', 'sweep') if importlib.util.find_spec(n)])"
         )
         run = shell(sys.executable, "-c", code)
         assert "shadowed: []" in run.stdout, run.stdout + run.stderr
