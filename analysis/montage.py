@@ -121,7 +121,7 @@ class _Page:
         self._window_hu = window_hu
 
     def text(self, left: float, top: float, text: str, *, ha: str = "center", **style: object) -> None:
-        self._figure.text(left / _WIDTH, 1 - top / self._height, text, ha=ha, **style)  # type: ignore[arg-type]
+        self._figure.text(left / _WIDTH, 1 - top / self._height, text, ha=ha, **style)
 
     def image(
         self,

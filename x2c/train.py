@@ -16,10 +16,10 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
-from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from  # noqa: E402 (sys.path first)
-from x2c.core.config import Config  # noqa: E402
-from x2c.core.errors import exit_on_user_error  # noqa: E402
-from x2c.core.resolve import resolve  # noqa: E402
+from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
+from x2c.core.config import Config
+from x2c.core.errors import exit_on_user_error
+from x2c.core.resolve import resolve
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def printed(of: Table, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False)
     console.print(render.terminal(of, width))
     console.print(render.notes(of))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return console.file.getvalue()
 
 
 def tidy(of: Table) -> dict[tuple[str, str], dict[str, str]]:

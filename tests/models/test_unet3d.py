@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from x2c.models.unet3d import UNet3D, convert_reference_state
 
@@ -31,8 +32,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="needs shared/reference beside the checkout")
 def test_reproduces_the_reference_outputs():
+    tensors = load_file(REFERENCE)
     with safe_open(REFERENCE, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = {key: json.loads(value) for key, value in file.metadata().items()}
     names = ("dim", "dim_mults", "channels", "cond_dim", "attn_heads", "attn_dim_head")
     net = UNet3D(**{name: meta[name] for name in names})

@@ -156,7 +156,7 @@ class Compute(Section):
     threads: Annotated[int, Field(ge=0)]
     """Torch threads per process; 0 leaves the choice to torch. Fixed at the CPU scales so that reruns are bit-exact."""
     workers: PositiveInt
-    """Processes that make data sets, and sweep workers by default."""
+    """Sweep workers, where --workers does not say."""
     cpu: bool
     """Stay on the CPU even where there is a GPU."""
     tracker: tuple[str, ...]

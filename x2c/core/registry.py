@@ -41,10 +41,10 @@ class Registry:
         """All choices, sorted."""
         return tuple(sorted(self._modules))
 
-    def get(self, name: str, where: str | None = None) -> Any:
+    def get(self, name: str) -> Any:
         """The registered class. Raises UserError with the nearest name and all choices."""
         if name not in self._modules:
-            raise unknown(where or self.slot, self.slot, name, self.names())
+            raise unknown(self.slot, self.slot, name, self.names())
         importlib.import_module(self._modules[name])
         return self._entries[name]
 
