@@ -12,10 +12,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
     model_serializer,
+    model_validator,
 )
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -71,23 +73,95 @@ class TableRow(Section):
 
 
 class Resolution(Section):
-    """Voxels of a volume, axes D H W."""
+    """The sample size, named as the paper names it and made smaller by a scale."""
 
-    depth: PositiveInt
-    height: PositiveInt
-    width: PositiveInt
+    size: Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*x[1-9]\d*$")]
+    """Height, width and depth in voxels as published, such as `256x256x64`."""
+    reduction: PositiveInt
+    """Every axis is divided by this."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Resolution:
+        if any(voxels % self.reduction for voxels in self._published):
+            raise ValueError(f"every axis of {self.size} must be divisible by reduction {self.reduction}")
+        return self
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(D, H, W)."""
-        return self.depth, self.height, self.width
+        height, width, depth = (voxels // self.reduction for voxels in self._published)
+        return depth, height, width
+
+    @property
+    def _published(self) -> tuple[int, int, int]:
+        height, width, depth = map(int, self.size.split("x"))
+        return height, width, depth
 
 
 class Window(Section):
     """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics."""
 
-    low_hu: float
-    high_hu: float
+    low_hu: float = -100.0
+    high_hu: float = 900.0
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Window:
+        if self.low_hu >= self.high_hu:
+            raise ValueError(f"low_hu must lie below high_hu; came {self.low_hu} and {self.high_hu}")
+        return self
+
+
+class DataOptions(Section):
+    """What every data set has."""
+
+    window: Window = Window()
+    radiographs: Literal["xray", "drr"] = "xray"
+    """Real radiographs of the patients, or projections of their volumes."""
+
+
+class Stage(Section):
+    """One stretch of training. It starts from the averaged weights of the stage before."""
+
+    data: Literal["dataset", "pretraining", "finetuning"]
+    """Which of the variant's data sets."""
+    condition: Literal["none", "drr", "xray"]
+    """What the denoiser is given: nothing (the learned null condition), or the radiographs of that kind."""
+    learning_rate: PositiveFloat
+    """Falls to zero over the stage on a cosine."""
+    steps: PositiveInt
+    """Optimizer steps."""
+    loss: Literal["l1", "variant"] = "l1"
+    """L1 alone, so that rows with other losses share the stage; or the variant's loss."""
+    lora_rank: NonNegativeInt = 0
+    """Train adapters of this rank on the denoiser's linear layers and nothing else; 0 trains all weights."""
+
+
+class Stages(BaseModel):
+    """The training of a variant, stage after stage."""
+
+    model_config = ConfigDict(frozen=True)
+
+    start: str
+    """Weights before the first stage: a denoiser's .safetensors, or a public checkpoint (.pt); empty: drawn from the seed."""
+    each: dict[str, Stage]
+
+    @property
+    def last(self) -> Stage:
+        """The stage whose weights are scored, on its data set."""
+        return list(self.each.values())[-1]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        stages = {name: stage.model_dump(mode="json") for name, stage in self.each.items()}
+        return {"start": self.start, "order": list(self.each), **stages}
+
+
+class Latents(Section):
+    """How the autoencoder's latents are scaled for the denoiser."""
+
+    scaling: Literal["standard", "min_max", "codebook"]
+    """`standard`: per channel to mean 0 and SD 1. `min_max`: the data set's extremes to ±1, as in the paper's code; of unit
+    latents this leaves an SD of about .09, which shifts the schedule's SNR. `codebook`: a VQ-GAN's code range to ±1."""
 
 
 class Denoiser(Section):
@@ -100,6 +174,8 @@ class Denoiser(Section):
     attn_heads: PositiveInt
     attn_dim_head: Annotated[int, Field(gt=0, multiple_of=2)]
     """Channels per head of the temporal attention."""
+    width: Literal["fixed", "latent_size"]
+    """`fixed`: `dim` at every sample size. `latent_size`: the authors' rule, `dim` times image height over 256."""
     gradient_checkpointing: bool
     """Recompute activations in the backward pass: less memory, the same numbers."""
 
@@ -123,15 +199,12 @@ class EMA(Section):
 
 
 class Training(Section):
-    """One stage of optimisation."""
+    """Optimisation, alike in all stages."""
 
-    steps: PositiveInt
-    """Optimizer steps."""
     batch_size: PositiveInt
     """Volumes per micro-step, over all processes: how many there are does not change a result."""
     accumulation: PositiveInt
     """Micro-steps per optimizer step."""
-    learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
     clip_norm: PositiveFloat
     mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)]
@@ -177,11 +250,19 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     table2: TableRow | None = None
     dataset: Slot
+    """The paired data the model is for; the autoencoder's stand-in and the classifier are trained on it."""
+    pretraining: Slot | None = None
+    finetuning: Slot | None = None
+    """More data sets, where a stage uses them."""
     resolution: Resolution
-    window: Window
     autoencoder: Slot
+    latents: Latents
     encoder: Slot
     denoiser: Denoiser
+    conditioning: Slot
+    """How the X-ray's embedding enters the denoiser."""
+    guidance: Slot
+    stages: Stages
     diffusion: Diffusion
     prediction: Slot
     sampler: Slot
@@ -193,6 +274,22 @@ class Config(Section):
     """The network behind the Fréchet and kernel distances."""
     evaluation: Evaluation
     compute: Compute
+
+    def data(self, role: str) -> Slot:
+        """The data set in a role: `dataset`, `pretraining` or `finetuning`."""
+        slot = getattr(self, role)
+        assert isinstance(slot, Slot)
+        return slot
+
+    @property
+    def evaluated(self) -> Slot:
+        """The data set whose test patients are scored: the last stage's."""
+        return self.data(self.stages.last.data)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all stages."""
+        return sum(stage.steps for stage in self.stages.each.values())
 
 
 def identity(config: Config) -> dict[str, Any]:

@@ -84,6 +84,8 @@ AUTOENCODERS = Registry("autoencoder", "x2c.models.autoencoders")
 ENCODERS = Registry("encoder", "x2c.models.encoders")
 PERCEPTUAL = Registry("perceptual", "x2c.models.perceptual")
 FEATURES = Registry("features", "x2c.models.features")
+CONDITIONING = Registry("conditioning", "x2c.models.conditioning")
+GUIDANCE = Registry("guidance", "x2c.diffusion.guidance")
 PREDICTIONS = Registry("prediction", "x2c.diffusion.predictions")
 SAMPLERS = Registry("sampler", "x2c.diffusion.samplers")
 LOSS_TERMS = Registry("loss", "x2c.losses.terms")
@@ -91,5 +93,7 @@ LOSS_TERMS = Registry("loss", "x2c.losses.terms")
 # Slots whose value is `name` plus the entry's own options. `loss` is apart: its name joins terms (see losses).
 SLOTS = {
     registry.slot: registry
-    for registry in (DATASETS, AUTOENCODERS, ENCODERS, PERCEPTUAL, FEATURES, PREDICTIONS, SAMPLERS)
-}
+    for registry in (
+        DATASETS, AUTOENCODERS, ENCODERS, CONDITIONING, GUIDANCE, PERCEPTUAL, FEATURES, PREDICTIONS, SAMPLERS
+    )
+} | {"pretraining": DATASETS, "finetuning": DATASETS}

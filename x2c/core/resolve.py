@@ -1,4 +1,4 @@
-"""From names to a validated Config: base <- scale <- variant <- command line."""
+"""From names to a validated Config: base <- scale <- variant <- the scale's stand-ins <- command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from x2c.core.config import Config, Loss, Section, Slot, TermOptions
+from x2c.core.config import Config, Loss, Section, Slot, Stage, Stages, TermOptions
 from x2c.core.errors import UserError, nearest, unknown
 from x2c.core.registry import LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
@@ -41,14 +41,17 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
         raise unknown("--variant", "variant", variant, variants())
     if scale not in scales():
         raise unknown("--scale", "scale", scale, scales())
-    defaults = _merge(read_yaml(EXPERIMENTS / "base.yaml"), read_yaml(EXPERIMENTS / "scales" / f"{scale}.yaml"))
-    chosen: Layer = read_yaml(EXPERIMENTS / f"{variant}.yaml")
+    scaled = read_yaml(EXPERIMENTS / "scales" / f"{scale}.yaml")
+    stand_ins = scaled.pop("stand_ins", {})
+    row = read_yaml(EXPERIMENTS / f"{variant}.yaml")
+    asked: Layer = {}
     for override in overrides:
-        chosen = _merge(chosen, parse_override(override))
+        asked = _merge(asked, parse_override(override))
+    chosen = _merge(row, asked)
     for reserved in {"variant", "scale", "seed"} & chosen.keys():
         raise UserError(f"{reserved}: given once, by --{reserved}; not in experiments/{variant}.yaml or twice")
-    merged = _merge(defaults, chosen)
-    return _validate({**merged, "variant": variant, "scale": scale, "seed": seed}, chosen)
+    merged = _stand_in(_merge(_merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
+    return _validate({**_merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
 
 
 def read_yaml(path: Path) -> Layer:
@@ -80,6 +83,15 @@ def parse_override(text: str) -> Layer:
     return nested
 
 
+def _stand_in(layer: Layer, stand_ins: Layer) -> Layer:
+    """The layer with what this scale stands in for: `{slot: {pretrained entry: its stand-in}}`."""
+    replaced = dict(layer)
+    for slot, entries in stand_ins.items():
+        named = _by_name(layer[slot])
+        replaced[slot] = _by_name(entries.get(named["name"], named))
+    return replaced
+
+
 def _merge(lower: Layer, upper: Layer) -> Layer:
     """`upper` over `lower`. A slot given another name starts from that entry's own defaults."""
     merged = dict(lower)
@@ -87,6 +99,8 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
         below = merged.get(key)
         if key in SLOTS or key == "loss":
             value, below = _by_name(value), _by_name(below)
+        elif key == "stages":
+            value, below = _by_order(value), _by_order(below)
         if isinstance(value, dict) and isinstance(below, dict) and not (key in SLOTS and _renames(below, value)):
             value = _merge(below, value)
         merged[key] = value
@@ -102,9 +116,21 @@ def _by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _by_order(value: Any) -> Any:
+    """The short form `stages: [ctpa, xray]` as a mapping."""
+    return {"order": value} if isinstance(value, list) else value
+
+
 def _validate(raw: Layer, chosen: Layer) -> Config:
-    built = dict(raw)
+    stages = _stages(_mapping("stages", raw.get("stages")), chosen.get("stages", {}))
+    used = {stage.data for stage in stages.each.values()} | {"dataset"}
+    unused = {"pretraining", "finetuning"} - used
+    for slot in sorted(unused & chosen.keys()):
+        raise UserError(f"{slot}: no stage uses it (stages: {', '.join(stages.each)}); remove it or set --stages.order")
+    built = {key: value for key, value in raw.items() if key not in unused} | {"stages": stages}
     for slot, registry in SLOTS.items():
+        if slot in unused:
+            continue
         entry = _mapping(slot, raw.get(slot))
         name = str(entry.pop("name", ""))
         options = _section(registry.get(name).Options, entry, slot)
@@ -113,6 +139,20 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
     config = _section(Config, built, "")
     _cross_check(config)
     return config
+
+
+def _stages(raw: Layer, chosen: Layer | list[str]) -> Stages:
+    order, start = raw.pop("order", []), str(raw.pop("start", ""))
+    if not isinstance(order, list) or not order or len(set(map(str, order))) < len(order):
+        raise UserError(f"stages.order: expected a list of different stages; came {order!r}; known: {', '.join(raw)}")
+    for name in map(str, order):
+        if name not in raw:
+            raise unknown("stages.order", "stage", name, raw)
+    asked = set(chosen) - {"order", "start"} if isinstance(chosen, dict) else set[str]()
+    for stray in sorted(asked - set(order)):
+        raise UserError(f"stages.{stray}: not among this variant's stages {order}; {nearest(stray, order)}")
+    each = {name: _section(Stage, _mapping(f"stages.{name}", raw[name]), f"stages.{name}") for name in order}
+    return Stages(start=start, each=each)
 
 
 def _loss(raw: Layer, chosen: Layer | str) -> Loss:
@@ -134,10 +174,23 @@ def _loss(raw: Layer, chosen: Layer | str) -> Loss:
 
 
 def _cross_check(config: Config) -> None:
-    if config.window.low_hu >= config.window.high_hu:
-        raise UserError(
-            f"window: low_hu must lie below high_hu; came {config.window.low_hu} and {config.window.high_hu}"
-        )
+    for name, stage in config.stages.each.items():
+        kind = getattr(config.data(stage.data).options, "radiographs", "")
+        if stage.condition not in ("none", kind):
+            raise UserError(
+                f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; came {stage.condition!r}; "
+                f"set --stages.{name}.condition={kind} or --{stage.data}.radiographs={stage.condition}"
+            )
+        if stage.lora_rank and name == next(iter(config.stages.each)) and not config.stages.start:
+            raise UserError(
+                f"stages.{name}.lora_rank: adapters need trained weights to start from; "
+                "put a stage before it or set --stages.start=FILE"
+            )
+        if stage.lora_rank and stage is not config.stages.last:
+            raise UserError(f"stages.{name}.lora_rank: only the last stage can train adapters; came {stage.lora_rank}; use 0")
+    name, last = list(config.stages.each.items())[-1]
+    if last.condition == "none":
+        raise UserError(f"stages.{name}.condition: the last stage is what is scored; expected xray or drr; came none")
     if config.prediction.name == "eps" and config.diffusion.x0_weight == "uniform" and len(config.loss.terms) > 1:
         raise UserError(
             "diffusion.x0_weight: 'uniform' explodes with prediction 'eps' (1/√ᾱ is 6·10⁴ at t=999); use 'alpha_bar'"

@@ -15,7 +15,7 @@ from x2c.core.config import Config, identity
 from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, write_text
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 State = Literal["running", "done", "failed"]
 
 
@@ -84,7 +84,7 @@ class RunDirectory:
         """Write a JSON file such as provenance.json."""
         self._write_text(name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
-    def log(self, record: dict[str, float]) -> None:
+    def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,32 +23,65 @@ ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
-class Standardised:
-    """An array [N, C, ...] on disk with the mean and SD of its training rows per channel: read standardised."""
+class Scale:
+    """An affine map of channels, from an array's own scale to the one the denoiser works on."""
+
+    centre: Tensor
+    unit: Tensor
+    """[C] each: (value − centre) / unit."""
+    largest: float
+    """The largest magnitude among training rows after the map; what a prediction of clean latents is clipped to."""
+
+    def to(self, values: Tensor, channel: int = 1) -> Tensor:
+        """Values in their own scale, channels on axis `channel`, mapped."""
+        centre, unit = self._shaped(values, channel)
+        return (values - centre) / unit
+
+    def back(self, values: Tensor, channel: int = 1) -> Tensor:
+        """Mapped values in their own scale again."""
+        centre, unit = self._shaped(values, channel)
+        return values * unit + centre
+
+    def _shaped(self, values: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+        shape = [-1 if axis == channel else 1 for axis in range(values.dim())]
+        return self.centre.to(values.device).view(shape), self.unit.to(values.device).view(shape)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in a JSON value."""
+        return {"centre": self.centre.tolist(), "unit": self.unit.tolist(), "largest": self.largest}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Scale:
+        """The inverse of `as_json`."""
+        return cls(torch.tensor(value["centre"]), torch.tensor(value["unit"]), value["largest"])
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """An array [N, C, ...] on disk, read through a scale."""
 
     raw: NDArray[np.float32]
-    mean: Tensor
-    std: Tensor
-    largest: float
-    """The largest standardised magnitude among training rows."""
+    scale: Scale
 
     def __getitem__(self, rows: NDArray[np.int64] | int) -> Tensor:
-        """Standardised rows, float32."""
+        """Rows in the denoiser's scale, float32."""
         values = torch.from_numpy(np.array(self.raw[rows]))
-        lead = values.dim() - (self.raw.ndim - 1)
-        shape = (*[1] * lead, -1, *[1] * (self.raw.ndim - 2))
-        return (values - self.mean.view(shape)) / self.std.view(shape)
-
-    def raw_scale(self, values: Tensor) -> Tensor:
-        """Standardised values [B, C, ...] back to the array's own scale."""
-        shape = (-1, *[1] * (values.dim() - 2))
-        return values * self.std.to(values.device).view(shape) + self.mean.to(values.device).view(shape)
+        return self.scale.to(values, values.dim() - (self.raw.ndim - 1))
 
 
 def cache_array(
-    folder: Path, compute: Callable[[slice], Array], shape: tuple[int, ...], training: NDArray[np.int64], what: str
-) -> Standardised:
-    """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`."""
+    folder: Path,
+    compute: Callable[[slice], Array],
+    shape: tuple[int, ...],
+    training: NDArray[np.int64],
+    what: str,
+    scaling: str = "standard",
+    code_range: tuple[float, float] | None = None,
+) -> Scaled:
+    """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`.
+
+    It is read by a `scaling` of its training rows (see `config.Latents`).
+    """
 
     def build(path: Path) -> None:
         chunks = [slice(start, min(start + ROWS_AT_ONCE, shape[0])) for start in range(0, shape[0], ROWS_AT_ONCE)]
@@ -55,28 +89,36 @@ def cache_array(
             for rows in track(chunks, what, len(chunks)):
                 array[rows] = compute(rows)
         values = torch.from_numpy(np.load(path / "array.npy")[training]).double().movedim(1, 0).flatten(1)
-        mean, std = values.mean(1), values.std(1, correction=0).clamp(min=1e-6)
-        largest = ((values - mean[:, None]) / std[:, None]).abs().max()
-        write_json(path / "statistics.json", {"mean": mean.tolist(), "std": std.tolist(), "largest": float(largest)})
+        statistics = {"mean": values.mean(1), "std": values.std(1, correction=0).clamp(min=1e-6)}
+        statistics |= {"low": values.amin(1), "high": values.amax(1)}
+        write_json(path / "statistics.json", {name: value.tolist() for name, value in statistics.items()})
 
     build_once(folder, build)
-    statistics = read_json(folder / "statistics.json")
+    s = {name: torch.tensor(value) for name, value in read_json(folder / "statistics.json").items()}
     raw = np.load(folder / "array.npy", mmap_mode="r")
-    return Standardised(raw, torch.tensor(statistics["mean"]), torch.tensor(statistics["std"]), statistics["largest"])
+    if scaling == "standard":
+        centre, unit = s["mean"], s["std"]
+    else:
+        low, high = (s["low"].min(), s["high"].max()) if code_range is None else map(torch.tensor, code_range)
+        centre, unit = ((low + high) / 2).expand(shape[1]), ((high - low) / 2).expand(shape[1])
+    largest = torch.maximum((s["high"] - centre) / unit, (centre - s["low"]) / unit).max()
+    # Codes never leave their range, whatever the encoder's output before quantisation does.
+    return Scaled(raw, Scale(centre, unit, 1.0 if code_range is not None else float(largest)))
 
 
 class TrainingPairs(Dataset[dict[str, Tensor]]):
     """Samples by their position in an endless, reshuffled pass over a split.
 
-    Everything random in a sample (which patient, timestep, noise, slices) is a function of seed and position, so a run
-    resumed at a step, or spread over more processes, sees what an uninterrupted one sees.
+    Everything random in a sample (which patient, timestep, noise, slices, chance) is a function of seed and position, so
+    a run resumed at a step, or spread over more processes, sees what an uninterrupted one sees. Without embeddings the
+    samples have no condition.
     """
 
     def __init__(
         self,
         cohort: Cohort,
-        latents: Standardised,
-        embeddings: Standardised,
+        latents: Scaled,
+        embeddings: Scaled | None,
         rows: NDArray[np.int64],
         *,
         seed: int,
@@ -100,17 +142,20 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         draw = torch.Generator().manual_seed(seed_of("sample", self.seed, position))
         sample = {
             "latents": latents,
-            "condition": self.embeddings[row],
             "labels": torch.tensor(int(self.labels[row])),
             "timesteps": torch.randint(self.num_train_timesteps, (), generator=draw),
             "noise": torch.randn(latents.shape, generator=draw),
         }
+        if self.embeddings is not None:
+            sample["condition"] = self.embeddings[row]
         if self.slices_per_volume:
-            depths = torch.randint(latents.shape[1], (self.slices_per_volume,), generator=draw)
+            depths = torch.randint(self.cohort.hu.shape[1], (self.slices_per_volume,), generator=draw)
             hu = self.cohort.hu[row][depths.numpy()].astype(np.float32)
             low, high = self.window_hu
             sample["depths"] = depths
             sample["slices"] = torch.from_numpy(np.clip((hu - low) / (high - low), 0, 1)) * 2 - 1
+        # Drawn last: what is random of a sample does not depend on who uses this.
+        sample["chance"] = torch.rand((), generator=draw)
         return sample
 
     def _row(self, position: int) -> np.int64:

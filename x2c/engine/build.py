@@ -1,30 +1,50 @@
-"""From a config to its learning parts: the denoiser and the loss. Needs no data, so it also builds on the meta device."""
+"""From a config to its learning parts: denoiser, prediction, guidance, sampler. Needs no data, so it also builds on meta."""
 
 from __future__ import annotations
 
+import functools
+
 from x2c.core.config import Config
-from x2c.core.registry import AUTOENCODERS, ENCODERS, PREDICTIONS, SAMPLERS
+from x2c.core.registry import AUTOENCODERS, CONDITIONING, ENCODERS, GUIDANCE, PREDICTIONS, SAMPLERS
+from x2c.diffusion.guidance import Guidance
 from x2c.diffusion.predictions import Prediction
 from x2c.diffusion.samplers import Sampler
 from x2c.models.frozen import seeded
 from x2c.models.unet3d import UNet3D
 
+PUBLISHED_HEIGHT = 256
+"""The image height at which the authors' width rule gives `denoiser.dim`."""
 
-def build_denoiser(config: Config) -> UNet3D:
-    """The denoiser a config describes, with weights drawn from its seed."""
+
+def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
+    """The denoiser a config describes, with weights drawn from its seed.
+
+    With `labels` off it lacks the label embeddings, which guidance by label adds when conditional training begins.
+    """
     d = config.denoiser
     autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
+    conditioning = CONDITIONING.get(config.conditioning.name)
+    height = config.resolution.shape[1] * config.resolution.reduction
+    projection = encoder.projection
     with seeded(config.seed):
         return UNet3D(
-            d.dim,
+            d.dim if d.width == "fixed" else d.dim * height // PUBLISHED_HEIGHT,
             d.dim_mults,
             autoencoder.channels,
-            encoder.dimension,
+            projection or encoder.dimension,
             d.attn_heads,
             d.attn_dim_head,
+            condition_inputs=encoder.dimension if projection else None,
+            labels=build_guidance(config).labels if labels else 0,
+            conditioning=functools.partial(conditioning, config.conditioning.options),
             gradient_checkpointing=d.gradient_checkpointing,
         )
+
+
+def build_guidance(config: Config) -> Guidance:
+    """What is dropped in training, and how sampling is guided."""
+    return GUIDANCE.get(config.guidance.name)(config.guidance.options)
 
 
 def build_prediction(config: Config) -> Prediction:

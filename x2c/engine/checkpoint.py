@@ -42,5 +42,12 @@ def load_newest(accelerator: Accelerator, folder: Path) -> int:
     return int(newest.name.removeprefix("step-"))
 
 
+def forget(accelerator: Accelerator) -> None:
+    """Let go of a stage's networks, optimizers and averages: the next stage's checkpoints must not hold them."""
+    accelerator.free_memory()
+    # free_memory keeps what was registered by hand, and there is no public way to take it back.
+    accelerator._custom_objects.clear()
+
+
 def _finished(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))

@@ -19,12 +19,13 @@ from x2c.data.volume import window
 from x2c.engine import tracking
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
-from x2c.engine.identity import data_fingerprint, run_directory
+from x2c.engine.identity import planned_stages, run_directory
 from x2c.engine.parts import open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
-from x2c.engine.trainer import Trainer
+from x2c.engine.stages import train_stages, trained_denoiser
 from x2c.losses.combinations import WeightedSum
+from x2c.losses.combinations import stand_ins as loss_stand_ins
 
 
 def prepare(config: Config) -> None:
@@ -33,8 +34,13 @@ def prepare(config: Config) -> None:
     device = _device(config)
     scorer = _load_scorer(config, device)
     parts = open_parts(config, device)
-    WeightedSum(config.loss, parts.loss_parts())
-    score_baselines(config, parts, scorer, data_fingerprint(config))
+    for planned in planned_stages(config):
+        if not planned.directory.done:
+            data = parts.data(planned.stage.data)
+            _ = data.latents, data.embeddings if planned.stage.condition != "none" else None
+            if planned.stage.loss == "variant":
+                WeightedSum(config.loss, parts.loss_parts(data))
+    score_baselines(config, parts, scorer)
 
 
 def run(config: Config) -> RunDirectory:
@@ -78,17 +84,16 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         directory.write_config(config)
         scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
-        trainer = Trainer(config, directory, parts, accelerator)
-        stand_ins = parts.stand_ins + scorer.stand_ins + trainer.loss.stand_ins
-        write_provenance(directory, config, data_fingerprint(config), stand_ins, accelerator.device)
+        stand_ins = parts.stand_ins + scorer.stand_ins + loss_stand_ins(config.loss)
+        write_provenance(directory, config, stand_ins, accelerator.device)
         tracking.start(accelerator, config, directory)
-        denoiser = trainer.fit()
+        train_stages(config, directory, parts, accelerator)
         if accelerator.is_main_process:
-            table = evaluate(config, directory, parts, denoiser, scorer, accelerator)
-            score_baselines(config, parts, scorer, data_fingerprint(config))
-            tracking.log_results(accelerator, table, _picture(config, directory), trainer.step)
+            table = evaluate(config, directory, parts, trained_denoiser(config, directory), scorer, accelerator)
+            score_baselines(config, parts, scorer)
+            tracking.log_results(accelerator, table, _picture(directory, parts.evaluated.window_hu), config.steps)
         accelerator.wait_for_everyone()
-        directory.report("done", "done", trainer.step, trainer.step)
+        directory.report("done", "done", config.steps, config.steps)
     except BaseException as error:
         if isinstance(error, Exception):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -125,10 +130,8 @@ def _device(config: Config) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
 
 
-def _picture(config: Config, directory: RunDirectory) -> np.ndarray:
+def _picture(directory: RunDirectory, window_hu: tuple[float, float]) -> np.ndarray:
     """The kept patients' middle slices, truth above generated, as one grey picture."""
     with np.load(directory.samples / "volumes.npz") as kept:
         rows = [np.hstack(list(kept[name][:, kept[name].shape[1] // 2])) for name in ("truth_hu", "generated_hu")]
-    return np.rint(
-        window(np.vstack(rows).astype(np.float32), config.window.low_hu, config.window.high_hu) * 255
-    ).astype(np.uint8)
+    return np.rint(window(np.vstack(rows).astype(np.float32), *window_hu) * 255).astype(np.uint8)

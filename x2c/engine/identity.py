@@ -1,19 +1,105 @@
-"""Which run a config is, known before anything heavy is imported or made."""
+"""Which run and which stages a config is, known before anything heavy is imported or made."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from x2c.core.config import Config
+from x2c.core.config import Config, Resolution, Stage, identity
+from x2c.core.errors import UserError
+from x2c.core.files import digest, file_digest
 from x2c.core.registry import DATASETS
-from x2c.core.run import RunDirectory, run_id
+from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
+from x2c.diffusion.guidance import SAMPLING_ONLY
 
 
-def data_fingerprint(config: Config) -> str:
-    """The data set's fingerprint, known before it is made."""
-    return DATASETS.get(config.dataset.name)(config.dataset.options).fingerprint(config.resolution)
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of a variant and where its result is, or will be."""
+
+    name: str
+    stage: Stage
+    key: str
+    """Hash of everything that leads to its weights: equal keys are one training, whoever needs it."""
+    before: int
+    """Optimizer steps of the stages before it."""
+    directory: RunDirectory
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights it ends with; a folder of adapters where only those were trained."""
+        return self.directory.path / ("adapter" if self.stage.lora_rank else "denoiser.safetensors")
+
+
+def data_fingerprint(config: Config, role: str | None = None) -> str:
+    """The fingerprint of the data set in a role, by default the evaluated one's; known before it is made."""
+    return _fingerprint(config, role or config.stages.last.data, config.resolution)
+
+
+def cohort_fingerprint(config: Config) -> str:
+    """Which patients are evaluated, at whatever sample size: what the rows of a table share."""
+    slot = config.evaluated
+    return DATASETS.get(slot.name)(slot.options).cohort_fingerprint()
+
+
+def home_fingerprint(config: Config) -> str | None:
+    """The data that an autoencoder made here is trained on; None where it comes from elsewhere."""
+    home = home_resolution(config)
+    return home and digest({"data": _fingerprint(config, "dataset", home), "window": _window(config, "dataset")})
+
+
+def home_resolution(config: Config) -> Resolution | None:
+    """The sample size at which an autoencoder made here is trained; None where it comes from elsewhere."""
+    size = getattr(config.autoencoder.options, "size", None)
+    return size and Resolution(size=size, reduction=config.resolution.reduction)
 
 
 def run_directory(config: Config) -> RunDirectory:
     """Where the run of a config is, or will be."""
     return RunDirectory(Path(config.compute.runs) / run_id(config, data_fingerprint(config)))
+
+
+def planned_stages(config: Config) -> list[PlannedStage]:
+    """The stages of a config, with the keys under which their results are shared. Raises UserError for a lost start."""
+    key, before = _start_fingerprint(config.stages.start), 0
+    planned: list[PlannedStage] = []
+    for name, stage in config.stages.each.items():
+        key = digest({"start": key, "name": name, "recipe": _recipe(config, stage), "format": FORMAT_VERSION})
+        directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{config.seed}-{key}")
+        planned.append(PlannedStage(name, stage, key, before, directory))
+        before += stage.steps
+    return planned
+
+
+def _recipe(config: Config, stage: Stage) -> dict[str, Any]:
+    """What a stage's weights depend on, besides its start."""
+    whole = identity(config)
+    shared = ("seed", "training", "denoiser", "diffusion", "prediction", "latents", "autoencoder", "conditioning")
+    recipe: dict[str, Any] = {name: whole[name] for name in shared}
+    recipe["stage"] = stage.model_dump(mode="json", exclude={"data"})
+    recipe["data"] = {"set": data_fingerprint(config, stage.data), "window": _window(config, stage.data)}
+    recipe["home"] = home_fingerprint(config)
+    recipe["condition_inputs"] = whole["encoder"].get("dimension")
+    if stage.condition != "none":
+        recipe["encoder"] = whole["encoder"]
+        recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in SAMPLING_ONLY}
+    if stage.loss == "variant":
+        recipe["loss"] = whole["loss"]
+    return recipe
+
+
+def _fingerprint(config: Config, role: str, resolution: Resolution) -> str:
+    slot = config.data(role)
+    return DATASETS.get(slot.name)(slot.options).fingerprint(resolution)
+
+
+def _window(config: Config, role: str) -> dict[str, float]:
+    return config.data(role).options.model_dump(mode="json")["window"]
+
+
+def _start_fingerprint(start: str) -> str:
+    if start and not Path(start).is_file():
+        raise UserError(f"stages.start: no file {start}; give a denoiser.safetensors or a public checkpoint (.pt)")
+    return file_digest(Path(start)) if start else ""

@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,96 +17,152 @@ from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
 from x2c.data.cohort import Cohort
-from x2c.data.pairs import Standardised, cache_array
+from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
-from x2c.engine.identity import data_fingerprint
+from x2c.engine.identity import data_fingerprint, home_fingerprint, home_resolution
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
 
 
-@dataclass(frozen=True)
+class Data:
+    """One of a variant's data sets: cohort, latents and embeddings, each made on first use and kept in the cache."""
+
+    def __init__(self, parts: Parts, role: str) -> None:
+        config = parts.config
+        self.parts, self.config, self.slot = parts, config, config.data(role)
+        self.cache, self.device = Path(config.compute.cache), parts.device
+        window: Any = self.slot.options.window
+        self.window_hu = (window.low_hu, window.high_hu)
+        data, made_from = data_fingerprint(config, role), parts.autoencoder.fingerprint(home_fingerprint(config) or "")
+        self.latents_key = digest({"data": data, "window": self.window_hu, "autoencoder": made_from})
+        self.embeddings_folder = (
+            self.cache / "embeddings" / digest({"data": data, "encoder": parts.encoder.fingerprint()})
+        )
+
+    @functools.cached_property
+    def cohort(self) -> Cohort:
+        """The patients."""
+        return DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, _cores())
+
+    @functools.cached_property
+    def latents(self) -> Scaled:
+        """[N, C, D, h, w]."""
+        autoencoder, scaling = self.parts.autoencoder, self.config.latents.scaling
+        reduced = zip(self.config.resolution.shape, autoencoder.reduction, strict=True)
+        shape = (len(self.cohort.hu), autoencoder.channels, *(size // factor for size, factor in reduced))
+        code_range = autoencoder.latent_range
+        if scaling == "codebook" and code_range is None:
+            raise UserError(
+                f"latents.scaling: autoencoder {self.config.autoencoder.name!r} has no codebook; came 'codebook'; "
+                "use 'standard' or 'min_max'"
+            )
+
+        def encode(rows: slice) -> Array:
+            return autoencoder.encode(self.volumes(rows).to(self.device)).cpu().numpy()
+
+        folder = self.cache / "latents" / self.latents_key
+        codes = code_range if scaling == "codebook" else None
+        with all_threads():
+            return cache_array(folder, encode, shape, self.cohort.rows("train"), "encoding volumes", scaling, codes)
+
+    @functools.cached_property
+    def embeddings(self) -> Scaled:
+        """[N, K]."""
+        encoder = self.parts.encoder
+
+        def encode(rows: slice) -> Array:
+            return encoder.encode(torch.from_numpy(self.cohort.xrays(rows)).to(self.device)).cpu().numpy()
+
+        with all_threads():
+            if not self.embeddings_folder.exists():
+                self.parts.load_encoder()
+            shape = (len(self.cohort.hu), encoder.dimension)
+            return cache_array(self.embeddings_folder, encode, shape, self.cohort.rows("train"), "encoding X-rays")
+
+    def volumes(self, rows: Any) -> Tensor:
+        """Volumes of rows, [B, D, H, W] in [-1, 1]."""
+        return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu)) * 2 - 1
+
+    def true_volumes(self, rows: Any) -> Tensor:
+        """Volumes of rows, [B, D, H, W] in [0, 1]."""
+        return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu))
+
+
 class Parts:
     """The frozen side of an experiment, on `device`."""
 
-    cohort: Cohort
-    autoencoder: Any
-    latents: Standardised
-    """[N, C, D, h, w]."""
-    embeddings: Standardised
-    """[N, K]."""
-    device: torch.device
-    cache: Path
-    latents_key: str
-    stand_ins: tuple[StandIn, ...]
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.autoencoder: Any = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
+        self.encoder: Any = ENCODERS.get(config.encoder.name)(config.encoder.options)
+        self._data: dict[str, Data] = {}
+        self._encoder_loaded = False
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Standardised latents [B, C, D, h, w] -> volumes [B, D, H, W] in [0, 1]."""
-        return (self.autoencoder.decode(self.latents.raw_scale(latents)) + 1) / 2
+    def data(self, role: str) -> Data:
+        """The data set in a role."""
+        return self._data.setdefault(role, Data(self, role))
 
-    def decode_slices(self, latents: Tensor) -> Tensor:
-        """Standardised latents [N, C, h, w] -> slices [N, H, W] in [-1, 1], with gradients."""
-        return self.autoencoder.decode_slices(self.latents.raw_scale(latents))
+    def load_encoder(self) -> None:
+        """Load the encoder's weights, once."""
+        if not self._encoder_loaded:
+            self.encoder.load(self.device)
+        self._encoder_loaded = True
 
-    def loss_parts(self) -> LossParts:
-        """What the loss terms are built from."""
+    @property
+    def evaluated(self) -> Data:
+        """The data set whose test patients are scored."""
+        return self.data(self.config.stages.last.data)
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """The frozen networks that stand in for pretrained ones."""
+        return tuple(part.stand_in for part in (self.autoencoder, self.encoder) if part.stand_in)
+
+    def decode(self, latents: Tensor, scale: Scale) -> Tensor:
+        """Scaled latents [B, C, D, h, w] -> volumes [B, D, H, W] in [0, 1]."""
+        return (self.autoencoder.decode(scale.back(latents)) + 1) / 2
+
+    def loss_parts(self, data: Data) -> LossParts:
+        """What the loss terms are built from, for training on `data`."""
         return LossParts(
-            self.latents.raw.shape[1],
-            self.decode_slices,
+            self.autoencoder.channels,
+            lambda latents, depths: self.autoencoder.decode_at(data.latents.scale.back(latents), depths),
             self.classifier,
             lambda name, source: perceptual_network(name, source).to(self.device),
         )
 
     def classifier(self, options: Any) -> nn.Module:
         """The embolism classifier of these latents, trained beforehand on the real ones."""
-        rows = self.cohort.rows("train")
-        labels = torch.from_numpy(self.cohort.manifest["label"].to_numpy()[rows])
+        data = self.data("dataset")
+        rows = data.cohort.rows("train")
+        labels = torch.from_numpy(data.cohort.manifest["label"].to_numpy()[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
-        folder = self.cache / "classifiers" / digest({"latents": self.latents_key, **recipe})
+        key = digest({"latents": data.latents_key, "scaling": self.config.latents.scaling, **recipe})
         with all_threads():
-            return trained_classifier(folder, self.latents[rows], labels, **recipe, device=self.device)
+            return trained_classifier(
+                data.cache / "classifiers" / key, data.latents[rows], labels, **recipe, device=self.device
+            )
 
 
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
-    """Make or look up the frozen parts of a config. The first call on a new cache trains, encodes and stores.
+    """The frozen parts of a config. The first call on a new cache trains an autoencoder where none can be loaded.
 
-    Pretrained weights are loaded before the data set is made: where they are missing, no hour is lost.
+    Pretrained weights are loaded before any data set is made: where they are missing, no hour is lost.
     """
-    device, cache = torch.device(device), Path(config.compute.cache)
-    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
-    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
-    _check_sizes(config, autoencoder.reduction)
-    data, window = data_fingerprint(config), (config.window.low_hu, config.window.high_hu)
-    windowed = digest({"cohort": data, "window": window})
-    latents_key = digest({"data": windowed, "autoencoder": autoencoder.fingerprint(windowed)})
-    embeddings_folder = cache / "embeddings" / digest({"data": data, "encoder": encoder.fingerprint()})
-
-    @functools.cache
-    def cohort() -> Cohort:
-        return DATASETS.get(config.dataset.name)(config.dataset.options).open(cache, config.resolution, _cores())
-
-    def volumes(rows: Any) -> Tensor:
-        return torch.from_numpy(cohort().volumes(rows, *window)) * 2 - 1
-
-    def encode_volumes(rows: slice) -> Array:
-        return autoencoder.encode(volumes(rows).to(device)).cpu().numpy()
-
-    def encode_xrays(rows: slice) -> Array:
-        return encoder.encode(torch.from_numpy(cohort().xrays(rows)).to(device)).cpu().numpy()
-
+    parts = Parts(config, torch.device(device))
+    _check_sizes(config, parts.autoencoder.reduction)
     with all_threads():
-        if not embeddings_folder.exists():
-            encoder.load(device)
-        autoencoder.load(cache, windowed, lambda: volumes(cohort().rows("train")).flatten(0, 1), device)
-        count, training = len(cohort().hu), cohort().rows("train")
-        depth, *plane = config.resolution.shape
-        shape = (count, autoencoder.channels, depth, *(size // autoencoder.reduction for size in plane))
-        latents = cache_array(cache / "latents" / latents_key, encode_volumes, shape, training, "encoding volumes")
-        embeddings = cache_array(
-            embeddings_folder, encode_xrays, (count, encoder.dimension), training, "encoding X-rays"
-        )
-    stand_ins = tuple(part.stand_in for part in (autoencoder, encoder) if part.stand_in)
-    return Parts(cohort(), autoencoder, latents, embeddings, device, cache, latents_key, stand_ins)
+        if not all(parts.data(role).embeddings_folder.exists() for role in conditional(config)):
+            parts.load_encoder()
+        home = home_fingerprint(config) or ""
+        parts.autoencoder.load(Path(config.compute.cache), home, functools.partial(_home_volumes, config), parts.device)
+    return parts
+
+
+def conditional(config: Config) -> list[str]:
+    """The roles of the data sets whose radiographs a config uses."""
+    return sorted({stage.data for stage in config.stages.each.values() if stage.condition != "none"})
 
 
 def perceptual_network(name: str, source: str) -> nn.Module:
@@ -128,15 +183,25 @@ def all_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _home_volumes(config: Config) -> Tensor:
+    """The training volumes an autoencoder made here learns from, [N, D, H, W] in [-1, 1]."""
+    slot, resolution = config.dataset, home_resolution(config) or config.resolution
+    cohort = DATASETS.get(slot.name)(slot.options).open(Path(config.compute.cache), resolution, _cores())
+    window: Any = slot.options.window
+    return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _check_sizes(config: Config, reduction: int) -> None:
-    factor = reduction * 2 ** (len(config.denoiser.dim_mults) - 1)
-    for axis in ("height", "width"):
-        if (size := getattr(config.resolution, axis)) % factor:
+def _check_sizes(config: Config, reduction: tuple[int, int, int]) -> None:
+    levels = 2 ** (len(config.denoiser.dim_mults) - 1)
+    factors = (reduction[0], reduction[1] * levels, reduction[2] * levels)
+    for axis, voxels, factor in zip(("depth", "height", "width"), config.resolution.shape, factors, strict=True):
+        if voxels % factor or not voxels:
             raise UserError(
-                f"resolution.{axis}: expected a multiple of {factor} (autoencoder {reduction} × denoiser levels {factor // reduction}); "
-                f"came {size}; change it, denoiser.dim_mults or autoencoder"
+                f"resolution.size: expected a {axis} divisible by {factor} after reduction by {config.resolution.reduction} "
+                f"(autoencoder {reduction}, denoiser {levels}); came {voxels} of {config.resolution.size}; "
+                "change it, denoiser.dim_mults or autoencoder"
             )

@@ -16,6 +16,7 @@ from x2c.core.config import Config
 from x2c.core.files import file_digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.script import PROJECT
+from x2c.engine.identity import cohort_fingerprint, data_fingerprint, planned_stages
 from x2c.models.frozen import StandIn
 
 PACKAGES = (
@@ -35,9 +36,7 @@ OWN = ("x2c", "analysis", "experiments", "sweeps")
 """The folders whose content makes results."""
 
 
-def write_provenance(
-    run: RunDirectory, config: Config, data_fingerprint: str, stand_ins: Iterable[StandIn], device: torch.device
-) -> None:
+def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[StandIn], device: torch.device) -> None:
     """Write provenance.json."""
     unique = dict.fromkeys(stand_ins)
     run.write(
@@ -49,7 +48,12 @@ def write_provenance(
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
             "threads": torch.get_num_threads(),
-            "data": {"name": config.dataset.name, "fingerprint": data_fingerprint},
+            "data": {
+                "name": config.evaluated.name,
+                "fingerprint": data_fingerprint(config),
+                "cohort": cohort_fingerprint(config),
+            },
+            "stages": [{"name": planned.name, "key": planned.key} for planned in planned_stages(config)],
             "stand_ins": [asdict(stand_in) for stand_in in unique],
             "weights": _weights(config),
         },

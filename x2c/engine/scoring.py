@@ -23,7 +23,8 @@ class Scorer:
     """The metrics of a config, with their networks loaded once."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        self.window_width_hu = config.window.high_hu - config.window.low_hu
+        window: Any = config.evaluated.options.window
+        self.window_width_hu = window.high_hu - window.low_hu
         self.perceptual: nn.Module = PERCEPTUAL.get(config.perceptual.name)(config.perceptual.options).to(device)
         self.features = FEATURES.get(config.features.name)(config.features.options)
         self.device = device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,16 +17,19 @@ from torch.utils.data import DataLoader
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
-from x2c.core.run import RunDirectory
+from x2c.core.seeding import seed_of
 from x2c.data.pairs import TrainingPairs
 from x2c.diffusion.process import Process
 from x2c.engine import checkpoint
-from x2c.engine.build import build_denoiser, build_prediction
+from x2c.engine.build import build_guidance, build_prediction
+from x2c.engine.identity import PlannedStage
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
-from x2c.losses.combinations import WeightedSum
+from x2c.losses.combinations import WeightedSum, plain_loss
 from x2c.losses.terms import Step
 from x2c.models.frozen import seeded
+from x2c.models.lora import save_adapters, with_adapters
+from x2c.models.unet3d import UNet3D
 
 
 class NonFiniteLoss(RuntimeError):
@@ -33,24 +37,30 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Trainer:
-    """Trains one denoiser; a second call on the same run directory goes on from its newest checkpoint."""
+    """Trains one stage of a denoiser; on a stage with a checkpoint it goes on from the newest."""
 
-    def __init__(self, config: Config, run: RunDirectory, parts: Parts, accelerator: Accelerator) -> None:
-        self.config, self.run, self.parts, self.accelerator = config, run, parts, accelerator
-        training = config.training
+    def __init__(
+        self, config: Config, planned: PlannedStage, denoiser: UNet3D, parts: Parts, accelerator: Accelerator
+    ) -> None:
+        self.config, self.stage, self.accelerator = config, planned.stage, accelerator
+        # Stages on the same patients must not repeat each other's noise.
+        self.seed = seed_of("stage", config.seed, planned.name)
+        self.checkpoints = planned.directory.checkpoints
+        self.data = parts.data(planned.stage.data)
         self.process = Process.of(config.diffusion, accelerator.device)
-        self.prediction = build_prediction(config)
-        denoiser = build_denoiser(config)
-        # Without guidance no condition is dropped; a parameter out of use would also stall several processes.
-        denoiser.null_condition.requires_grad_(False)
+        self.prediction, self.guidance = build_prediction(config), build_guidance(config)
+        self.conditional = planned.stage.condition != "none"
         with seeded(config.seed):
-            self.loss = WeightedSum(config.loss, parts.loss_parts())
+            loss = config.loss if planned.stage.loss == "variant" else plain_loss()
+            self.loss = WeightedSum(loss, parts.loss_parts(self.data))
+            model = self._trainable(denoiser)
+        self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            denoiser.parameters(), training.learning_rate, weight_decay=training.weight_decay, fused=True
+            self.learned, planned.stage.learning_rate, weight_decay=config.training.weight_decay, fused=True
         )
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.steps)
-        self.denoiser, self.optimizer = accelerator.prepare(denoiser, optimizer)
-        self.ema = EMAModel(denoiser.parameters(), decay=training.ema.decay, foreach=True)
+        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, planned.stage.steps)
+        self.denoiser, self.optimizer = accelerator.prepare(model, optimizer)
+        self.ema = EMAModel(self.learned, decay=config.training.ema.decay, foreach=True)
         self.adversary_optimizer: Any = None
         if (adversary := self.loss.adversary) is not None:
             adam = torch.optim.Adam(
@@ -58,44 +68,62 @@ class Trainer:
             )
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
-        self.step = checkpoint.load_newest(accelerator, run.checkpoints)
+        self.step = checkpoint.load_newest(accelerator, self.checkpoints)
         # After loading, which leaves the averages on the CPU.
         self.ema.to(accelerator.device)
 
-    def fit(self) -> nn.Module:
-        """Train to the last step. Returns the denoiser with its averaged weights, in eval mode."""
-        self.run.forget_after(self.step)
-        with Reporter(self.run, self.accelerator, "train", self.config.training.steps, self.step) as report:
-            micro_losses: list[dict[str, Tensor]] = []
-            for batch in self._batches():
-                with self.accelerator.accumulate(self.denoiser):
-                    step = self._forward(batch)
-                    total, values = self.loss(step)
-                    self._refuse_non_finite(total, values)
-                    self.accelerator.backward(total)
-                    if self.accelerator.sync_gradients:
-                        self.accelerator.clip_grad_norm_(self.denoiser.parameters(), self.config.training.clip_norm)
-                    self.optimizer.step()
-                    self.optimizer.zero_grad()
-                    if self.loss.adversary is not None:
-                        values["discriminator"] = self._train_discriminator(step)
-                micro_losses.append(
-                    {"loss": total.detach(), **{f"loss/{name}": v.detach() for name, v in values.items()}}
-                )
+    def fit(self, report: Reporter) -> None:
+        """Train to the stage's last step."""
+        micro_losses: list[dict[str, Tensor]] = []
+        for batch in self._batches():
+            with self.accelerator.accumulate(self.denoiser):
+                step = self._forward(batch)
+                total, values = self.loss(step)
+                self._refuse_non_finite(total, values)
+                self.accelerator.backward(total)
                 if self.accelerator.sync_gradients:
-                    self.schedule.step()
-                    self.ema.step(self.denoiser.parameters())
-                    self.step += 1
-                    report.step(self.step, self._mean(micro_losses))
-                    micro_losses.clear()
-                    self._validate_and_save(report)
-        return self._averaged()
+                    self.accelerator.clip_grad_norm_(self.learned, self.config.training.clip_norm)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+                if self.loss.adversary is not None:
+                    values["discriminator"] = self._train_discriminator(step)
+            micro_losses.append({"loss": total.detach(), **{f"loss/{name}": v.detach() for name, v in values.items()}})
+            if self.accelerator.sync_gradients:
+                self.schedule.step()
+                self.ema.step(self.learned)
+                self.step += 1
+                report.step(self.step, self._mean(micro_losses))
+                micro_losses.clear()
+                self._validate_and_save(report)
+
+    def save(self, path: Path) -> None:
+        """Write the averaged weights, or the averaged adapters as peft has them."""
+        model = self.accelerator.unwrap_model(self.denoiser)
+        self.ema.copy_to(self.learned)
+        if not self.accelerator.is_main_process:
+            return
+        if self.stage.lora_rank:
+            save_adapters(model, path)
+            return
+        with replacing(path) as temporary:
+            save_file(model.state_dict(), temporary)
+
+    def _trainable(self, denoiser: UNet3D) -> nn.Module:
+        """The network this stage trains; what it does not use is frozen, as it would stall several processes."""
+        if self.stage.lora_rank:
+            return with_adapters(denoiser, self.stage.lora_rank)
+        denoiser.null_condition.requires_grad_(not self.conditional or self.guidance.drops_condition)
+        denoiser.condition_projection.requires_grad_(self.conditional)
+        if denoiser.label_embedding is not None:
+            denoiser.label_embedding.requires_grad_(self.conditional)
+        return denoiser
 
     def _forward(self, batch: dict[str, Tensor]) -> Step:
         """One noising and one denoiser call; x0 in full precision for the terms on it."""
         latents, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         noisy = self.process.add_noise(latents, noise, timesteps)
-        output = self.denoiser(noisy, timesteps, batch["condition"]).float()
+        given = self.guidance.training(batch["labels"], batch["chance"]) if self.conditional else {}
+        output = self.denoiser(noisy, timesteps, batch.get("condition"), **given).float()
         return Step(
             output=output,
             target=self.prediction.target(self.process, latents, noise, timesteps),
@@ -131,8 +159,8 @@ class Trainer:
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The micro-batches from the current step to the last."""
-        training, per_step = self.config.training, self._samples_per_step()
-        pairs = self._pairs("train", training.steps * per_step, self.loss.slices_per_volume)
+        per_step = self._samples_per_step()
+        pairs = self._pairs("train", self.stage.steps * per_step, self.loss.slices_per_volume)
         rest = range(self.step * per_step, len(pairs))
         loader: Any = DataLoader(pairs, self._batch_per_process(), sampler=rest)
         yield from self.accelerator.prepare(loader) if len(rest) else ()
@@ -148,53 +176,46 @@ class Trainer:
 
     def _pairs(self, split: str, length: int, slices_per_volume: int) -> TrainingPairs:
         config = self.config
+        data = self.data
         return TrainingPairs(
-            self.parts.cohort,
-            self.parts.latents,
-            self.parts.embeddings,
-            self.parts.cohort.rows(split),
-            seed=config.seed,
+            data.cohort,
+            data.latents,
+            data.embeddings if self.conditional else None,
+            data.cohort.rows(split),
+            seed=self.seed,
             num_train_timesteps=config.diffusion.num_train_timesteps,
             length=length,
             slices_per_volume=slices_per_volume,
-            window_hu=(config.window.low_hu, config.window.high_hu),
+            window_hu=data.window_hu,
         )
 
     def _validate_and_save(self, report: Reporter) -> None:
         training = self.config.training
-        last = self.step == training.steps
+        last = self.step == self.stage.steps
         if last or self.step % training.validate_every == 0:
             report.log(self.step, {"validation_loss": self._validation_loss()})
         if last or self.step % training.checkpoint_every == 0:
-            checkpoint.save(self.accelerator, self.run.checkpoints, self.step)
+            checkpoint.save(self.accelerator, self.checkpoints, self.step)
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
         """Mean absolute error of the averaged denoiser on the validation patients, at noise that never changes."""
-        pairs = self._pairs("val", len(self.parts.cohort.rows("val")), 0)
+        pairs = self._pairs("val", len(self.data.cohort.rows("val")), 0)
         loader = DataLoader(pairs, self.config.training.batch_size)
         losses: list[Tensor] = []
-        with _weights_of(self.ema, self.denoiser):
+        with _weights_of(self.ema, self.learned):
             for batch in loader:
                 step = self._forward({key: value.to(self.accelerator.device) for key, value in batch.items()})
                 losses += (step.output - step.target).abs().flatten(1).mean(1).unbind()
         return float(torch.stack(losses).mean())
 
-    def _averaged(self) -> nn.Module:
-        denoiser = self.accelerator.unwrap_model(self.denoiser)
-        self.ema.copy_to(denoiser.parameters())
-        if self.accelerator.is_main_process:
-            with replacing(self.run.path / "denoiser.safetensors") as path:
-                save_file(denoiser.state_dict(), path)
-        return denoiser.eval()
-
 
 @contextmanager
-def _weights_of(ema: EMAModel, model: nn.Module) -> Iterator[None]:
-    """The model with the averaged weights inside the block, its own afterwards."""
-    ema.store(model.parameters())
-    ema.copy_to(model.parameters())
+def _weights_of(ema: EMAModel, learned: list[nn.Parameter]) -> Iterator[None]:
+    """The averaged weights inside the block, the model's own afterwards."""
+    ema.store(learned)
+    ema.copy_to(learned)
     try:
         yield
     finally:
-        ema.restore(model.parameters())
+        ema.restore(learned)

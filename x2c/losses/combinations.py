@@ -7,9 +7,21 @@ from dataclasses import replace
 from torch import Tensor
 
 from x2c.core.config import Loss
-from x2c.core.registry import LOSS_TERMS
+from x2c.core.registry import LOSS_TERMS, PERCEPTUAL
 from x2c.losses.terms import Adversarial, LossParts, Step, Term
 from x2c.models.frozen import StandIn
+
+
+def plain_loss() -> Loss:
+    """L1 alone, at its default weight: what stages that rows share are trained with."""
+    return Loss(name="l1", terms={"l1": LOSS_TERMS.get("l1").Options()})
+
+
+def stand_ins(config: Loss) -> tuple[StandIn, ...]:
+    """The networks in a loss's terms that stand in for pretrained ones."""
+    networks = {term: getattr(options, "network", None) for term, options in config.terms.items()}
+    found = {term: PERCEPTUAL.get(network).stand_in for term, network in networks.items() if network}
+    return tuple(replace(stand_in, part=f"loss.{term}") for term, stand_in in found.items() if stand_in)
 
 
 class WeightedSum:
@@ -30,13 +42,6 @@ class WeightedSum:
     def adversary(self) -> Adversarial | None:
         """The term that trains a discriminator, if there is one."""
         return next((term for term in self.terms.values() if isinstance(term, Adversarial)), None)
-
-    @property
-    def stand_ins(self) -> tuple[StandIn, ...]:
-        """The networks in the terms that stand in for pretrained ones."""
-        networks = {name: getattr(term, "network", None) for name, term in self.terms.items()}
-        found = {name: getattr(network, "stand_in", None) for name, network in networks.items()}
-        return tuple(replace(stand_in, part=f"loss.{name}") for name, stand_in in found.items() if stand_in)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
         """The total, and each term's value before its weight."""

@@ -18,7 +18,7 @@ from x2c.core.registry import LOSS_TERMS
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step offers the terms. Latents [B, C, D, h, w], standardised."""
+    """What one training step offers the terms. Latents [B, C, D, h, w], scaled."""
 
     output: Tensor
     """The denoiser's output."""
@@ -43,8 +43,8 @@ class LossParts:
     """What terms are built from."""
 
     latent_channels: int
-    decode_slices: Callable[[Tensor], Tensor]
-    """Standardised latents [N, C, h, w] -> slices [N, H, W], with gradients."""
+    decode_at: Callable[[Tensor, Tensor], Tensor]
+    """Scaled latents [B, C, D, h, w] and depths [B, k] -> slices [B, k, H, W] in [-1, 1], with gradients."""
     classifier: Callable[[Any], nn.Module]
     """Options -> the frozen classifier of latents."""
     perceptual: Callable[[str, str], nn.Module]
@@ -100,13 +100,12 @@ class PerceptualTerm:
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.slices_per_volume = options.slices
         self.network = parts.perceptual(options.network, options.source)
-        self.decode_slices = parts.decode_slices
+        self.decode_at = parts.decode_at
 
     def __call__(self, step: Step) -> Tensor:
         assert step.slices is not None and step.depths is not None
-        rows = torch.arange(len(step.x0), device=step.x0.device)[:, None]
-        chosen = step.x0.transpose(1, 2)[rows, step.depths]
-        distance = self.network(self.decode_slices(chosen.flatten(0, 1)), step.slices.flatten(0, 1))
+        slices = self.decode_at(step.x0, step.depths)
+        distance = self.network(slices.flatten(0, 1), step.slices.flatten(0, 1))
         return weighted_mean(distance.view(step.depths.shape), step.weight)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from x2c.models.attention import Attention, RelativePositionBias, RotaryPositions, SpatialLinearAttention
+from x2c.models.conditioning import Concat, Conditioning, TokenAttention
 
 SPATIAL_DIM_HEAD = 32
 NORM_GROUPS = 8
@@ -37,21 +38,31 @@ class Block(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Two blocks and a skip; the first is scaled and shifted by the embedding of time and condition."""
+    """Two blocks and a skip; the first is scaled and shifted by the embedding of time and condition.
 
-    def __init__(self, channels_in: int, channels_out: int, embedding_dim: int | None) -> None:
+    Gated, both are, and what they add to the skip starts at nothing.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, embedding_dim: int | None, *, gated: bool = False) -> None:
         super().__init__()
-        self.to_scale_shift = nn.Linear(embedding_dim, 2 * channels_out) if embedding_dim else None
+        self.gated = gated
+        self.to_scale_shift = nn.Linear(embedding_dim, (5 if gated else 2) * channels_out) if embedding_dim else None
+        if gated and self.to_scale_shift is not None:
+            nn.init.zeros_(self.to_scale_shift.weight)
+            nn.init.zeros_(self.to_scale_shift.bias)
         self.block1 = Block(channels_in, channels_out)
         self.block2 = Block(channels_out, channels_out)
         self.skip = nn.Conv3d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        scale_shift = None
-        if self.to_scale_shift is not None and embedding is not None:
-            scale, shift = self.to_scale_shift(nn.functional.silu(embedding))[:, :, None, None, None].chunk(2, dim=1)
-            scale_shift = (scale, shift)
-        return self.block2(self.block1(x, scale_shift)) + self.skip(x)
+        if self.to_scale_shift is None or embedding is None:
+            return self.block2(self.block1(x)) + self.skip(x)
+        modulation = self.to_scale_shift(nn.functional.silu(embedding))[:, :, None, None, None]
+        if not self.gated:
+            scale, shift = modulation.chunk(2, dim=1)
+            return self.block2(self.block1(x, (scale, shift))) + self.skip(x)
+        scale1, shift1, scale2, shift2, gate = modulation.chunk(5, dim=1)
+        return gate * self.block2(self.block1(x, (scale1, shift1)), (scale2, shift2)) + self.skip(x)
 
 
 class Level(nn.Module):
@@ -59,31 +70,35 @@ class Level(nn.Module):
 
     def __init__(
         self,
-        channels_in: int,
-        channels_out: int,
-        embedding_dim: int,
+        resnet1: ResnetBlock,
+        resnet2: ResnetBlock,
         spatial: SpatialLinearAttention,
+        tokens: TokenAttention | None,
         temporal: Attention,
         resample: nn.Module,
     ) -> None:
         super().__init__()
-        self.resnet1 = ResnetBlock(channels_in, channels_out, embedding_dim)
-        self.resnet2 = ResnetBlock(channels_out, channels_out, embedding_dim)
+        self.resnet1, self.resnet2 = resnet1, resnet2
         self.spatial_attention = spatial
+        self.token_attention = tokens
         self.temporal_attention = temporal
         self.resample = resample
 
-    def forward(self, x: Tensor, embedding: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, bias: Tensor, tokens: Tensor | None) -> Tensor:
         """The level's features before resampling."""
-        x = self.resnet2(self.resnet1(x, embedding), embedding)
-        return self.temporal_attention.temporal(self.spatial_attention(x), bias)
+        x = self.spatial_attention(self.resnet2(self.resnet1(x, embedding), embedding))
+        if self.token_attention is not None and tokens is not None:
+            x = self.token_attention(x, tokens)
+        return self.temporal_attention.temporal(x, bias)
 
 
 class UNet3D(nn.Module):
     """Predicts [B, C, D, H, W] from noisy latents, timesteps and a condition vector.
 
-    H and W must be divisible by 2^(levels - 1). With `drop_condition` a learned null vector stands in for the
-    condition of the samples it marks.
+    H and W must be divisible by 2^(levels - 1). A learned null vector stands in where there is no condition, and for
+    the samples that `drop_condition` marks. `condition_inputs` is the condition's width where it is first projected to
+    `cond_dim`; `labels` is the number of label embeddings, which start at zero and are added to the condition;
+    `conditioning(time_dim, cond_dim)` makes the way the condition enters, by default the paper's.
     """
 
     def __init__(
@@ -95,6 +110,9 @@ class UNet3D(nn.Module):
         attn_heads: int,
         attn_dim_head: int,
         *,
+        condition_inputs: int | None = None,
+        labels: int = 0,
+        conditioning: Callable[[int, int], Conditioning] | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -103,7 +121,8 @@ class UNet3D(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         widths = [dim, *(dim * mult for mult in dim_mults)]
         time_dim = 4 * dim
-        embedding_dim = time_dim + cond_dim
+        self.conditioning = conditioning(time_dim, cond_dim) if conditioning else Concat(Concat.Options(), time_dim, cond_dim)
+        embedding_dim, gated = self.conditioning.embedding_dim, self.conditioning.gated
 
         self.rotary = RotaryPositions(min(32, attn_dim_head))
         self.depth_bias = RelativePositionBias(attn_heads)
@@ -111,14 +130,26 @@ class UNet3D(nn.Module):
         def temporal(width: int) -> Attention:
             return Attention(width, attn_heads, attn_dim_head, self.rotary)
 
+        def resnet(width_in: int, width_out: int) -> ResnetBlock:
+            return ResnetBlock(width_in, width_out, embedding_dim, gated=gated)
+
+        def tokens(width: int) -> TokenAttention | None:
+            dim = self.conditioning.token_dim
+            return TokenAttention(width, dim, attn_heads, attn_dim_head) if dim else None
+
         def level(width_in: int, width_out: int, resample: nn.Module) -> Level:
             linear = SpatialLinearAttention(width_out, attn_heads, SPATIAL_DIM_HEAD)
-            return Level(width_in, width_out, embedding_dim, linear, temporal(width_out), resample)
+            first, second = resnet(width_in, width_out), resnet(width_out, width_out)
+            return Level(first, second, linear, tokens(width_out), temporal(width_out), resample)
 
         self.stem = nn.Conv3d(channels, dim, (1, 7, 7), padding=(0, 3, 3))
         self.stem_attention = temporal(dim)
         self.time_mlp = nn.Sequential(nn.Linear(dim, time_dim), nn.GELU(), nn.Linear(time_dim, time_dim))
         self.null_condition = nn.Parameter(torch.randn(1, cond_dim))
+        self.condition_projection = nn.Linear(condition_inputs, cond_dim) if condition_inputs else nn.Identity()
+        self.label_embedding = nn.Embedding(labels, cond_dim) if labels else None
+        if self.label_embedding is not None:
+            nn.init.zeros_(self.label_embedding.weight)
 
         pairs = list(itertools.pairwise(widths))
         last = len(pairs) - 1
@@ -126,10 +157,10 @@ class UNet3D(nn.Module):
             level(w_in, w_out, _downsample(w_out) if i < last else nn.Identity())
             for i, (w_in, w_out) in enumerate(pairs)
         )
-        self.middle1 = ResnetBlock(widths[-1], widths[-1], embedding_dim)
+        self.middle1 = resnet(widths[-1], widths[-1])
         self.middle_spatial = Attention(widths[-1], attn_heads, SPATIAL_DIM_HEAD)
         self.middle_temporal = temporal(widths[-1])
-        self.middle2 = ResnetBlock(widths[-1], widths[-1], embedding_dim)
+        self.middle2 = resnet(widths[-1], widths[-1])
         self.ups = nn.ModuleList(
             level(2 * w_out, w_in, _upsample(w_in) if i < last else nn.Identity())
             for i, (w_in, w_out) in enumerate(reversed(pairs))
@@ -138,33 +169,49 @@ class UNet3D(nn.Module):
         self.to_out = nn.Conv3d(dim, channels, 1)
 
     def forward(
-        self, noisy_latents: Tensor, timesteps: Tensor, condition: Tensor, drop_condition: Tensor | None = None
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        condition: Tensor | None,
+        drop_condition: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
-        """noisy_latents [B, C, D, H, W], timesteps [B], condition [B, K], drop_condition bool [B] -> [B, C, D, H, W]."""
+        """noisy_latents [B, C, D, H, W], timesteps [B], condition [B, K], drop_condition bool [B] -> [B, C, D, H, W].
+
+        Without a condition every sample gets the null condition. labels [B] are indices of the label embeddings.
+        """
         if noisy_latents.shape[-1] % self.reduction or noisy_latents.shape[-2] % self.reduction:
             raise ValueError(
                 f"noisy_latents: height and width must be divisible by {self.reduction}; came {tuple(noisy_latents.shape)}"
             )
-        if drop_condition is not None:
-            condition = torch.where(drop_condition[:, None], self.null_condition, condition)
+        vector = self._condition(condition, drop_condition, len(noisy_latents))
+        if labels is not None and self.label_embedding is not None:
+            vector = vector + self.label_embedding(labels)
         time = self.time_mlp(_sinusoids(timesteps, self.dim).to(noisy_latents.dtype))
-        embedding = torch.cat((time, condition.to(time.dtype)), dim=-1)
+        embedding, tokens = self.conditioning.embedding(time, vector), self.conditioning.tokens(vector)
         bias = self.depth_bias(noisy_latents.shape[2])
 
         stem = self.stem(noisy_latents)
         x, skips = self.stem_attention.temporal(stem, bias), list[Tensor]()
         for down in self.downs:
-            x = self._run(down, x, embedding, bias)
+            x = self._run(down, x, embedding, bias, tokens)
             skips.append(x)
             x = down.resample(x)
         x = self._run(self.middle1, x, embedding)
         x = self.middle_temporal.temporal(self.middle_spatial.spatial(x), bias)
         x = self._run(self.middle2, x, embedding)
         for up in self.ups:
-            x = up.resample(self._run(up, torch.cat((x, skips.pop()), dim=1), embedding, bias))
+            x = up.resample(self._run(up, torch.cat((x, skips.pop()), dim=1), embedding, bias, tokens))
         return self.to_out(self.head(torch.cat((x, stem), dim=1)))
 
-    def _run(self, block: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    def _condition(self, condition: Tensor | None, drop: Tensor | None, batch: int) -> Tensor:
+        """The condition vector [B, cond_dim], null where it is absent or dropped."""
+        if condition is None:
+            return self.null_condition.expand(batch, -1)
+        projected = self.condition_projection(condition)
+        return projected if drop is None else torch.where(drop[:, None], self.null_condition, projected)
+
+    def _run(self, block: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

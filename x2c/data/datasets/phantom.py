@@ -11,7 +11,7 @@ import pandas as pd
 from joblib import Parallel, delayed
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from x2c.core.config import Resolution, Section
+from x2c.core.config import DataOptions, Resolution
 from x2c.core.console import track
 from x2c.core.files import build_once, digest
 from x2c.core.registry import DATASETS
@@ -26,7 +26,7 @@ VERSION = 1
 class Phantom:
     """Procedural thorax pairs."""
 
-    class Options(Section):
+    class Options(DataOptions):
         """The cohort."""
 
         train: PositiveInt
@@ -40,9 +40,13 @@ class Phantom:
     def __init__(self, options: Options) -> None:
         self.options = options
 
+    def cohort_fingerprint(self) -> str:
+        """What identifies the patients, at whatever sample size."""
+        return digest({"phantom": VERSION, **self.options.model_dump(mode="json", exclude={"window"})})
+
     def fingerprint(self, resolution: Resolution) -> str:
         """What identifies the data: known before they are made."""
-        return digest({"phantom": VERSION, "shape": resolution.shape, **self.options.model_dump(mode="json")})
+        return digest({"cohort": self.cohort_fingerprint(), "shape": resolution.shape})
 
     def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
         """The cohort, made first where it is not in the cache."""
@@ -64,7 +68,7 @@ class Phantom:
                 folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
             ) as radiographs,
         ):
-            jobs = pool(make(patient, o.cohort, resolution.shape, o.radiograph_size) for patient in patients)
+            jobs = pool(make(patient, o.cohort, resolution.shape, o.radiograph_size, o.radiographs) for patient in patients)
             made = track(jobs, f"making {len(patients)} phantom patients", len(patients))
             for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
                 hu[row] = np.rint(patient.volume.hu)

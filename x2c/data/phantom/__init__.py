@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from x2c.data.phantom.render import Subject, lung_volumes, render
 from x2c.data.phantom.thorax import Thorax
 from x2c.data.phantom.vessels import build_circulation
 from x2c.data.projection import Geometry, project
-from x2c.data.radiograph import Detector, display, expose
+from x2c.data.radiograph import Detector, display, drr, expose
 from x2c.data.volume import Array, Volume
 
 __all__ = ["FIELD_MM", "Patient", "make_patient", "make_radiograph", "make_subject", "make_volume"]
@@ -45,16 +46,31 @@ def make_subject(patient_id: str, cohort_seed: int) -> Subject:
 
 def make_volume(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
     """A CT of [D, H, W] = shape over FIELD_MM, with scanner noise."""
-    centre = ((subject.thorax.apex + subject.thorax.dome) / 2 - 12, 0.0, 0.0)
-    grid = Grid.centred(shape, FIELD_MM, centre)
+    return _scanned(subject, _rendered(subject, pose, shape), shape)
+
+
+def _rendered(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
+    """The noiseless chest on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
+    grid = _grid(subject, shape)
     factors = [int(np.ceil(s / finest)) for s, finest in zip(grid.spacing_mm, FINEST_MM, strict=True)]
-    fine = render(subject, pose, grid.refined((factors[0], factors[1], factors[2]))).hu
+    fine = grid.refined((factors[0], factors[1], factors[2]))
+    return Volume(render(subject, pose, fine).hu, fine.spacing_mm, fine.origin_mm)
+
+
+def _scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volume:
+    """A fine volume averaged to [D, H, W] = shape, with scanner noise."""
+    factors = [n // m for n, m in zip(fine.hu.shape, shape, strict=True)]
     blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
-    hu = fine.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine
+    hu = fine.hu.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine.hu
+    grid = _grid(subject, shape)
     rng = generator(subject.patient_id, subject.cohort_seed, f"scanner noise {shape}")
     sigma = 26.0 * min(1.0, (8.0 / np.prod(grid.spacing_mm)) ** 0.5)
-    hu += np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
+    hu = hu + np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
     return Volume(np.clip(hu, -1024, 3071), grid.spacing_mm, grid.origin_mm)
+
+
+def _grid(subject: Subject, shape: tuple[int, int, int]) -> Grid:
+    return Grid.centred(shape, FIELD_MM, ((subject.thorax.apex + subject.thorax.dome) / 2 - 12, 0.0, 0.0))
 
 
 def make_radiograph(subject: Subject, pose: Pose, size: int) -> Array:
@@ -81,12 +97,18 @@ def make_radiograph(subject: Subject, pose: Pose, size: int) -> Array:
     return display(expose(integrals, Detector(), rng))
 
 
-def make_patient(patient_id: str, cohort_seed: int, shape: tuple[int, int, int], radiograph_size: int) -> Patient:
+def make_patient(
+    patient_id: str,
+    cohort_seed: int,
+    shape: tuple[int, int, int],
+    radiograph_size: int,
+    radiographs: Literal["xray", "drr"] = "xray",
+) -> Patient:
     """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
-    Volume [D, H, W] = shape in HU over FIELD_MM, supine with contrast; radiograph [size, size] in [0, 1] of
-    the same patient in another pose and breath, without contrast. Positions therefore do not correspond, as
-    in the paper's pairs.
+    Volume [D, H, W] = shape in HU over FIELD_MM, supine with contrast. Radiograph [size, size] in [0, 1]: an `xray` is
+    of the same patient in another pose and breath, without contrast, so that positions do not correspond, as in the
+    paper's pairs; a `drr` is the projection of the volume itself.
     """
     subject = make_subject(patient_id, cohort_seed)
     lying, standing = ct_pose(patient_id, cohort_seed), radiograph_pose(patient_id, cohort_seed)
@@ -94,14 +116,16 @@ def make_patient(patient_id: str, cohort_seed: int, shape: tuple[int, int, int],
     parameters: dict[str, float | int | str | bool] = {"patient_id": patient_id, **asdict(subject.parameters)}
     parameters["body_width_mm"] = 2 * float(subject.thorax.profile(np.zeros(1))[6, 0])
     parameters |= {"lung_right_ml": right_ml, "lung_left_ml": left_ml}
-    for prefix, pose in (("", lying), ("xray_", standing)):
+    poses = {"": lying, "xray_": standing} if radiographs == "xray" else {"": lying}
+    for prefix, pose in poses.items():
         flat = {k: v for k, v in asdict(pose).items() if k != "shift_mm"}
         parameters |= {prefix + k: v for k, v in flat.items()}
         parameters |= {f"{prefix}shift_{axis}_mm": mm for axis, mm in zip("zyx", pose.shift_mm, strict=True)}
+    fine = _rendered(subject, lying, shape)
     return Patient(
         patient_id,
-        make_volume(subject, lying, shape),
-        make_radiograph(subject, standing, radiograph_size),
+        _scanned(subject, fine, shape),
+        make_radiograph(subject, standing, radiograph_size) if radiographs == "xray" else drr(fine, radiograph_size),
         int(subject.parameters.embolism),
         parameters,
     )

@@ -25,8 +25,11 @@ class KLAutoencoder:
     """A 2D AutoencoderKL applied to every slice. Latents are the posterior's mean, unscaled."""
 
     channels: int
-    reduction: int
+    reduction: tuple[int, int, int]
+    """Of D, H and W."""
     stand_in: StandIn | None = None
+    latent_range: tuple[float, float] | None = None
+    """The range of a codebook; None where there is none."""
     model: Any
 
     @torch.no_grad()
@@ -40,11 +43,16 @@ class KLAutoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         """latents [B, C, D, h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
         slices = latents.transpose(1, 2).flatten(0, 1)
-        volumes = torch.cat([self.decode_slices(part) for part in slices.split(SLICES_AT_ONCE)])
+        volumes = torch.cat([self._decode_slices(part) for part in slices.split(SLICES_AT_ONCE)])
         return volumes.unflatten(0, (latents.shape[0], latents.shape[2])).clamp(-1, 1)
 
-    def decode_slices(self, latents: Tensor) -> Tensor:
-        """latents [N, C, h, w] -> slices [N, H, W], with gradients to the latents."""
+    def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
+        """latents [B, C, D, h, w], depths [B, k] -> those slices [B, k, H, W], with gradients to the latents."""
+        rows = torch.arange(len(latents), device=latents.device)[:, None]
+        chosen = latents.transpose(1, 2)[rows, depths]
+        return self._decode_slices(chosen.flatten(0, 1)).unflatten(0, depths.shape)
+
+    def _decode_slices(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents).sample.mean(dim=1)
 
 
@@ -53,7 +61,7 @@ class KLF8(KLAutoencoder):
     """sd-vae-ft-mse, the paper's: 4 channels, 8-fold; grey slices as three channels."""
 
     channels = 4
-    reduction = 8
+    reduction = (1, 8, 8)
 
     class Options(Section):
         """Where the weights are."""
@@ -72,7 +80,7 @@ class KLF8(KLAutoencoder):
         self,
         cache: Path,
         data_fingerprint: str,
-        training_slices: Callable[[], Tensor],
+        training_volumes: Callable[[], Tensor],
         device: torch.device | str = "cpu",
     ) -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them."""
@@ -91,6 +99,8 @@ class KLStandIn(KLAutoencoder):
     class Options(Section):
         """Size and training."""
 
+        size: str = "256x256x64"
+        """The sample size whose slices it learns from. Like the pretrained one, it then serves every sample size."""
         channels: PositiveInt = 4
         widths: PositiveInts = (16, 32, 64, 64)
         """Channels per level; each level but the last halves the image."""
@@ -102,7 +112,8 @@ class KLStandIn(KLAutoencoder):
     def __init__(self, options: Options) -> None:
         self.options = options
         self.channels = options.channels
-        self.reduction = 2 ** (len(options.widths) - 1)
+        factor = 2 ** (len(options.widths) - 1)
+        self.reduction = (1, factor, factor)
         self.stand_in = StandIn("autoencoder", "kl_standin", WEIGHTS["kl_f8"].source)
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
@@ -113,16 +124,16 @@ class KLStandIn(KLAutoencoder):
         self,
         cache: Path,
         data_fingerprint: str,
-        training_slices: Callable[[], Tensor],
+        training_volumes: Callable[[], Tensor],
         device: torch.device | str = "cpu",
     ) -> None:
-        """Load from the cache, training first if it is not there. `training_slices()` is [N, H, W] in [-1, 1]."""
+        """Load from the cache, training first if it is not there. `training_volumes()` is [N, D, H, W] in [-1, 1]."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         key = digest(self.fingerprint(data_fingerprint))
         folder = build_once(
             cache / "autoencoders" / f"kl_standin-{key}",
-            lambda path: self._train(training_slices(), device).save_pretrained(path),
+            lambda path: self._train(training_volumes().flatten(0, 1), device).save_pretrained(path),
         )
         self.model = frozen(AutoencoderKL.from_pretrained(folder)).to(device)
 

@@ -21,6 +21,8 @@ class ImageTower:
     """A frozen vision tower with its own preprocessing."""
 
     dimension: int
+    projection: int | None = None
+    """Where set, the denoiser learns a projection of the embedding to that many numbers."""
     stand_in: StandIn | None = None
     tower: Any
     image_size: int
@@ -100,6 +102,8 @@ class CLIPStandIn(ImageTower):
         patch_size: PositiveInt = 8
         width: Annotated[int, Field(gt=0, multiple_of=64)] = 192
         layers: PositiveInt = 2
+        seed: int = 0
+        instead_of: str = "biomedclip"
 
     def __init__(self, options: Options) -> None:
         self.options = options

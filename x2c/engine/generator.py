@@ -1,0 +1,91 @@
+"""A trained denoiser as a function from X-rays to volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from x2c.core.config import Config
+from x2c.data.pairs import Scale
+from x2c.diffusion.process import Process
+from x2c.diffusion.samplers import sample
+from x2c.engine.build import build_guidance, build_prediction, build_sampler
+from x2c.engine.parts import Data
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What sampling needs to know of the data a model was trained on: sampling.json of a run."""
+
+    latent_shape: tuple[int, ...]
+    """(C, D, h, w)."""
+    latents: Scale
+    embeddings: Scale
+    spacing_mm: tuple[float, float, float]
+    """Of a volume's voxels, (z, y, x)."""
+
+    @classmethod
+    def of(cls, data: Data) -> Frame:
+        """The frame of a data set."""
+        return cls(data.latents.raw.shape[1:], data.latents.scale, data.embeddings.scale, data.cohort.spacing_mm)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same in a JSON value."""
+        scales = {"latents": self.latents.as_json(), "embeddings": self.embeddings.as_json()}
+        return {"latent_shape": self.latent_shape, **scales, "spacing_mm": self.spacing_mm}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Frame:
+        """The inverse of `as_json`."""
+        latents, embeddings = Scale.from_json(value["latents"]), Scale.from_json(value["embeddings"])
+        return cls(tuple(value["latent_shape"]), latents, embeddings, tuple(value["spacing_mm"]))
+
+
+class Generator:
+    """Samples volumes. `autoencoder` is loaded; guidance and sampler are the config's."""
+
+    def __init__(
+        self, config: Config, denoiser: nn.Module, autoencoder: Any, frame: Frame, device: torch.device
+    ) -> None:
+        self.config, self.frame, self.autoencoder, self.device = config, frame, autoencoder, device
+        self.denoiser = denoiser.to(device)
+        self.process = Process.of(config.diffusion, device)
+        self.prediction, self.sampler, self.guidance = (
+            build_prediction(config),
+            build_sampler(config),
+            build_guidance(config),
+        )
+
+    def __call__(self, conditions: Tensor, names: Sequence[str], labels: Tensor) -> Tensor:
+        """Volumes [B, D, H, W] in [0, 1], given scaled embeddings [B, K] and labels [B] (see `Guidance.denoise`).
+
+        The noise of a volume depends on the config's seed and its name.
+        """
+        conditions, labels = conditions.to(self.device), labels.to(self.device)
+        latents = sample(
+            lambda noisy, timesteps: self._denoise(noisy, timesteps, conditions, labels),
+            self.prediction,
+            self.process,
+            self.sampler,
+            self.frame.latent_shape,
+            names,
+            self.config.seed,
+            x0_range=self.frame.latents.largest,
+            device=self.device,
+        )
+        return (self.autoencoder.decode(self.frame.latents.back(latents)) + 1).cpu() / 2
+
+    def _denoise(self, noisy: Tensor, timesteps: Tensor, conditions: Tensor, labels: Tensor) -> Tensor:
+        with self._autocast():
+            return self.guidance.denoise(self.denoiser, noisy, timesteps, conditions, labels)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        precision = PRECISIONS.get(self.config.training.mixed_precision)
+        return torch.autocast(self.device.type, precision) if precision else nullcontext()

@@ -1,0 +1,144 @@
+"""Training stage by stage. A stage's result is kept under the hash of all that led to it, and trained once."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from x2c.core.config import Config
+from x2c.core.errors import UserError
+from x2c.core.files import replacing
+from x2c.core.run import RunDirectory
+from x2c.engine import checkpoint
+from x2c.engine.build import build_denoiser
+from x2c.engine.identity import PlannedStage, planned_stages
+from x2c.engine.parts import Parts
+from x2c.engine.reporting import Reporter
+from x2c.engine.trainer import Trainer
+from x2c.models.checkpoints import LABELS, load_into, read_public
+
+ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
+
+
+def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: Accelerator) -> None:
+    """Train what no one has trained yet, and put the last stage's weights into the run directory.
+
+    A stage that another process is at is waited for. The run's own metrics.jsonl tells of every stage, whoever trained
+    it.
+    """
+    run.forget_after(-1)
+    earlier: list[PlannedStage] = []
+    for planned in planned_stages(config):
+        planned.directory.writes = run.writes
+        run.report("running", f"train {planned.name}", planned.before, config.steps)
+        with planned.directory.owned(patience_seconds=math.inf):
+            accelerator.wait_for_everyone()
+            if not planned.directory.done:
+                _train(config, run, parts, accelerator, planned, earlier)
+            else:
+                retell(run, planned, accelerator)
+        earlier.append(planned)
+    if accelerator.is_main_process:
+        _take_weights(config, run, earlier)
+    accelerator.wait_for_everyone()
+
+
+def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = None) -> nn.Module:
+    """The denoiser of a finished training from its run directory, adapters merged, in eval mode."""
+    denoiser = build_denoiser(config)
+    load_into(denoiser, load_file(run.path / WEIGHTS), str(run.path / WEIGHTS))
+    for folder in (run.path / ADAPTER, adapter):
+        if folder is not None and (folder == adapter or folder.exists()):
+            from x2c.models.lora import merged
+
+            denoiser = merged(denoiser, folder)
+    return denoiser.eval()
+
+
+def retell(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -> None:
+    """Tell the run and its trackers what a stage has logged so far."""
+    path = planned.directory.path / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        values = json.loads(line)
+        step = planned.before + values.pop("step")
+        run.log({"step": step, "stage": planned.name, **values})
+        accelerator.log(values, step=step)
+
+
+def _train(
+    config: Config,
+    run: RunDirectory,
+    parts: Parts,
+    accelerator: Accelerator,
+    planned: PlannedStage,
+    earlier: list[PlannedStage],
+) -> None:
+    stage = planned.directory
+    try:
+        stage.report("running", "train", 0, planned.stage.steps)
+        start, name = _start(config, earlier)
+        denoiser = build_denoiser(config, labels=_has_labels([*earlier, planned]))
+        if start is not None:
+            load_into(denoiser, start, name, introduced=LABELS)
+        trainer = Trainer(config, planned, denoiser, parts, accelerator)
+        stage.forget_after(trainer.step)
+        retell(run, planned, accelerator)
+        steps = planned.stage.steps
+        with Reporter(run, accelerator, "train", steps, trainer.step, stage=planned, total=config.steps) as report:
+            trainer.fit(report)
+        trainer.save(planned.weights)
+    except Exception as error:
+        status = stage.status()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        stage.report("failed", "train", status.get("step", 0), planned.stage.steps, reason=reason)
+        raise
+    stage.report("done", "done", planned.stage.steps, planned.stage.steps)
+    checkpoint.forget(accelerator)
+    if accelerator.is_main_process:
+        # Nothing goes on from here but the next stage, which takes the averaged weights.
+        shutil.rmtree(stage.checkpoints, ignore_errors=True)
+
+
+def _has_labels(stages: list[PlannedStage]) -> bool:
+    """Whether conditional training, with which label embeddings come in, has begun."""
+    return any(planned.stage.condition != "none" for planned in stages)
+
+
+def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Tensor] | None, str]:
+    """The weights a stage begins with and where they are from; None: drawn from the seed."""
+    if earlier:
+        weights = earlier[-1].weights
+        if not weights.exists():
+            raise UserError(
+                f"{weights}: the weights of stage {earlier[-1].name} are gone; "
+                f"delete {weights.parent} and it is trained again"
+            )
+        return load_file(weights), str(weights)
+    start = config.stages.start
+    if not start:
+        return None, ""
+    return (load_file(start) if start.endswith(".safetensors") else read_public(Path(start))), f"stages.start={start}"
+
+
+def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage]) -> None:
+    """A run directory holds all that sampling needs; hard links where the file system has them."""
+    *before, last = stages
+    if last.stage.lora_rank:
+        shutil.copytree(last.weights, run.path / ADAPTER, dirs_exist_ok=True)
+    with replacing(run.path / WEIGHTS) as path:
+        if last.stage.lora_rank and not before:
+            save_file(dict(_start(config, [])[0] or {}), path)
+            return
+        weights = (before[-1] if last.stage.lora_rank else last).weights
+        try:
+            os.link(weights, path)
+        except OSError:
+            shutil.copyfile(weights, path)

@@ -1,0 +1,67 @@
+"""LoRA (Hu et al. 2021) on the denoiser's linear layers, by peft."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from x2c.core.errors import UserError
+
+FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def with_adapters(denoiser: nn.Module, rank: int) -> nn.Module:
+    """The denoiser with adapters on the linear layers of its ResNet blocks and attentions; nothing else trains."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=linear_layers(denoiser))
+    return get_peft_model(denoiser, config)
+
+
+def linear_layers(denoiser: nn.Module) -> list[str]:
+    """Names of the linear layers that adapters go on: those of blocks and attentions, not of the embeddings' own."""
+    blocks = ("to_scale_shift", "to_qkv", "to_q", "to_kv", "to_out")
+    return [
+        name
+        for name, module in denoiser.named_modules()
+        if isinstance(module, nn.Linear) and name.rsplit(".", 1)[-1] in blocks
+    ]
+
+
+def save_adapters(model: Any, folder: Path) -> None:
+    """Write the adapters alone, in peft's format, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(str(temporary))
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
+    """The denoiser with the adapters of a folder in peft's format added into its weights.
+
+    Raises UserError where the folder holds none, or those of another network.
+    """
+    if missing := [name for name in FILES if not (folder / name).is_file()]:
+        raise UserError(f"{folder}: expected adapters in peft's format; {', '.join(missing)} missing; give such a folder")
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    try:
+        model = PeftModel.from_pretrained(denoiser, str(folder))
+    except (ValueError, RuntimeError, KeyError) as error:
+        cause = " ".join(str(error).split())[:160]
+        raise UserError(f"{folder}: expected adapters of this denoiser; they are another's ({cause})") from error
+    _check_all_used(model, load_file(folder / FILES[1]), folder)
+    return model.merge_and_unload()
+
+
+def _check_all_used(model: nn.Module, saved: dict[str, Tensor], folder: Path) -> None:
+    """peft drops tensors it finds no layer for with a warning: a silent half of an adapter."""
+    from peft import get_peft_model_state_dict
+
+    if set(get_peft_model_state_dict(model)) != set(saved):
+        raise UserError(f"{folder}: expected adapters of this denoiser; some of their layers are not in it; give others")
