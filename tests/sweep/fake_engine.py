@@ -20,11 +20,9 @@ def prepare(config):
 def run(config):
     import pandas as pd
 
-    from x2c.core.registry import DATASETS
-    from x2c.core.run import RunDirectory, run_id
+    from x2c.engine.identity import run_directory
 
-    dataset = DATASETS.get(config.dataset.name)(config.dataset.options)
-    run = RunDirectory(Path(config.compute.runs) / run_id(config, dataset.fingerprint(config.resolution)))
+    run = run_directory(config)
     if run.done:
         return run
     with run.owned():

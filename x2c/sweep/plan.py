@@ -18,7 +18,7 @@ from x2c.core.files import digest
 from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
-from x2c.engine.identity import run_directory
+from x2c.engine.identity import PlannedStage, planned_stages, run_directory
 
 SWEEPS = PROJECT / "sweeps"
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
@@ -89,6 +89,8 @@ class Cell:
     """What tells it from its neighbours: `l1_lpips s0`."""
     parameters: Mapping[str, Any]
     """The sweep's parameters with this cell's values."""
+    stages: tuple[PlannedStage, ...]
+    """Its training; equal keys in two cells are one training."""
 
     @property
     def run(self) -> RunDirectory:
@@ -113,7 +115,12 @@ class Plan:
     @property
     def data(self) -> str:
         """Name of the data set."""
-        return self.cells[0].config.dataset.name
+        return self.cells[0].config.evaluated.name
+
+    @cached_property
+    def trainer_of(self) -> dict[str, Cell]:
+        """The first cell that needs a stage, by the stage's key."""
+        return {stage.key: cell for cell in reversed(self.cells) for stage in cell.stages}
 
     @cached_property
     def study(self) -> str:
@@ -202,7 +209,7 @@ def _cell(chosen: dict[str, Any], varying: list[str], scale: str, overrides: Ite
         f"{chosen['variant']} s{chosen['seed']}",
         *(f"{key}={text}" for key, text in fields.items() if key in varying),
     ]
-    return Cell(config, run_directory(config).path.name, " ".join(title), chosen)
+    return Cell(config, run_directory(config).path.name, " ".join(title), chosen, tuple(planned_stages(config)))
 
 
 def _checked(model: type[Model], values: Any, where: str) -> Model:

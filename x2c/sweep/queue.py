@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from x2c.core.errors import UserError
 from x2c.core.files import locked, read_json
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.state import claimed, is_locked, snapshot
+from x2c.sweep.state import claimed, is_locked, open_stages, snapshot, stages_in_work
 
 POLL_SECONDS = 1.0
 LIVE = (TrialState.WAITING, TrialState.RUNNING)
@@ -161,9 +161,14 @@ class Queue:
     def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, bool]:
         waiting = False
         with self._lock():
+            taken = stages_in_work(list(self._cells.values()))
             for trial in self._trials((TrialState.WAITING,)):
                 cell = self._cells.get(trial.user_attrs.get("run_id", ""))
                 if cell is None or cell.run_id not in wanted:
+                    continue
+                # Its worker would only wait for another's stage: there may be a cell that is worth more now.
+                if any(stage.key in taken for stage in open_stages(cell)):
+                    waiting = True
                     continue
                 with ExitStack() as attempt:
                     if not attempt.enter_context(claimed(cell)) or is_locked(cell.run.path / ".lock"):

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from x2c.core.errors import UserError
 from x2c.core.files import locked
+from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
 
 CellState = Literal["done", "failed", "running", "interrupted", "to do"]
@@ -108,6 +109,18 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def open_stages(cell: Cell) -> list[PlannedStage]:
+    """The stages of a cell that no one has trained to the end."""
+    return [stage for stage in cell.stages if not stage.directory.done]
+
+
+def stages_in_work(cells: Sequence[Cell]) -> set[str]:
+    """Keys of the stages that a living process trains, or will train for the cell it has claimed."""
+    keys = {stage.key for cell in cells if is_locked(_claim_path(cell)) for stage in open_stages(cell)}
+    every = {stage.key: stage for cell in cells for stage in cell.stages}
+    return keys | {key for key, stage in every.items() if is_locked(stage.directory.path / ".lock")}
 
 
 def record_failure(cell: Cell, error: Exception) -> str:

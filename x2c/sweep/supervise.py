@@ -14,7 +14,7 @@ from pathlib import Path
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.engine.identity import data_fingerprint
+from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import (
@@ -114,7 +114,7 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path, began: float) ->
         # Imported here: plan, status and --help need none of it.
         from analysis import figures, tables
 
-        fingerprint = data_fingerprint(plan.cells[0].config)
+        fingerprint = cohort_fingerprint(plan.cells[0].config)
         where = ["--runs", str(plan.runs), "--out", str(reports), "--scale", plan.scale, "--data", fingerprint]
         where += ["--prefer", ",".join(cell.run_id for cell in plan.cells)]
         for program in (tables, figures):

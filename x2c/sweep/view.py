@@ -73,16 +73,45 @@ def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
 
 
 def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableType:
-    """Cells with state, training steps and run id, and the totals."""
-    table = _table(plan, "cell", "state", "steps", "run")
-    open_steps = 0
+    """Cells with state, the stages each trains and those it shares, and the totals."""
+    table = _table(plan, "cell", "state", "trains", "shares", "steps", "run")
     for cell in cells:
-        shot = shots[cell.run_id]
-        steps = cell.config.training.steps
-        made = steps if shot.state == "done" else shot.step if shot.phase == "train" else 0
-        open_steps += steps - made
-        table.add_row(cell.title, _state(shot), f"{made}/{steps}" if made else f"{steps}", cell.run_id)
-    return Group(table, Text(f"{counts(shots)} · {open_steps} training steps to go · runs in {plan.runs}/"))
+        own = [stage for stage in cell.stages if plan.trainer_of[stage.key] is cell]
+        shared: dict[str, list[str]] = {}
+        for stage in cell.stages:
+            if stage not in own:
+                shared.setdefault(plan.trainer_of[stage.key].title, []).append(stage.name)
+        table.add_row(
+            cell.title,
+            _state(shots[cell.run_id]),
+            " → ".join(stage.name for stage in own),
+            Text(", ".join(f"{' → '.join(names)} of {title}" for title, names in shared.items()), style="dim"),
+            f"{sum(stage.stage.steps for stage in own)}",
+            cell.run_id,
+        )
+    totals = f"{counts(shots)} · {steps_to_go(cells)} training steps to go · runs in {plan.runs}/"
+    return Group(table, *(Text(line) for line in (sharing(cells), totals) if line))
+
+
+def sharing(cells: Sequence[Cell]) -> str:
+    """What training every distinct stage once saves; empty where nothing is shared."""
+    every = [stage for cell in cells for stage in cell.stages]
+    once = {stage.key: stage.stage.steps for stage in every}
+    whole, needed = sum(stage.stage.steps for stage in every), sum(once.values())
+    if whole == needed:
+        return ""
+    saved = f"sharing saves {whole - needed} of {whole} training steps ({(whole - needed) / whole:.0%})"
+    return f"{len(every)} stages, {len(once)} of them distinct: {saved.replace('%', ' %')}"
+
+
+def steps_to_go(cells: Sequence[Cell]) -> int:
+    """Training steps that no one has made yet, each distinct stage counted once."""
+    distinct = {stage.key: stage for cell in cells if not cell.run.done for stage in cell.stages}
+    states = {key: stage.directory.status() for key, stage in distinct.items()}
+    return sum(
+        0 if states[key].get("state") == "done" else stage.stage.steps - states[key].get("step", 0)
+        for key, stage in distinct.items()
+    )
 
 
 def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None) -> RenderableType:
@@ -119,12 +148,29 @@ def failure_table(cells: Sequence[Cell], shots: Shots) -> Table:
 
 def as_json(plan: Plan, shots: Shots) -> dict[str, Any]:
     """The same for scripts."""
-    cells = [{"cell": cell.title, "run": cell.run_id, **asdict(shots[cell.run_id])} for cell in plan.cells]
+    cells = [
+        {
+            "cell": cell.title,
+            "run": cell.run_id,
+            **asdict(shots[cell.run_id]),
+            "stages": [
+                {
+                    "name": stage.name,
+                    "key": stage.key,
+                    "steps": stage.stage.steps,
+                    "trained_by": plan.trainer_of[stage.key].run_id,
+                }
+                for stage in cell.stages
+            ],
+        }
+        for cell in plan.cells
+    ]
     return {
         "sweep": plan.sweep.name,
         "scale": plan.scale,
         "data": plan.data,
         "runs": str(plan.runs),
+        "steps_to_go": steps_to_go(plan.cells),
         "cells": cells,
     }
 
