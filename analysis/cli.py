@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--data",
             metavar="D",
-            help="only runs on this data set: its name, or the start of its fingerprint",
+            help="only runs on this data set: its name, or the start of its cohort, which titles show",
         )
 
         self.add_argument(
@@ -109,9 +109,9 @@ def find_groups(
             raise UnknownChoiceError(f"--scale: {_no_choice(scale, 'a scale that has runs', scales)}")
         groups = [group for group in groups if group.scale == scale]
     if data is not None:
-        matching = [group for group in groups if data == group.dataset or (group.fingerprint or "").startswith(data)]
+        matching = [group for group in groups if data == group.dataset or (group.cohort or "").startswith(data)]
         if not matching:
-            names = {group.dataset for group in groups} | {(group.fingerprint or "")[:12] for group in groups}
+            names = {group.dataset for group in groups} | {(group.cohort or "")[:12] for group in groups}
             at = "" if scale is None else f" at scale {scale}"
             raise UnknownChoiceError(f"--data: {_no_choice(data, f'a data set that has runs{at}', names - {''})}")
         groups = matching

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis.cli import START, NothingToShowError, Parser, find_groups, run_command
-from analysis.runs import Group, Run, group_runs
+from analysis.runs import Group, Run, group_runs, window_hu
 
 _EPILOG = """\
 what it shows:
   Two or three test patients: the X-ray, the true CT, the autoencoder's reconstruction of it where there is
-  one (no variant can be better), and the CT that each finished variant made of the X-ray; the same two axial
-  slices and the same coronal one throughout, in one HU window. Without --scale and --data it takes the runs
-  updated last.
+  one (no variant of that sample size can be better), and the CT that each finished variant made of the X-ray;
+  the same two axial slices and the same coronal one throughout, at one physical scale and in one HU window.
+  Without --scale and --data it takes the runs updated last.
 
 examples:
   python analysis/figures.py
@@ -48,7 +48,7 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
         )
     # Imported late: help and complaints about flags need none of it.
     from analysis.montage import Sample, draw, read_sample
-    from analysis.table2_notes import NOT_FOR_DIAGNOSIS, sampler_text, window_text
+    from analysis.table2_notes import NOT_FOR_DIAGNOSIS, guidance_text, sampler_text, window_text
 
     samples = [read_sample(run.path / "samples" / "volumes.npz") for run in shown]
     common = [p for p in samples[0].patients if all(p in sample.patients for sample in samples)][:patients]
@@ -56,8 +56,7 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
         raise NothingToShowError(
             "the finished runs kept samples of different patients; sample them again with the same split"
         )
-    group, first = groups[0], shown[0]
-    window = (float(first.config["window"]["low_hu"]), float(first.config["window"]["high_hu"]))
+    group = groups[0]
     columns: list[tuple[str, Sample, dict[str, float]]] = [
         (_title(run), sample, _psnr(run)) for run, sample in zip(shown, samples, strict=True)
     ]
@@ -72,30 +71,30 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
     tested = sorted({len(run.scores) for run in trained if run.scores is not None})
     footer = [
         f"Scale {group.scale}, data {group.dataset}, {len(common)} of {' or '.join(map(str, tested))} "
-        f"test patients, seed {trained[0].seed}; sampler {sampler_text(trained)}; all slices in the window "
-        f"{window_text(shown)}; PSNR is the whole volume's.",
+        f"test patients, seed {trained[0].seed}; sampler {sampler_text(trained)}"
+        + (f"; guidance {guidance}" if (guidance := guidance_text(trained)) else "")
+        + f"; all slices in the window {window_text(shown[:1])}; PSNR is the whole volume's, at its own sample size.",
         ("Stand-in networks: " + "; ".join(stand_ins) + ". " if stand_ins else "") + NOT_FOR_DIAGNOSIS,
     ]
-    return draw(columns, common, window, footer, out / "visual_ablation.png")
+    return draw(columns, common, window_hu(shown[0].config), footer, out / "visual_ablation.png")
 
 
 def _shown_runs(group: Group) -> list[Run]:
     """One finished run with samples for each variant: the ceiling first, then in the table's order."""
-    from analysis.table2 import BASELINES, collect
+    from analysis.table2 import BASELINE_SECTION, collect
 
-    chosen = group.chosen()
-    variants = [row.variant for row in collect(group).rows if row.section != BASELINES]
+    rows = collect(group).rows
+    # The first ceiling is that of the usual sample size and autoencoder.
+    ceiling = [row for row in rows if row.variant == _CEILING][:1]
     shown: list[Run] = []
-    for variant in (_CEILING, *variants):
-        runs = [
-            r for r in chosen.get(variant, ()) if r.state == "done" and (r.path / "samples" / "volumes.npz").is_file()
-        ]
+    for row in (*ceiling, *(row for row in rows if row.section != BASELINE_SECTION)):
+        runs = [r for r in row.runs if r.state == "done" and (r.path / "samples" / "volumes.npz").is_file()]
         shown += runs[:1]
     return shown
 
 
 def _title(run: Run) -> str:
-    return "Autoencoder (ceiling)" if run.variant == _CEILING else run.label
+    return "Autoencoder (ceiling)" if run.variant == _CEILING else run.label + (f" ({run.note})" if run.note else "")
 
 
 def _psnr(run: Run) -> dict[str, float]:

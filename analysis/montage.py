@@ -39,20 +39,34 @@ class Sample:
     radiographs: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
 
+    @property
+    def extent_mm(self) -> tuple[float, float, float]:
+        """Of a volume along D, H and W: alike for all sample sizes of the same box."""
+        depth, height, width = self.truth_hu.shape[1:]
+        z, y, x = self.spacing_mm
+        return depth * z, height * y, width * x
+
 
 @dataclass(frozen=True)
 class _Plane:
     name: str
-    height: float
-    """Of a slice, as a share of its width, in millimetres."""
     position: float
     """Where it cuts, as a share of the axis."""
 
     def cut(self, volume: NDArray[np.int16]) -> NDArray[np.int16]:
         """The slice as it is looked at: front or head up, the patient's right on the left."""
+        # Of all slices, the one that holds a position has the nearest centre, however many there are.
         if self.name == "axial":
             return volume[min(int(self.position * volume.shape[0]), volume.shape[0] - 1)]
         return volume[::-1, min(int(self.position * volume.shape[1]), volume.shape[1] - 1)]
+
+    def size_mm(self, sample: Sample) -> tuple[float, float]:
+        """Height and width of its slices."""
+        depth, height, width = sample.extent_mm
+        return (height if self.name == "axial" else depth), width
+
+
+_PLANES = (*(_Plane("axial", level) for level in _AXIAL_LEVELS), _Plane("coronal", 0.5))
 
 
 def read_sample(path: Path) -> Sample:
@@ -77,19 +91,25 @@ def draw(
 ) -> Path:
     """Draw X-ray, truth and one column per (title, sample, PSNR by patient) for each patient, as PNG and PDF.
 
-    Every sample must have every patient. Returns the PNG's path; the PDF has its name.
+    Every sample must have every patient. Samples may differ in voxels: all are drawn at one scale of millimetres, and
+    the truth as the first one has it. Returns the PNG's path; the PDF has its name.
     """
-    planes = _planes(columns[0][1])
+    samples = [sample for _, sample, _ in columns]
     number = len(columns) + 2
     size = (_WIDTH - _LEFT - 0.08 - _GAP * (number - 1)) / number
     titles = [
-        textwrap.fill(title, max(8, int(size * 11)))
+        textwrap.fill(title, max(8, int(size * 11)), break_long_words=False)
         for title in ("X-ray", "CT (truth)", *(title for title, _, _ in columns))
     ]
+    longest = max(len(line) for title in titles for line in title.splitlines())
+    # At 8 points 13 letters take an inch; a word that is wider than its column shrinks all titles.
+    points = min(8.0, max(5.0, 8 * 13 * size / longest))
     notes = "\n".join(textwrap.fill(line, 200) for line in footer)
     head = 0.1 + _LINE * 1.15 * max(title.count("\n") + 1 for title in titles)
     foot = 0.12 + _LINE * 0.95 * (notes.count("\n") + 1)
-    block = sum(plane.height * size for plane in planes) + _GAP * (len(planes) - 1)
+    scale = size / max(sample.extent_mm[2] for sample in samples)
+    heights = [scale * max(plane.size_mm(sample)[0] for sample in samples) for plane in _PLANES]
+    block = sum(heights) + _GAP * (len(_PLANES) - 1)
     total = head + foot + len(patients) * block + (len(patients) - 1) * _PATIENT_GAP
     with mpl.rc_context({"font.size": 8.0, "pdf.fonttype": 42, "svg.fonttype": "none"}):
         figure = Figure(figsize=(_WIDTH, total), facecolor="white")
@@ -101,11 +121,12 @@ def draw(
                 title,
                 va="bottom",
                 weight="bold" if i < 2 else "normal",
+                size=points,
             )
         top = head
         for patient in patients:
             page.text(0.07, top + block / 2, f"patient {patient}", rotation=90, color="0.35", va="center")
-            _draw_patient(page, columns, patient, planes, size, top, block)
+            _draw_patient(page, columns, patient, size, scale, heights, top)
             top += block + _PATIENT_GAP
         page.text(_LEFT, total - foot + 0.08, notes, ha="left", va="top", color="0.3", size=6.5, linespacing=1.3)
         _save(figure, png)
@@ -157,46 +178,31 @@ def _draw_patient(
     page: _Page,
     columns: Sequence[tuple[str, Sample, Mapping[str, float]]],
     patient: str,
-    planes: Sequence[_Plane],
     size: float,
+    scale: float,
+    heights: Sequence[float],
     top: float,
-    block: float,
 ) -> None:
+    """A patient's block, `size` inches a column, `scale` inches a millimetre, a row of `heights` for each plane."""
     reference = columns[0][1]
     index = reference.patients.index(patient)
     radiograph = reference.radiographs[index].astype(np.float64) / 255
+    block = sum(heights) + _GAP * (len(heights) - 1)
     tall = min(size * radiograph.shape[0] / radiograph.shape[1], block)
     page.image(radiograph, _LEFT, top + (block - tall) / 2, size, tall)
-    volumes = [(reference.truth_hu[index], "")]
+    volumes = [(reference, reference.truth_hu[index], "")]
     for _, sample, psnr in columns:
         score = psnr.get(patient, math.nan)
-        volumes.append(
-            (
-                sample.generated_hu[sample.patients.index(patient)],
-                f"{score:.1f} dB" if math.isfinite(score) else "",
-            )
-        )
-    for plane in planes:
-        height = plane.height * size
-        page.text(_LEFT - 0.07, top + height / 2, plane.name, rotation=90, color="0.5", va="center", size=6.5)
-        for column, (volume, corner) in enumerate(volumes, start=1):
-            is_first = plane is planes[0]
-            page.slice(
-                plane.cut(volume),
-                _LEFT + column * (size + _GAP),
-                top,
-                size,
-                height,
-                corner if is_first else "",
-            )
-        top += height + _GAP
-
-
-def _planes(sample: Sample) -> list[_Plane]:
-    depth, height, width = sample.truth_hu.shape[1:]
-    z, y, x = sample.spacing_mm
-    axial = [_Plane("axial", height * y / (width * x), level) for level in _AXIAL_LEVELS]
-    return [*axial, _Plane("coronal", depth * z / (width * x), 0.5)]
+        corner = f"{score:.1f} dB" if math.isfinite(score) else ""
+        volumes.append((sample, sample.generated_hu[sample.patients.index(patient)], corner))
+    for plane, row_height in zip(_PLANES, heights, strict=True):
+        page.text(_LEFT - 0.07, top + row_height / 2, plane.name, rotation=90, color="0.5", va="center", size=6.5)
+        for column, (sample, volume, corner) in enumerate(volumes, start=1):
+            height, width = (scale * mm for mm in plane.size_mm(sample))
+            left = _LEFT + column * (size + _GAP) + (size - width) / 2
+            middle = top + (row_height - height) / 2
+            page.slice(plane.cut(volume), left, middle, width, height, corner if plane is _PLANES[0] else "")
+        top += row_height + _GAP
 
 
 def _save(figure: Figure, png: Path) -> None:

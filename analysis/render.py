@@ -1,4 +1,4 @@
-"""Table 2 on a terminal and as Markdown, LaTeX and CSV."""
+"""A table of runs on a terminal and as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from rich.text import Text
 
 from analysis.table2 import Cell, Column, Row, Table, Value
 
+_LABEL_WIDTH = 26
 _ARROWS = {+1: "↑", -1: "↓"}
 _CSV_FIELDS = (
-    "scale", "dataset", "fingerprint", "section", "variant", "label", "state", "detail", "metric",
+    "scale", "dataset", "cohort", "section", "variant", "label", "state", "detail", "metric",
     "name", "unit", "mean", "sd", "n", "seeds", "ci_low", "ci_high", "p", "best", "paper_name",
     "paper_mean", "paper_sd", "footnotes",
 )  # fmt: skip
@@ -27,15 +28,20 @@ _LATEX = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": "$|$",
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "³": "$^3$", "²": "$^2$",
     "ε": r"$\varepsilon$", "<": "$<$", ">": "$>$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "→": r"$\rightarrow$", "–": "--",
 }  # fmt: skip
 
 
 def write_files(table: Table, out: Path) -> list[Path]:
-    """Write table2.md, table2.tex and table2.csv to `out`, each whole or not at all; returns their paths."""
+    """Write table2.md, table2.tex and table2.csv to `out`, each whole or not at all; returns their paths.
+
+    What is not the paper's Table 2 is called results.
+    """
     out.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
+    stem = "table2" if table.beside_paper else "results"
     for suffix, text in (("md", markdown(table)), ("tex", latex(table)), ("csv", tidy_csv(table))):
-        path = out / f"table2.{suffix}"
+        path = out / f"{stem}.{suffix}"
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
@@ -65,7 +71,7 @@ def _terminal(table: Table, columns: list[Column]) -> RichTable:
         caption=Text(f"Too narrow here for: {missing}; they are in the files.") if missing else None,
         caption_justify="left",
     )  # fmt: skip
-    view.add_column("Variant", min_width=18, max_width=26)
+    view.add_column("Variant", min_width=18, max_width=_LABEL_WIDTH)
     for column in columns:
         view.add_column(Text("\n".join(_heading(column)), justify="right"), justify="right", no_wrap=True)
     for title, rows in table.sections:
@@ -164,7 +170,7 @@ def tidy_csv(table: Table) -> str:
             line: dict[str, Any] = {
                 "scale": table.scale,
                 "dataset": table.dataset,
-                "fingerprint": table.fingerprint,
+                "cohort": table.cohort,
                 "section": row.section,
                 "variant": row.variant,
                 "label": row.label,
@@ -202,7 +208,8 @@ def _heading(column: Column) -> list[str]:
 
 
 def _label(row: Row) -> Text:
-    label = Text(row.label, style="" if row.state == "done" else "dim")
+    text = row.label if len(row.label) <= _LABEL_WIDTH else row.label.replace(" (", "\n(")
+    label = Text(text, style="" if row.state == "done" else "dim")
     if row.marks:
         label.append(" " + ",".join(row.marks), style="dim")
     style = {"failed": "red", "running": "yellow", "interrupted": "yellow"}.get(row.state, "dim")

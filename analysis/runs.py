@@ -7,7 +7,7 @@ import fcntl
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,36 @@ _NOT_RECIPE = (
     ("denoiser", "gradient_checkpointing"),
     ("evaluation", "batch_size"),
 )
+BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
+"""The rows made without the model under test, each with the part that it depends on besides the data."""
+_NO_RUNS = ("logs", "stages")
 _log = logging.getLogger(__name__)
+
+
+def evaluated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The data set whose test patients a resolved config is scored on: the last stage's."""
+    stages = config["stages"]
+    slot: dict[str, Any] = config[stages[stages["order"][-1]]["data"]]
+    return slot
+
+
+def window_hu(config: Mapping[str, Any]) -> tuple[float, float]:
+    """The HU window that a resolved config is scored in."""
+    window = evaluated(config)["window"]
+    return float(window["low_hu"]), float(window["high_hu"])
+
+
+def voxels(config: Mapping[str, Any]) -> tuple[int, int, int]:
+    """(D, H, W) of a resolved config's volumes."""
+    size, reduction = config["resolution"]["size"], int(config["resolution"]["reduction"])
+    height, width, depth = (int(axis) // reduction for axis in str(size).split("x"))
+    return depth, height, width
+
+
+def steps_text(config: Mapping[str, Any]) -> str:
+    """A resolved config's stages with their optimizer steps, e.g. `rspect 500 → ctpa 250 → xray 300`."""
+    stages = config["stages"]
+    return " → ".join(f"{name} {stages[name]['steps']}" for name in stages["order"])
 
 
 @dataclass(frozen=True)
@@ -49,6 +78,7 @@ class Run:
     scale: str
     seed: int
     dataset: str
+    """The data set that was scored, which need not be the one trained on first."""
     config: dict[str, Any] = field(repr=False)
     state: State
     reason: str | None
@@ -62,9 +92,9 @@ class Run:
     provenance: dict[str, Any] | None = field(repr=False)
 
     @property
-    def fingerprint(self) -> str | None:
-        """Fingerprint of the data set; None before the run has written its provenance."""
-        return ((self.provenance or {}).get("data") or {}).get("fingerprint")
+    def cohort(self) -> str | None:
+        """Fingerprint of the patients, whatever the sample size; None before the run has written its provenance."""
+        return ((self.provenance or {}).get("data") or {}).get("cohort")
 
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
@@ -102,11 +132,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that may stand in one table: same scale, same data."""
+    """Runs that may stand in one table: same scale, same patients."""
 
     scale: str
     dataset: str
-    fingerprint: str | None
+    cohort: str | None
     runs: tuple[Run, ...] = field(repr=False)
 
     @property
@@ -117,15 +147,15 @@ class Group:
     @property
     def name(self) -> str:
         """How lines and footnotes call the group."""
-        return f"scale {self.scale}, data {self.dataset}" + (f" ({self.fingerprint[:12]})" if self.fingerprint else "")
+        return f"scale {self.scale}, data {self.dataset}" + (f" ({self.cohort[:12]})" if self.cohort else "")
 
     def chosen(self) -> dict[str, tuple[Run, ...]]:
-        """For each variant the runs that a table pools: the seeds of one recipe.
+        """For each variant the runs that a table pools: the seeds of one recipe. Baselines are no variants.
 
         The recipe is the latest with a finished run, or the latest of all where none is finished.
         """
         chosen: dict[str, tuple[Run, ...]] = {}
-        for variant in dict.fromkeys(run.variant for run in self.runs):
+        for variant in dict.fromkeys(run.variant for run in self.runs if run.variant not in BASELINES):
             runs = [run for run in self.runs if run.variant == variant]
             latest = max(runs, key=lambda run: (run.state == "done", run.updated))
             same = {run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == latest.recipe}
@@ -139,11 +169,8 @@ def load_runs(runs_dir: str | Path) -> list[Run]:
     Folders that are no run, or not yet one, are skipped with a warning that names the folder and says why.
     """
     root = Path(runs_dir)
-    folders = (
-        sorted(p for p in root.iterdir() if p.is_dir() and p.name != "logs" and not p.name.startswith("."))
-        if root.is_dir()
-        else []
-    )
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    folders = [p for p in inside if p.is_dir() and p.name not in _NO_RUNS and not p.name.startswith(".")]
     runs: list[Run] = []
     for folder in folders:
         try:
@@ -154,25 +181,28 @@ def load_runs(runs_dir: str | Path) -> list[Run]:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Runs by scale and data, the most recently updated group first.
+    """Runs by scale and patients, the most recently updated group first.
 
-    A run that has not yet told its data's fingerprint joins the latest group of its scale and data set.
+    A run that has not yet told its cohort joins the latest group of its scale whose data set has the same options.
     """
-    known: dict[tuple[str, str, str | None], list[Run]] = {}
-    unknown: list[Run] = []
-    for run in runs:
-        if run.fingerprint is None:
-            unknown.append(run)
+    groups: list[list[Run]] = []
+    for run in sorted(runs, key=lambda run: run.cohort is None):
+        alike = [members for members in groups if any(_same_patients(run, member) for member in members)]
+        if alike:
+            max(alike, key=lambda members: max(member.updated for member in members)).append(run)
         else:
-            known.setdefault((run.scale, run.dataset, run.fingerprint), []).append(run)
-    for run in unknown:
-        alike = [key for key in known if key[:2] == (run.scale, run.dataset)]
-        latest = (
-            max(alike, key=lambda key: max(r.updated for r in known[key])) if alike else (run.scale, run.dataset, None)
-        )
-        known.setdefault(latest, []).append(run)
-    groups = [Group(*key, tuple(members)) for key, members in known.items()]
-    return sorted(groups, key=lambda group: group.updated, reverse=True)
+            groups.append([run])
+    made = [Group(members[0].scale, members[0].dataset, members[0].cohort, tuple(members)) for members in groups]
+    return sorted(made, key=lambda group: group.updated, reverse=True)
+
+
+def _same_patients(run: Run, other: Run) -> bool:
+    if (run.scale, run.dataset) != (other.scale, other.dataset):
+        return False
+    if run.cohort is not None:
+        return run.cohort == other.cohort
+    slots = (evaluated(run.config), evaluated(other.config))
+    return len({json.dumps(slot | {"window": None}, sort_keys=True, default=str) for slot in slots}) == 1
 
 
 class _NotARunError(Exception):
@@ -183,9 +213,14 @@ def _load(folder: Path) -> Run:
     config = _read_config(folder / "config.yaml")
     try:
         variant, scale, seed = str(config["variant"]), str(config["scale"]), int(config["seed"])
-        dataset = str(config["dataset"]["name"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise _NotARunError(f"config.yaml lacks variant, scale, seed or dataset.name ({error})") from error
+        dataset = str(evaluated(config)["name"])
+        # Asked here, so that whoever reads runs later need not expect them to lack it.
+        window_hu(config), voxels(config), steps_text(config)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _NotARunError(
+            "config.yaml lacks variant, scale, seed, resolution, or stages with the last one's data set "
+            f"({type(error).__name__}: {error})"
+        ) from error
     # A copied or renamed folder would otherwise be counted twice.
     if not re.fullmatch(re.escape(f"{variant}-{scale}-s{seed}-") + "[0-9a-f]{12}", folder.name):
         raise _NotARunError(

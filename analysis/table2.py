@@ -8,21 +8,17 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.runs import Group, Run
+from analysis.baselines import baseline_rows
+from analysis.runs import BASELINES, Group, Run
 from analysis.stats.paired import compare, summary
 from analysis.table2_notes import Footnote, footnotes, stand_in_marks
 
-BASELINES = "Baselines"
+BASELINE_SECTION = "Baselines"
 BEYOND = "Beyond the paper"
-_BASELINE_ROWS = {
-    "baseline_mean": "Mean training volume",
-    "baseline_nearest": "Nearest training X-ray",
-    "baseline_reconstruction": "Autoencoder's reconstruction",
-}
 _PAPER = Path(__file__).parent / "paper" / "table2.csv"
 
 
@@ -94,15 +90,19 @@ class Row:
     cells: Mapping[str, Cell]
     paper: Mapping[str, Value]
     marks: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = field(default=(), repr=False)
+    """What the row is made of: the seeds of a recipe."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Table 2 for one group of runs."""
+    """The rows of one group of runs. Without the paper's rows where none of its variants is among them."""
 
     scale: str
     dataset: str
-    fingerprint: str | None
+    cohort: str | None
+    beside_paper: bool
+    """Whether this is the paper's Table 2."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     """In the paper's order, section after section; the baselines last."""
@@ -117,28 +117,28 @@ class Table:
     @property
     def title(self) -> str:
         """What the table shows, in a line."""
-        data = self.dataset + (f" ({self.fingerprint[:12]})" if self.fingerprint else "")
-        return f"Table 2. Ablation at scale {self.scale} on {data}"
+        data = self.dataset + (f" ({self.cohort[:12]})" if self.cohort else "")
+        return f"{'Table 2. Ablation' if self.beside_paper else 'Results'} at scale {self.scale} on {data}"
 
 
 def collect(group: Group) -> Table:
-    """Table 2 of a group's runs beside the paper's numbers. Runs that are not done are rows without cells."""
-    chosen = group.chosen()
-    done = [run for runs in chosen.values() for run in runs if run.state == "done"]
-    marks = stand_in_marks(done)
-    columns = tuple(_named(column, done, marks) for column in COLUMNS)
+    """A group's runs, beside the paper's numbers where it has them. Runs that are not done are rows without cells."""
     paper = _paper_rows()
-    rows = [_row(row, chosen.get(row.variant, ()), columns, marks) for row in _all_rows(paper, chosen)]
-    rows = _with_best(rows, columns)
+    beside_paper = bool({row.variant for row in paper} & {run.variant for run in group.runs})
+    rows = _all_rows(paper if beside_paper else [], group)
+    used = [run for row in rows for run in row.runs]
+    done = [run for run in used if run.state == "done"]
+    marks = stand_in_marks(done)
+    columns = tuple(_named(column if beside_paper else replace(column, paper=None), done, marks) for column in COLUMNS)
+    rows = _with_best([_filled(row, columns, marks) for row in rows], columns)
     return Table(
         scale=group.scale,
         dataset=group.dataset,
-        fingerprint=group.fingerprint,
+        cohort=group.cohort,
+        beside_paper=beside_paper,
         columns=columns,
         rows=tuple(rows),
-        footnotes=footnotes(
-            group, chosen, marks, baselines=frozenset(r.variant for r in rows if r.section == BASELINES)
-        ),
+        footnotes=footnotes(group, used, marks, beside_paper),
     )
 
 
@@ -162,37 +162,38 @@ def _paper_rows() -> list[Row]:
         ]
 
 
-def _all_rows(paper: list[Row], chosen: Mapping[str, tuple[Run, ...]]) -> Iterator[Row]:
+def _all_rows(paper: list[Row], group: Group) -> list[Row]:
     """The paper's rows, in each section and after all of them the variants of our own; the baselines last."""
+    chosen = group.chosen()
     empty = Row("", "", "", "not run", "not run", {}, {})
     known = {row.variant for row in paper}
-    sections = list(dict.fromkeys(row.section for row in paper))
     ours: dict[str, list[Row]] = {}
     for variant in sorted(set(chosen) - known):
         run = chosen[variant][-1]
-        section = BASELINES if variant in _BASELINE_ROWS else run.section or BEYOND
-        ours.setdefault(section, []).append(replace(empty, variant=variant, section=section, label=run.label))
-    baselines = ours.setdefault(BASELINES, [])
-    for variant, label in _BASELINE_ROWS.items():
-        if variant not in chosen:
-            baselines.append(replace(empty, variant=variant, section=BASELINES, label=label))
-    order = list(_BASELINE_ROWS)
-    baselines.sort(key=lambda row: order.index(row.variant) if row.variant in order else len(order))
-    for section in sections:
-        yield from (row for row in paper if row.section == section)
-        yield from ours.pop(section, ())
-    del ours[BASELINES]
+        section = run.section or BEYOND
+        ours.setdefault(section, []).append(
+            replace(empty, variant=variant, section=section, label=run.label, runs=chosen[variant])
+        )
+    rows: list[Row] = []
+    for section in dict.fromkeys(row.section for row in paper):
+        rows += [replace(row, runs=chosen.get(row.variant, ())) for row in paper if row.section == section]
+        rows += ours.pop(section, [])
     for section in sorted(ours, key=lambda name: (name == BEYOND, name)):
-        yield from ours[section]
-    yield from baselines
+        rows += ours[section]
+    variants = [run for row in rows for run in row.runs]
+    done = [run for run in variants if run.state == "done"]
+    for made in baseline_rows((run for run in group.runs if run.variant in BASELINES), done or variants):
+        runs = (made.run,) if made.run else ()
+        rows.append(replace(empty, variant=made.variant, section=BASELINE_SECTION, label=made.label, runs=runs))
+    return rows
 
 
-def _row(row: Row, runs: tuple[Run, ...], columns: tuple[Column, ...], marks: Mapping[Any, str]) -> Row:
-    done = [run for run in runs if run.state == "done"]
+def _filled(row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str]) -> Row:
+    done = [run for run in row.runs if run.state == "done"]
     if not done:
-        if not runs:
+        if not row.runs:
             return row
-        run = max(runs, key=lambda r: r.updated)
+        run = max(row.runs, key=lambda r: r.updated)
         return replace(row, state=run.state, detail=_state_text(run))
     of_run = sorted({(s, marks[s]) for run in done for s in run.stand_ins}, key=lambda pair: pair[1])
     metric_parts = {column.part for column in columns if column.part}
@@ -273,7 +274,7 @@ def _patients(run: Run) -> list[str]:
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     """Mark the best mean of each column among the variants; never a baseline, nor a lone variant."""
     for column in columns:
-        rivals = [row.cells[column.key] for row in rows if row.section != BASELINES and column.key in row.cells]
+        rivals = [row.cells[column.key] for row in rows if row.section != BASELINE_SECTION and column.key in row.cells]
         means = [cell.mean for cell in rivals if not math.isnan(cell.mean)]
         # A Fréchet distance falls with the number of cases, so unequal sets have no best.
         if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals}) > 1):
@@ -281,7 +282,7 @@ def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
         best = max(means) if column.better > 0 else min(means)
         for i, row in enumerate(rows):
             cell = row.cells.get(column.key)
-            if cell and row.section != BASELINES and cell.mean == best:
+            if cell and row.section != BASELINE_SECTION and cell.mean == best:
                 rows[i] = replace(row, cells={**row.cells, column.key: replace(cell, best=True)})
     return rows
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
-from typing import Any
 
-from analysis.runs import Group, Run, StandIn
+from analysis.runs import BASELINES, Group, Run, StandIn, steps_text, voxels, window_hu
 
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
 _PART_NAMES = {"features": "Fréchet and paired feature distances", "perceptual": "the metric LPIPS"}
@@ -30,75 +29,92 @@ def stand_in_marks(runs: Iterable[Run]) -> dict[StandIn, str]:
 
 
 def footnotes(
-    group: Group,
-    chosen: Mapping[str, tuple[Run, ...]],
-    marks: Mapping[StandIn, str],
-    baselines: frozenset[str],
+    group: Group, used: Sequence[Run], marks: Mapping[StandIn, str], beside_paper: bool
 ) -> tuple[Footnote, ...]:
-    """All footnotes of a table, in reading order."""
-    used = [run for runs in chosen.values() for run in runs]
+    """All footnotes of a table, in reading order. `used` are the runs in its rows."""
     done = [run for run in used if run.state == "done"]
-    trained = [run for run in done or used if run.variant not in baselines] or done or used
-    notes = [Footnote("", _setting(group, done or used, trained))]
+    variants = [run for run in done or used if run.variant not in BASELINES] or done or list(used)
+    texts = [_setting(group, done or used, variants)]
+    if len({voxels(run.config) for run in done or used}) > 1:
+        texts.append(
+            "Scores at another sample size are measured against that size's own truth: between sizes they are not "
+            "comparable voxel for voxel."
+        )
     if done:
-        notes.append(Footnote("", _reading(done)))
-        notes += [Footnote("", text) for text in _sets(done)]
+        texts += [_reading(variants), *_sets(done, variants)]
+    notes = [Footnote("", text) for text in texts]
     for stand_in, mark in marks.items():
         instead = f" instead of {stand_in.instead_of}" if stand_in.instead_of else ""
+        part = _PART_NAMES.get(stand_in.part, stand_in.part)
+        notes.append(Footnote(mark, f"Stand-in for {part}: {stand_in.name}{instead}."))
+    notes += [Footnote("", text) for text in _left_out(group, used)]
+    if beside_paper:
         notes.append(
             Footnote(
-                mark,
-                f"Stand-in for {_PART_NAMES.get(stand_in.part, stand_in.part)}: {stand_in.name}{instead}.",
+                "",
+                "Italic: the paper's values, for reference. They were measured on the authors' data at full "
+                "scale (256 × 256 × 64) and are not comparable with the measured ones. "
+                "The paper's FVD is printed × 10³ and is likely a mean squared distance "
+                "of paired features, since a set's FVD has no spread over cases.",
             )
         )
-    notes += [Footnote("", text) for text in _left_out(group, used)]
-    notes.append(
-        Footnote(
-            "",
-            "Italic: the paper's values, for reference. They were measured on the authors' data at full "
-            "scale (256 × 256 × 64) and are not comparable with the measured ones. "
-            "The paper's FVD is printed × 10³ and is likely a mean squared distance "
-            "of paired features, since a set's FVD has no spread over cases.",
-        )
-    )
     notes.append(Footnote("", NOT_FOR_DIAGNOSIS))
     return tuple(notes)
 
 
 def window_text(runs: Iterable[Run]) -> str:
     """The HU windows of the runs, e.g. `−100..900 HU`."""
-    return _agreed(runs, lambda c: f"{c['window']['low_hu']:g}..{c['window']['high_hu']:g} HU".replace("-", "−"))
+    return _agreed(runs, lambda run: "{:g}..{:g} HU".format(*window_hu(run.config)).replace("-", "−"))
 
 
 def sampler_text(runs: Iterable[Run]) -> str:
     """The samplers of the runs, e.g. `dpm++ with 25 steps`."""
-    return _agreed(
-        runs,
-        lambda c: c["sampler"]["name"] + (f" with {c['sampler']['steps']} steps" if "steps" in c["sampler"] else ""),
-    )
+    return _agreed(runs, _sampler)
 
 
-def _setting(group: Group, scored: list[Run], trained: list[Run]) -> str:
-    counts = {run.variant: len(run.scores) for run in scored if run.scores is not None}
-    numbers = sorted(set(counts.values()))
+def guidance_text(runs: Iterable[Run]) -> str:
+    """How sampling was guided, e.g. `xray, scale 2 (cfg)`; empty where it was not."""
+    return _agreed(runs, _guidance)
+
+
+def _sampler(run: Run) -> str:
+    sampler = run.config["sampler"]
+    return str(sampler["name"]) + (f" with {sampler['steps']} steps" if "steps" in sampler else "")
+
+
+def _guidance(run: Run) -> str:
+    guidance = run.config["guidance"]
+    if guidance["name"] == "none":
+        return ""
+    # Without a label there is nothing to guide by, whatever the scale.
+    if guidance.get("given") == "unknown":
+        return f"{guidance['name']} unknown"
+    given = f" {guidance['given']}" if "given" in guidance else ""
+    return f"{guidance['name']}{given}, scale {guidance['scale']:g}"
+
+
+def _setting(group: Group, scored: Sequence[Run], variants: Sequence[Run]) -> str:
+    numbers = sorted({len(run.scores) for run in scored if run.scores is not None})
     patients = f"{' or '.join(map(str, numbers))} test patients; " if numbers else ""
-    size = _agreed(trained, lambda c: "{depth} × {height} × {width}".format(**c["resolution"]))
-    steps = _agreed(trained, lambda c: f"{c['training']['steps']}")
-    prediction = _agreed(trained, lambda c: c["prediction"]["name"])
-    seeds = sorted({run.seed for run in trained})
+    size = _agreed(variants, lambda run: " × ".join(map(str, voxels(run.config))))
+    steps = _agreed(variants, lambda run: steps_text(run.config))
+    prediction = _agreed(variants, lambda run: str(run.config["prediction"]["name"]))
+    guidance = guidance_text(variants)
+    seeds = sorted({run.seed for run in variants})
     return (
         f"Scale {group.scale}, data set {group.dataset}"
-        + (f" (fingerprint {group.fingerprint})" if group.fingerprint else "")
+        + (f" (cohort {group.cohort})" if group.cohort else "")
         + f"; {patients}volumes of {size} voxels (D × H × W); HU window {window_text(scored)}; "
         f"training steps: {steps}"
         + (f"; prediction: {prediction}" if prediction else "")
-        + f"; sampler: {sampler_text(trained)}; "
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
+        + f"; sampler: {sampler_text(variants)}"
+        + (f"; guidance: {guidance}" if guidance else "")
+        + f"; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."
     )
 
 
-def _reading(done: list[Run]) -> str:
-    seeds = len({run.seed for run in done}) > 1
+def _reading(variants: Sequence[Run]) -> str:
+    seeds = len({run.seed for run in variants}) > 1
     text = "Mean ± SD over test patients" + (
         " and seeds (n counts patients; intervals and p use one mean a patient)" if seeds else ""
     )
@@ -110,26 +126,28 @@ def _reading(done: list[Run]) -> str:
     )
 
 
-def _sets(done: list[Run]) -> Iterable[str]:
-    entries = {run.variant: entry for run in done if (entry := (run.set_scores or {}).get("frechet"))}
+def _sets(done: Sequence[Run], variants: Sequence[Run]) -> Iterable[str]:
+    entries = [entry for run in done if (entry := (run.set_scores or {}).get("frechet"))]
     if entries:
-        kinds = sorted({f"n = {e['n']}, {e['dimension']} features of {e['extractor']}" for e in entries.values()})
-        floors = sorted({float(e["floor"]) for e in entries.values() if e.get("floor") is not None})
-        floor = f" Two sets of real volumes lie {' or '.join(f'{v:.3g}' for v in floors)} apart." if floors else ""
+        kinds = sorted({f"n = {e['n']}, {e['dimension']} features of {e['extractor']}" for e in entries})
+        floor = _agreed(variants, lambda run: f"{float((run.set_scores or {})['frechet']['floor']):.3g}")
+        floor = f" Between two sets of real volumes: {floor}." if floor else ""
         yield f"Fréchet distance: {'; '.join(kinds)}; biased upwards at small n.{floor}"
     patients = {frozenset(run.scores["patient"].astype(str)) for run in done if run.scores is not None}
     if len(patients) > 1:
         yield "The rows were not all scored on the same test patients."
 
 
-def _left_out(group: Group, used: list[Run]) -> Iterable[str]:
-    left = [run for run in group.runs if run not in used]
+def _left_out(group: Group, used: Sequence[Run]) -> Iterable[str]:
+    shown = {run.id for run in used}
+    left = [run for run in group.runs if run.id not in shown]
     if left:
         names = ", ".join(sorted({run.variant for run in left}))
         plural = "s" if len(left) > 1 else ""
         yield f"Left out: {len(left)} older run{plural} with another configuration ({names})."
-    done = {run.variant for run in used if run.state == "done"}
-    for run in used:
+    variants = [run for run in used if run.variant not in BASELINES]
+    done = {run.variant for run in variants if run.state == "done"}
+    for run in variants:
         if run.variant in done and run.state != "done":
             yield (
                 f"{run.label}, seed {run.seed}: {run.state}"
@@ -138,12 +156,12 @@ def _left_out(group: Group, used: list[Run]) -> Iterable[str]:
             )
 
 
-def _agreed(runs: Iterable[Run], say: Callable[[dict[str, Any]], str]) -> str:
-    """What all runs say; where they differ, each saying with its variants; empty where none says anything."""
+def _agreed(runs: Iterable[Run], say: Callable[[Run], str]) -> str:
+    """What all runs say; where they differ, each saying with its variants. Nothing said is not printed."""
     sayings: dict[str, list[str]] = {}
     for run in runs:
         try:
-            text = say(run.config)
+            text = say(run)
         except (KeyError, TypeError):
             continue
         variants = sayings.setdefault(text, [])
@@ -151,4 +169,4 @@ def _agreed(runs: Iterable[Run], say: Callable[[dict[str, Any]], str]) -> str:
             variants.append(run.variant)
     if len(sayings) < 2:
         return "".join(sayings)
-    return "; ".join(f"{text} ({', '.join(variants)})" for text, variants in sayings.items())
+    return "; ".join(f"{text} ({', '.join(variants)})" for text, variants in sayings.items() if text)

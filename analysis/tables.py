@@ -17,11 +17,12 @@ from analysis.cli import Parser, find_groups, run_command
 
 _EPILOG = """\
 what it shows:
-  One table per scale and data set. Without --scale and --data it is the one whose runs were updated last; a
-  line names the others. A cell is the mean ± SD over test patients; below it, in italics, the paper's value,
-  which is a reference and not comparable. A row without a finished run says how far it got. The files say the
-  same: .md to read, .tex to typeset (booktabs), .csv to compute with (one line per variant and metric,
-  unrounded, with intervals).
+  One table per scale and cohort of patients, whatever the sample size. Without --scale and --data it is the one
+  whose runs were updated last; a line names the others. A cell is the mean ± SD over test patients; below it, in
+  italics, the paper's value, which is a reference and not comparable. A row without a finished run says how far
+  it got. The files say the same: .md to read, .tex to typeset (booktabs), .csv to compute with (one line per
+  variant and metric, unrounded, with intervals). A cohort that no variant of the paper's Table 2 was scored on
+  has a table of its own without the paper's rows, written to results.*.
 
 examples:
   python analysis/tables.py                           the latest sweep
@@ -55,7 +56,7 @@ def show(
     for other in groups[1:]:
         done = sum(run.state == "done" for run in other.runs)
         namesakes = [group for group in groups if (group.scale, group.dataset) == (other.scale, other.dataset)]
-        data_flag = other.dataset if len(namesakes) == 1 else (other.fingerprint or other.dataset)[:12]
+        data_flag = other.dataset if len(namesakes) == 1 else (other.cohort or other.dataset)[:12]
         print(f"Another table: --scale {other.scale} --data {data_flag} ({done} of {len(other.runs)} runs done)")
     paths = write_files(table, out)
     print("Wrote " + ", ".join(str(path) for path in paths))

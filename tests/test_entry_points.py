@@ -37,7 +37,7 @@ def test_accelerate_launch_as_in_the_readme(smoke_cache, tmp_path):
 def test_the_line_of_a_wandb_agent(smoke_cache, tmp_path):
     """`command:` of the sweep file with its macros filled as `wandb agent` fills them."""
     sweep = yaml.safe_load((PROJECT / "sweeps/losses.yaml").read_text())
-    arguments = ["--variant=l1", "--seed=0", "--training.steps=2"]
+    arguments = ["--variant=l1", "--seed=0", "--stages.xray.steps=2"]
     macros = {
         "${env}": ["/usr/bin/env"],
         "${interpreter}": ["python"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,26 @@ LABELS = {
     "l1_cls": ("Loss", "L1 + Classifier"),
     "l1_lpips_adv": ("Loss", "L1 + LPIPS + ADV"),
     "baseline_mean": ("Baselines", "Mean training volume"),
-    "baseline_reconstruction": ("Baselines", "Autoencoder's reconstruction"),
+    "baseline_nearest": ("Baselines", "Nearest training X-ray"),
+    "baseline_reconstruction": ("Baselines", "Autoencoder ceiling"),
+}
+CONFIG: dict[str, Any] = {
+    "dataset": {"name": "phantom", "train": 12, "cohort": 0, "window": {"low_hu": -100.0, "high_hu": 900.0}},
+    "pretraining": {"name": "phantom", "train": 24, "cohort": 1, "window": {"low_hu": -100.0, "high_hu": 900.0}},
+    "resolution": {"size": "256x256x64", "reduction": 4},
+    "autoencoder": {"name": "kl_standin", "steps": 700},
+    "encoder": {"name": "clip_standin", "dimension": 512, "seed": 0, "instead_of": "biomedclip"},
+    "guidance": {"name": "none"},
+    "stages": {
+        "start": "",
+        "order": ["rspect", "ctpa", "xray"],
+        "rspect": {"data": "pretraining", "condition": "none", "steps": 500},
+        "ctpa": {"data": "dataset", "condition": "none", "steps": 250},
+        "xray": {"data": "dataset", "condition": "xray", "steps": 300, "loss": "variant"},
+    },
+    "sampler": {"name": "dpm++", "steps": 25},
+    "prediction": {"name": "v"},
+    "training": {"batch_size": 4},
 }
 STAND_INS = (
     {"part": "encoder", "name": "clip_standin", "instead_of": "BiomedCLIP"},
@@ -29,6 +49,12 @@ STAND_INS = (
 )
 
 MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def base_config() -> dict[str, Any]:
+    """What the config of every run here holds unless it is told otherwise."""
+    return copy.deepcopy(CONFIG)
 
 
 @pytest.fixture
@@ -43,42 +69,36 @@ def write_run(
     state: str = "done",
     seed: int = 0,
     scale: str = "cpu",
-    dataset: str = "phantom",
-    fingerprint: str = "f00dfeedbeef",
+    cohort: str = "f00dfeedbeef",
     psnr: float = 14.0,
     gain: float = 1.0,
     updated: float = 1000.0,
     stand_ins: tuple[dict[str, str], ...] = STAND_INS,
     status: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
-    samples: bool = False,
+    samples: tuple[int, int, int] | None = None,
 ) -> Path:
     """Write a run directory whose PSNR over patients has this mean; returns its path."""
     resolved = {
         "variant": variant,
         "scale": scale,
         "seed": seed,
-        "dataset": {"name": dataset},
-        "window": {"low_hu": -100.0, "high_hu": 900.0},
-        "resolution": {"depth": 16, "height": 64, "width": 64},
-        "sampler": {"name": "dpm++", "steps": 25},
-        "prediction": {"name": "v"},
-        "training": {"steps": 400},
+        **CONFIG,
         "compute": {"workers": seed},
         **(config or {}),
     }
     if variant in LABELS:
         resolved["table2"] = dict(zip(("section", "label"), LABELS[variant], strict=True))
-    digits = f"{abs(hash((variant, scale, seed, fingerprint, json.dumps(config)))) % 16**12:012x}"
+    digits = f"{abs(hash((variant, scale, seed, cohort, json.dumps(config)))) % 16**12:012x}"
     folder = root / f"{variant}-{scale}-s{seed}-{digits}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
-    (folder / "provenance.json").write_text(
-        json.dumps({"data": {"name": dataset, "fingerprint": fingerprint}, "stand_ins": list(stand_ins)})
-    )
+    of_this_size = f"{cohort} at {resolved['resolution']['size']}"
+    data = {"name": "phantom", "fingerprint": of_this_size, "cohort": cohort}
+    (folder / "provenance.json").write_text(json.dumps({"data": data, "stand_ins": list(stand_ins)}))
     report = {
         "state": state,
-        "phase": "train",
+        "phase": "train xray",
         "step": 180,
         "steps": 400,
         "reason": None,
@@ -89,7 +109,7 @@ def write_run(
     if state == "done":
         write_scores(folder, psnr, gain, seed, control=not variant.startswith("baseline"), stand_ins=stand_ins)
     if samples:
-        write_samples(folder, seed)
+        write_samples(folder, seed, samples)
     return folder
 
 
@@ -118,9 +138,9 @@ def write_scores(
     (folder / "set_scores.json").write_text(json.dumps({"frechet": frechet, "kernel": frechet}))
 
 
-def write_samples(folder: Path, seed: int) -> None:
-    """Two patients, depth 16: a body with two lungs whose density follows the depth."""
-    z, y, x = np.meshgrid(np.linspace(-1, 1, 16), np.linspace(-1, 1, 48), np.linspace(-1, 1, 64), indexing="ij")
+def write_samples(folder: Path, seed: int, shape: tuple[int, int, int]) -> None:
+    """Two patients of D, H, W = shape: a body with two lungs whose density follows the depth."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, voxels) for voxels in shape), indexing="ij")
     body = np.where(x**2 + 1.6 * y**2 < 0.8, 40, -1000)
     lungs = ((np.abs(x) - 0.42) ** 2 / 0.09 + y**2 / 0.16 + z**2 / 0.9) < 1
     truth = np.where(lungs, -800, body) + np.where((body > 0) & ~lungs, 150 * (z + 1), 0)
@@ -133,5 +153,5 @@ def write_samples(folder: Path, seed: int) -> None:
         generated_hu=(truth + noise).clip(-1000, 3000).astype(np.int16),
         truth_hu=truth.astype(np.int16),
         radiographs=(255 * (truth.mean(2)[:, ::-1] + 1000) / 1400).clip(0, 255).astype(np.uint8),
-        spacing_mm=np.array([6.0, 5.0, 5.0]),
+        spacing_mm=np.array([96.0, 240.0, 320.0]) / shape,
     )

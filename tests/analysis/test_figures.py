@@ -14,12 +14,13 @@ from analysis.cli import NothingToShowError
 from analysis.runs import load_runs
 
 MakeRun = Callable[..., Path]
+GRID = (16, 48, 64)
 
 
 def test_the_figure_shows_finished_variants(make_run: MakeRun, tmp_path: Path) -> None:
-    make_run("l1", samples=True)
-    make_run("l1_adv", state="failed", samples=True)
-    runs = make_run("l1_lpips", samples=True).parent
+    make_run("l1", samples=GRID)
+    make_run("l1_adv", state="failed", samples=GRID)
+    runs = make_run("l1_lpips", samples=GRID).parent
     png = figures.visual_ablation(load_runs(runs), tmp_path / "out")
     pixels = imread(png)[..., :3]
     assert png.name == "visual_ablation.png" and pixels.shape[1] == 1600
@@ -35,7 +36,7 @@ def test_columns_stand_in_the_papers_order_with_the_ceiling_first(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variant in ("l1_lpips_adv", "baseline_mean", "baseline_reconstruction", "l1", "l1_lpips"):
-        runs = make_run(variant, samples=True).parent
+        runs = make_run(variant, samples=GRID).parent
     seen: dict[str, object] = {}
 
     def remember(columns, patients, window, footer, png):
@@ -60,22 +61,90 @@ def test_columns_stand_in_the_papers_order_with_the_ceiling_first(
         assert piece in str(seen["footer"])
 
 
+def sample(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> montage.Sample:
+    volumes = np.zeros((1, *shape), np.int16)
+    return montage.Sample(("p",), volumes, volumes, np.zeros((1, 4, 4), np.uint8), spacing_mm)
+
+
 def test_slices_have_front_and_head_up() -> None:
     volume = np.zeros((10, 20, 30), np.int16)
     volume[-1, 10, 0] = 1  # the top of the chest, in the middle, on the patient's right
     volume[4, 0, 5] = 2  # in front
-    sample = montage.Sample(("p",), volume[None], volume[None], np.zeros((1, 4, 4), np.uint8), (2.0, 1.0, 1.0))
-    lower, _, coronal = montage._planes(sample)
+    lower, _, coronal = montage._PLANES
     assert coronal.cut(volume)[0, 0] == 1
     assert lower.cut(volume)[0, 5] == 2
-    assert (lower.height, coronal.height) == (pytest.approx(20 / 30), pytest.approx(20 / 30))
+    box = sample((10, 20, 30), (2.5, 1.0, 1.0))
+    assert (lower.size_mm(box), coronal.size_mm(box)) == ((20, 30), (25, 30))
+
+
+@pytest.mark.parametrize("depth", [4, 8, 16, 31, 64])
+def test_a_plane_takes_the_slice_nearest_to_its_level(depth: int) -> None:
+    centres = (np.arange(depth) + 0.5) / depth
+    volume = np.broadcast_to(np.arange(depth, dtype=np.int16)[:, None, None], (depth, 2, 2))
+    for plane in montage._PLANES[:2]:
+        taken = int(plane.cut(volume)[0, 0])
+        assert abs(centres[taken] - plane.position) == pytest.approx(abs(centres - plane.position).min())
+
+
+def boxes(samples: list[montage.Sample], out: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """(left, top, width, height) of the slices drawn, [3 planes, truth and samples, 4]."""
+    drawn: list[tuple[float, ...]] = []
+    monkeypatch.setattr(montage._Page, "slice", lambda _page, _pixels, *box: drawn.append(box[:4]))
+    montage.draw([("", each, {}) for each in samples], ["p"], (-100, 900), [], out / "drawn.png")
+    return np.array(drawn).reshape(3, len(samples) + 1, 4)
+
+
+def test_volumes_of_other_voxels_are_drawn_at_the_same_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, small, large = (
+        sample(shape, tuple(mm / n for mm, n in zip((256.0, 336.0, 420.0), shape, strict=True)))
+        for shape in ((16, 64, 64), (16, 32, 32), (8, 128, 128))
+    )
+    drawn = boxes([usual, small, large], tmp_path, monkeypatch)
+    for plane in drawn:
+        assert np.ptp(plane[:, 1:], axis=0) == pytest.approx(0)
+        assert np.diff(plane[:, 0]) == pytest.approx(plane[0, 2] + montage._GAP)
+    assert drawn[0, 0, 3] / drawn[0, 0, 2] == pytest.approx(336 / 420)
+    assert drawn[2, 0, 3] / drawn[2, 0, 2] == pytest.approx(256 / 420)
+
+
+def test_a_smaller_box_is_drawn_smaller_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, part = sample((8, 8, 8), (20, 40, 40)), sample((16, 16, 16), (5, 10, 10))
+    drawn = boxes([whole, part], tmp_path, monkeypatch)
+    for (left, top, width, height), (left_2, top_2, width_2, height_2) in drawn[:, 1:]:
+        assert (width_2, height_2) == (pytest.approx(width / 2), pytest.approx(height / 2))
+        assert left_2 + width_2 / 2 == pytest.approx(left + width / 2 + width + montage._GAP)
+        assert top_2 + height_2 / 2 == pytest.approx(top + height / 2)
+
+
+def test_sizes_stand_in_one_figure_below_the_usual_ceiling(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"resolution": {"size": "128x128x64", "reduction": 4}}
+    note = {"section": "Sample size", "label": "128 x 128 x 64", "note": "half"}
+    for variant in ("l1", "l1_adv", "baseline_reconstruction"):
+        make_run(variant, samples=GRID)
+    make_run("res_128_half", samples=(16, 24, 32), config={**small, "table2": note})
+    runs = make_run("baseline_reconstruction", updated=9000, samples=(16, 24, 32), config=small).parent
+    grids: dict[str, tuple[int, ...]] = {}
+    draw = montage.draw
+
+    def remember(columns, *rest):
+        grids.update({title: one.truth_hu.shape[1:] for title, one, _ in columns})
+        return draw(columns, *rest)
+
+    monkeypatch.setattr(montage, "draw", remember)
+    png = figures.visual_ablation(load_runs(runs), tmp_path / "out")
+    assert grids == {
+        "Autoencoder (ceiling)": GRID, "L1": GRID, "L1 + ADV": GRID, "128 x 128 x 64 (half)": (16, 24, 32)
+    }  # fmt: skip
+    assert imread(png).shape[1] == 1600
 
 
 @pytest.mark.parametrize("variant", ["baseline_reconstruction", None])
 def test_nothing_to_draw_says_what_to_run(make_run: MakeRun, tmp_path: Path, variant: str | None) -> None:
     make_run("l1")
     if variant:
-        make_run(variant, samples=True)
+        make_run(variant, samples=GRID)
     with pytest.raises(NothingToShowError, match="make sweep name=losses"):
         figures.visual_ablation(load_runs(tmp_path / "runs"), tmp_path)
     assert figures.main(["--runs", str(tmp_path / "runs")]) == 1

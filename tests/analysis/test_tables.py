@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from analysis.table2 import Row, Table, collect
 
 PROJECT = Path(tables.__file__).parents[1]
 MakeRun = Callable[..., Path]
+Config = dict[str, Any]
 HOLD_LOCK = """
 import fcntl, sys
 lock = open(sys.argv[1], "w")
@@ -37,6 +39,10 @@ def row(of: Table, variant: str) -> Row:
     return next(row for row in of.rows if row.variant == variant)
 
 
+def said(of: Table) -> str:
+    return " ".join(note.text for note in of.footnotes)
+
+
 def printed(of: Table, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False)
     console.print(render.terminal(of, width))
@@ -50,6 +56,7 @@ def tidy(of: Table) -> dict[tuple[str, str], dict[str, str]]:
 
 def test_rows_stand_in_the_papers_order_with_ours_after_and_baselines_last(make_run: MakeRun) -> None:
     make_run("baseline_mean")
+    make_run("l1")
     make_run("l1_perceptual3d", config={"table2": {"section": "Loss", "label": "L1 + 3D perceptual"}})
     runs = make_run("zz_unplaced").parent
     rows = table(runs).rows
@@ -87,7 +94,7 @@ def test_every_state_is_told(make_run: MakeRun) -> None:
     details = {variant: row(result, variant).detail for variant in ("l1", "l1_lpips", "l1_adv", "l1_cls", "cfg")}
     assert details == {
         "l1": "n = 6",
-        "l1_lpips": "running 45 %",
+        "l1_lpips": "running 45 % (train xray)",
         "l1_adv": "failed: loss/l1 is not finite at step 120",
         "l1_cls": "interrupted",
         "cfg": "not run",
@@ -119,7 +126,7 @@ def test_seeds_are_pooled_and_do_not_count_as_patients(make_run: MakeRun) -> Non
 
 
 def test_another_configuration_is_not_pooled(make_run: MakeRun) -> None:
-    make_run("l1", seed=0, psnr=10, updated=1, config={"training": {"steps": 10}})
+    make_run("l1", seed=0, psnr=10, updated=1, config={"training": {"batch_size": 1}})
     result = table(make_run("l1", seed=1, psnr=15, updated=2).parent)
     assert row(result, "l1").cells["psnr"].mean == pytest.approx(15)
     assert any("Left out: 1 older run with another configuration (l1)" in note.text for note in result.footnotes)
@@ -171,34 +178,68 @@ def test_stand_ins_take_the_real_names_away_and_mark_every_cell(make_run: MakeRu
     assert "conv3d_standin" not in tidy(result)["l1", "psnr"]["footnotes"]
 
 
-def test_real_networks_keep_their_names(make_run: MakeRun) -> None:
-    result = table(make_run("l1", stand_ins=()).parent)
-    assert [column.name for column in result.columns if column.part] == ["FVD", "LPIPS", "Paired I3D sqdist"]
-    assert not any(note.mark for note in result.footnotes)
-
-
-def test_one_stand_in_renames_the_whole_column(make_run: MakeRun) -> None:
-    make_run("l1", stand_ins=())
-    names = [column.name for column in table(make_run("l1_lpips").parent).columns]
-    assert "FVD" not in names and "LPIPS" not in names
-
-
-def test_footnotes_say_what_was_measured(make_run: MakeRun) -> None:
+def test_footnotes_say_what_was_measured(make_run: MakeRun, base_config: Config) -> None:
     make_run("l1")
-    result = table(make_run("l1_lpips", config={"training": {"steps": 800}}).parent)
-    text = " ".join(note.text for note in result.footnotes)
+    stages = base_config["stages"] | {"order": ["rspect", "drr", "xray"], "drr": {"data": "pretraining", "steps": 90}}
+    result = table(make_run("full", config={"stages": stages}).parent)
+    text = said(result)
     for piece in (
-        "Scale cpu, data set phantom (fingerprint f00dfeedbeef); 6 test patients; ",
+        "Scale cpu, data set phantom (cohort f00dfeedbeef); 6 test patients; ",
         "volumes of 16 × 64 × 64 voxels",
         "HU window −100..900 HU",
-        "training steps: 400 (l1); 800 (l1_lpips)",
-        "sampler: dpm++ with 25 steps",
+        "training steps: rspect 500 → ctpa 250 → xray 300 (l1); rspect 500 → drr 90 → xray 300 (full)",
+        "prediction: v; sampler: dpm++ with 25 steps; seed 0.",
         "not comparable",
         "paired features",
         "not for diagnosis",
-        "Two sets of real volumes lie 0.5 apart",
+        "Between two sets of real volumes: 0.5.",
     ):
         assert piece in text
+    assert "guidance" not in text and "voxel for voxel" not in text
+    # What is beyond Latin-1 has to be written as a command: plain LaTeX stops at it.
+    assert r"rspect 500 $\rightarrow$ ctpa" in render.latex(result) and max(map(ord, render.latex(result))) < 256
+
+
+def test_guidance_is_told_where_there_was_some(make_run: MakeRun) -> None:
+    label = {"name": "label", "drop": 0.1, "scale": 2.0}
+    row_of = {"section": "Classifier Free Guidance", "label": "label CFG", "note": "true label given"}
+    make_run("l1")
+    make_run("cfg", config={"guidance": {"name": "xray", "drop": 0.1, "scale": 2.0}})
+    make_run("label_cfg", config={"guidance": label | {"given": "unknown"}})
+    result = table(
+        make_run("label_cfg_known", config={"guidance": label | {"given": "known"}, "table2": row_of}).parent
+    )
+    assert (
+        "; guidance: xray, scale 2 (cfg); label unknown (label_cfg); label known, scale 2 (label_cfg_known); "
+        in said(result)
+    )
+    known = row(result, "label_cfg_known")
+    assert (known.label, known.detail) == ("label CFG", "n = 6, true label given")
+    for text in (printed(result, 120), render.markdown(result), render.latex(result), render.tidy_csv(result)):
+        assert "true label given" in text
+
+
+def test_other_patients_have_a_table_of_their_own(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run("l1", updated=1)
+    tuned = {"table2": {"section": "LIDC", "label": "X-ray2CTPA + LoRA"}}
+    make_run("lidc_lora", cohort="11dc00000000", config=tuned)
+    runs = make_run("baseline_mean", cohort="11dc00000000").parent
+    result = table(runs)
+    assert result.title == "Results at scale cpu on phantom (11dc00000000)"
+    assert [(r.section, r.variant, r.state) for r in result.rows] == [
+        ("LIDC", "lidc_lora", "done"),
+        ("Baselines", "baseline_mean", "done"),
+        ("Baselines", "baseline_nearest", "not run"),
+        ("Baselines", "baseline_reconstruction", "not run"),
+    ]
+    for text in (printed(result), render.markdown(result), render.latex(result)):
+        assert "paper:" not in text and "the paper" not in text and "Table 2" not in text
+    assert all(line["paper_mean"] == "" for line in tidy(result).values())
+    assert tables.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
+    assert "Another table: --scale cpu --data f00dfeedbeef (1 of 1 runs done)" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"results.{kind}" for kind in ("csv", "md", "tex")}
 
 
 def test_csv_is_tidy_and_unrounded(make_run: MakeRun) -> None:
@@ -247,11 +288,11 @@ def test_show_prints_the_latest_group_and_names_the_others(
     assert "scale smoke" in capsys.readouterr().out
 
 
-def test_one_data_set_of_two_fingerprints_is_two_tables(
+def test_one_data_set_of_two_cohorts_is_two_tables(
     make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_run("l1", fingerprint="aaaa00000000", updated=1)
-    runs = make_run("l1", fingerprint="bbbb00000000", updated=2).parent
+    make_run("l1", cohort="aaaa00000000", updated=1)
+    runs = make_run("l1", cohort="bbbb00000000", updated=2).parent
     assert tables.main(["--runs", str(runs), "--out", str(tmp_path), "--data", "phantom"]) == 0
     assert "--data aaaa00000000" in capsys.readouterr().out
     assert tables.main(["--runs", str(runs), "--out", str(tmp_path), "--data", "aaaa"]) == 0

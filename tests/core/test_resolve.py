@@ -11,9 +11,9 @@ from x2c.core.run import run_id
 
 
 def test_layers_win_from_base_to_command_line():
-    assert resolve("l1", "paper").training.steps == 100_000
-    assert resolve("l1", "smoke").training.steps == 8
-    assert resolve("l1", "smoke", 0, ["training.steps=3"]).training.steps == 3
+    assert resolve("l1", "paper").stages.each["rspect"].steps == 100_000
+    assert resolve("l1", "smoke").stages.each["xray"].steps == 8
+    assert resolve("l1", "smoke", 0, ["stages.xray.steps=3"]).stages.each["xray"].steps == 3
 
 
 def test_a_loss_holds_only_its_terms():
@@ -41,7 +41,8 @@ def test_yaml_reads_no_as_false_and_we_do_not():
 
 def test_overrides_are_yaml():
     assert parse_override("--a.b=1e-3") == {"a": {"b": "1e-3"}}
-    assert resolve("l1", "smoke", 0, ["training.learning_rate=1e-3"]).training.learning_rate == 1e-3
+    config = resolve("l1", "smoke", 0, ["stages.xray.learning_rate=1e-2"])
+    assert config.stages.each["xray"].learning_rate == 1e-2
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def test_overrides_are_yaml():
         ("l1", "cp", [], ["--scale", "'cp'", "did you mean 'cpu'", "paper"]),
         ("l1", "cpu", ["trainig.steps=1"], ["trainig", "did you mean 'training'"]),
         ("l1", "cpu", ["training.ema.decy=.9"], ["training.ema.decy", "did you mean 'decay'"]),
-        ("l1", "cpu", ["training.steps=many"], ["training.steps", "'many'"]),
-        ("l1", "cpu", ["training.steps=0"], ["training.steps", "greater than 0"]),
+        ("l1", "cpu", ["stages.xray.steps=many"], ["stages.xray.steps", "'many'"]),
+        ("l1", "cpu", ["stages.xray.steps=0"], ["stages.xray.steps", "greater than 0"]),
         ("l1", "cpu", ["training.mixed_precision=fp32"], ["training.mixed_precision", "bf16", "'fp32'"]),
         ("l1", "cpu", ["encoder=biomedclp"], ["encoder", "did you mean 'biomedclip'", "clip_standin"]),
         ("l1", "cpu", ["encoder.widht=3"], ["encoder.widht", "did you mean 'width'"]),
@@ -61,7 +62,7 @@ def test_overrides_are_yaml():
         ("l1", "cpu", ["loss.lpips.weight=1"], ["loss.lpips", "has no term"]),
         ("l1_adv", "cpu", ["loss.adv.weigth=1"], ["loss.adv.weigth", "did you mean 'weight'"]),
         ("l1_lpips", "cpu", ["loss.lpips.network=vgg"], ["loss.lpips.network", "'vgg'", "lpips_alex"]),
-        ("l1", "cpu", ["window.low_hu=1000"], ["window", "below"]),
+        ("l1", "cpu", ["dataset.window.low_hu=1000"], ["dataset.window", "below"]),
         ("l1_cls", "cpu", ["prediction=eps", "diffusion.x0_weight=uniform"], ["diffusion.x0_weight", "alpha_bar"]),
         ("l1", "cpu", ["denoiser.dim=12"], ["denoiser.dim", "multiple of 8", "12"]),
         ("l1", "cpu", ["sampler.steps=2000"], ["sampler.steps", "1000", "2000"]),
@@ -93,7 +94,7 @@ def test_run_ids_tell_results_apart_and_nothing_else():
     base = resolve("l1", "smoke")
     same = resolve("l1", "smoke", 0, ["compute.workers=7", "compute.runs=/elsewhere", "evaluation.batch_size=1"])
     assert run_id(base, "data") == run_id(same, "data")
-    others = [resolve("l1", "smoke", 1), resolve("l1", "smoke", 0, ["training.steps=9"]), resolve("l1_adv", "smoke")]
+    others = [resolve("l1", "smoke", 1), resolve("l1", "smoke", 0, ["stages.xray.steps=9"]), resolve("l1_adv", "smoke")]
     ids = {run_id(base, "data"), run_id(base, "other data"), *(run_id(config, "data") for config in others)}
     assert len(ids) == 5
     assert run_id(base, "data").startswith("l1-smoke-s0-")

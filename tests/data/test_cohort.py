@@ -15,7 +15,7 @@ from x2c.core.resolve import resolve
 from x2c.data.cohort import SPLITS, array_file, open_cohort, write_about
 from x2c.data.phantom import make_patient
 
-RESOLUTION = Resolution(depth=8, height=32, width=32)
+RESOLUTION = Resolution(size="32x32x8", reduction=1)
 
 
 def prepare(folder: Path, patients: list[str], splits: list[str]) -> Path:
@@ -74,7 +74,7 @@ def test_an_array_that_was_not_finished_leaves_no_file(tmp_path):
 
 
 def test_the_phantom_cohort_has_its_patients_and_their_truth(smoke_parts):
-    cohort, asked = smoke_parts.cohort, resolve("full", "smoke").dataset.options
+    cohort, asked = smoke_parts.evaluated.cohort, resolve("full", "smoke").dataset.options
     assert [len(cohort.rows(split)) for split in SPLITS] == [asked.train, asked.val, asked.test]
     assert cohort.manifest["patient"].is_unique
     assert cohort.hu.shape == (len(cohort.manifest), *RESOLUTION.shape)
@@ -98,19 +98,19 @@ def fingerprint(resolution: Resolution = RESOLUTION, **changes: int) -> str:
 def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_parts):
     different = [
         fingerprint(),
-        fingerprint(resolution=Resolution(depth=16, height=32, width=32)),
+        fingerprint(resolution=Resolution(size="32x32x16", reduction=1)),
         *(fingerprint(**{name: 7}) for name in ("train", "val", "test", "cohort", "radiograph_size")),
     ]
     assert len(set(different)) == len(different)
     assert fingerprint() == different[0]
     asked = resolve("full", "smoke").dataset.options.model_dump()
-    assert fingerprint(**asked) == smoke_parts.cohort.fingerprint
+    assert fingerprint(**asked) == smoke_parts.evaluated.cohort.fingerprint
 
 
 def test_how_many_processes_make_the_cohort_changes_nothing(tmp_path):
     entry = DATASETS.get("phantom")
     small = entry(entry.Options(train=2, val=1, test=2, radiograph_size=16))
-    resolution = Resolution(depth=4, height=16, width=16)
+    resolution = Resolution(size="16x16x4", reduction=1)
     alone, together = (small.open(tmp_path / str(workers), resolution, workers) for workers in (1, 2))
     np.testing.assert_array_equal(alone.hu, together.hu)
     np.testing.assert_array_equal(alone.radiographs, together.radiographs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from x2c.data.pairs import ROWS_AT_ONCE, Standardised, TrainingPairs, cache_array
+from x2c.data.pairs import ROWS_AT_ONCE, Scaled, TrainingPairs, cache_array
 
 COUNT = 2 * ROWS_AT_ONCE + 3
 TRAINING = np.arange(0, COUNT, 2)
@@ -21,7 +21,7 @@ def raw() -> np.ndarray:
 
 
 @pytest.fixture
-def cached(tmp_path: Path) -> Standardised:
+def cached(tmp_path: Path) -> Scaled:
     return cache_array(tmp_path / "latents", lambda rows: raw()[rows], raw().shape, TRAINING, "test")
 
 
@@ -29,14 +29,14 @@ def test_training_rows_have_mean_0_and_sd_1_in_every_channel(cached):
     rows = cached[TRAINING].movedim(1, 0).flatten(1)
     torch.testing.assert_close(rows.mean(1), torch.zeros(2), atol=1e-4, rtol=0)
     torch.testing.assert_close(rows.std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
-    assert cached.largest == pytest.approx(float(rows.abs().max()), rel=1e-4)
+    assert cached.scale.largest == pytest.approx(float(rows.abs().max()), rel=1e-4)
     everything = cached[np.arange(COUNT)].movedim(1, 0).flatten(1)
     assert (everything.mean(1).abs() > 1e-3).any(), "statistics are of training rows, not of all"
 
 
-def test_raw_scale_undoes_standardising(cached):
+def test_a_scale_and_its_inverse(cached):
     for rows in (TRAINING, np.array([COUNT - 1])):
-        torch.testing.assert_close(cached.raw_scale(cached[rows]), torch.from_numpy(raw()[rows]))
+        torch.testing.assert_close(cached.scale.back(cached[rows]), torch.from_numpy(raw()[rows]))
     torch.testing.assert_close(cached[3], cached[np.array([3])][0])
 
 
@@ -80,10 +80,10 @@ def test_a_computation_that_dies_is_done_again(tmp_path, cached):
 def pairs(smoke_parts):
     def make(seed: int = 0, slices: int = 0) -> TrainingPairs:
         return TrainingPairs(
-            smoke_parts.cohort,
-            smoke_parts.latents,
-            smoke_parts.embeddings,
-            smoke_parts.cohort.rows("train"),
+            smoke_parts.evaluated.cohort,
+            smoke_parts.evaluated.latents,
+            smoke_parts.evaluated.embeddings,
+            smoke_parts.evaluated.cohort.rows("train"),
             seed=seed,
             num_train_timesteps=1000,
             length=100,
@@ -96,7 +96,7 @@ def pairs(smoke_parts):
 
 def rows_of(samples, parts) -> list[int]:
     """Which patients the samples are, told by their latents."""
-    every = parts.latents[np.arange(len(parts.cohort.hu))]
+    every = parts.evaluated.latents[np.arange(len(parts.evaluated.cohort.hu))]
     return [int((every - sample["latents"]).flatten(1).abs().amax(1).argmin()) for sample in samples]
 
 
@@ -129,7 +129,7 @@ def test_another_seed_is_another_order_and_other_noise(pairs, smoke_parts):
 
 
 def test_every_epoch_is_the_whole_split_in_a_new_order(pairs, smoke_parts):
-    training = sorted(smoke_parts.cohort.rows("train").tolist())
+    training = sorted(smoke_parts.evaluated.cohort.rows("train").tolist())
     samples = pairs()
     epochs = [rows_of([samples[e * len(training) + i] for i in range(len(training))], smoke_parts) for e in range(3)]
     assert [sorted(epoch) for epoch in epochs] == [training] * 3
@@ -138,9 +138,9 @@ def test_every_epoch_is_the_whole_split_in_a_new_order(pairs, smoke_parts):
 
 def test_condition_and_label_are_the_same_patients(pairs, smoke_parts):
     samples = [pairs()[position] for position in range(12)]
-    labels = smoke_parts.cohort.manifest["label"].to_numpy()
+    labels = smoke_parts.evaluated.cohort.manifest["label"].to_numpy()
     for sample, row in zip(samples, rows_of(samples, smoke_parts), strict=True):
-        assert torch.equal(sample["condition"], smoke_parts.embeddings[row])
+        assert torch.equal(sample["condition"], smoke_parts.evaluated.embeddings[row])
         assert int(sample["labels"]) == labels[row]
 
 
@@ -156,7 +156,7 @@ def test_noise_is_standard_normal_and_timesteps_span_the_schedule(pairs):
 def test_slices_are_the_cohorts_at_their_depths(pairs, smoke_parts):
     samples = [pairs(slices=3)[position] for position in range(4)]
     for sample, row in zip(samples, rows_of(samples, smoke_parts), strict=True):
-        volume = smoke_parts.cohort.volumes(np.array([row]), -100, 900)[0] * 2 - 1
+        volume = smoke_parts.evaluated.cohort.volumes(np.array([row]), -100, 900)[0] * 2 - 1
         torch.testing.assert_close(sample["slices"], torch.from_numpy(volume[sample["depths"].numpy()]))
     assert "slices" not in pairs()[0]
 

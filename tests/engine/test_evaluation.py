@@ -13,7 +13,7 @@ import torch
 from analysis.metrics.image import psnr
 from x2c.engine.baselines import BASELINES, mean_volume, nearest_patient, reconstruction
 from x2c.engine.build import build_denoiser
-from x2c.engine.evaluation import Generator, true_volumes
+from x2c.engine.generator import Frame, Generator
 from x2c.engine.experiment import run
 from x2c.engine.scoring import Scorer
 
@@ -26,11 +26,11 @@ def finished(smoke_config):
 def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_parts):
     directory, config = finished
     scores = pd.read_parquet(directory.scores)
-    assert list(scores["patient"]) == smoke_parts.cohort.patients(smoke_parts.cohort.rows("test"))
+    assert list(scores["patient"]) == smoke_parts.evaluated.cohort.patients(smoke_parts.evaluated.cohort.rows("test"))
     for name in ("psnr", "ssim_2d", "mae_hu", "lpips", "paired_feature_sqdist"):
         assert np.isfinite(scores[[name, f"{name}_other_xray"]]).all(axis=None), name
     kept = np.load(directory.samples / "volumes.npz")
-    truth = true_volumes(config, smoke_parts, smoke_parts.cohort.rows("test")[:2])
+    truth = smoke_parts.evaluated.true_volumes(smoke_parts.evaluated.cohort.rows("test")[:2])
     generated = (torch.from_numpy(kept["generated_hu"]).float() + 100) / 1000
     torch.testing.assert_close(
         psnr(generated.clamp(0, 1), truth), torch.tensor(scores["psnr"].tolist()[:2]), atol=0.02, rtol=0
@@ -63,29 +63,33 @@ def test_baselines_come_with_every_run(finished):
 
 
 def test_baseline_volumes_are_what_they_say(smoke_config, smoke_parts):
-    config, cohort = smoke_config("l1"), smoke_parts.cohort
+    config, cohort = smoke_config("l1"), smoke_parts.evaluated.cohort
     test, training = cohort.rows("test"), cohort.rows("train")
-    mean = mean_volume(config, smoke_parts, test)
-    torch.testing.assert_close(mean[0], true_volumes(config, smoke_parts, training).mean(0))
-    assert torch.equal(nearest_patient(config, smoke_parts, training), true_volumes(config, smoke_parts, training))
-    decoded = smoke_parts.decode(smoke_parts.latents[test])
-    torch.testing.assert_close(reconstruction(config, smoke_parts, test), decoded)
+    mean = mean_volume(smoke_parts, test)
+    torch.testing.assert_close(mean[0], smoke_parts.evaluated.true_volumes(training).mean(0))
+    assert torch.equal(nearest_patient(smoke_parts, training), smoke_parts.evaluated.true_volumes(training))
+    decoded = smoke_parts.decode(smoke_parts.evaluated.latents[test], smoke_parts.evaluated.latents.scale)
+    torch.testing.assert_close(reconstruction(smoke_parts, test), decoded)
 
 
 def test_a_generated_volume_does_not_depend_on_its_batch(smoke_config, smoke_parts):
     config = smoke_config("l1")
-    generate = Generator(config, smoke_parts, build_denoiser(config).eval())
-    rows = smoke_parts.cohort.rows("test")
-    together, alone = generate(rows, rows), generate(rows[2:3], rows[2:3])
+    data = smoke_parts.evaluated
+    generate = Generator(
+        config, build_denoiser(config).eval(), smoke_parts.autoencoder, Frame.of(data), torch.device("cpu")
+    )
+    rows = data.cohort.rows("test")
+    conditions, names, labels = data.embeddings[rows], data.cohort.patients(rows), torch.zeros(len(rows)).long()
+    together, alone = generate(conditions, names, labels), generate(conditions[2:3], names[2:3], labels[2:3])
     torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
-    other = generate(rows[2:3], rows[:1])
+    other = generate(conditions[:1], names[2:3], labels[2:3])
     assert not torch.allclose(other, alone, atol=1e-3)
 
 
 def test_perfect_volumes_score_perfectly(smoke_config, smoke_parts):
     config = smoke_config("l1")
     scorer = Scorer(config, torch.device("cpu"))
-    truth = true_volumes(config, smoke_parts, smoke_parts.cohort.rows("test"))
+    truth = smoke_parts.evaluated.true_volumes(smoke_parts.evaluated.cohort.rows("test"))
     scores = scorer.per_volume(truth, truth)
     assert np.isinf(scores["psnr"]).all()
     assert np.allclose(scores["ssim_2d"], 1)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from x2c.core.script import PROJECT
 from x2c.engine.experiment import run, run_directory
 from x2c.engine.trainer import NonFiniteLoss
 
-FULL_STEPS = 8
+STEPS = {"rspect": 4, "drr": 3, "ctpa": 3, "xray": 8}
 
 
 def command(config, *more: str) -> list[str]:
@@ -28,7 +29,7 @@ def command(config, *more: str) -> list[str]:
     return [sys.executable, "x2c/train.py", f"--variant={config.variant}", "--scale=smoke", *places, *more]
 
 
-def losses(path: Path) -> list[dict[str, float]]:
+def losses(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -38,11 +39,11 @@ def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_config):
     assert directory.done
     for name in ("config.yaml", "provenance.json", "denoiser.safetensors", "scores.parquet", "set_scores.json"):
         assert (directory.path / name).exists(), name
-    steps = [line["step"] for line in losses(directory.path) if "loss" in line]
-    assert steps == list(range(1, FULL_STEPS + 1))
-    assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= losses(directory.path)[
-        0
-    ].keys()
+    lines = [line for line in losses(directory.path) if "loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, sum(STEPS.values()) + 1))
+    assert [line["stage"] for line in lines] == [name for name, steps in STEPS.items() for _ in range(steps)]
+    assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= lines[-1].keys()
+    assert "loss/lpips" not in lines[0], "what rows share is trained with L1 alone"
     before = (directory.path / "scores.parquet").stat().st_mtime_ns
     assert run(config).path == directory.path
     assert (directory.path / "scores.parquet").stat().st_mtime_ns == before
@@ -57,12 +58,13 @@ def test_a_killed_run_ends_in_the_same_weights_and_scores(variant, smoke_config,
     path = run_directory(config).path
     process = subprocess.Popen(command(config), cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not list((path / "checkpoints").glob("step-*")) and process.poll() is None and time.monotonic() < deadline:
+    stages = path.parent / "stages"
+    while not list(stages.glob("xray-*/checkpoints/step-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (path / "scores.parquet").exists()
-    assert list((path / "checkpoints").glob("step-*"))
+    assert list(stages.glob("xray-*/checkpoints/step-*"))
     subprocess.run(command(config), cwd=PROJECT, check=True, capture_output=True)
     for name, value in load_file(calm.path / "denoiser.safetensors").items():
         assert torch.equal(value, load_file(path / "denoiser.safetensors")[name]), name
@@ -100,7 +102,8 @@ def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
     assert run_directory(config).status()["reason"].startswith("ZeroDivisionError")
     directory = run(config)
     assert directory.done
-    assert [line["step"] for line in losses(directory.path) if "loss" in line] == list(range(1, FULL_STEPS + 1))
+    steps = [line["step"] for line in losses(directory.path) if "loss" in line]
+    assert steps == list(range(1, sum(STEPS.values()) - STEPS["drr"] + 1))
 
 
 def test_a_run_has_one_owner(smoke_config):
@@ -112,6 +115,7 @@ def test_a_run_has_one_owner(smoke_config):
 def assert_same_training(one: Path, other: Path) -> None:
     """The same losses, and the same weights where a gradient is not mere rounding (biases before a norm cancel)."""
     for a, b in zip(losses(one), losses(other), strict=True):
+        assert a.pop("stage") == b.pop("stage")
         assert a == pytest.approx(b, rel=1e-4)
     others = load_file(other / "denoiser.safetensors")
     for name, value in load_file(one / "denoiser.safetensors").items():
@@ -120,8 +124,8 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 
 def test_accumulation_trains_like_a_larger_batch(smoke_config):
-    one = run(smoke_config("l1", "training.batch_size=4", "training.steps=3"))
-    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "training.steps=3"))
+    one = run(smoke_config("l1", "training.batch_size=4", "stages.xray.steps=3"))
+    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "stages.xray.steps=3"))
     assert_same_training(one.path, two.path)
 
 
@@ -134,17 +138,17 @@ def test_trained_weights_are_the_average_not_the_last(smoke_config):
 
 
 def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):
-    with pytest.raises(UserError, match=r"resolution.height: expected a multiple of 16"):
-        run(smoke_config("l1", "resolution.height=40"))
+    with pytest.raises(UserError, match=r"resolution.size: expected a height divisible by 16"):
+        run(smoke_config("l1", "resolution.size=320x256x64"))
 
 
 @pytest.mark.slow
 def test_the_number_of_processes_does_not_change_a_run(smoke_config, tmp_path):
     """`batch_size` is the sum over processes, so equal run ids mean equal results."""
-    config = smoke_config("l1_adv", "training.steps=3")
+    config = smoke_config("l1_adv", "stages.xray.steps=3")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    arguments = command(config, "--training.steps=3")[1:]
+    arguments = command(config, "--stages.xray.steps=3")[1:]
     subprocess.run([*torchrun, *arguments], cwd=PROJECT, check=True, capture_output=True)
-    single = run(smoke_config("l1_adv", "training.steps=3", f"compute.runs={tmp_path / 'single'}"))
+    single = run(smoke_config("l1_adv", "stages.xray.steps=3", f"compute.runs={tmp_path / 'single'}"))
     assert single.path.name == run_directory(config).path.name
     assert_same_training(single.path, run_directory(config).path)

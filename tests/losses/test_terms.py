@@ -23,14 +23,14 @@ def denoiser():
 
 def make_step(parts, denoiser, prediction: str = "x0", timesteps=(100, 600)) -> Step:
     """A real step on real cached latents."""
-    rows, t = parts.cohort.rows("train")[:2], torch.tensor(timesteps)
-    latents = parts.latents[rows]
+    rows, t = parts.evaluated.cohort.rows("train")[:2], torch.tensor(timesteps)
+    latents = parts.evaluated.latents[rows]
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     noisy = PROCESS.add_noise(latents, noise, t)
-    output = denoiser(noisy, t, parts.embeddings[rows])
+    output = denoiser(noisy, t, parts.evaluated.embeddings[rows])
     parametrisation = PREDICTIONS.get(prediction)()
     depths = torch.tensor([[1], [5]])
-    truth = torch.from_numpy(parts.cohort.volumes(rows, -100, 900)) * 2 - 1
+    truth = torch.from_numpy(parts.evaluated.cohort.volumes(rows, -100, 900)) * 2 - 1
     return Step(
         output=output,
         target=parametrisation.target(PROCESS, latents, noise, t),
@@ -44,7 +44,7 @@ def make_step(parts, denoiser, prediction: str = "x0", timesteps=(100, 600)) -> 
 
 
 def term(name: str, parts):
-    return LOSS_TERMS.get(name)(resolve("full", "smoke").loss.terms[name], parts.loss_parts())
+    return LOSS_TERMS.get(name)(resolve("full", "smoke").loss.terms[name], parts.loss_parts(parts.evaluated))
 
 
 def frozen_modules(parts, loss_term):
@@ -118,7 +118,7 @@ def test_perfect_volumes_have_no_l1_and_low_perceptual_loss(smoke_parts, denoise
 
 def test_the_sum_weights_its_terms(smoke_parts, denoiser):
     config = resolve("full", "smoke", 0, ["loss.lpips.weight=0.5"]).loss
-    loss = WeightedSum(config, smoke_parts.loss_parts())
+    loss = WeightedSum(config, smoke_parts.loss_parts(smoke_parts.evaluated))
     assert loss.slices_per_volume == 1
     step = make_step(smoke_parts, denoiser)
     total, values = loss(step)

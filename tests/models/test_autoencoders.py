@@ -55,7 +55,7 @@ def noise(*shape: int) -> Tensor:
 def test_latents_are_each_slices_posterior_mean(kl_f8, weights):
     volumes = noise(2, 3, 16, 24)
     latents = kl_f8.encode(volumes)
-    assert latents.shape == (2, kl_f8.channels, 3, 16 // kl_f8.reduction, 24 // kl_f8.reduction)
+    assert latents.shape == (2, kl_f8.channels, 3, 16 // kl_f8.reduction[1], 24 // kl_f8.reduction[2])
     reference = AutoencoderKL.from_pretrained(weights).eval()
     for patient in range(2):
         for depth in range(3):
@@ -82,7 +82,7 @@ def test_volumes_are_clipped_and_slices_for_losses_are_not(kl_f8):
     latents = noise(1, 4, 2, 2, 2)
     assert (kl_f8.decode(latents) == 1).all()
     # A clipped slice would have no gradient where a loss needs one most.
-    assert (kl_f8.decode_slices(latents[:, :, 0]) > 1).all()
+    assert (kl_f8.decode_at(latents, torch.tensor([[0]])) > 1).all()
 
 
 def test_how_many_slices_go_at_once_changes_nothing(kl_f8, monkeypatch):
@@ -94,9 +94,15 @@ def test_how_many_slices_go_at_once_changes_nothing(kl_f8, monkeypatch):
 
 
 def test_slices_give_gradients_to_latents_and_none_to_weights(kl_f8):
-    latents = noise(2, 4, 2, 2).requires_grad_()
-    kl_f8.decode_slices(latents).square().sum().backward()
-    assert latents.grad is not None and (latents.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+    latents, depths = noise(2, 4, 3, 2, 2).requires_grad_(), torch.tensor([[2], [0]])
+    slices = kl_f8.decode_at(latents, depths)
+    whole = kl_f8.decode(latents.detach())
+    for patient, depth in enumerate(depths[:, 0]):
+        torch.testing.assert_close(slices[patient, 0].clamp(-1, 1), whole[patient, depth])
+    slices.square().sum().backward()
+    assert latents.grad is not None
+    reached = latents.grad.abs().amax(dim=(1, 3, 4)) > 0
+    assert reached.tolist() == [[False, False, True], [True, False, False]]
     assert all(p.grad is None and not p.requires_grad for p in kl_f8.model.parameters())
     assert not kl_f8.model.training
 
@@ -132,7 +138,7 @@ def reconstruction_error(autoencoder, volumes: Tensor) -> float:
 def test_the_stand_in_is_trained_once_and_then_read(tmp_path, monkeypatch):
     random_state = torch.get_rng_state()
     first = stand_in(steps=3)
-    first.load(tmp_path, "data", lambda: bars(10))
+    first.load(tmp_path, "data", lambda: bars(10)[None])
     monkeypatch.setattr(type(first), "_train", never)
     second = stand_in(steps=3)
     second.load(tmp_path, "data", never)
@@ -157,6 +163,6 @@ def test_training_makes_the_stand_in_reconstruct(tmp_path):
     errors = {}
     for steps in (1, 80):
         autoencoder = stand_in(steps=steps)
-        autoencoder.load(tmp_path, "data", lambda: bars(20))
+        autoencoder.load(tmp_path, "data", lambda: bars(20)[None])
         errors[steps] = reconstruction_error(autoencoder, bars(5)[None])
     assert errors[80] < 0.4 * errors[1]

@@ -81,7 +81,7 @@ def test_the_discriminator_scores_patches_of_the_latents_of_every_scale(scale):
     config = resolve("full", scale)
     autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     depth, height, width = config.resolution.shape
-    reduction = autoencoder.reduction
+    reduction = autoencoder.reduction[1]
     options = LOSS_TERMS.get("adv").Options(**config.loss.terms["adv"].model_dump())
     with torch.device("meta"):
         network = Discriminator(autoencoder.channels, options.channels, options.layers, options.kernel_size)

@@ -58,7 +58,7 @@ def test_help_imports_nothing_heavy():
             "rnu losses",
             "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, worker",
         ),
-        ("run", "NAME: the name of a sweep is needed; none came; choices: losses"),
+        ("run", "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, losses"),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
         ("run losses --workers two", "--workers: expected a number of 1 or more; came 'two'"),
         ("run losses --workers 0", "--workers: expected a number of 1 or more; came '0'"),
@@ -86,11 +86,11 @@ def test_a_user_error_ends_with_code_2(tmp_path):
 
 
 def test_a_worker_gets_the_arguments_of_its_supervisor():
-    line = "run losses --scale smoke --seeds 1,2 --data phantom --runs r --tracker none --training.steps=3"
+    line = "run losses --scale smoke --seeds 1,2 --data phantom --runs r --tracker none --stages.xray.steps=3"
     _, options, overrides = parse(line.split())
     _, again, same = parse(["worker", *same_plan(options, overrides)])
     places = ['dataset.name="phantom"', "compute.tracker=[]", 'compute.runs="r"']
-    assert same == overrides == ["training.steps=3", *places]
+    assert same == overrides == ["stages.xray.steps=3", *places]
     assert (again.name, again.scale, again.seeds) == ("losses", "smoke", (1, 2))
 
 

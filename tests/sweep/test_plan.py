@@ -38,9 +38,9 @@ def test_other_parameters_are_config_fields(sweep_file):
 
 
 def test_cells_that_come_to_the_same_run_are_one(sweep_file):
-    sweep_file(parameters={"variant": {"values": ["l1", "l1"]}, "training.steps": {"values": [4, 5]}})
-    assert [cell.config.training.steps for cell in make_plan("s", "smoke").cells] == [4, 5]
-    assert [cell.config.training.steps for cell in make_plan("s", "smoke", overrides=["training.steps=7"]).cells] == [7]
+    sweep_file(parameters={"variant": {"values": ["l1", "l1"]}, "stages.xray.steps": {"values": [4, 5]}})
+    assert [cell.config.stages.last.steps for cell in make_plan("s", "smoke").cells] == [4, 5]
+    assert [cell.config.stages.last.steps for cell in make_plan("s", "smoke", overrides=["stages.xray.steps=7"]).cells] == [7]
 
 
 def test_run_cap_keeps_the_first_cells(sweep_file):
@@ -52,7 +52,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
     sweep_file()
     name = make_plan("s", "smoke").study
     assert make_plan("s", "smoke", [4, 5], overrides=["compute.runs=elsewhere"]).study == name
-    assert make_plan("s", "smoke", overrides=["training.steps=3"]).study != name
+    assert make_plan("s", "smoke", overrides=["stages.xray.steps=3"]).study != name
     sweep_file(parameters={"variant": {"values": ["l1"]}})
     assert make_plan("s", "smoke").study != name
 

@@ -5,7 +5,7 @@ Fields are documented where they stand. Resolution (files, layers, command line)
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -117,6 +117,13 @@ class DataOptions(Section):
     window: Window = Window()
     radiographs: Literal["xray", "drr"] = "xray"
     """Real radiographs of the patients, or projections of their volumes."""
+
+
+class GuidanceOptions(Section):
+    """What every guidance has."""
+
+    sampling_only: ClassVar[frozenset[str]] = frozenset()
+    """Options that do not change the training: stages are shared across them."""
 
 
 class Stage(Section):

@@ -145,6 +145,7 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
             "labels": torch.tensor(int(self.labels[row])),
             "timesteps": torch.randint(self.num_train_timesteps, (), generator=draw),
             "noise": torch.randn(latents.shape, generator=draw),
+            "chance": torch.rand((), generator=draw),
         }
         if self.embeddings is not None:
             sample["condition"] = self.embeddings[row]
@@ -154,8 +155,6 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
             low, high = self.window_hu
             sample["depths"] = depths
             sample["slices"] = torch.from_numpy(np.clip((hu - low) / (high - low), 0, 1)) * 2 - 1
-        # Drawn last: what is random of a sample does not depend on who uses this.
-        sample["chance"] = torch.rand((), generator=draw)
         return sample
 
     def _row(self, position: int) -> np.int64:

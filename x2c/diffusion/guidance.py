@@ -6,20 +6,18 @@ A guided step runs the denoiser once, on a batch that holds every sample with an
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from x2c.core.config import NonNegativeFloat, Section
+from x2c.core.config import GuidanceOptions, NonNegativeFloat
 from x2c.core.registry import GUIDANCE
 
 Denoise = Callable[..., Tensor]
 NEGATIVE, POSITIVE, UNKNOWN = 0, 1, 2
 Probability = Annotated[float, Field(ge=0, lt=1)]
-SAMPLING_ONLY = frozenset({"scale", "given"})
-"""Options that do not change the training: stages are shared across them."""
 
 
 class Guidance(Protocol):
@@ -50,7 +48,7 @@ def extrapolate(with_it: Tensor, without: Tensor, scale: float) -> Tensor:
 class Unguided:
     """The condition as it is, always."""
 
-    class Options(Section):
+    class Options(GuidanceOptions):
         """None."""
 
     labels = 0
@@ -71,9 +69,10 @@ class Unguided:
 class XrayGuidance:
     """Guided by the X-ray: its embedding is dropped for some samples, and a learned null embedding takes its place."""
 
-    class Options(Section):
+    class Options(GuidanceOptions):
         """The paper gives neither number."""
 
+        sampling_only: ClassVar[frozenset[str]] = frozenset({"scale"})
         drop: Probability = 0.1
         """Share of training samples without condition."""
         scale: NonNegativeFloat = 2.0
@@ -107,9 +106,10 @@ class XrayGuidance:
 class LabelGuidance:
     """Guided by the embolism label: an embedding of it is added to the X-ray's, and `unknown` takes its place at times."""
 
-    class Options(Section):
+    class Options(GuidanceOptions):
         """The paper gives none of them."""
 
+        sampling_only: ClassVar[frozenset[str]] = frozenset({"scale", "given"})
         drop: Probability = 0.1
         """Share of training samples whose label is unknown."""
         scale: NonNegativeFloat = 2.0

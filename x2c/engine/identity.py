@@ -11,7 +11,6 @@ from x2c.core.errors import UserError
 from x2c.core.files import digest, file_digest
 from x2c.core.registry import DATASETS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
-from x2c.diffusion.guidance import SAMPLING_ONLY
 
 
 
@@ -84,7 +83,8 @@ def _recipe(config: Config, stage: Stage) -> dict[str, Any]:
     recipe["condition_inputs"] = whole["encoder"].get("dimension")
     if stage.condition != "none":
         recipe["encoder"] = whole["encoder"]
-        recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in SAMPLING_ONLY}
+        sampling_only: frozenset[str] = getattr(config.guidance.options, "sampling_only", frozenset())
+        recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in sampling_only}
     if stage.loss == "variant":
         recipe["loss"] = whole["loss"]
     return recipe
