@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import lpips
@@ -12,7 +14,11 @@ from torch import Tensor
 
 from x2c.core.errors import UserError
 from x2c.core.registry import PERCEPTUAL
+from x2c.core.weights import WEIGHTS
 from x2c.models.frozen import seeded
+from x2c.weights import record
+
+pytestmark = pytest.mark.usefixtures("offline")
 
 # lpips itself still passes torchvision's retired argument `pretrained`.
 RETIRED = "ignore:The parameter 'pretrained' is deprecated", "ignore:Arguments other than a weight enum"
@@ -97,9 +103,77 @@ def test_a_missing_file_is_an_error_that_names_the_option(name, option, tmp_path
         perceptual(name, source=str(tmp_path / "gone.pth"))
 
 
-def test_radimagenet_without_a_source_is_an_error_that_names_the_option():
-    with pytest.raises(UserError, match=r"--loss\.lpips\.source=FILE"):
-        perceptual("radimagenet_resnet50")
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("lpips_alex", "perceptual.source"), ("radimagenet_resnet50", "loss.lpips.source")],
+)
+def test_weights_that_are_nowhere_are_an_error_that_names_the_option(name, option):
+    with pytest.raises(UserError, match=rf"^{option}: .*--{option}=FILE.*X2C_WEIGHTS") as error:
+        perceptual(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "radimagenet_resnet50"])
+def test_a_file_in_the_folder_of_weights_needs_no_option(name, alexnet, resnet_file, tmp_path, monkeypatch):
+    file = resnet_file
+    if name == "alexnet":
+        file = tmp_path / "trunk.pth"
+        torch.save(alexnet.state_dict(), file)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / f"{name}.pt").symlink_to(file)
+    monkeypatch.setenv("X2C_WEIGHTS", str(tmp_path / "weights"))
+    entry = WEIGHTS[name].entry or name
+    with pytest.raises(UserError, match=rf"{name}\.pt: expected SHA-256 {next(iter(WEIGHTS[name].sha256.values()))}"):
+        perceptual(entry)
+    record()
+    there, by_option = perceptual(entry), perceptual(entry, source=str(file))
+    assert torch.equal(there(slices(0, 64), slices(1, 64)), by_option(slices(0, 64), slices(1, 64)))
+
+
+def test_alexnet_is_found_where_torch_keeps_its_downloads(alexnet, tmp_path, monkeypatch):
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(alexnet.state_dict(), cache / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with pytest.raises(UserError, match=r"alexnet-owt-7be5be79\.pth: expected SHA-256 7be5be791159"):
+        perceptual("lpips_alex")
+    digest = hashlib.sha256((cache / "alexnet-owt-7be5be79.pth").read_bytes()).hexdigest()
+    monkeypatch.setitem(WEIGHTS, "alexnet", replace(WEIGHTS["alexnet"], sha256={"alexnet-owt-7be5be79.pth": digest}))
+    assert (perceptual("lpips_alex")(slices(0), slices(1)) > 0).all()
+
+
+def test_the_authors_own_radimagenet_file_is_monais_under_other_names(resnet_file, tmp_path):
+    """github BMEII-AI/RadImageNet saves `nn.Sequential(*list(resnet50.children())[:9])` as `backbone`."""
+
+    class Backbone(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            network = torchvision.models.resnet50(weights=None)
+            network.load_state_dict(torch.load(resnet_file, weights_only=True))
+            self.backbone = torch.nn.Sequential(*list(network.children())[:9])
+
+    torch.save(Backbone().state_dict(), tmp_path / "ResNet50.pt")
+    theirs = perceptual("radimagenet_resnet50", source=str(tmp_path / "ResNet50.pt"))
+    monais = perceptual("radimagenet_resnet50", source=str(resnet_file))
+    assert torch.equal(theirs(slices(0, 64), slices(1, 64)), monais(slices(0, 64), slices(1, 64)))
+
+
+class Bomb:
+    """A pickle that runs code when it is read."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self):
+        return (Path.touch, (self.victim,))
+
+
+@pytest.mark.parametrize("name", ["lpips_alex", "radimagenet_resnet50"])
+def test_no_network_runs_what_is_in_a_file(name, tmp_path):
+    torch.save({"features.0.weight": Bomb(tmp_path / "ran")}, tmp_path / "bomb.pt")
+    with pytest.raises(UserError, match=r"bomb\.pt is another file \(it does not hold tensors alone\)"):
+        perceptual(name, source=str(tmp_path / "bomb.pt"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_radimagenet_is_zero_for_identical_slices_only(resnet_file):
@@ -119,5 +193,5 @@ def test_the_weights_are_those_of_the_file(resnet_file, tmp_path):
 
 def test_a_foreign_state_dict_is_an_error(alexnet, tmp_path):
     torch.save(alexnet.state_dict(), tmp_path / "foreign.pt")
-    with pytest.raises(UserError, match=r"expected the state dict of RadImageNet.*foreign\.pt is another file"):
+    with pytest.raises(UserError, match=r"expected the weights of RadImageNet.*foreign\.pt is another file"):
         perceptual("radimagenet_resnet50", source=str(tmp_path / "foreign.pt"))

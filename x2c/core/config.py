@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from x2c.core.weights import needed, source_fingerprint
+
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 
@@ -300,8 +302,15 @@ class Config(Section):
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The part of a config that can change a result: what run ids are hashed from."""
+    """The part of a config that can change a result: what run ids are hashed from. Weights count by their content."""
     dump = config.model_dump(mode="json", exclude={"compute", "table2", "variant"})
     dump["denoiser"].pop("gradient_checkpointing")
     dump["evaluation"].pop("batch_size")
+    dump["encoder"].pop("instead_of", None)
+    for option, weights, value in needed(config):
+        *sections, field = option.split(".")
+        section = dump
+        for name in sections:
+            section = section[name]
+        section[field] = source_fingerprint(value, weights.name)
     return dump

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import InitProcessGroupKwargs
 
+from x2c.core import weights
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.run import RunDirectory
@@ -105,8 +106,9 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
 
 
 def _check(config: Config) -> None:
-    """Refuse what would fail late: unknown trackers, folders that cannot be written."""
+    """Refuse what would fail late: unknown trackers, absent weights, folders that cannot be written."""
     tracking.check(config.compute.tracker)
+    weights.check(config)
     for field in ("runs", "cache"):
         folder = Path(getattr(config.compute, field))
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from x2c.core.config import Config, Resolution, Stage, identity
 from x2c.core.errors import UserError
 from x2c.core.files import digest, file_digest
-from x2c.core.registry import DATASETS
+from x2c.core.registry import DATASETS, ENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
 
 
@@ -80,7 +80,7 @@ def _recipe(config: Config, stage: Stage) -> dict[str, Any]:
     recipe["stage"] = stage.model_dump(mode="json", exclude={"data"})
     recipe["data"] = {"set": data_fingerprint(config, stage.data), "window": _window(config, stage.data)}
     recipe["home"] = home_fingerprint(config)
-    recipe["condition_inputs"] = whole["encoder"].get("dimension")
+    recipe["condition_inputs"] = ENCODERS.get(config.encoder.name)(config.encoder.options).dimension
     if stage.condition != "none":
         recipe["encoder"] = whole["encoder"]
         sampling_only: frozenset[str] = getattr(config.guidance.options, "sampling_only", frozenset())

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from x2c.core.config import Config
-from x2c.core.files import file_digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.script import PROJECT
+from x2c.core.weights import needed, resolved_source, source_fingerprint, standing
 from x2c.engine.identity import cohort_fingerprint, data_fingerprint, planned_stages
 from x2c.models.frozen import StandIn
 
@@ -75,18 +75,14 @@ def _code() -> dict[str, Any]:
 
 
 def _weights(config: Config) -> dict[str, Any]:
-    """Every pretrained source a config names; local files with their SHA-256."""
-    slots = {
-        "autoencoder": config.autoencoder.options,
-        "encoder": config.encoder.options,
-        "perceptual": config.perceptual.options,
-    }
-    slots |= {
-        "features": config.features.options,
-        **{f"loss.{name}": options for name, options in config.loss.terms.items()},
-    }
-    sources = {slot: str(source) for slot, options in slots.items() if (source := getattr(options, "source", ""))}
+    """Every pretrained network a config uses: where it was loaded from, its digest, and who vouches for that."""
+    found = {option: (weights, resolved_source(weights.name, value)) for option, weights, value in needed(config)}
     return {
-        slot: {"source": source, "sha256": file_digest(Path(source)) if Path(source).is_file() else None}
-        for slot, source in sources.items()
+        option: {
+            "name": weights.name,
+            "source": weights.source,
+            "sha256": source_fingerprint(source, weights.name),
+            "standing": standing(weights, Path(source)) if Path(source).exists() else "unknown",
+        }
+        for option, (weights, source) in found.items()
     }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from x2c.core.config import Section
 from x2c.core.registry import FEATURES
-from x2c.core.weights import local_file
+from x2c.core.weights import local_copy
 from x2c.models.frozen import StandIn, frozen, seeded
 
 
@@ -25,10 +25,10 @@ class I3D:
         """Where the weights are."""
 
         source: str = ""
-        """Local i3d_torchscript.pt."""
+        """Local i3d_torchscript.pt: an archive of code, whose digest must be known (x2c.core.weights)."""
 
     def __init__(self, options: Options) -> None:
-        self.network: Any = torch.jit.load(local_file("i3d", options.source)).eval()
+        self.network: Any = torch.jit.load(local_copy("i3d", options.source), map_location="cpu").eval()
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:

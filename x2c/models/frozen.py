@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
-
-from x2c.core.files import file_digest
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -28,20 +25,6 @@ class StandIn:
 def frozen(module: Module) -> Module:
     """The module in eval mode, its parameters out of every gradient and optimizer. Inputs still get gradients."""
     return module.eval().requires_grad_(False)
-
-
-def source_fingerprint(source: str) -> str:
-    """What tells weights apart: a hub id as it is; of a local file or folder, the SHA-256 of its weight files."""
-    path = Path(source.removeprefix("local-dir:"))
-    if path.is_file():
-        return file_digest(path)
-    if path.is_dir():
-        return "+".join(
-            file_digest(file)
-            for file in sorted(path.iterdir())
-            if file.suffix in {".safetensors", ".bin", ".json", ".pt"}
-        )
-    return source
 
 
 def parameter_count(module: nn.Module) -> int:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from x2c.core.config import Section
-from x2c.core.errors import UserError
 from x2c.core.registry import PERCEPTUAL
-from x2c.core.weights import WEIGHTS, local_file
+from x2c.core.weights import local_copy
 from x2c.models.frozen import StandIn, frozen, seeded
+from x2c.models.pretrained import expecting, read_state
 
 SMALLEST_IMAGE = 32
 
@@ -49,7 +45,7 @@ class AlexLPIPS(Perceptual):
         """Where the ImageNet weights of the trunk are."""
 
         source: str = ""
-        """Local alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: torchvision's download."""
+        """Local alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: X2C_WEIGHTS, or a download."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(_alex_lpips(options.source))
@@ -66,7 +62,7 @@ class StandInLPIPS(Perceptual):
 
     def __init__(self, options: Options) -> None:
         with seeded(0):
-            super().__init__(_lpips(random=True))
+            super().__init__(_random_lpips())
 
 
 @PERCEPTUAL.register("radimagenet_resnet50")
@@ -77,56 +73,35 @@ class RadImageNet(Perceptual):
         """Where the weights are."""
 
         source: str = ""
-        """Local state dict in torchvision's resnet50 layout (.pt or .pth)."""
+        """Local state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's) or the authors' ResNet50.pt."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(_ResNetDistance(options.source))
 
 
-def _lpips(*, random: bool) -> Any:
+def _random_lpips() -> Any:
     from lpips import LPIPS
 
     with warnings.catch_warnings():
         # lpips still passes torchvision's retired argument `pretrained`.
         warnings.simplefilter("ignore", UserWarning)
-        return LPIPS(net="alex", pnet_rand=random, verbose=False)
+        return LPIPS(net="alex", pnet_rand=True, verbose=False)
 
 
 def _alex_lpips(source: str) -> Any:
-    if not source:
-        try:
-            return _lpips(random=False)
-        except OSError as error:
-            weights = WEIGHTS["alexnet"]
-            raise UserError(
-                f"{weights.option}: could not download {weights.source}; set --{weights.option}=FILE or use lpips_standin"
-            ) from error
-    network = _lpips(random=True)
-    trunk = _state("alexnet", source)
-    with _as_user_error("alexnet", source):
+    path = local_copy("alexnet", source)
+    with seeded(0):
+        network = _random_lpips()
+    with expecting("alexnet", path):
+        trunk = read_state(path)
         # lpips cuts the trunk into five named slices that keep torchvision's layer numbers.
         for piece in (getattr(network.net, f"slice{number}") for number in range(1, 6)):
             piece.load_state_dict({name: trunk[f"features.{name}"] for name in piece.state_dict()}, strict=True)
     return network
 
 
-def _state(name: str, source: str) -> dict[str, Tensor]:
-    path = local_file(name, source)
-    with _as_user_error(name, source):
-        return dict(torch.load(path, weights_only=True))
-
-
-@contextmanager
-def _as_user_error(name: str, source: str) -> Iterator[None]:
-    """A file that is not what its option asks for is the user's to mend, whatever torch makes of it."""
-    weights = WEIGHTS[name]
-    try:
-        yield
-    except (RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        cause = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{weights.option}: expected the state dict of {weights.source}; {source} is another file ({cause})"
-        ) from error
+RADIMAGENET_LAYERS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""The authors' own file numbers ResNet-50's children (`backbone.4.0.conv1.weight`); MONAI's has torchvision's names."""
 
 
 class _ResNetDistance(nn.Module):
@@ -134,15 +109,21 @@ class _ResNetDistance(nn.Module):
         super().__init__()
         from torchvision.models import resnet50
 
-        network = resnet50(weights=None)
+        path = local_copy("radimagenet_resnet50", source)
+        with seeded(0):
+            network = resnet50(weights=None)
         network.fc = nn.Identity()
-        state = _state("radimagenet_resnet50", source)
-        with _as_user_error("radimagenet_resnet50", source):
-            network.load_state_dict(
-                {name: value for name, value in state.items() if not name.startswith("fc.")}, strict=True
-            )
+        with expecting("radimagenet_resnet50", path):
+            state = {_torchvision_name(name): value for name, value in read_state(path).items()}
+            network.load_state_dict({n: value for n, value in state.items() if not n.startswith("fc.")}, strict=True)
         self.trunk = nn.Sequential(*list(network.children())[:-2])
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (nn.functional.normalize(self.trunk(images), dim=1) for images in (first, second))
         return (a - b).square().sum(dim=1).mean(dim=(-2, -1))
+
+
+def _torchvision_name(name: str) -> str:
+    prefix, _, rest = name.partition(".")
+    number, _, layer = rest.partition(".")
+    return f"{RADIMAGENET_LAYERS[number]}.{layer}" if prefix == "backbone" else name

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from x2c.core import weights
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import UserError, exit_on_user_error, unknown
 from x2c.sweep.plan import Plan, make_plan, sweeps
@@ -40,6 +41,9 @@ def main() -> int:
 
         chosen = [cell for cell in plan.cells if options.cells is None or cell.run_id in options.cells.split(",")]
         return work(plan, chosen, options.storage, options.supervisor)
+    if command != "status":
+        for cell in plan.cells:
+            weights.check(cell.config)
     if command in ("plan", "status"):
         return show(plan, command, as_json=options.json)
     from x2c.sweep.state import snapshot

@@ -15,8 +15,8 @@ from x2c.core.config import PositiveInts, Section
 from x2c.core.console import track
 from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS
-from x2c.core.weights import WEIGHTS, absent
-from x2c.models.frozen import StandIn, frozen, seeded, source_fingerprint
+from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
+from x2c.models.frozen import StandIn, frozen, seeded
 
 SLICES_AT_ONCE = 64
 
@@ -74,7 +74,7 @@ class KLF8(KLAutoencoder):
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
         """What the latents depend on besides the volumes."""
-        return {"name": "kl_f8", "source": source_fingerprint(self.options.source)}
+        return {"name": "kl_f8", "source": source_fingerprint(self.options.source, "kl_f8")}
 
     def load(
         self,
@@ -86,9 +86,11 @@ class KLF8(KLAutoencoder):
         """Load the weights from hub or folder. Raises UserError where neither has them."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+        folder = local_copy("kl_f8", self.options.source)
         try:
-            self.model = frozen(AutoencoderKL.from_pretrained(self.options.source)).to(device)
-        except (OSError, ValueError) as error:
+            model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            self.model = frozen(model).to(device)
+        except (OSError, ValueError, RuntimeError) as error:
             raise absent("kl_f8", error) from error
 
 

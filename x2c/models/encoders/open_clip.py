@@ -1,48 +1,112 @@
-"""Vision towers of open_clip: the paper's BiomedCLIP, and a small one that stands in for it."""
+"""Vision towers of open_clip: the paper's BiomedCLIP and CLIP ViT-L/14, and a small one that stands in for them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
-from torch import Tensor
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2c.core.config import Section
-from x2c.core.errors import UserError
+from x2c.core.errors import nearest
 from x2c.core.registry import ENCODERS
-from x2c.core.weights import WEIGHTS, absent
-from x2c.models.frozen import StandIn, frozen, seeded, source_fingerprint
+from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
+from x2c.models.encoders.base import Encoder, standardised
+from x2c.models.frozen import StandIn, seeded
+from x2c.models.pretrained import expecting, read_state
+
+CONFIG = "open_clip_config.json"
+NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+"""In place of a text tower: nothing here reads text, and BiomedCLIP's would need a second repository of the hub."""
 
 
-class ImageTower:
-    """A frozen vision tower with its own preprocessing."""
+class VisionTower(Encoder):
+    """A vision tower whose preprocessing is a size, a mean and a standard deviation."""
 
-    dimension: int
-    projection: int | None = None
-    """Where set, the denoiser learns a projection of the embedding to that many numbers."""
-    stand_in: StandIn | None = None
-    tower: Any
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    @torch.no_grad()
-    def encode(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> L2-normalised embeddings [B, K]."""
+    def prepare(self, radiographs: Tensor) -> Tensor:
+        """radiographs [B, h, w] in [0, 1] -> what the tower takes, [B, 3, size, size]."""
         size = (self.image_size, self.image_size)
-        images = (
-            F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1).expand(-1, 3, -1, -1)
-        )
-        mean, std = images.new_tensor(self.mean)[:, None, None], images.new_tensor(self.std)[:, None, None]
-        return F.normalize(self.tower((images - mean) / std), dim=-1)
+        images = F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1)
+        return standardised(images, self.mean, self.std)
+
+    def embed(self, radiographs: Tensor) -> Tensor:
+        """radiographs [B, h, w] in [0, 1] -> L2-normalised embeddings [B, K]."""
+        return F.normalize(self.network(self.prepare(radiographs)), dim=-1)
+
+
+class PretrainedTower(VisionTower):
+    """A tower read from a folder in open_clip's format, of which only the vision half is used."""
+
+    asset: str
+    architecture = ""
+    """open_clip's name of the model, where a folder without a config can only be this one."""
+    quick_gelu = False
+    """The activation, where the config does not say."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+        self.dimension = options.dimension
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the embeddings depend on besides the radiographs."""
+        source = source_fingerprint(self.options.source, self.asset)
+        return {"name": self.asset, "source": source, "dimension": self.dimension}
+
+    def build(self) -> nn.Module:
+        """The vision tower with the folder's weights."""
+        import open_clip
+
+        folder = local_copy(self.asset, self.options.source)
+        file = self._weights_file(folder)
+        with expecting(self.asset, file):
+            config = self._config(folder)
+            model, preprocessing = config["model_cfg"], config.get("preprocess_cfg", {})
+            tower = open_clip.CLIP(
+                model["embed_dim"],
+                {**model["vision_cfg"], "timm_model_pretrained": False},
+                dict(NO_TEXT),
+                quick_gelu=model.get("quick_gelu", self.quick_gelu),
+            ).visual
+            part = "visual."
+            state = {name[len(part) :]: value for name, value in read_state(file).items() if name.startswith(part)}
+            tower.load_state_dict(state, strict=True)
+        size = tower.image_size
+        self.image_size = size if isinstance(size, int) else size[0]
+        self.mean = tuple(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN))
+        self.std = tuple(preprocessing.get("std", open_clip.OPENAI_DATASET_STD))
+        return tower
+
+    def _config(self, folder: Path) -> dict[str, Any]:
+        import open_clip
+
+        if (folder / CONFIG).is_file():
+            return dict(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        return {"model_cfg": open_clip.get_model_config(self.architecture)}
+
+    def _weights_file(self, folder: Path) -> Path:
+        if not ((folder / CONFIG).is_file() or self.architecture):
+            raise absent(self.asset, f"{folder} has no {CONFIG}")
+        # The published file first: it is the one whose digest was checked.
+        names = [*WEIGHTS[self.asset].sha256, "open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        files = [folder / name for name in names if name != CONFIG and (folder / name).is_file()]
+        if not files:
+            raise absent(self.asset, f"{folder} has none of {', '.join(names[-2:])}")
+        return files[0]
 
 
 @ENCODERS.register("biomedclip")
-class BiomedCLIP(ImageTower):
-    """BiomedCLIP's ViT-B/16, the paper's: 512 dimensions."""
+class BiomedCLIP(PretrainedTower):
+    """BiomedCLIP's ViT-B/16, the paper's: 512 dimensions (Zhang et al. 2023)."""
+
+    asset = "biomedclip"
 
     class Options(Section):
         """Where the weights are."""
@@ -52,75 +116,92 @@ class BiomedCLIP(ImageTower):
         dimension: PositiveInt = 512
         """What the tower gives: known before it is loaded, and checked when it is."""
 
+
+@ENCODERS.register("clip_l14")
+class CLIPL14(PretrainedTower):
+    """OpenAI's CLIP ViT-L/14, the paper's other encoder (Radford et al. 2021)."""
+
+    asset = "clip_l14"
+    architecture = "ViT-L-14-quickgelu"
+    # OpenAI's weights need it. open_clip only warns when its tag `openai` meets a model without it.
+    quick_gelu = True
+
+    class Options(Section):
+        """Where the weights are, and what is taken of the tower."""
+
+        source: str = WEIGHTS["clip_l14"].source
+        """`hf-hub:…`, or a folder with the weights in open_clip's format."""
+        tokens: Literal["pooled", "flattened"] = "pooled"
+        """`pooled`: the projected image embedding, L2-normalised. `flattened`, the authors' way: all tokens as they
+        leave the transformer (transformers' `last_hidden_state`), class token first, in one vector, which the denoiser
+        maps to 1024 numbers."""
+        dimension: PositiveInt | None = None
+        """What the tower gives, checked when it is loaded; by default 768 pooled and 257 × 1024 flattened."""
+
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.dimension = options.dimension
+        super().__init__(options)
+        flattened = options.tokens == "flattened"
+        self.dimension = options.dimension or (257 * 1024 if flattened else 768)
+        self.projection = 1024 if flattened else None
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        source = source_fingerprint(self.options.source)
-        return {"name": "biomedclip", "source": source, "dimension": self.dimension}
+        return {**super().fingerprint(), "tokens": self.options.tokens}
 
-    def load(self, device: torch.device | str = "cpu") -> None:
-        """Load the weights from hub or folder. Raises UserError where neither has them or the dimension differs."""
-        import open_clip
+    def embed(self, radiographs: Tensor) -> Tensor:
+        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]: L2-normalised if pooled."""
+        if self.options.tokens == "pooled":
+            return super().embed(radiographs)
+        last = self.network.forward_intermediates(
+            self.prepare(radiographs), indices=1, intermediates_only=True, output_fmt="NLC", output_extra_tokens=True
+        )
+        (class_token,), (patches,) = last["image_intermediates_prefix"], last["image_intermediates"]
+        return torch.cat((class_token, patches), dim=1).flatten(1)
 
-        source = self.options.source
-        try:
-            # Required: open_clip would otherwise warn of missing weights and return a random model.
-            model = open_clip.create_model(
-                f"local-dir:{source}" if Path(source).is_dir() else source, require_pretrained=True
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise absent("biomedclip", error) from error
-        self.tower = frozen(model.visual)
-        preprocessing = open_clip.get_model_preprocess_cfg(model)
-        size = preprocessing["size"]
-        self.image_size = size if isinstance(size, int) else size[0]
-        self.mean, self.std = tuple(preprocessing["mean"]), tuple(preprocessing["std"])
-        given = self.encode(torch.zeros(1, self.image_size, self.image_size)).shape[-1]
-        self.tower = self.tower.to(device)
-        if given != self.dimension:
-            raise UserError(
-                f"encoder.dimension: expected {given}, the width of {source}; came {self.dimension}; "
-                f"set --encoder.dimension={given}"
-            )
+
+def _encoder_asset(name: str) -> str:
+    names = [weights.name for weights in WEIGHTS.values() if weights.option == "encoder.source"]
+    if name not in names:
+        raise ValueError(f"unknown pretrained encoder; {nearest(name, names)}")
+    return name
 
 
 @ENCODERS.register("clip_standin")
-class CLIPStandIn(ImageTower):
+class CLIPStandIn(VisionTower):
     """A small open_clip vision transformer with seeded random weights."""
 
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
 
     class Options(Section):
-        """Its size."""
+        """Its size, its seed, and which encoder it stands in for."""
 
         dimension: PositiveInt = 512
         image_size: PositiveInt = 64
         patch_size: PositiveInt = 8
         width: Annotated[int, Field(gt=0, multiple_of=64)] = 192
         layers: PositiveInt = 2
-        seed: int = 0
-        instead_of: str = "biomedclip"
+        seed: NonNegativeInt = 0
+        """Another seed is another tower."""
+        instead_of: Annotated[str, AfterValidator(_encoder_asset)] = "biomedclip"
+        """The pretrained encoder that tables name beside it; changes no number."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.dimension, self.image_size = options.dimension, options.image_size
-        self.stand_in = StandIn("encoder", "clip_standin", WEIGHTS["biomedclip"].source)
+        self.stand_in = StandIn("encoder", "clip_standin", WEIGHTS[options.instead_of].source)
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        return {"name": "clip_standin", "recipe": self.options.model_dump(mode="json")}
+        return {"name": "clip_standin", "recipe": self.options.model_dump(mode="json", exclude={"instead_of"})}
 
-    def load(self, device: torch.device | str = "cpu") -> None:
-        """Build the tower; its weights are the same on every machine."""
+    def build(self) -> nn.Module:
+        """The tower; its weights are the same on every machine."""
         from open_clip.transformer import VisionTransformer
 
         o = self.options
-        with seeded(0):
-            tower = VisionTransformer(
+        with seeded(o.seed):
+            return VisionTransformer(
                 o.image_size,
                 o.patch_size,
                 o.width,
@@ -129,4 +210,3 @@ class CLIPStandIn(ImageTower):
                 mlp_ratio=4.0,
                 output_dim=o.dimension,
             )
-        self.tower = frozen(tower).to(device)

@@ -1,0 +1,58 @@
+"""A machine without network, weights or caches, and the places that tests put copies of weights in."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from copies import CONTENT, sha
+
+from x2c.core import hub
+from x2c.core.weights import WEIGHTS
+from x2c.weights import main
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A machine without network, weights or caches."""
+    monkeypatch.delenv("X2C_WEIGHTS", raising=False)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub.answers.cache_clear()
+    yield
+    hub.answers.cache_clear()
+
+
+@pytest.fixture
+def published(monkeypatch) -> None:
+    """CONTENT is what the hub publishes as kl_f8."""
+    known = {name: sha(content) for name, content in CONTENT.items()}
+    monkeypatch.setitem(WEIGHTS, "kl_f8", replace(WEIGHTS["kl_f8"], sha256=known))
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch) -> Path:
+    """An empty folder, named by X2C_WEIGHTS."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    monkeypatch.setenv("X2C_WEIGHTS", str(folder))
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """`python -m x2c.weights` with arguments: exit code, output, errors."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["weights", *arguments])
+        code = main()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

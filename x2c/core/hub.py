@@ -1,0 +1,57 @@
+"""The Hugging Face hub: what of it is on this machine, and whether more can be had. Imports it only when asked."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+PATIENCE_SECONDS = 3.0
+
+
+def repository(source: str) -> str:
+    """`owner/name` of a source such as `owner/name` or `hf-hub:owner/name`; empty for anything else."""
+    name = source.removeprefix("hf-hub:")
+    return name if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) else ""
+
+
+def offline() -> bool:
+    """Whether the user keeps libraries off the network (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    asked = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    return asked or bool(constants.HF_HUB_OFFLINE)
+
+
+@functools.cache
+def answers() -> bool:
+    """Whether the hub can be reached. One short request a process."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        response = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS)
+    except Exception:  # Which one depends on the HTTP library that huggingface_hub happens to use.
+        return False
+    return bool(response.status_code < 500)
+
+
+def cached(name: str, files: Iterable[str], revision: str) -> Path | None:
+    """The folder of a repository's files in the local cache; None unless all are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = [try_to_load_from_cache(name, file, revision=revision or None) for file in files]
+    return Path(str(paths[0])).parent if paths and all(isinstance(path, str) for path in paths) else None
+
+
+def download(name: str, files: Iterable[str], revision: str) -> Path:
+    """The folder of a repository's files, fetched into the local cache. Raises OSError where that fails."""
+    from huggingface_hub import snapshot_download
+
+    if offline():
+        raise OSError("HF_HUB_OFFLINE is set and it is not in the hub's cache")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
+    except Exception as error:  # Which one depends on the HTTP library that huggingface_hub happens to use.
+        raise OSError(str(error)) from error

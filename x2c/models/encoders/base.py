@@ -1,0 +1,62 @@
+"""What every X-ray encoder is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from x2c.core.config import Section
+from x2c.core.errors import UserError
+from x2c.models.frozen import StandIn, frozen, seeded
+
+
+class Encoder:
+    """A frozen network that makes one embedding of a radiograph.
+
+    A new one is a registered subclass with `Options`, `dimension`, `fingerprint`, `build` and `embed`, in its own file.
+    """
+
+    Options: type[Section]
+    options: Any
+    dimension: int
+    """K, known before anything is loaded."""
+    projection: int | None = None
+    """Width of a learned linear map that the denoiser puts between embedding and conditioning; None: no such map."""
+    stand_in: StandIn | None = None
+    network: Any
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the embeddings depend on besides the radiographs."""
+        raise NotImplementedError
+
+    def build(self) -> nn.Module:
+        """The network with its weights, on the CPU. Raises UserError where they cannot be had."""
+        raise NotImplementedError
+
+    def embed(self, radiographs: Tensor) -> Tensor:
+        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K], the network's own preprocessing included."""
+        raise NotImplementedError
+
+    def load(self, device: torch.device | str = "cpu") -> None:
+        """Make it ready. Raises UserError where weights cannot be had or give another width than `dimension`."""
+        with seeded(0):
+            self.network = frozen(self.build()).to(device)
+        given = self.encode(torch.zeros(1, 32, 32, device=device)).shape[-1]
+        if given != self.dimension:
+            raise UserError(
+                f"encoder.dimension: expected {given}, the width of {getattr(self.options, 'source', 'the network')}; "
+                f"came {self.dimension}; set --encoder.dimension={given}"
+            )
+
+    @torch.no_grad()
+    def encode(self, radiographs: Tensor) -> Tensor:
+        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]."""
+        return self.embed(radiographs)
+
+
+def standardised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Grey images [B, 1, h, w] as three channels [B, 3, h, w], each with its mean and standard deviation."""
+    m, s = images.new_tensor(mean)[:, None, None], images.new_tensor(std)[:, None, None]
+    return (images.expand(-1, 3, -1, -1) - m) / s
