@@ -67,6 +67,7 @@ figures: $(READY) ## the pictures of finished runs
 
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py
+	@$(BIN)/python benchmarks/memory.py
 
 clean: ## delete the environment and the caches, keep runs and reports
 	rm -rf .venv cache build *.egg-info .pytest_cache .ruff_cache

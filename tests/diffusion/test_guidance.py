@@ -85,7 +85,9 @@ def test_labels_are_dropped_one_by_one_and_the_step_keeps_its_own():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("given", "wanted"), [("negative", [0] * B), ("positive", [1] * B), ("known", LABELS.tolist())])
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("negative", [0] * B), ("positive", [1] * B), ("known", LABELS.tolist())]
+)
 def test_a_label_guides_by_the_formula_in_one_batched_call(given, wanted):
     denoiser = Counted(labels=3)
     out = make("label", scale=3.0, given=given).denoise(denoiser, NOISY, TIMESTEPS, CONDITION, LABELS)

@@ -13,8 +13,8 @@ import torch
 from analysis.metrics.image import psnr
 from x2c.engine.baselines import BASELINES, mean_volume, nearest_patient, reconstruction
 from x2c.engine.build import build_denoiser
-from x2c.engine.generator import Frame, Generator
 from x2c.engine.experiment import run
+from x2c.engine.generator import Frame, Generator
 from x2c.engine.scoring import Scorer
 
 
@@ -24,7 +24,7 @@ def finished(smoke_config):
 
 
 def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_parts):
-    directory, config = finished
+    directory, _ = finished
     scores = pd.read_parquet(directory.scores)
     assert list(scores["patient"]) == smoke_parts.evaluated.cohort.patients(smoke_parts.evaluated.cohort.rows("test"))
     for name in ("psnr", "ssim_2d", "mae_hu", "lpips", "paired_feature_sqdist"):
@@ -62,8 +62,8 @@ def test_baselines_come_with_every_run(finished):
         assert json.loads((path / "status.json").read_text())["state"] == "done"
 
 
-def test_baseline_volumes_are_what_they_say(smoke_config, smoke_parts):
-    config, cohort = smoke_config("l1"), smoke_parts.evaluated.cohort
+def test_baseline_volumes_are_what_they_say(smoke_parts):
+    cohort = smoke_parts.evaluated.cohort
     test, training = cohort.rows("test"), cohort.rows("train")
     mean = mean_volume(smoke_parts, test)
     torch.testing.assert_close(mean[0], smoke_parts.evaluated.true_volumes(training).mean(0))

@@ -37,7 +37,9 @@ def test_after_a_few_steps_every_parameter_learns_and_the_condition_matters(name
     # What starts at zero opens the way for what lies behind it one step later.
     for _ in range(3):
         step(net, target, optimizer)
-    silent = [n for n, p in net.named_parameters() if n != "null_condition" and (p.grad is None or p.grad.abs().sum() == 0)]
+    silent = [
+        n for n, p in net.named_parameters() if n != "null_condition" and (p.grad is None or p.grad.abs().sum() == 0)
+    ]
     assert silent == []
     with torch.no_grad():
         noisy, timesteps, condition = INPUTS

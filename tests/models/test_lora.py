@@ -76,6 +76,8 @@ def test_adapters_of_another_denoiser_and_folders_without_are_refused(trained, t
     with pytest.raises(UserError, match=r"adapter_config.json, adapter_model.safetensors missing"):
         merged(denoiser(), tmp_path)
     state = load_file(folder / "adapter_model.safetensors")
-    save_file({**state, "base_model.model.elsewhere.lora_A.weight": torch.ones(4, 8)}, folder / "adapter_model.safetensors")
+    save_file(
+        {**state, "base_model.model.elsewhere.lora_A.weight": torch.ones(4, 8)}, folder / "adapter_model.safetensors"
+    )
     with pytest.raises(UserError, match=r"adapters of this denoiser"):
         merged(denoiser(), folder)

@@ -40,7 +40,9 @@ def test_other_parameters_are_config_fields(sweep_file):
 def test_cells_that_come_to_the_same_run_are_one(sweep_file):
     sweep_file(parameters={"variant": {"values": ["l1", "l1"]}, "stages.xray.steps": {"values": [4, 5]}})
     assert [cell.config.stages.last.steps for cell in make_plan("s", "smoke").cells] == [4, 5]
-    assert [cell.config.stages.last.steps for cell in make_plan("s", "smoke", overrides=["stages.xray.steps=7"]).cells] == [7]
+    assert [
+        cell.config.stages.last.steps for cell in make_plan("s", "smoke", overrides=["stages.xray.steps=7"]).cells
+    ] == [7]
 
 
 def test_run_cap_keeps_the_first_cells(sweep_file):

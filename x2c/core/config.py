@@ -307,6 +307,7 @@ def identity(config: Config) -> dict[str, Any]:
     dump["denoiser"].pop("gradient_checkpointing")
     dump["evaluation"].pop("batch_size")
     dump["encoder"].pop("instead_of", None)
+    dump["stages"]["start"] = config.stages.start and source_fingerprint(config.stages.start)
     for option, weights, value in needed(config):
         *sections, field = option.split(".")
         section = dump

@@ -94,6 +94,14 @@ LOSS_TERMS = Registry("loss", "x2c.losses.terms")
 SLOTS = {
     registry.slot: registry
     for registry in (
-        DATASETS, AUTOENCODERS, ENCODERS, CONDITIONING, GUIDANCE, PERCEPTUAL, FEATURES, PREDICTIONS, SAMPLERS
+        DATASETS,
+        AUTOENCODERS,
+        ENCODERS,
+        CONDITIONING,
+        GUIDANCE,
+        PERCEPTUAL,
+        FEATURES,
+        PREDICTIONS,
+        SAMPLERS,
     )
 } | {"pretraining": DATASETS, "finetuning": DATASETS}

@@ -54,6 +54,25 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
     return _validate({**_merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
 
 
+def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """The config of a resolved config.yaml, with `overrides` as in `resolve`.
+
+    Raises UserError naming the file where it is not one that this version can build, and naming the dotted path where
+    an override is wrong.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: expected a run's resolved config; no such file; give a run directory of x2c")
+    written = read_yaml(path)
+    try:
+        config = _validate(written, written)
+    except UserError as error:
+        raise UserError(f"{path}: not a config that this version of x2c can build: {error}") from None
+    asked: Layer = {}
+    for override in overrides:
+        asked = _merge(asked, parse_override(override))
+    return _validate(_merge(written, asked), asked) if asked else config
+
+
 def read_yaml(path: Path) -> Layer:
     """A YAML file that must hold a mapping (or nothing)."""
     try:
@@ -187,7 +206,9 @@ def _cross_check(config: Config) -> None:
                 "put a stage before it or set --stages.start=FILE"
             )
         if stage.lora_rank and stage is not config.stages.last:
-            raise UserError(f"stages.{name}.lora_rank: only the last stage can train adapters; came {stage.lora_rank}; use 0")
+            raise UserError(
+                f"stages.{name}.lora_rank: only the last stage can train adapters; came {stage.lora_rank}; use 0"
+            )
     name, last = list(config.stages.each.items())[-1]
     if last.condition == "none":
         raise UserError(f"stages.{name}.condition: the last stage is what is scored; expected xray or drr; came none")

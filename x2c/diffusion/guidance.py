@@ -133,7 +133,9 @@ class LabelGuidance:
         unknown = torch.full_like(labels, UNKNOWN)
         fixed = {"negative": NEGATIVE, "positive": POSITIVE}
         given = self.options.given
-        wanted = unknown if given == "unknown" else labels if given == "known" else torch.full_like(labels, fixed[given])
+        wanted = (
+            unknown if given == "unknown" else labels if given == "known" else torch.full_like(labels, fixed[given])
+        )
         if self.options.scale == 1 or given == "unknown":
             return denoiser(noisy_latents, timesteps, condition, labels=wanted)
         output = denoiser(

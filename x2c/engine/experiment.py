@@ -106,8 +106,9 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
 
 
 def _check(config: Config) -> None:
-    """Refuse what would fail late: unknown trackers, absent weights, folders that cannot be written."""
+    """Refuse what would fail late: unknown trackers, absent weights or starts, folders that cannot be written."""
     tracking.check(config.compute.tracker)
+    planned_stages(config)
     weights.check(config)
     for field in ("runs", "cache"):
         folder = Path(getattr(config.compute, field))

@@ -13,7 +13,6 @@ from x2c.core.registry import DATASETS, ENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
 
 
-
 @dataclass(frozen=True)
 class PlannedStage:
     """A stage of a variant and where its result is, or will be."""

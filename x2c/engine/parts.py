@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Data:
     def __init__(self, parts: Parts, role: str) -> None:
         config = parts.config
         self.parts, self.config, self.slot = parts, config, config.data(role)
-        self.cache, self.device = Path(config.compute.cache), parts.device
+        self.cache, self.device = parts.cache, parts.device
         window: Any = self.slot.options.window
         self.window_hu = (window.low_hu, window.high_hu)
         data, made_from = data_fingerprint(config, role), parts.autoencoder.fingerprint(home_fingerprint(config) or "")
@@ -93,7 +93,7 @@ class Parts:
     """The frozen side of an experiment, on `device`."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        self.config, self.device = config, device
+        self.config, self.device, self.cache = config, device, Path(config.compute.cache)
         self.autoencoder: Any = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
         self.encoder: Any = ENCODERS.get(config.encoder.name)(config.encoder.options)
         self._data: dict[str, Data] = {}
@@ -108,6 +108,19 @@ class Parts:
         if not self._encoder_loaded:
             self.encoder.load(self.device)
         self._encoder_loaded = True
+
+    def load_autoencoder(self, before_training: Callable[[], None] = lambda: None) -> None:
+        """Load the autoencoder's weights; one made here is trained if the cache does not hold it."""
+
+        def home_volumes() -> Tensor:
+            before_training()
+            slot, resolution = self.config.dataset, home_resolution(self.config) or self.config.resolution
+            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, resolution, _cores())
+            window: Any = slot.options.window
+            return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
+
+        with all_threads():
+            self.autoencoder.load(self.cache, home_fingerprint(self.config) or "", home_volumes, self.device)
 
     @property
     def evaluated(self) -> Data:
@@ -155,8 +168,7 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     with all_threads():
         if not all(parts.data(role).embeddings_folder.exists() for role in conditional(config)):
             parts.load_encoder()
-        home = home_fingerprint(config) or ""
-        parts.autoencoder.load(Path(config.compute.cache), home, functools.partial(_home_volumes, config), parts.device)
+    parts.load_autoencoder()
     return parts
 
 
@@ -181,14 +193,6 @@ def all_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _home_volumes(config: Config) -> Tensor:
-    """The training volumes an autoencoder made here learns from, [N, D, H, W] in [-1, 1]."""
-    slot, resolution = config.dataset, home_resolution(config) or config.resolution
-    cohort = DATASETS.get(slot.name)(slot.options).open(Path(config.compute.cache), resolution, _cores())
-    window: Any = slot.options.window
-    return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
 
 
 def _cores() -> int:

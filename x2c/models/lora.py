@@ -46,7 +46,9 @@ def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
     Raises UserError where the folder holds none, or those of another network.
     """
     if missing := [name for name in FILES if not (folder / name).is_file()]:
-        raise UserError(f"{folder}: expected adapters in peft's format; {', '.join(missing)} missing; give such a folder")
+        raise UserError(
+            f"{folder}: expected adapters in peft's format; {', '.join(missing)} missing; give such a folder"
+        )
     from peft import PeftModel
     from safetensors.torch import load_file
 
@@ -64,4 +66,6 @@ def _check_all_used(model: nn.Module, saved: dict[str, Tensor], folder: Path) ->
     from peft import get_peft_model_state_dict
 
     if set(get_peft_model_state_dict(model)) != set(saved):
-        raise UserError(f"{folder}: expected adapters of this denoiser; some of their layers are not in it; give others")
+        raise UserError(
+            f"{folder}: expected adapters of this denoiser; some of their layers are not in it; give others"
+        )

@@ -121,7 +121,9 @@ class UNet3D(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         widths = [dim, *(dim * mult for mult in dim_mults)]
         time_dim = 4 * dim
-        self.conditioning = conditioning(time_dim, cond_dim) if conditioning else Concat(Concat.Options(), time_dim, cond_dim)
+        self.conditioning = (
+            conditioning(time_dim, cond_dim) if conditioning else Concat(Concat.Options(), time_dim, cond_dim)
+        )
         embedding_dim, gated = self.conditioning.embedding_dim, self.conditioning.gated
 
         self.rotary = RotaryPositions(min(32, attn_dim_head))

@@ -68,7 +68,9 @@ class Phantom:
                 folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
             ) as radiographs,
         ):
-            jobs = pool(make(patient, o.cohort, resolution.shape, o.radiograph_size, o.radiographs) for patient in patients)
+            jobs = pool(
+                make(patient, o.cohort, resolution.shape, o.radiograph_size, o.radiographs) for patient in patients
+            )
             made = track(jobs, f"making {len(patients)} phantom patients", len(patients))
             for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
                 hu[row] = np.rint(patient.volume.hu)

@@ -1,0 +1,41 @@
+"""Volumes as NIfTI files that viewers and toolkits place and scale right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from x2c.core.files import replacing
+
+SUFFIX = ".nii.gz"
+DESCRIPTION_BYTES = 79
+"""NIfTI-1's `descrip` holds 80 with its closing zero."""
+
+
+def write_nifti(path: Path, values: NDArray[Any], spacing_mm: tuple[float, float, float], description: str) -> None:
+    """Write values [D, H, W], whole or not at all.
+
+    D runs from inferior to superior, H from anterior to posterior, W from the patient's right to left: ITK's LPS, so
+    that the direction is the identity; the volume's centre is the origin of the patient's coordinates. `spacing_mm` is
+    (z, y, x). The values' dtype is kept; `description` goes into the header.
+    """
+    import SimpleITK as sitk
+
+    if len(description.encode()) > DESCRIPTION_BYTES:
+        raise ValueError(f"description: expected at most {DESCRIPTION_BYTES} bytes; got {description!r}; shorten it")
+    image = sitk.GetImageFromArray(values)
+    spacing = [float(mm) for mm in reversed(spacing_mm)]
+    image.SetSpacing(spacing)
+    image.SetOrigin([-(voxels - 1) / 2 * mm for voxels, mm in zip(image.GetSize(), spacing, strict=True)])
+    # The name under which ITK's writer takes the header's `descrip`; it reads it back under both.
+    image.SetMetaData("ITK_FileNotes", description)
+    with replacing(path) as temporary:
+        # SimpleITK knows a format by its suffix.
+        suffixed = temporary.with_name(temporary.name + SUFFIX)
+        try:
+            sitk.WriteImage(image, suffixed, useCompression=True)
+            suffixed.rename(temporary)
+        finally:
+            suffixed.unlink(missing_ok=True)

@@ -1,0 +1,250 @@
+"""Volumes from radiographs by a finished run, as files."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from x2c import __version__
+from x2c.core.config import Config
+from x2c.core.console import console, progress
+from x2c.core.errors import UserError
+from x2c.core.files import file_digest, read_json
+from x2c.core.resolve import read_config
+from x2c.core.run import RunDirectory
+from x2c.data.nifti import SUFFIX
+from x2c.data.readers import radiographs_in, read_radiograph
+from x2c.diffusion.guidance import UNKNOWN
+from x2c.engine.generator import Frame, Generator
+from x2c.engine.parts import Parts
+from x2c.engine.stages import WEIGHTS, trained_denoiser
+from x2c.engine.volume_files import NOTICE, Made, Writer, XRay, files
+
+NEEDED = ("config.yaml", "sampling.json", WEIGHTS)
+"""What a run directory must hold to be sampled from."""
+OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
+OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
+SCORING_PARTS = ("perceptual", "features")
+"""Stand-ins of metrics: no volume depends on them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `x2c/sample.py` was asked for."""
+
+    run: Path
+    xray: Path
+    """A radiograph, or a folder of them."""
+    out: Path
+    """A .nii.gz file, or a folder."""
+    samples: int = 1
+    """Volumes per radiograph."""
+    adapter: Path | None = None
+    seed: int | None = None
+    """None: the run's."""
+    label: str | None = None
+    overrides: tuple[str, ...] = ()
+    overwrite: bool = False
+
+
+def sample_xrays(request: Request) -> list[Made]:
+    """Write `samples` volumes per radiograph, a JSON file beside each, and a picture per radiograph.
+
+    Raises UserError for anything that is wrong with the request before the first volume is sampled.
+    """
+    run = finished_run(request.run)
+    config = sampling_config(request, run)
+    targets = _targets(request)
+    _check_writable(request, [path for _, out in targets for path in files(out, request.samples)])
+    xrays = _read_all(targets)
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
+    generate, parts = _open(request, run, config, device)
+    data: Any = config.evaluated.options
+    window_hu = (data.window.low_hu, data.window.high_hu)
+    writer = Writer(request.samples, window_hu, generate.frame.spacing_mm, _record(request, run, config))
+    jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
+    made: list[Made] = []
+    with progress() as bar:
+        task = bar.add_task("sampling volumes", total=len(jobs))
+        for batch in _batches(jobs, config.evaluation.batch_size):
+            began = time.perf_counter()
+            volumes = _sample(generate, parts, batch)
+            seconds = (time.perf_counter() - began) / len(batch)
+            for (xray, sample), volume in zip(batch, volumes, strict=True):
+                made.append(writer.take(xray, sample, volume.numpy(), seconds))
+                bar.advance(task)
+    return made
+
+
+def finished_run(path: Path) -> RunDirectory:
+    """The run directory at `path`. Raises UserError where there is none, it is not done, or has no model to sample."""
+    if not path.is_dir():
+        raise UserError(f"--run: no folder {path}; give a run directory, such as runs/full-cpu-s0-…")
+    run = RunDirectory(path)
+    status = run.status()
+    if not run.done:
+        state = f"{status['state']} ({status['phase']})" if status else "not begun: it has no status.json"
+        reason = f", because of {status['reason']}" if status.get("reason") else ""
+        raise UserError(
+            f"--run: {path} is not done: expected state done; it is {state}{reason}; train it to its end first"
+        )
+    if missing := [name for name in NEEDED if not (path / name).is_file()]:
+        raise UserError(
+            f"--run: {path} has no {', '.join(missing)}; baselines, stages and runs of an older x2c cannot be sampled; "
+            "give the run of a trained variant"
+        )
+    return run
+
+
+def sampling_config(request: Request, run: RunDirectory) -> Config:
+    """The run's config with what the request changes of it. Raises UserError for changes that sampling cannot make."""
+    path = run.path / "config.yaml"
+    trained = read_config(path)
+    for override in request.overrides:
+        _check_override(override.partition("=")[0], trained)
+    overrides = list(request.overrides)
+    names_label = any(override.startswith("guidance.given") for override in overrides)
+    if request.label is not None:
+        if not hasattr(trained.guidance.options, "given"):
+            raise UserError(
+                f"--label: needs a run with guidance by label; this one's is {trained.guidance.name!r}; leave it out"
+            )
+        if names_label:
+            raise UserError("--label: stands for --guidance.given; both were given; leave one out")
+        overrides.append(f"guidance.given={request.label}")
+    if request.seed is not None:
+        overrides.append(f"seed={request.seed}")
+    config = read_config(path, overrides)
+    if getattr(config.guidance.options, "given", "") != "known":
+        return config
+    if names_label:
+        raise UserError("--guidance.given: nobody knows a new patient's label; use unknown, negative or positive")
+    return read_config(path, [*overrides, "guidance.given=unknown"])
+
+
+def _check_override(field: str, trained: Config) -> None:
+    if not any(field == known or field.startswith(f"{known}.") for known in OVERRIDABLE):
+        raise UserError(
+            f"--{field}: the run was trained with its own value, or sampling does not use it; "
+            f"sampling can change {', '.join(OVERRIDABLE)}"
+        )
+    section, _, option = field.partition(".")
+    if section == "guidance" and not hasattr(trained.guidance.options, option):
+        raise UserError(
+            f"--{field}: this run's guidance is {trained.guidance.name!r}, which has no {option}; leave it out"
+        )
+
+
+def _targets(request: Request) -> list[tuple[Path, Path]]:
+    """Each radiograph's file with the common path of what is written for it."""
+    xray, out = request.xray, request.out
+    if xray.is_dir():
+        if out.name.endswith(SUFFIX) or out.is_file():
+            raise UserError(f"--out: expected a folder, since --xray is one; came {out}; give a folder")
+        if out.resolve() == xray.resolve():
+            raise UserError(f"--out: the pictures would lie among the X-rays in {xray}; give another folder")
+        return [(path, out / f"xray_{number:04d}") for number, path in enumerate(radiographs_in(xray), start=1)]
+    if not xray.exists():
+        raise UserError(f"--xray: no file or folder {xray}; give a radiograph (PNG, JPEG, DICOM) or a folder of them")
+    if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
+        raise UserError(f"--out: expected a file NAME{SUFFIX}, since --xray is one file; came {out}; give such a name")
+    base = out.with_name(out.name.removesuffix(SUFFIX))
+    if xray.resolve() in (path.resolve() for path in files(base, request.samples)):
+        raise UserError(f"--out: {xray.name} would be replaced by the picture of the result; give another name")
+    return [(xray, base)]
+
+
+def _check_writable(request: Request, paths: list[Path]) -> None:
+    if not request.overwrite and (there := [path for path in paths if path.exists()]):
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise UserError(
+            f"--out: {there[0]}{more} {'exist' if more else 'exists'} already; give another name, or --overwrite"
+        )
+    folder = paths[0].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {folder} ({error.strerror}); give another folder") from None
+
+
+def _read_all(targets: list[tuple[Path, Path]]) -> list[XRay]:
+    """The radiographs, each read once: a broken one is told of before any volume is sampled."""
+    xrays: list[XRay] = []
+    with progress() as bar:
+        for number, (path, out) in enumerate(bar.track(targets, description="checking X-rays"), start=1):
+            read_radiograph(path)
+            xrays.append(XRay(path, file_digest(path), number, out))
+    return xrays
+
+
+def _open(request: Request, run: RunDirectory, config: Config, device: torch.device) -> tuple[Generator, Parts]:
+    """The run's model, and its frozen parts with encoder and autoencoder loaded."""
+    try:
+        denoiser = trained_denoiser(config, run, request.adapter)
+    except SafetensorError as error:
+        raise UserError(f"{run.path / WEIGHTS}: not readable as weights ({error}); copy the run again") from error
+    parts = Parts(config, device)
+    parts.load_encoder()
+    parts.load_autoencoder(before_training=lambda: _say_it_is_made(config))
+    frame = Frame.from_json(read_json(run.path / "sampling.json"))
+    return Generator(config, denoiser, parts.autoencoder, frame, device), parts
+
+
+def _say_it_is_made(config: Config) -> None:
+    console.print(
+        f"The run's autoencoder, {config.autoencoder.name}, is not in {config.compute.cache}: making it again from "
+        f"{config.dataset.name}. --compute.cache=FOLDER names the cache that the run was trained with.",
+        markup=False,
+    )
+
+
+def _batches(jobs: list[tuple[XRay, int]], size: int) -> Iterator[list[tuple[XRay, int]]]:
+    for start in range(0, len(jobs), size):
+        yield jobs[start : start + size]
+
+
+def _sample(generate: Generator, parts: Parts, batch: list[tuple[XRay, int]]) -> Tensor:
+    """Volumes [B, D, H, W] in [0, 1]. Noise is named by the X-ray's content: neither batch nor order matters."""
+    embeddings: dict[str, Tensor] = {}
+    for xray, _ in batch:
+        if xray.sha256 not in embeddings:
+            # One by one: in a batch, an embedding's last bits would depend on the others.
+            radiograph = torch.from_numpy(read_radiograph(xray.path))[None].to(parts.device)
+            embeddings[xray.sha256] = parts.encoder.encode(radiograph).cpu()
+    conditions = generate.frame.embeddings.to(torch.cat([embeddings[xray.sha256] for xray, _ in batch]))
+    names = [f"xray-{xray.sha256[:16]}-{sample}" for xray, sample in batch]
+    return generate(conditions, names, torch.full((len(batch),), UNKNOWN))
+
+
+def _record(request: Request, run: RunDirectory, config: Config) -> dict[str, Any]:
+    """What the JSON files of all volumes share."""
+    provenance = read_json(run.path / "provenance.json") or {}
+    run_id = run.path.resolve().name
+    return {
+        "notice": NOTICE,
+        "run": run_id,
+        "variant": config.variant,
+        "config": run_id.rpartition("-")[2],
+        "commit": provenance.get("commit"),
+        "dirty": provenance.get("dirty"),
+        "seed": config.seed,
+        "sampler": config.sampler.name,
+        "steps": config.sampler.options.model_dump()["steps"],
+        "guidance": config.guidance.model_dump(mode="json"),
+        "label": getattr(config.guidance.options, "given", None),
+        "adapter_sha256": file_digest(request.adapter / "adapter_model.safetensors") if request.adapter else None,
+        "stand_ins": [s for s in provenance.get("stand_ins", []) if s["part"] not in SCORING_PARTS],
+        "x2c": __version__,
+    }

@@ -1,0 +1,76 @@
+"""Generate CT volumes from chest radiographs with a finished run.
+
+    python x2c/sample.py --run runs/full-cpu-s0-… --xray image.png --out volume.nii.gz
+    python x2c/sample.py --run runs/full-cpu-s0-… --xray FOLDER --out FOLDER --samples 8
+    python x2c/sample.py --run RUN --xray image.dcm --out v.nii.gz --sampler=ddim --sampler.steps=50
+
+Of every radiograph (PNG, JPEG, DICOM; frontal) it writes a volume in HU as NIfTI, a JSON file that says where it comes
+from, and a picture. Generated volumes are research material. They are not for diagnosis.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from x2c.core.script import leave_script_folder
+
+leave_script_folder()
+
+from x2c.core.cli import Parser
+from x2c.core.errors import exit_on_user_error
+
+EPILOG = """\
+with --samples:
+  NAME_1.nii.gz and so on, with NAME_mean.nii.gz and NAME_sd.nii.gz: voxel by voxel, in HU.
+
+of a folder:
+  File names of X-rays can identify patients, so no output bears one: xray_0001 is the first of the folder's
+  files in sorted order (as LC_ALL=C ls lists them), and its JSON file holds the X-ray's SHA-256 (sha256sum FILE).
+  The pictures show the X-rays as they are: a name that is burned into one stays visible.
+
+what can be changed of a run, as --a.b=value:
+  sampler, sampler.steps, guidance.scale, guidance.given, evaluation.batch_size (volumes at once),
+  compute.cache, compute.cpu, compute.threads
+
+exit codes: 0 all was written, 2 something is wrong with the request: nothing was sampled
+"""
+
+
+def main() -> int:
+    """Parse, sample, and print what was written."""
+    parser = Parser(prog="sample.py", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="directory of a run that is done")
+    parser.add_argument("--xray", type=Path, required=True, metavar="PATH", help="a radiograph, or a folder of them")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="NAME.nii.gz, or a folder for a folder")
+    parser.add_argument("--samples", type=positive, default=1, metavar="N", help="volumes per X-ray (default: 1)")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="LoRA adapters of this denoiser, in peft's format")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the noise (default: the run's)")
+    parser.add_argument(
+        "--label",
+        choices=("unknown", "negative", "positive"),
+        help="embolism label to sample with, for runs guided by label (default: the run's)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    options, overrides = parser.split(sys.argv[1:])
+    from x2c.engine.sampling import Request, sample_xrays
+    from x2c.engine.volume_files import print_made
+
+    try:
+        made = sample_xrays(Request(**vars(options), overrides=tuple(overrides)))
+    except KeyboardInterrupt:
+        print("interrupted; every file that was written is whole; --overwrite does all again", file=sys.stderr)
+        return 130
+    print_made(made, options.out if options.xray.is_dir() else options.out.parent)
+    return 0
+
+
+def positive(text: str) -> int:
+    """A whole number from 1. argparse names the option in its complaint."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
