@@ -25,6 +25,7 @@ _NOT_RECIPE = (
     ("table2",),
     ("compute",),
     ("denoiser", "gradient_checkpointing"),
+    ("encoder", "instead_of"),
     ("evaluation", "batch_size"),
 )
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}

@@ -70,7 +70,13 @@ def test_make_alone_lists_the_targets():
 
 def test_nothing_of_ours_is_found_from_a_script_folder():
     """Run by path, x2c/ and analysis/ would be sys.path[0] and `tables`, `data`, `models` ours."""
-    for script in ("x2c/train.py", "x2c/sample.py", "analysis/tables.py", "analysis/figures.py"):
+    for script in (
+        "x2c/train.py",
+        "x2c/sample.py",
+        "x2c/train_autoencoder.py",
+        "analysis/tables.py",
+        "analysis/figures.py",
+    ):
         code = (
             "import importlib.util, runpy, sys\n"
             f"sys.path[0] = '{PROJECT / Path(script).parent}'; sys.argv = ['{script}', '--help']\n"

@@ -32,7 +32,7 @@ from x2c.losses.combinations import stand_ins as loss_stand_ins
 def prepare(config: Config) -> None:
     """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
     _check(config)
-    device = _device(config)
+    device = best_device(config)
     scorer = _load_scorer(config, device)
     parts = open_parts(config, device)
     for planned in planned_stages(config):
@@ -129,7 +129,8 @@ def _load_scorer(config: Config, device: torch.device) -> Scorer:
     return Scorer(config, device)
 
 
-def _device(config: Config) -> torch.device:
+def best_device(config: Config) -> torch.device:
+    """The GPU where there is one and the config does not stay on the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
 
 

@@ -23,6 +23,7 @@ from x2c.core.run import RunDirectory
 from x2c.data.nifti import SUFFIX
 from x2c.data.readers import radiographs_in, read_radiograph
 from x2c.diffusion.guidance import UNKNOWN
+from x2c.engine.experiment import best_device
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import Parts
 from x2c.engine.stages import WEIGHTS, trained_denoiser
@@ -67,7 +68,7 @@ def sample_xrays(request: Request) -> list[Made]:
     xrays = _read_all(targets)
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
+    device = best_device(config)
     generate, parts = _open(request, run, config, device)
     data: Any = config.evaluated.options
     window_hu = (data.window.low_hu, data.window.high_hu)

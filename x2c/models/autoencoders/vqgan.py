@@ -1,0 +1,207 @@
+"""The 3D VQ-GAN: Medical Diffusion's pretrained one, and the small one that stands in for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from x2c.core.config import Section
+from x2c.core.errors import UserError, unknown
+from x2c.core.files import build_once, digest
+from x2c.core.registry import AUTOENCODERS, PERCEPTUAL
+from x2c.core.weights import local_copy, source_fingerprint
+from x2c.models.frozen import StandIn, frozen
+from x2c.models.vqgan import convert, storage
+from x2c.models.vqgan.network import VQGAN, Architecture
+from x2c.models.vqgan.use import CodeUse, code_use
+
+VERSION = 1
+"""Raised whenever the same recipe trains another network: a cached one must not be taken for it."""
+VOXELS_AT_ONCE = 2**22
+"""One volume of the paper's size; more at once would not fit beside a denoiser on a GPU."""
+
+
+def _power_of_two(factor: int) -> int:
+    if factor & (factor - 1):
+        raise ValueError("expected a power of two")
+    return factor
+
+
+def _halves_something(downsample: tuple[int, int, int]) -> tuple[int, int, int]:
+    if max(downsample) == 1:
+        raise ValueError("expected at least one axis to be reduced")
+    return downsample
+
+
+Factor = Annotated[PositiveInt, AfterValidator(_power_of_two)]
+Downsample = Annotated[tuple[Factor, Factor, Factor], AfterValidator(_halves_something)]
+
+
+class Shape(Section):
+    """What must be known of a VQ-GAN before its weights are."""
+
+    channels: PositiveInt = 8
+    """Of the latents: the dimension of a code (embedding_dim)."""
+    codes: PositiveInt
+    """n_codes."""
+    hidden: PositiveInt
+    """Channels of the first layer; every halving doubles them (n_hiddens)."""
+    downsample: Downsample = (4, 4, 4)
+    """Reduction of D, H, W."""
+
+
+class VQGANAutoencoder:
+    """A 3D VQ-GAN on whole volumes. Latents are the encoder's output before quantisation; decoding quantises."""
+
+    stand_in: StandIn | None = None
+    latent_range: tuple[float, float] | None = None
+    """Smallest and largest entry of the codebook, which the paper's code maps to [-1, 1]; known once loaded."""
+    model: VQGAN
+    folder: Path
+    """Where the weights were read from."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.architecture = Architecture(shape.channels, shape.codes, shape.hidden, shape.downsample)
+        self.channels = shape.channels
+        self.reduction = shape.downsample
+
+    @torch.no_grad()
+    def encode(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w]. Raises UserError for a size it cannot reduce."""
+        self._check_size(volumes)
+        return torch.cat([self.model.encode(part) for part in volumes.split(self._at_once(volumes.shape[-3:]))])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """latents [B, C, D', h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
+        shape = [size * factor for size, factor in zip(latents.shape[-3:], self.reduction, strict=True)]
+        return torch.cat([self.model.decode(part) for part in latents.split(self._at_once(shape))]).clamp(-1, 1)
+
+    def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
+        """latents [B, C, D', h, w], depths [B, k] -> slices [B, k, H, W], not clipped, with gradients to the latents.
+
+        The gradient passes straight through the quantisation.
+        """
+        volumes = self.model.decode(latents)
+        return volumes[torch.arange(len(volumes), device=volumes.device)[:, None], depths]
+
+    def code_use(self, volumes: Tensor) -> CodeUse:
+        """How much of the codebook the volumes [N, D, H, W] in [-1, 1] need."""
+        self._check_size(volumes)
+        return code_use(self.model, volumes)
+
+    def _use(self, model: VQGAN, device: torch.device | str) -> None:
+        self.model = frozen(model).to(device)
+        low, high = model.codebook.embeddings.aminmax()
+        self.latent_range = (float(low), float(high))
+
+    @staticmethod
+    def _at_once(shape: Sequence[int]) -> int:
+        """How many volumes of a shape."""
+        return max(1, VOXELS_AT_ONCE // math.prod(shape))
+
+    def _check_size(self, volumes: Tensor) -> None:
+        for axis, size, factor in zip(("depth", "height", "width"), volumes.shape[1:], self.reduction, strict=True):
+            if size % factor:
+                raise UserError(
+                    f"resolution.{axis}: expected a multiple of {factor}, the autoencoder's reduction; came {size}; "
+                    "change it or autoencoder.downsample"
+                )
+
+
+@AUTOENCODERS.register("vqgan_3d")
+class VQGAN3D(VQGANAutoencoder):
+    """A pretrained 3D VQ-GAN. The defaults are Medical Diffusion's on LIDC with its low compression."""
+
+    class Options(Shape):
+        """Where the weights are, and what they must be."""
+
+        source: str = ""
+        """A folder that train_autoencoder.py saved, or a file with the state dict of Medical Diffusion's checkpoint."""
+        codes: PositiveInt = 16384
+        hidden: PositiveInt = 16
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.options = options
+
+    def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
+        """What the latents depend on besides the volumes. The shape counts: a file tells only part of it."""
+        shape = self.options.model_dump(mode="json", exclude={"source"})
+        return {"name": "vqgan_3d", "source": source_fingerprint(self.options.source, "vqgan_3d"), "shape": shape}
+
+    def load(
+        self,
+        cache: Path,
+        data_fingerprint: str,
+        training_volumes: Callable[[], Tensor],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Load the weights. Raises UserError where there are none, and where they are not what the options say."""
+        self.folder = local_copy("vqgan_3d", self.options.source)
+        read = storage.load if self.folder.is_dir() else convert.load
+        self._use(read(self.folder, self.architecture), device)
+
+
+@AUTOENCODERS.register("vqgan_3d_standin")
+class VQGAN3DStandIn(VQGANAutoencoder):
+    """A small 3D VQ-GAN trained on the data set's own volumes, once per data set, kept in the cache."""
+
+    class Options(Shape):
+        """Size and training."""
+
+        size: str = "256x256x64"
+        """The sample size it learns from. Like a pretrained one, it then serves every sample size."""
+        codes: PositiveInt = 1024
+        hidden: PositiveInt = 4
+        steps: PositiveInt = 450
+        batch_size: PositiveInt = 2
+        learning_rate: PositiveFloat = 2e-3
+        adversarial_after: NonNegativeInt = 340
+        """Step from which the discriminators take part; from `steps` on, they never do."""
+        perceptual: str = "lpips_standin"
+        """The network behind the perceptual term."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.options = options
+        self.stand_in = StandIn("autoencoder", "vqgan_3d_standin", convert.PUBLISHED)
+        if options.perceptual not in PERCEPTUAL.names():
+            raise unknown("autoencoder.perceptual", "perceptual network", options.perceptual, PERCEPTUAL.names())
+
+    def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
+        """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
+        recipe = {"version": VERSION, **self.options.model_dump(mode="json")}
+        return {"name": "vqgan_3d_standin", "data": data_fingerprint, "recipe": recipe}
+
+    def load(
+        self,
+        cache: Path,
+        data_fingerprint: str,
+        training_volumes: Callable[[], Tensor],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Load from the cache, training first if it is not there. Raises UserError for a codebook that died."""
+        key = digest(self.fingerprint(data_fingerprint))
+        self.folder = build_once(
+            cache / "autoencoders" / f"vqgan_3d_standin-{key}",
+            lambda path: self._train(path, training_volumes(), device),
+        )
+        self._use(storage.load(self.folder, self.architecture), device)
+
+    def _train(self, folder: Path, volumes: Tensor, device: torch.device | str) -> None:
+        from x2c.models.vqgan.training import Recipe, train
+
+        self._check_size(volumes)
+        o = self.options
+        network = PERCEPTUAL.get(o.perceptual)
+        perceptual = frozen(network(network.Options())).to(device)
+        recipe = Recipe(o.steps, o.batch_size, o.learning_rate, o.adversarial_after)
+        model, use, losses = train(self.architecture, volumes, recipe, perceptual, device)
+        storage.save(folder, model, use, {"recipe": o.model_dump(mode="json"), "losses": losses})

@@ -1,0 +1,56 @@
+"""How much of a codebook is used, and the refusal of one that has collapsed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from x2c.core.errors import UserError
+from x2c.models.vqgan.network import VQGAN
+
+LEAST_IN_USE = 0.01
+"""Share of the codes. Large codebooks work with a tenth in use; a collapsed one has a handful, whatever its size."""
+
+
+@dataclass(frozen=True)
+class CodeUse:
+    """How many codes some volumes need."""
+
+    volumes: int
+    positions: int
+    """Of all latents together."""
+    codes: int
+    in_use: int
+    """Codes that at least one position takes."""
+    perplexity: float
+    """exp of the entropy over all positions: so many codes, evenly used, would tell as much."""
+
+    @property
+    def reachable(self) -> int:
+        """Codes that could be in use: a few small volumes have fewer positions than a large codebook codes."""
+        return min(self.codes, self.positions)
+
+
+@torch.no_grad()
+def code_use(model: VQGAN, volumes: Tensor) -> CodeUse:
+    """Which codes the volumes [N, D, H, W] in [-1, 1] take."""
+    codebook = model.codebook.embeddings
+    counts = torch.zeros(len(codebook), dtype=torch.long, device=codebook.device)
+    for volume in volumes.split(1):
+        indices = model.codebook.nearest(model.encode(volume.to(codebook.device)))
+        counts += torch.bincount(indices.flatten(), minlength=len(codebook))
+    shares = counts[counts > 0].double() / counts.sum()
+    perplexity = float((-shares * shares.log()).sum().exp())
+    return CodeUse(len(volumes), int(counts.sum()), len(codebook), len(shares), perplexity)
+
+
+def refuse_dead(in_use: int, reachable: int, where: str, remedy: str) -> None:
+    """Raises UserError, which starts with `where` and ends with `remedy`, where hardly a code is in use."""
+    least = max(2, math.ceil(LEAST_IN_USE * reachable))
+    if in_use < least:
+        raise UserError(
+            f"{where}: dead codebook: expected at least {least} of {reachable} codes; came {in_use}; {remedy}"
+        )
