@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.baselines import baseline_rows
-from analysis.runs import BASELINES, Group, Run
+from analysis.runs import BASELINES, Group, Run, voxels
 from analysis.stats.paired import compare, summary
 from analysis.table2_notes import Footnote, footnotes, stand_in_marks
 
@@ -272,18 +273,21 @@ def _patients(run: Run) -> list[str]:
 
 
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
-    """Mark the best mean of each column among the variants; never a baseline, nor a lone variant."""
+    """Mark the best mean of each column among the variants of the usual sample size; never a baseline, nor a lone one."""
+    sizes = {
+        i: voxels(row.runs[-1].config) for i, row in enumerate(rows) if row.cells and row.section != BASELINE_SECTION
+    }
+    usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
     for column in columns:
-        rivals = [row.cells[column.key] for row in rows if row.section != BASELINE_SECTION and column.key in row.cells]
-        means = [cell.mean for cell in rivals if not math.isnan(cell.mean)]
+        rivals = {i: rows[i].cells[column.key] for i in sizes if sizes[i] == usual and column.key in rows[i].cells}
+        means = [cell.mean for cell in rivals.values() if not math.isnan(cell.mean)]
         # A Fréchet distance falls with the number of cases, so unequal sets have no best.
-        if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals}) > 1):
+        if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals.values()}) > 1):
             continue
         best = max(means) if column.better > 0 else min(means)
-        for i, row in enumerate(rows):
-            cell = row.cells.get(column.key)
-            if cell and row.section != BASELINE_SECTION and cell.mean == best:
-                rows[i] = replace(row, cells={**row.cells, column.key: replace(cell, best=True)})
+        for i, cell in rivals.items():
+            if cell.mean == best:
+                rows[i] = replace(rows[i], cells={**rows[i].cells, column.key: replace(cell, best=True)})
     return rows
 
 

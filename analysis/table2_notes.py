@@ -118,8 +118,9 @@ def _reading(variants: Sequence[Run]) -> str:
     text = "Mean ± SD over test patients" + (
         " and seeds (n counts patients; intervals and p use one mean a patient)" if seeds else ""
     )
+    sizes = " of the usual sample size" if len({voxels(run.config) for run in variants}) > 1 else ""
     return (
-        text + ". Bold: the best mean among the measured variants, baselines aside; it is no test. "
+        text + f". Bold: the best mean among the measured variants{sizes}, baselines aside; it is no test. "
         "PSNR and SSIM depend on the HU window. "
         "X-ray gain: PSNR with the patient's own X-ray minus PSNR with another patient's, "
         "same model and noise (Wilcoxon signed-rank p)."

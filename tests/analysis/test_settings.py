@@ -45,6 +45,13 @@ def test_sizes_stand_in_one_table_with_what_that_means(make_run: MakeRun) -> Non
     assert {r.variant for r in result.rows if r.cells} == {"l1", "l1_adv", "res_128"}
 
 
+def test_the_best_is_sought_among_rows_of_one_size(make_run: MakeRun) -> None:
+    make_run("l1", psnr=20)
+    make_run("l1_adv", psnr=21)
+    rows = table(make_run("res_128", psnr=30, config=SMALL).parent).rows
+    assert [row.variant for row in rows if row.cells and row.cells["psnr"].best] == ["l1_adv"]
+
+
 def test_a_baseline_has_a_row_for_each_setting_it_depends_on(make_run: MakeRun) -> None:
     for variant, config in (("clip", CLIP), ("l1", {}), ("l1_adv", {}), ("res_128", SMALL), ("vqgan_3d", VQGAN)):
         make_run(variant, config=config)

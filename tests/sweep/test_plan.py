@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
 from x2c.sweep import plan as planning
 from x2c.sweep.plan import cells, make_plan, read_sweep
+from x2c.sweep.view import plan_table, sharing, snapshots
 
 
 def test_the_first_parameter_varies_slowest(sweep_file):
@@ -125,3 +129,22 @@ def test_an_unknown_data_set_is_named_before_any_work(sweep_file):
     sweep_file()
     with pytest.raises(UserError, match="unknown dataset '/data/ctpa'; choices: phantom"):
         planning.make_plan("s", "smoke", overrides=["dataset.name=/data/ctpa"])
+
+
+def test_the_ablation_trains_each_distinct_stage_once_and_says_what_that_saves():
+    plan = make_plan("ablation", "cpu")
+    assert [cell.config.variant for cell in plan.cells] == [
+        *("l1", "l1_lpips", "l1_adv", "l1_lpips_adv", "l1_cls", "cfg", "label_cfg"),
+        *("res_128", "res_512", "vqgan_3d", "clip", "full"),
+    ]
+    every = [stage for cell in plan.cells for stage in cell.stages]
+    once = {stage.key: stage.stage.steps for stage in every}
+    assert (len(every), len(once)) == (37, 24)
+    saved = 1 - sum(once.values()) / sum(stage.stage.steps for stage in every)
+    assert saved > 1 / 3
+    assert f"{saved:.0%}".replace("%", " %") in sharing(plan.cells)
+    assert sharing(plan.cells[:1]) == ""
+    table = io.StringIO()
+    Console(file=table, width=200).print(plan_table(plan, plan.cells, snapshots(plan.cells)))
+    row = next(line for line in table.getvalue().splitlines() if "full s0" in line)
+    assert "drr → ctpa → xray" in row and "rspect of l1 s0" in row

@@ -13,6 +13,7 @@ import pytest
 
 from x2c.core.errors import UserError
 from x2c.core.files import locked
+from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import claimed, snapshot
 from x2c.sweep.worker import drain
@@ -213,3 +214,36 @@ def test_a_storage_that_does_not_work_is_one_line(make_plan, url):
 def test_a_worker_before_any_plan_says_so(make_plan):
     with pytest.raises(UserError, match="nothing is planned"):
         Queue(make_plan())
+
+
+def test_no_worker_waits_for_a_stage_while_another_cell_is_open(sweep_file, tmp_path):
+    """l1 and l1_adv share their pretraining; res_128 has its own."""
+    sweep_file(parameters={"variant": {"values": ["l1", "l1_adv", "res_128", "l1_lpips"]}})
+    (tmp_path / "runs").mkdir()
+    plan = make("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+    queue = Queue(plan, create=True)
+    queue.enqueue(plan.cells)
+    with queue.next(plan.cells) as first, Queue(plan).next(plan.cells) as second:
+        assert (first.cell.config.variant, second.cell.config.variant) == ("l1", "res_128")
+        shared = [stage for stage in first.cell.stages if stage.name != "xray"]
+        for stage in shared[:-1]:
+            stage.directory.report("done", "done")
+        waiting = start(drain_anew, plan)
+        time.sleep(1.5)
+        assert not (tmp_path / "runs/ran.txt").exists(), "a worker took a cell whose stage another one trains"
+        shared[-1].directory.report("done", "done")
+        wait_for(
+            lambda: (tmp_path / "runs/ran.txt").exists() and len((tmp_path / "runs/ran.txt").read_text().split()) == 2
+        )
+        waiting.terminate()
+        waiting.join()
+
+
+def test_a_stage_that_a_run_by_hand_trains_is_left_to_it(sweep_file, tmp_path):
+    sweep_file(parameters={"variant": {"values": ["l1", "res_128"]}})
+    (tmp_path / "runs").mkdir()
+    plan = make("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+    queue = Queue(plan, create=True)
+    queue.enqueue(plan.cells)
+    with locked(plan.cells[0].stages[0].directory.path / ".lock"), queue.next(plan.cells) as lease:
+        assert lease.cell.config.variant == "res_128"
