@@ -154,3 +154,19 @@ def test_heart_lies_to_the_left_and_before_the_spine() -> None:
         left_mm.append(float(x_mm[y_mm < 10].mean()))
         assert abs(x_mm[y_mm > 40].mean()) < 15
     assert np.mean(left_mm) > 2
+
+
+def test_a_patient_with_a_drr_has_the_same_volume_and_a_picture_that_is_registered_to_it():
+    paired, projected = patient("p0"), make_patient("p0", 0, SHAPE, 96, "drr")
+    np.testing.assert_array_equal(paired.volume.hu, projected.volume.hu)
+    assert not any(name.startswith("xray_") for name in projected.parameters)
+    # The picture is as wide as the volume, 336 mm, and its rows run down from the apex.
+    depth, _, width = SHAPE
+    rows = np.rint(47.5 - (np.arange(depth) - (depth - 1) / 2) * (256 / depth) / (336 / 96)).astype(int)
+    columns = np.rint((np.arange(width) + 0.5) * 96 / width - 0.5).astype(int)
+    shown, through = projected.radiograph[np.ix_(rows, columns)], projected.volume.hu.mean(1)
+    inside = slice(2, -2)
+    right_way_up = np.corrcoef(through[inside].ravel(), shown[inside].ravel())[0, 1]
+    assert right_way_up > 0.5
+    for turned in (shown[::-1], shown[:, ::-1]):
+        assert np.corrcoef(through[inside].ravel(), turned[inside].ravel())[0, 1] < right_way_up - 0.02

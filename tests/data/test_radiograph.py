@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from x2c.data.radiograph import Detector, display, expose
+from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.volume import Volume
 
 QUIET = Detector(photons=0, electronic_noise=0, blur_px=0)
 
@@ -43,3 +45,28 @@ def test_display_keeps_order_and_range() -> None:
     assert shown.dtype == np.float32 and shown.min() == 0 and shown.max() == 1
     assert (np.diff(shown, axis=1) >= 0).all()
     assert display(np.zeros((8, 8), np.float32)).max() == 0
+
+
+def test_a_drr_is_registered_to_its_volume():
+    """A dense ball in a water slab lies in the picture where its centre is projected to."""
+    hu = np.full((40, 30, 50), -1000.0, np.float32)
+    hu[:, 10:20] = 0
+    z, y, x = 30, 14, 12
+    with_ball = hu.copy()
+    with_ball[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = 1000
+    without, picture = (drr(Volume(v, (4.0, 5.0, 6.0), (-80.0, 10.0, 30.0)), 100) for v in (hu, with_ball))
+    assert picture.shape == (100, 100) and picture.min() >= 0 and picture.max() <= 1
+    row, column = np.unravel_index((picture - without).argmax(), picture.shape)
+    # Row 0 is superior and column 0 the patient's right; the field of view is the larger extent, 300 mm.
+    assert row == pytest.approx(50 - (z - 19.5) * 4 / 300 * 100, abs=2.5)
+    assert column == pytest.approx(50 + (x - 24.5) * 6 / 300 * 100, abs=2.5)
+
+
+def test_a_drr_does_not_depend_on_how_the_volume_is_sampled():
+    fine = np.full((64, 40, 64), -1000.0, np.float32)
+    fine[8:56, 8:32, 8:56] = 0
+    fine[20:44, 12:28, 12:28] = -800
+    coarse = fine.reshape(32, 2, 20, 2, 32, 2).mean((1, 3, 5))
+    one = drr(Volume(fine, (4.0, 5.0, 4.0), (0.0, 0.0, 0.0)), 64)
+    other = drr(Volume(coarse, (8.0, 10.0, 8.0), (2.0, 2.5, 2.0)), 64)
+    assert np.abs(one - other).mean() < 0.03
