@@ -26,6 +26,9 @@ _NOT_RECIPE = (
     ("compute",),
     ("denoiser", "gradient_checkpointing"),
     ("encoder", "instead_of"),
+    ("loss", "name"),
+    ("training", "validate_every"),
+    ("training", "checkpoint_every"),
     ("evaluation", "batch_size"),
 )
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}

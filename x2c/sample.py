@@ -31,7 +31,7 @@ of a folder:
 
 what can be changed of a run, as --a.b=value:
   sampler, sampler.steps, guidance.scale, guidance.given, evaluation.batch_size (volumes at once),
-  compute.cache, compute.cpu, compute.threads
+  compute.cache, compute.cpu, compute.threads; autoencoder.source and encoder.source, if the weights are the same
 
 exit codes: 0 all was written, 2 something is wrong with the request: nothing was sampled
 """

@@ -436,3 +436,22 @@ def test_a_wrong_option_is_one_line(more, part):
     assert shown.returncode == 2
     assert len(shown.stderr.strip().splitlines()) == 1
     assert part in shown.stderr
+
+
+def test_adapters_bring_their_own_window_and_know_their_base(smoke_cache, tmp_path):
+    """Adapters of a fine-tuned run on the run they fine-tune give the volumes of the fine-tuned run."""
+    places = [f"compute.cache={smoke_cache}", f"compute.runs={tmp_path / 'runs'}", "compute.tracker=[]"]
+    base, tuned, stranger = (
+        run_experiment(resolve(variant, "smoke", 0, places)).path for variant in ("full", "lidc_lora", "l1")
+    )
+    radiograph = tmp_path / "xray.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80), dtype=np.uint8)).save(radiograph)
+    sample_xrays(Request(tuned, radiograph, tmp_path / "alone.nii.gz"))
+    sample_xrays(Request(base, radiograph, tmp_path / "merged.nii.gz", adapter=tuned / "adapter"))
+    alone, merged = (
+        sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / f"{name}.nii.gz")) for name in ("alone", "merged")
+    )
+    np.testing.assert_array_equal(alone, merged)
+    assert alone.min() < -500, "the window of the fine-tuned run, not of its base"
+    with pytest.raises(UserError, match="was trained on other weights"):
+        sample_xrays(Request(stranger, radiograph, tmp_path / "no.nii.gz", adapter=tuned / "adapter"))

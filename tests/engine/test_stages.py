@@ -47,6 +47,29 @@ def test_what_only_sampling_uses_retrains_nothing():
     assert keys("l1", "encoder.layers=2")["xray"] != keys("l1")["xray"]
 
 
+def test_what_changes_no_weight_changes_no_key():
+    assert keys("full") == keys(
+        "full", "training.validate_every=7", "training.checkpoint_every=1", "loss=l1_lpips_adv_cls"
+    )
+    assert keys("l1") == keys("l1", "denoiser.width=latent_size")
+
+
+def test_networks_of_another_width_share_nothing():
+    # At equal voxels the authors' rule still makes other widths of other published sizes.
+    same = ("autoencoder=kl_f8", "denoiser.width=latent_size", "denoiser.dim=32")
+    one = keys("l1", *same, "resolution={size: 256x256x64, reduction: 8}")
+    other = keys("l1", *same, "resolution={size: 128x128x32, reduction: 4}")
+    assert not set(one.values()) & set(other.values())
+
+
+def test_an_encoder_that_is_projected_shares_nothing_with_one_that_is_not(monkeypatch):
+    from x2c.models.encoders.open_clip import CLIPStandIn
+
+    plain = keys("l1")
+    monkeypatch.setattr(CLIPStandIn, "projection", 32)
+    assert not set(plain.values()) & set(keys("l1").values())
+
+
 @pytest.mark.parametrize("override", ["stages.rspect.steps=5", "seed", "denoiser.dim=24", "pretraining.train=13"])
 def test_a_change_at_the_start_changes_all_that_follows(override):
     config = resolve("l1", "smoke", 1) if override == "seed" else resolve("l1", "smoke", 0, [override])
@@ -97,6 +120,28 @@ def test_a_stage_whose_start_is_gone_says_how_to_get_it_back(smoke_config):
     lost.unlink()
     with pytest.raises(UserError, match=r"ctpa.*are gone; delete .*ctpa.* and it is trained again"):
         run(smoke_config("l1_adv"))
+
+
+def test_a_last_stage_whose_weights_are_gone_says_so_too(smoke_config):
+    directory = run(smoke_config("l1"))
+    next(directory.path.parent.glob("stages/xray*/denoiser.safetensors")).unlink()
+    with pytest.raises(UserError, match=r"xray.*are gone; delete .*xray.* and it is trained again"):
+        run(smoke_config("l1", "sampler.steps=3"))
+
+
+@pytest.mark.parametrize("name", ["start.safetensors", "start.pt"])
+def test_junk_to_start_from_is_refused_before_any_work(name, smoke_config, tmp_path):
+    (tmp_path / name).write_text("abc\n")
+    empty = f"compute.cache={tmp_path / 'cache'}"
+    with pytest.raises(UserError, match=r"expected a denoiser's .safetensors, or a checkpoint"):
+        run(smoke_config("l1", f"stages.start={tmp_path / name}", empty))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_adapters_on_weights_of_ones_own_with_labels_coming_in(smoke_config, tmp_path):
+    save_file(build_denoiser(smoke_config("l1")).state_dict(), tmp_path / "start.safetensors")
+    chosen = ("stages.order=[lidc]", f"stages.start={tmp_path / 'start.safetensors'}", "guidance=label", "loss=l1")
+    assert run(smoke_config("lidc_lora", *chosen)).done
 
 
 def test_training_can_start_from_weights_of_ones_own(smoke_config, tmp_path):
@@ -153,6 +198,12 @@ def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_co
         ("l1", ["stages.xray.data=pretraining"], "stages.xray.condition: pretraining has radiographs of kind 'drr'"),
         ("l1", ["stages=[lidc]"], "stages.lidc.lora_rank: adapters need trained weights to start from"),
         ("full", ["stages.drr.lora_rank=2"], "stages.drr.lora_rank: only the last stage can train adapters"),
+        (
+            "full",
+            ["stages.drr.loss=variant"],
+            "stages.drr.loss: the classifier of loss term 'cls' is trained on dataset",
+        ),
+        ("l1", ["stages.xray.loss=l2"], "stages.xray.loss: input should be 'l1' or 'variant'; came 'l2'"),
         ("l1", ["finetuning.train=3"], "finetuning: no stage uses it"),
         ("l1", ["guidance.scale=3"], "guidance.scale: unknown key 'scale'"),
         ("l1", ["resolution.size=256x256"], "resolution.size: "),

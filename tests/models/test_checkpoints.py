@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from x2c.core.errors import UserError
-from x2c.models.checkpoints import LABELS, load_into, read_public
+from x2c.models.checkpoints import LABELS, load_into, read_start
 from x2c.models.unet3d import UNet3D
 
 
@@ -47,13 +47,13 @@ def test_a_public_checkpoint_is_read_without_running_code(tmp_path):
     foreign = {f"denoise_fn.{name}": torch.full((2,), float(i)) for i, name in enumerate(FOREIGN.values())}
     file = tmp_path / "model.pt"
     torch.save({"step": 3, "model": {}, "ema": {**foreign, "betas": torch.ones(5)}}, file)
-    assert {name: float(value[0]) for name, value in read_public(file).items()} == dict(
+    assert {name: float(value[0]) for name, value in read_start(file).items()} == dict(
         zip(FOREIGN, range(3), strict=True)
     )
     for content in (["no", "state"], {"model": 3}, {"model": _Bomb()}):
         torch.save(content, file)
-        with pytest.raises(UserError, match="expected a checkpoint with a state dict"):
-            read_public(file)
+        with pytest.raises(UserError, match="or a checkpoint with a state dict"):
+            read_start(file)
 
 
 class _Bomb:

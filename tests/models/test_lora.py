@@ -75,6 +75,12 @@ def test_adapters_of_another_denoiser_and_folders_without_are_refused(trained, t
         merged(denoiser(dim=16), folder)
     with pytest.raises(UserError, match=r"adapter_config.json, adapter_model.safetensors missing"):
         merged(denoiser(), tmp_path)
+    config = (folder / "adapter_config.json").read_text()
+    for broken in ("[]", "{", config.replace("LORA", "PREFIX_TUNING")):
+        (folder / "adapter_config.json").write_text(broken)
+        with pytest.raises(UserError, match=r"another's or broken"):
+            merged(denoiser(), folder)
+    (folder / "adapter_config.json").write_text(config)
     state = load_file(folder / "adapter_model.safetensors")
     save_file(
         {**state, "base_model.model.elsewhere.lora_A.weight": torch.ones(4, 8)}, folder / "adapter_model.safetensors"

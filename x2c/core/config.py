@@ -24,6 +24,8 @@ from x2c.core.weights import needed, source_fingerprint
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+PUBLISHED_HEIGHT = 256
+"""The image height at which the authors' width rule gives `denoiser.dim`."""
 
 
 class Section(BaseModel):
@@ -296,6 +298,12 @@ class Config(Section):
         return self.data(self.stages.last.data)
 
     @property
+    def denoiser_dim(self) -> int:
+        """Channels of the denoiser's first level, after the rule of `denoiser.width`."""
+        d, height = self.denoiser, self.resolution.shape[1] * self.resolution.reduction
+        return d.dim if d.width == "fixed" else d.dim * height // PUBLISHED_HEIGHT
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages.each.values())
@@ -307,6 +315,9 @@ def identity(config: Config) -> dict[str, Any]:
     dump["denoiser"].pop("gradient_checkpointing")
     dump["evaluation"].pop("batch_size")
     dump["encoder"].pop("instead_of", None)
+    dump["loss"].pop("name")
+    for when in ("validate_every", "checkpoint_every"):
+        dump["training"].pop(when)
     dump["stages"]["start"] = config.stages.start and source_fingerprint(config.stages.start)
     for option, weights, value in needed(config):
         *sections, field = option.split(".")

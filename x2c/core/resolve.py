@@ -120,10 +120,16 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
             value, below = _by_name(value), _by_name(below)
         elif key == "stages":
             value, below = _by_order(value), _by_order(below)
-        if isinstance(value, dict) and isinstance(below, dict) and not (key in SLOTS and _renames(below, value)):
-            value = _merge(below, value)
-        merged[key] = value
+        renamed = key in SLOTS and isinstance(below, dict) and isinstance(value, dict) and _renames(below, value)
+        merged[key] = value if renamed else _deep(below, value)
     return merged
+
+
+def _deep(below: Any, value: Any) -> Any:
+    """`value` over `below`, mapping by mapping."""
+    if not (isinstance(below, dict) and isinstance(value, dict)):
+        return value
+    return {**below, **{key: _deep(below.get(key), inner) for key, inner in value.items()}}
 
 
 def _renames(below: Layer, value: Layer) -> bool:
@@ -199,6 +205,11 @@ def _cross_check(config: Config) -> None:
             raise UserError(
                 f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; came {stage.condition!r}; "
                 f"set --stages.{name}.condition={kind} or --{stage.data}.radiographs={stage.condition}"
+            )
+        if stage.loss == "variant" and stage.data != "dataset" and "cls" in config.loss.terms:
+            raise UserError(
+                f"stages.{name}.loss: the classifier of loss term 'cls' is trained on dataset; this stage has {stage.data}; "
+                f"set --stages.{name}.loss=l1 or take a loss without cls"
             )
         if stage.lora_rank and name == next(iter(config.stages.each)) and not config.stages.start:
             raise UserError(

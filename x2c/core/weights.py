@@ -128,6 +128,8 @@ def source_fingerprint(source: str, name: str = "") -> str:
     if path.is_file():
         return sha256(path)
     if path.is_dir():
+        if weights and weights.sha256 and standing(weights, path) == "published":
+            return _folder_digest(weights.sha256)
         published = set(weights.sha256) if weights else set[str]()
         files = weight_files(path)
         if published and published <= {file.name for file in files}:

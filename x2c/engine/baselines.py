@@ -15,7 +15,7 @@ from x2c.core.config import Config, TableRow, identity
 from x2c.core.files import digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, write_scores
-from x2c.engine.identity import data_fingerprint
+from x2c.engine.identity import data_fingerprint, home_fingerprint
 from x2c.engine.parts import Parts
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
@@ -71,6 +71,8 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     for name, baseline in BASELINES.items():
         depends = {key: whole[key] for key in ("perceptual", "features", baseline.part) if key}
         recipe = {"config": depends, "data": fingerprint, "window": data.window_hu, "format": FORMAT_VERSION}
+        if baseline.part == "autoencoder":
+            recipe["home"] = home_fingerprint(config)
         run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}")
         # Another process may be at it: its scores are ours.
         with run.owned(patience_seconds=math.inf):

@@ -12,9 +12,6 @@ from x2c.diffusion.samplers import Sampler
 from x2c.models.frozen import seeded
 from x2c.models.unet3d import UNet3D
 
-PUBLISHED_HEIGHT = 256
-"""The image height at which the authors' width rule gives `denoiser.dim`."""
-
 
 def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
     """The denoiser a config describes, with weights drawn from its seed.
@@ -25,11 +22,10 @@ def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
     autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
     conditioning = CONDITIONING.get(config.conditioning.name)
-    height = config.resolution.shape[1] * config.resolution.reduction
     projection = encoder.projection
     with seeded(config.seed):
         return UNet3D(
-            d.dim if d.width == "fixed" else d.dim * height // PUBLISHED_HEIGHT,
+            config.denoiser_dim,
             d.dim_mults,
             autoencoder.channels,
             projection or encoder.dimension,

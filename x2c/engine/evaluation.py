@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from x2c.core.config import Config
-from x2c.core.files import replacing
+from x2c.core.files import file_digest, replacing, write_json
 from x2c.core.run import RunDirectory
 from x2c.data.volume import unwindow
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import Data, Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.scoring import Scorer
+from x2c.engine.stages import ADAPTER, WEIGHTS
 
 Rows = NDArray[np.int64]
 
@@ -34,7 +35,7 @@ def evaluate(
     others = np.roll(rows, -1)
     labels = torch.from_numpy(data.cohort.manifest["label"].to_numpy().astype(np.int64))
     frame = Frame.of(data)
-    run.write("sampling.json", frame.as_json())
+    write_frame(run, frame)
     generate = Generator(config, denoiser, parts.autoencoder, frame, parts.device)
     chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // config.evaluation.batch_size))
     own, other = list[Tensor](), list[Tensor]()
@@ -53,6 +54,14 @@ def evaluate(
     run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
     write_scores(run, table)
     return table
+
+
+def write_frame(run: RunDirectory, frame: Frame) -> None:
+    """Write sampling.json; beside adapters as well, which are of this frame and of these base weights alone."""
+    run.write("sampling.json", frame.as_json())
+    if (run.path / ADAPTER).exists():
+        base = file_digest(run.path / WEIGHTS)
+        write_json(run.path / ADAPTER / "sampling.json", {**frame.as_json(), "base_sha256": base})
 
 
 def reference_volumes(data: Data, count: int) -> Tensor:

@@ -21,10 +21,10 @@ from x2c.engine import tracking
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import planned_stages, run_directory
-from x2c.engine.parts import open_parts, perceptual_network
+from x2c.engine.parts import check_parts, open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
-from x2c.engine.stages import train_stages, trained_denoiser
+from x2c.engine.stages import check_start, train_stages, trained_denoiser
 from x2c.losses.combinations import WeightedSum
 from x2c.losses.combinations import stand_ins as loss_stand_ins
 
@@ -67,6 +67,7 @@ def run(config: Config) -> RunDirectory:
     directory.writes = accelerator.is_main_process
     try:
         with directory.owned():
+            accelerator.wait_for_everyone()
             # Another process may have finished it while this one waited for the lock.
             if not directory.done:
                 _run(config, directory, accelerator)
@@ -109,6 +110,8 @@ def _check(config: Config) -> None:
     """Refuse what would fail late: unknown trackers, absent weights or starts, folders that cannot be written."""
     tracking.check(config.compute.tracker)
     planned_stages(config)
+    check_start(config)
+    check_parts(config)
     weights.check(config)
     for field in ("runs", "cache"):
         folder = Path(getattr(config.compute, field))

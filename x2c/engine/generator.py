@@ -22,7 +22,7 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Frame:
-    """What sampling needs to know of the data a model was trained on: sampling.json of a run."""
+    """What sampling needs to know of the data a model was trained on: sampling.json of a run, or of its adapters."""
 
     latent_shape: tuple[int, ...]
     """(C, D, h, w)."""
@@ -30,22 +30,26 @@ class Frame:
     embeddings: Scale
     spacing_mm: tuple[float, float, float]
     """Of a volume's voxels, (z, y, x)."""
+    window_hu: tuple[float, float]
+    """What 0 and 1 mean in a volume."""
 
     @classmethod
     def of(cls, data: Data) -> Frame:
         """The frame of a data set."""
-        return cls(data.latents.raw.shape[1:], data.latents.scale, data.embeddings.scale, data.cohort.spacing_mm)
+        latents, embeddings = data.latents, data.embeddings
+        return cls(latents.raw.shape[1:], latents.scale, embeddings.scale, data.cohort.spacing_mm, data.window_hu)
 
     def as_json(self) -> dict[str, Any]:
         """The same in a JSON value."""
         scales = {"latents": self.latents.as_json(), "embeddings": self.embeddings.as_json()}
-        return {"latent_shape": self.latent_shape, **scales, "spacing_mm": self.spacing_mm}
+        return {"latent_shape": self.latent_shape, **scales, "spacing_mm": self.spacing_mm, "window_hu": self.window_hu}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Frame:
         """The inverse of `as_json`."""
         latents, embeddings = Scale.from_json(value["latents"]), Scale.from_json(value["embeddings"])
-        return cls(tuple(value["latent_shape"]), latents, embeddings, tuple(value["spacing_mm"]))
+        spacing_mm, window_hu = tuple(value["spacing_mm"]), tuple(value["window_hu"])
+        return cls(tuple(value["latent_shape"]), latents, embeddings, spacing_mm, window_hu)
 
 
 class Generator:

@@ -8,9 +8,10 @@ from typing import Any
 
 from x2c.core.config import Config, Resolution, Stage, identity
 from x2c.core.errors import UserError
-from x2c.core.files import digest, file_digest
+from x2c.core.files import digest
 from x2c.core.registry import DATASETS, ENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
+from x2c.core.weights import source_fingerprint
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ def _recipe(config: Config, stage: Stage) -> dict[str, Any]:
     recipe["stage"] = stage.model_dump(mode="json", exclude={"data"})
     recipe["data"] = {"set": data_fingerprint(config, stage.data), "window": _window(config, stage.data)}
     recipe["home"] = home_fingerprint(config)
-    recipe["condition_inputs"] = ENCODERS.get(config.encoder.name)(config.encoder.options).dimension
+    # The width as it comes out, by whatever rule.
+    recipe["denoiser"] = {**whole["denoiser"], "width": None, "dim": config.denoiser_dim}
+    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
+    recipe["condition_inputs"] = [encoder.dimension, encoder.projection]
     if stage.condition != "none":
         recipe["encoder"] = whole["encoder"]
         sampling_only: frozenset[str] = getattr(config.guidance.options, "sampling_only", frozenset())
@@ -101,4 +105,4 @@ def _window(config: Config, role: str) -> dict[str, float]:
 def _start_fingerprint(start: str) -> str:
     if start and not Path(start).is_file():
         raise UserError(f"stages.start: no file {start}; give a denoiser.safetensors or a public checkpoint (.pt)")
-    return file_digest(Path(start)) if start else ""
+    return start and source_fingerprint(start)

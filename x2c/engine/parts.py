@@ -51,18 +51,12 @@ class Data:
         autoencoder, scaling = self.parts.autoencoder, self.config.latents.scaling
         reduced = zip(self.config.resolution.shape, autoencoder.reduction, strict=True)
         shape = (len(self.cohort.hu), autoencoder.channels, *(size // factor for size, factor in reduced))
-        code_range = autoencoder.latent_range
-        if scaling == "codebook" and code_range is None:
-            raise UserError(
-                f"latents.scaling: autoencoder {self.config.autoencoder.name!r} has no codebook; came 'codebook'; "
-                "use 'standard' or 'min_max'"
-            )
+        codes = autoencoder.latent_range if scaling == "codebook" else None
 
         def encode(rows: slice) -> Array:
             return autoencoder.encode(self.volumes(rows).to(self.device)).cpu().numpy()
 
         folder = self.cache / "latents" / self.latents_key
-        codes = code_range if scaling == "codebook" else None
         with all_threads():
             return cache_array(folder, encode, shape, self.cohort.rows("train"), "encoding volumes", scaling, codes)
 
@@ -164,7 +158,6 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     Pretrained weights are loaded before any data set is made: where they are missing, no hour is lost.
     """
     parts = Parts(config, torch.device(device))
-    _check_sizes(config, parts.autoencoder.reduction)
     with all_threads():
         if not all(parts.data(role).embeddings_folder.exists() for role in conditional(config)):
             parts.load_encoder()
@@ -199,7 +192,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _check_sizes(config: Config, reduction: tuple[int, int, int]) -> None:
+def check_parts(config: Config) -> None:
+    """Refuse sizes that the networks cannot take, and a scaling by a codebook that is not there."""
+    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
+    if config.latents.scaling == "codebook" and not autoencoder.has_codebook:
+        raise UserError(
+            f"latents.scaling: autoencoder {config.autoencoder.name!r} has no codebook; came 'codebook'; "
+            "use 'standard' or 'min_max'"
+        )
+    reduction = autoencoder.reduction
     levels = 2 ** (len(config.denoiser.dim_mults) - 1)
     factors = (reduction[0], reduction[1] * levels, reduction[2] * levels)
     for axis, voxels, factor in zip(("depth", "height", "width"), config.resolution.shape, factors, strict=True):

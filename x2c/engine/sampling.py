@@ -20,6 +20,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json
 from x2c.core.resolve import read_config
 from x2c.core.run import RunDirectory
+from x2c.core.weights import needed, source_fingerprint
 from x2c.data.nifti import SUFFIX
 from x2c.data.readers import radiographs_in, read_radiograph
 from x2c.diffusion.guidance import UNKNOWN
@@ -33,6 +34,8 @@ NEEDED = ("config.yaml", "sampling.json", WEIGHTS)
 """What a run directory must hold to be sampled from."""
 OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
 OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
+MOVABLE = ("autoencoder.source", "encoder.source")
+"""Where weights lie may differ on another machine; what they hold may not."""
 SCORING_PARTS = ("perceptual", "features")
 """Stand-ins of metrics: no volume depends on them."""
 
@@ -70,9 +73,8 @@ def sample_xrays(request: Request) -> list[Made]:
         torch.set_num_threads(config.compute.threads)
     device = best_device(config)
     generate, parts = _open(request, run, config, device)
-    data: Any = config.evaluated.options
-    window_hu = (data.window.low_hu, data.window.high_hu)
-    writer = Writer(request.samples, window_hu, generate.frame.spacing_mm, _record(request, run, config))
+    frame = generate.frame
+    writer = Writer(request.samples, frame.window_hu, frame.spacing_mm, _record(request, run, config))
     jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
     made: list[Made] = []
     with progress() as bar:
@@ -126,6 +128,7 @@ def sampling_config(request: Request, run: RunDirectory) -> Config:
     if request.seed is not None:
         overrides.append(f"seed={request.seed}")
     config = read_config(path, overrides)
+    _check_same_weights(config, run)
     if getattr(config.guidance.options, "given", "") != "known":
         return config
     if names_label:
@@ -133,11 +136,23 @@ def sampling_config(request: Request, run: RunDirectory) -> Config:
     return read_config(path, [*overrides, "guidance.given=unknown"])
 
 
+def _check_same_weights(config: Config, run: RunDirectory) -> None:
+    """Refuse weights that lie elsewhere than when the run was trained and are others."""
+    trained_with = (read_json(run.path / "provenance.json") or {}).get("weights") or {}
+    for option, weights, value in needed(config):
+        expected = (trained_with.get(option) or {}).get("sha256")
+        if option in MOVABLE and expected not in (None, came := source_fingerprint(value, weights.name)):
+            raise UserError(
+                f"--{option}: the run was trained with weights whose fingerprint is {expected[:12]}…; {value} has "
+                f"{came[:12]}…; give the same weights"
+            )
+
+
 def _check_override(field: str, trained: Config) -> None:
-    if not any(field == known or field.startswith(f"{known}.") for known in OVERRIDABLE):
+    if not any(field == known or field.startswith(f"{known}.") for known in (*OVERRIDABLE, *MOVABLE)):
         raise UserError(
             f"--{field}: the run was trained with its own value, or sampling does not use it; "
-            f"sampling can change {', '.join(OVERRIDABLE)}"
+            f"sampling can change {', '.join((*OVERRIDABLE, *MOVABLE))}"
         )
     section, _, option = field.partition(".")
     if section == "guidance" and not hasattr(trained.guidance.options, option):
@@ -199,8 +214,29 @@ def _open(request: Request, run: RunDirectory, config: Config, device: torch.dev
     parts = Parts(config, device)
     parts.load_encoder()
     parts.load_autoencoder(before_training=lambda: _say_it_is_made(config))
-    frame = Frame.from_json(read_json(run.path / "sampling.json"))
-    return Generator(config, denoiser, parts.autoencoder, frame, device), parts
+    return Generator(config, denoiser, parts.autoencoder, _frame(request, run), device), parts
+
+
+def _frame(request: Request, run: RunDirectory) -> Frame:
+    """The frame of the adapters where they bring one, else the run's. Raises UserError for adapters of another base."""
+    path = run.path / "sampling.json"
+    if request.adapter is not None and (request.adapter / path.name).is_file():
+        path = request.adapter / path.name
+    elif request.adapter is not None:
+        console.print(
+            f"--adapter: no {path.name} with these adapters: window and scales of the run are assumed", markup=False
+        )
+    try:
+        values = read_json(path)
+        frame = Frame.from_json(values)
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path}: expected what sampling needs; not readable ({error}); copy the run again") from error
+    if values.get("base_sha256") not in (None, file_digest(run.path / WEIGHTS)):
+        raise UserError(
+            f"--adapter: {request.adapter} was trained on other weights than {run.path / WEIGHTS}; "
+            "give the run that it fine-tunes"
+        )
+    return frame
 
 
 def _say_it_is_made(config: Config) -> None:

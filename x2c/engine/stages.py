@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from x2c.engine.identity import PlannedStage, planned_stages
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.trainer import Trainer
-from x2c.models.checkpoints import LABELS, load_into, read_public
+from x2c.models.checkpoints import LABELS, compare, load_into, read_start
 
 ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
 
@@ -52,19 +53,24 @@ def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: A
 
 
 def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = None) -> nn.Module:
-    """The denoiser of a finished training from its run directory, adapters merged, in eval mode."""
-    denoiser = build_denoiser(config)
-    load_into(denoiser, load_file(run.path / WEIGHTS), str(run.path / WEIGHTS))
-    for folder in (run.path / ADAPTER, adapter):
-        if folder is not None and (folder == adapter or folder.exists()):
-            from x2c.models.lora import merged
+    """The denoiser of a finished training from its run directory, in eval mode.
 
-            denoiser = merged(denoiser, folder)
+    Adapters are merged into it: those given, or the run's own.
+    """
+    denoiser: nn.Module = build_denoiser(config)
+    load_into(denoiser, load_file(run.path / WEIGHTS), str(run.path / WEIGHTS))
+    folder = adapter or run.path / ADAPTER
+    if adapter or folder.exists():
+        from x2c.models.lora import merged
+
+        denoiser = merged(denoiser, folder)
     return denoiser.eval()
 
 
 def retell(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -> None:
     """Tell the run and its trackers what a stage has logged so far."""
+    if not run.writes:
+        return
     path = planned.directory.path / "metrics.jsonl"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         values = json.loads(line)
@@ -83,10 +89,10 @@ def _train(
 ) -> None:
     stage = planned.directory
     try:
-        stage.report("running", "train", 0, planned.stage.steps)
+        stage.report("running", "train", stage.status().get("step", 0), planned.stage.steps)
         start, name = _start(config, earlier)
         denoiser = build_denoiser(config, labels=_has_labels([*earlier, planned]))
-        if start is not None:
+        if start:
             load_into(denoiser, start, name, introduced=LABELS)
         trainer = Trainer(config, planned, denoiser, parts, accelerator)
         stage.forget_after(trainer.step)
@@ -112,32 +118,45 @@ def _has_labels(stages: list[PlannedStage]) -> bool:
     return any(planned.stage.condition != "none" for planned in stages)
 
 
-def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Tensor] | None, str]:
-    """The weights a stage begins with and where they are from; None: drawn from the seed."""
+def check_start(config: Config) -> None:
+    """Refuse weights to start from that are not there, not readable, or another architecture's."""
+    if config.stages.start:
+        with torch.device("meta"):
+            denoiser = build_denoiser(config)
+        compare(denoiser.state_dict(), *_start(config, []), introduced=LABELS)
+
+
+def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Tensor], str]:
+    """The weights a stage begins with and where they are from; none: drawn from the seed."""
     if earlier:
-        weights = earlier[-1].weights
-        if not weights.exists():
-            raise UserError(
-                f"{weights}: the weights of stage {earlier[-1].name} are gone; "
-                f"delete {weights.parent} and it is trained again"
-            )
-        return load_file(weights), str(weights)
+        return load_file(_weights_of(earlier[-1])), str(earlier[-1].weights)
     start = config.stages.start
-    if not start:
-        return None, ""
-    return (load_file(start) if start.endswith(".safetensors") else read_public(Path(start))), f"stages.start={start}"
+    return (read_start(Path(start)) if start else {}), f"stages.start={start}"
+
+
+def _weights_of(planned: PlannedStage) -> Path:
+    """Where the weights of a finished stage are. Raises UserError where someone took them away."""
+    if not planned.weights.exists():
+        raise UserError(
+            f"{planned.weights}: the weights of stage {planned.name} are gone; "
+            f"delete {planned.weights.parent} and it is trained again"
+        )
+    return planned.weights
 
 
 def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage]) -> None:
     """A run directory holds all that sampling needs; hard links where the file system has them."""
     *before, last = stages
+    whole = (before[-1] if before else None) if last.stage.lora_rank else last
     if last.stage.lora_rank:
-        shutil.copytree(last.weights, run.path / ADAPTER, dirs_exist_ok=True)
+        shutil.copytree(_weights_of(last), run.path / ADAPTER, dirs_exist_ok=True)
     with replacing(run.path / WEIGHTS) as path:
-        if last.stage.lora_rank and not before:
-            save_file(dict(_start(config, [])[0] or {}), path)
+        if whole is None:
+            denoiser = build_denoiser(config)
+            load_into(denoiser, *_start(config, []), introduced=LABELS)
+            save_file(denoiser.state_dict(), path)
             return
-        weights = (before[-1] if last.stage.lora_rank else last).weights
+        weights = _weights_of(whole)
         try:
             os.link(weights, path)
         except OSError:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from x2c.core.errors import UserError
@@ -15,6 +17,12 @@ from x2c.models.unet3d import convert_reference_state
 LABELS = ("label_embedding.weight",)
 """What guidance by label adds to a denoiser that was trained without; it starts at zero."""
 NAMED_IN_ERRORS = 3
+UNREADABLE = (
+    *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, OSError),
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What libraries raise at files that are not what they should be."""
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str, introduced: tuple[str, ...] = ()) -> None:
@@ -23,9 +31,16 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str, intro
     Raises UserError that names `source` and the tensors that are missing, unknown or of another shape.
     """
     own = module.state_dict()
-    kept = {name: own[name] for name in introduced if name in own and name not in state}
+    compare(own, state, source, introduced)
+    module.load_state_dict({**{name: own[name] for name in introduced if name in own}, **state}, strict=True)
+
+
+def compare(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, introduced: tuple[str, ...] = ()
+) -> None:
+    """Raise UserError where a state is not one of the network whose own state is `own`; contents do not matter."""
     faults = {
-        "missing": [name for name in own if name not in state and name not in kept],
+        "missing": [name for name in own if name not in state and name not in introduced],
         "unknown": [name for name in state if name not in own],
         "of another shape": [
             f"{name} {tuple(state[name].shape)} for {tuple(value.shape)}"
@@ -39,25 +54,27 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str, intro
             f"{source}: expected weights of this variant's denoiser; tensors {told}; "
             "set denoiser.*, encoder and autoencoder to those it was trained with, or give another file"
         )
-    module.load_state_dict({**state, **kept}, strict=True)
 
 
-def read_public(path: Path) -> dict[str, Tensor]:
-    """The denoiser of a public checkpoint (.pt), under the names of `UNet3D`; averaged weights where it has them.
+def read_start(path: Path) -> dict[str, Tensor]:
+    """A denoiser's weights from a file: our own .safetensors, or a public checkpoint (.pt), averaged where it has both.
 
-    Raises UserError for a file that is none. Only tensors are read from it, never code.
+    A public one comes under the names of `UNet3D`. Raises UserError for a file that is neither. Only tensors are read,
+    never code.
     """
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = next((content[key] for key in ("ema", "model", "state_dict") if key in content), content)
         plain = {str(name).removeprefix("module."): value for name, value in state.items()}
         inner = {n.removeprefix("denoise_fn."): v for n, v in plain.items() if n.startswith("denoise_fn.")}
         return convert_reference_state(inner or plain)
-    except (RuntimeError, ValueError, TypeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         cause = " ".join(str(error).split())[:120]
         raise UserError(
-            f"{path}: expected a checkpoint with a state dict under ema, model or state_dict; it is another file ({cause}); "
-            "save the state dict alone with torch.save"
+            f"{path}: expected a denoiser's .safetensors, or a checkpoint with a state dict under ema, model or "
+            f"state_dict; it is another file ({cause}); save the state dict alone with torch.save"
         ) from error
 
 

@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from x2c.core.errors import UserError
+from x2c.core.files import read_json
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -50,14 +53,18 @@ def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
             f"{folder}: expected adapters in peft's format; {', '.join(missing)} missing; give such a folder"
         )
     from peft import PeftModel
-    from safetensors.torch import load_file
 
     try:
+        config, saved = read_json(folder / FILES[0]), load_file(folder / FILES[1])
+        if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+            raise ValueError(f"{FILES[0]} does not say peft_type LORA")
         model = PeftModel.from_pretrained(denoiser, str(folder))
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:160]
-        raise UserError(f"{folder}: expected adapters of this denoiser; they are another's ({cause})") from error
-    _check_all_used(model, load_file(folder / FILES[1]), folder)
+        raise UserError(
+            f"{folder}: expected adapters of this denoiser; they are another's or broken ({cause}); give others"
+        ) from error
+    _check_all_used(model, saved, folder)
     return model.merge_and_unload()
 
 

@@ -28,6 +28,7 @@ class KLAutoencoder:
     reduction: tuple[int, int, int]
     """Of D, H and W."""
     stand_in: StandIn | None = None
+    has_codebook = False
     latent_range: tuple[float, float] | None = None
     """The range of a codebook; None where there is none."""
     model: Any

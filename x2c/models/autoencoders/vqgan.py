@@ -60,6 +60,7 @@ class VQGANAutoencoder:
     """A 3D VQ-GAN on whole volumes. Latents are the encoder's output before quantisation; decoding quantises."""
 
     stand_in: StandIn | None = None
+    has_codebook = True
     latent_range: tuple[float, float] | None = None
     """Smallest and largest entry of the codebook, which the paper's code maps to [-1, 1]; known once loaded."""
     model: VQGAN

@@ -16,6 +16,7 @@ class Encoder:
     """A frozen network that makes one embedding of a radiograph.
 
     A new one is a registered subclass with `Options`, `dimension`, `fingerprint`, `build` and `embed`, in its own file.
+    Where it loads weights, add them to `core/published.py`: runs are then told apart by what a file holds, not by its path.
     """
 
     Options: type[Section]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -185,6 +185,12 @@ class CLIPStandIn(VisionTower):
         """Another seed is another tower."""
         instead_of: Annotated[str, AfterValidator(_encoder_asset)] = "biomedclip"
         """The pretrained encoder that tables name beside it; changes no number."""
+
+        @model_validator(mode="after")
+        def _has_patches(self) -> CLIPStandIn.Options:
+            if self.image_size % self.patch_size:
+                raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
+            return self
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -29,8 +29,11 @@ def save(folder: Path, model: VQGAN, use: CodeUse, training: dict[str, Any]) -> 
 
 def load(folder: Path, asked: Architecture) -> VQGAN:
     """The model of a folder. Raises UserError where a file lacks, the architecture is another or the codebook dead."""
-    config, training = read_json(folder / "config.json"), read_json(folder / "training.json")
-    if config is None or training is None or not (folder / "model.safetensors").exists():
+    try:
+        config, training = read_json(folder / "config.json"), read_json(folder / "training.json")
+    except ValueError as error:
+        raise UserError(f"{OPTION}: {folder}: a file is not JSON ({error}); save the folder anew") from error
+    if not (isinstance(config, dict) and isinstance(training, dict) and (folder / "model.safetensors").exists()):
         raise UserError(
             f"{OPTION}: expected a folder with config.json, model.safetensors and training.json; {folder} lacks some; "
             "save one with train_autoencoder.py --out=FOLDER"
