@@ -52,6 +52,14 @@ def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: A
     accelerator.wait_for_everyone()
 
 
+def check_start(config: Config) -> None:
+    """Refuse weights to start from that are not there, not readable, or another architecture's."""
+    if config.stages.start:
+        with torch.device("meta"):
+            denoiser = build_denoiser(config)
+        compare(denoiser.state_dict(), *_start(config, []), introduced=LABELS)
+
+
 def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = None) -> nn.Module:
     """The denoiser of a finished training from its run directory, in eval mode.
 
@@ -116,14 +124,6 @@ def _train(
 def _has_labels(stages: list[PlannedStage]) -> bool:
     """Whether conditional training, with which label embeddings come in, has begun."""
     return any(planned.stage.condition != "none" for planned in stages)
-
-
-def check_start(config: Config) -> None:
-    """Refuse weights to start from that are not there, not readable, or another architecture's."""
-    if config.stages.start:
-        with torch.device("meta"):
-            denoiser = build_denoiser(config)
-        compare(denoiser.state_dict(), *_start(config, []), introduced=LABELS)
 
 
 def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Tensor], str]:
