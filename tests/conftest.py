@@ -13,6 +13,22 @@ from x2c.core.resolve import resolve
 torch.set_num_threads(1)
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A machine without network, weights or caches but the test's own."""
+    from x2c.core import hub
+
+    monkeypatch.delenv("X2C_WEIGHTS", raising=False)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub.answers.cache_clear()
+    yield
+    hub.answers.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def smoke_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that pytest-xdist's processes share; building in it is locked."""

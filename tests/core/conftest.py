@@ -1,4 +1,4 @@
-"""A machine without network, weights or caches, and the places that tests put copies of weights in."""
+"""The places that tests put copies of weights in."""
 
 from __future__ import annotations
 
@@ -10,23 +10,8 @@ from pathlib import Path
 import pytest
 from copies import CONTENT, sha
 
-from x2c.core import hub
 from x2c.core.weights import WEIGHTS
 from x2c.weights import main
-
-
-@pytest.fixture
-def bare(monkeypatch, tmp_path):
-    """A machine without network, weights or caches."""
-    monkeypatch.delenv("X2C_WEIGHTS", raising=False)
-    monkeypatch.delenv("TORCH_HOME", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    hub.answers.cache_clear()
-    yield
-    hub.answers.cache_clear()
 
 
 @pytest.fixture

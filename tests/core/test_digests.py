@@ -12,7 +12,7 @@ from x2c.core import digests
 from x2c.core.errors import UserError
 from x2c.core.weights import local_copy
 
-pytestmark = pytest.mark.usefixtures("bare")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_a_list_that_is_no_list_is_an_error_with_its_line(shelf):

@@ -14,7 +14,7 @@ from x2c.core.errors import UserError
 from x2c.core.registry import AUTOENCODERS, ENCODERS, FEATURES, PERCEPTUAL
 from x2c.core.weights import WEIGHTS, asset_of, find, local_copy, resolved_source, source_fingerprint, standing
 
-pytestmark = pytest.mark.usefixtures("bare")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_every_entry_that_takes_a_source_has_a_row_in_the_table():

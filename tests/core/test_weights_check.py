@@ -9,7 +9,7 @@ from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
 from x2c.core.weights import WEIGHTS, check
 
-pytestmark = pytest.mark.usefixtures("bare")
+pytestmark = pytest.mark.usefixtures("offline")
 
 PAPER = ("kl_f8", "biomedclip", "alexnet", "radimagenet_resnet50", "i3d")
 

@@ -13,7 +13,7 @@ from x2c.core import digests
 from x2c.core.errors import UserError
 from x2c.core.weights import WEIGHTS, local_copy, standing
 
-pytestmark = pytest.mark.usefixtures("bare")
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def test_own_weights_in_the_folder_are_trusted_once_they_are_recorded(shelf, published, command):

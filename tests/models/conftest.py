@@ -15,16 +15,6 @@ from small_encoders import DINO, MODEL, write_config, xrv_densenet
 from x2c.models.frozen import seeded
 
 
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """No network, no cache and no weights but the test's own."""
-    monkeypatch.delenv("X2C_WEIGHTS", raising=False)
-    monkeypatch.delenv("TORCH_HOME", raising=False)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-
-
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CLIP as open_clip's `save_for_hf` lays it out."""

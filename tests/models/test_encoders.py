@@ -92,6 +92,8 @@ def test_a_file_with_one_registered_class_is_a_new_encoder(tmp_path, monkeypatch
         "        pass\n"
         "    def __init__(self, options):\n"
         "        self.options = options\n"
+        "    def fingerprint(self):\n"
+        "        return {'name': 'corner'}\n"
         "    def build(self):\n"
         "        return nn.Identity()\n"
         "    def embed(self, radiographs):\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from x2c.core.registry import CONDITIONING
 from x2c.models.attention import ChannelNorm
 
 
-class Conditioning(nn.Module):
+class Conditioning(nn.Module, ABC):
     """Makes of time and condition what the denoiser's blocks take: an embedding, and perhaps tokens to attend to."""
 
     gated = False
@@ -28,9 +30,9 @@ class Conditioning(nn.Module):
         self.options = options
         self.embedding_dim = time_dim
 
+    @abstractmethod
     def embedding(self, time: Tensor, condition: Tensor) -> Tensor:
         """time [B, T], condition [B, K] -> what scales and shifts every ResNet block, [B, embedding_dim]."""
-        raise NotImplementedError
 
     def tokens(self, condition: Tensor) -> Tensor | None:
         """condition [B, K] -> tokens [B, N, token_dim], where the levels attend to some."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from x2c.core.errors import UserError
 from x2c.models.frozen import StandIn, frozen, seeded
 
 
-class Encoder:
+class Encoder(ABC):
     """A frozen network that makes one embedding of a radiograph.
 
     A new one is a registered subclass with `Options`, `dimension`, `fingerprint`, `build` and `embed`, in its own file.
@@ -28,17 +29,17 @@ class Encoder:
     stand_in: StandIn | None = None
     network: Any
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self) -> nn.Module:
         """The network with its weights, on the CPU. Raises UserError where they cannot be had."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> embeddings [B, K], the network's own preprocessing included."""
-        raise NotImplementedError
 
     def load(self, device: torch.device | str = "cpu") -> None:
         """Make it ready. Raises UserError where weights cannot be had or give another width than `dimension`."""
