@@ -5,10 +5,22 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
     """`where: what was expected; what came; what to do`: shown as one line, without a traceback, exit code 2."""
+
+
+class FileError(UserError):
+    """A file that cannot be used. `reason` says why without naming it: paths of patients' files may identify them."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -9,25 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
+Triple = tuple[float, float, float]
+Direction = tuple[Triple, Triple, Triple]
+CANONICAL: Direction = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A CT volume.
+    """A CT volume: hu [D, H, W] float32 in the patient's space, whose axes (z, y, x) run to superior, posterior and left.
 
-    hu [D, H, W] float32: D runs from inferior to superior, H from anterior to posterior, W from the patient's
-    right to left. spacing_mm and origin_mm (the centre of voxel 0) are ordered (z, y, x).
+    The centre of voxel i lies at origin_mm + direction @ (spacing_mm · i). Column j of `direction` is the unit vector
+    along which array axis j runs; where it is CANONICAL, D runs from inferior to superior, H from anterior to posterior
+    and W from the patient's right to left. Everything is ordered (z, y, x).
     """
 
     hu: Array
-    spacing_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    spacing_mm: Triple
+    origin_mm: Triple = (0.0, 0.0, 0.0)
+    direction: Direction = CANONICAL
 
     def __post_init__(self) -> None:
         if self.hu.ndim != 3:
             raise ValueError(f"Volume.hu: expected [D, H, W]; got shape {self.hu.shape}; pass one volume at a time")
         if min(self.spacing_mm) <= 0:
             raise ValueError(f"Volume.spacing_mm: expected three positive mm; got {self.spacing_mm}; check the header")
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """[4, 4]: homogeneous voxel indices (z, y, x) to mm."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.array(self.direction) * np.array(self.spacing_mm)
+        matrix[:3, 3] = self.origin_mm
+        return matrix
 
 
 def _check(low_hu: float, high_hu: float) -> None:
