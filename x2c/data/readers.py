@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.errors import UserError
+from x2c.data.ingest.pixels import stored_pixels
 from x2c.data.volume import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
@@ -21,8 +21,6 @@ DEPTHS = (8, 10, 12, 14, 16)
 """Bits that detectors and exporters use. A 16-bit PNG does not tell how many of its bits are in use."""
 MODALITIES = ("", "CR", "DX", "DR", "RG", "OT")
 """What DICOM radiographs call themselves; anonymisers leave it empty, film scanners and exporters write OT."""
-PIXEL_MODULE = ("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PlanarConfiguration", "Rows")
-PIXEL_MODULE += ("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")
 LATERAL = ("LL", "RL", "LATERAL", "LAT")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Of R, G and B (ITU-R BT.601)."""
@@ -141,33 +139,7 @@ def _modality_values(dataset: Any) -> NDArray[Any]:
     """Pixels [h, w] or [h, w, RGB] after the modality LUT or rescale."""
     from pydicom.pixels import apply_modality_lut
 
-    try:
-        stored = dataset.pixel_array
-    except (RuntimeError, NotImplementedError):  # no decoder for this compression
-        stored = _decoded_by_gdcm(dataset)
-    return apply_modality_lut(stored, dataset)
-
-
-def _decoded_by_gdcm(dataset: Any) -> NDArray[Any]:
-    """Stored pixels, decoded by SimpleITK's GDCM, which has the lossless JPEG of most detectors.
-
-    It would also rescale them and invert MONOCHROME1, so it gets to see the pixels and nothing else.
-    """
-    import SimpleITK as sitk
-    from pydicom.dataset import Dataset
-
-    bare = Dataset()
-    bare.file_meta = dataset.file_meta
-    for name in PIXEL_MODULE:
-        if name in dataset:
-            bare[name] = dataset[name]
-    bare.PhotometricInterpretation = (
-        "MONOCHROME2" if dataset.SamplesPerPixel == 1 else dataset.PhotometricInterpretation
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "pixels.dcm"
-        bare.save_as(path, enforce_file_format=True)
-        return sitk.GetArrayFromImage(sitk.ReadImage(path))[0]
+    return apply_modality_lut(stored_pixels(dataset), dataset)
 
 
 def _voi(values: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], float, float]:
