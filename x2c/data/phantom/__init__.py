@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from x2c.data.phantom.thorax import Thorax
 from x2c.data.phantom.vessels import build_circulation
 from x2c.data.projection import Geometry, project
 from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.virtual import Patient
 from x2c.data.volume import Array, Volume
 
 __all__ = ["FIELD_MM", "Patient", "make_patient", "make_radiograph", "make_subject", "make_volume"]
@@ -23,17 +24,6 @@ FIELD_MM = (256.0, 336.0, 336.0)
 
 FINEST_MM = (5.4, 2.8, 2.8)
 """Coarser grids are rendered finer and averaged, so that thin structures leave their partial volume."""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A pair: volume, radiograph [h, w] in [0, 1], label (1 = embolism), and what was drawn to make it."""
-
-    patient_id: str
-    volume: Volume
-    radiograph: Array
-    label: int
-    parameters: dict[str, float | int | str | bool]
 
 
 def make_subject(patient_id: str, cohort_seed: int) -> Subject:

@@ -1,0 +1,104 @@
+"""Cohorts of patients that are computed rather than read: every truth is known, and the same numbers are the same patient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from x2c.core.config import DataOptions, Resolution
+from x2c.core.console import track
+from x2c.core.files import build_once, digest
+from x2c.data.cohort import SPLITS, Cohort, array_file, open_cohort, write_about
+from x2c.data.volume import Array, Volume
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A pair: volume, radiograph [h, w] in [0, 1], label (1 = embolism), and what was drawn to make it."""
+
+    patient_id: str
+    volume: Volume
+    radiograph: Array
+    label: int
+    parameters: dict[str, float | int | str | bool]
+
+
+Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"]], Patient]
+"""Makes a patient from an id, the cohort's number, [D, H, W], the radiograph's size and kind; picklable."""
+
+
+class VirtualCohort(ABC):
+    """A data set whose patients a function makes, in parallel and once per cache."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the code changes what it draws: the fingerprint must change with it."""
+
+    class Options(DataOptions):
+        """The cohort."""
+
+        train: PositiveInt
+        val: PositiveInt
+        test: Annotated[int, Field(ge=2)]
+        """At least two: the control gives each patient another's X-ray."""
+        cohort: NonNegativeInt = 0
+        """Another number is another cohort of patients."""
+        radiograph_size: PositiveInt
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @abstractmethod
+    def maker(self, cache: Path) -> Maker:
+        """The function that makes a patient; what all patients share is prepared in the cache first."""
+
+    def cohort_fingerprint(self) -> str:
+        """What identifies the patients, at whatever sample size."""
+        return digest({self.name: self.version, **self.options.model_dump(mode="json", exclude={"window"})})
+
+    def fingerprint(self, resolution: Resolution) -> str:
+        """What identifies the data: known before they are made."""
+        return digest({"cohort": self.cohort_fingerprint(), "shape": resolution.shape})
+
+    def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
+        """The cohort, made first where it is not in the cache."""
+        folder = cache / "datasets" / f"{self.name}-{self.fingerprint(resolution)}"
+        return open_cohort(build_once(folder, partial(self._make, cache=cache, resolution=resolution, workers=workers)))
+
+    def _make(self, folder: Path, cache: Path, resolution: Resolution, workers: int) -> None:
+        o = self.options
+        splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
+        patients = [f"{self.name}-{o.cohort}-{number:05d}" for number in range(len(splits))]
+        make = delayed(self.maker(cache))
+        # joblib's own processes: they neither fork torch's threads nor need a guarded main module in the caller.
+        pool = Parallel(workers, return_as="generator", batch_size=4)
+        manifest: list[dict[str, object]] = []
+        spacing = (0.0, 0.0, 0.0)
+        with (
+            array_file(folder / "hu.npy", (len(patients), *resolution.shape), "int16") as hu,
+            array_file(
+                folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
+            ) as radiographs,
+        ):
+            jobs = pool(
+                make(patient, o.cohort, resolution.shape, o.radiograph_size, o.radiographs) for patient in patients
+            )
+            made = track(jobs, f"making {len(patients)} {self.name} patients", len(patients))
+            for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
+                hu[row] = np.rint(patient.volume.hu)
+                radiographs[row] = np.rint(patient.radiograph * 65535)
+                manifest.append(
+                    {"patient": patient.patient_id, "split": split, "label": patient.label, **patient.parameters}
+                )
+                spacing = patient.volume.spacing_mm
+        pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
+        write_about(folder, self.name, self.fingerprint(resolution), spacing)
