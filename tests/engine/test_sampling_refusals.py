@@ -90,7 +90,7 @@ def test_runs_that_cannot_be_sampled(spoil, parts, run, request_of, tmp_path):
     ("changes", "parts"),
     [
         ({"xray": "nothing.png"}, ["--xray: no file or folder", "nothing.png"]),
-        ({"xray": "empty", "out": "out"}, ["empty: expected radiographs (.png, .jpg, .jpeg, .dcm)"]),
+        ({"xray": "empty", "out": "out"}, ["empty: expected radiographs (.png, .jpg, .jpeg, .tif, .tiff, .dcm)"]),
         ({"xray": "broken.png"}, ["broken.png", "not a whole picture"]),
         ({"xray": "mixed", "out": "out"}, ["broken.png", "not a whole picture"]),
         ({"xray": "volume.nii"}, ["volume.nii", "CT volume will not do"]),

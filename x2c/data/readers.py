@@ -1,4 +1,8 @@
-"""Radiographs from the files people have: PNG, JPEG and DICOM."""
+"""Radiographs from the files people have: PNG, JPEG, TIFF and DICOM.
+
+What a file says of a patient stays in it: of a header, errors quote nothing but words of DICOM's own that are listed
+here, and never what another library says of a file.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from x2c.core.errors import UserError
+from x2c.core.errors import FileError, UserError
 from x2c.data.ingest.pixels import stored_pixels
 from x2c.data.volume import Array
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How they begin; the last two are BigTIFF."""
 LEAST_PIXELS = 64
 LEAST_CONTRAST = 0.01
 """Standard deviation of a picture in [0, 1] below which it is as good as empty."""
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that detectors and exporters use. A 16-bit PNG does not tell how many of its bits are in use."""
+"""Bits that detectors and exporters use. A 16-bit picture does not tell how many of its bits are in use."""
+NEGATIVE, PHOTOMETRIC = 0, 262
+"""WhiteIsZero, and the TIFF tag that says so."""
 MODALITIES = ("", "CR", "DX", "DR", "RG", "OT")
 """What DICOM radiographs call themselves; anonymisers leave it empty, film scanners and exporters write OT."""
+OTHER_MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "RF", "MG", "SC", "SR", "SEG", "PR", "DOC")
 LATERAL = ("LL", "RL", "LATERAL", "LAT")
 LUMINANCE = (0.299, 0.587, 0.114)
 """Of R, G and B (ITU-R BT.601)."""
@@ -33,30 +42,33 @@ def read_radiograph(path: Path) -> Array:
 
     Pictures are scaled by their bit depth, never stretched; DICOM is displayed by its own modality and VOI
     transformations (PS3.3 C.11.1, C.11.2). What is not square is centred on a black square, so that the chest keeps its
-    proportions. Raises UserError for a file that cannot be read or is no radiograph.
+    proportions. Raises FileError for a file that cannot be read or is no radiograph.
     """
     try:
         with path.open("rb") as stream:
             head = stream.read(132)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a PNG, JPEG or DICOM radiograph") from None
+        reason = f"cannot be read ({error.strerror}); give a PNG, JPEG, TIFF or DICOM radiograph"
+        raise FileError(path, reason) from None
     if head[128:] == b"DICM":
         pixels = _read_dicom(path)
-    elif head.startswith((b"\x89PNG", b"\xff\xd8\xff")):
+    elif head.startswith(PICTURES):
         pixels = _read_picture(path)
     else:
-        raise UserError(
-            f"{path}: expected a radiograph as PNG, JPEG or DICOM; the file's content is none of them; "
-            "export the X-ray as one, a CT volume will not do"
+        raise FileError(
+            path,
+            "expected a radiograph as PNG, JPEG, TIFF or DICOM; the file's content is none of them; "
+            "export the X-ray as one, a CT volume will not do",
         )
     if min(pixels.shape) < LEAST_PIXELS:
         height, width = pixels.shape
-        raise UserError(
-            f"{path}: expected at least {LEAST_PIXELS} × {LEAST_PIXELS} pixels; came {height} × {width}; "
-            "give the full picture, not a thumbnail"
+        raise FileError(
+            path,
+            f"expected at least {LEAST_PIXELS} × {LEAST_PIXELS} pixels; came {height} × {width}; "
+            "give the full picture, not a thumbnail",
         )
     if pixels.std() < LEAST_CONTRAST:
-        raise UserError(f"{path}: expected a radiograph; the picture is one flat grey; export it again with its window")
+        raise FileError(path, "expected a radiograph; the picture is one flat grey; export it again with its window")
     return _on_square(pixels)
 
 
@@ -73,15 +85,26 @@ def radiographs_in(folder: Path) -> list[Path]:
 def _read_picture(path: Path) -> Array:
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                values = np.asarray(upright).astype(np.int64)
-                return (values / _full_scale(int(values.max()))).astype(np.float32)
-            return np.asarray(upright.convert("L"), np.float32) / 255
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a whole picture ({_cause(error)}); export it again") from error
+    with warnings.catch_warnings():
+        # Pillow's quote tags.
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+                pages = image.n_frames if image.format == "TIFF" else 1
+                negative = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == NEGATIVE
+                upright = ImageOps.exif_transpose(image)
+                values = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            raise FileError(path, "not a whole picture (damaged, or of a rare kind); export it again") from None
+    if pages > 1:
+        raise FileError(path, f"expected one picture; came {pages} pages; export one of them")
+    if values.dtype == np.uint8:
+        return values.astype(np.float32) / 255
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() >= 2 ** DEPTHS[-1]:
+        raise FileError(path, "expected 8 or 16 bits a pixel, without sign; came others; export it as one of these")
+    grey = (values / _full_scale(int(values.max()))).astype(np.float32)
+    # Pillow turns 8 bits positive by itself.
+    return 1 - grey if negative else grey
 
 
 def _full_scale(largest: int) -> int:
@@ -99,12 +122,11 @@ def _read_dicom(path: Path) -> Array:
             dataset = pydicom.dcmread(path)
             _refuse_others(dataset, path)
             return _displayed(dataset)
-        except UserError:
+        except FileError:
             raise
         except Exception as error:  # a broken file can make the parser raise anything
-            raise UserError(
-                f"{path}: not a DICOM image that can be decoded ({_cause(error)}); export it as PNG"
-            ) from error
+            reason = f"not a DICOM image that can be decoded ({type(error).__name__}); export it as PNG"
+            raise FileError(path, reason) from None
 
 
 def _refuse_others(dataset: Any, path: Path) -> None:
@@ -112,14 +134,14 @@ def _refuse_others(dataset: Any, path: Path) -> None:
     modality, view = str(dataset.get("Modality") or ""), str(dataset.get("ViewPosition") or "").upper()
     frames = int(dataset.get("NumberOfFrames") or 1)
     if modality not in MODALITIES or "ImageOrientationPatient" in dataset:
-        kind = modality or dataset.SOPClassUID.name
-        raise UserError(f"{path}: expected a chest radiograph (DICOM CR or DX); came {kind}; give the patient's X-ray")
+        kind = modality if modality in OTHER_MODALITIES else "a slice or something else"
+        raise FileError(path, f"expected a chest radiograph (DICOM CR or DX); came {kind}; give the patient's X-ray")
     if frames > 1:
-        raise UserError(f"{path}: expected one picture; came {frames} frames; export one of them")
+        raise FileError(path, f"expected one picture; came {frames} frames; export one of them")
     if view in LATERAL:
-        raise UserError(f"{path}: expected a frontal view (PA or AP); came {view}; give the frontal X-ray")
+        raise FileError(path, f"expected a frontal view (PA or AP); came {view}; give the frontal X-ray")
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        raise UserError(f"{path}: expected a grey picture; came PALETTE COLOR; export it as PNG")
+        raise FileError(path, "expected a grey picture; came PALETTE COLOR; export it as PNG")
 
 
 def _displayed(dataset: Any) -> Array:
@@ -171,7 +193,3 @@ def _on_square(pixels: Array) -> Array:
     """Pixels [h, w] in the middle of a black square [n, n]."""
     spare = [max(pixels.shape) - length for length in pixels.shape]
     return np.pad(pixels, [(extra // 2, extra - extra // 2) for extra in spare])
-
-
-def _cause(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
