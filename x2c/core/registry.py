@@ -89,6 +89,7 @@ GUIDANCE = Registry("guidance", "x2c.diffusion.guidance")
 PREDICTIONS = Registry("prediction", "x2c.diffusion.predictions")
 SAMPLERS = Registry("sampler", "x2c.diffusion.samplers")
 LOSS_TERMS = Registry("loss", "x2c.losses.terms")
+SOURCES = Registry("source", "x2c.data.sources")
 
 # Slots whose value is `name` plus the entry's own options. `loss` is apart: its name joins terms (see losses).
 SLOTS = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from x2c.core.errors import FileError
+from x2c.data.ingest.quiet import quiet_parsers
 from x2c.data.ingest.scan import DAMAGED, Scan, grey_volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -24,8 +25,8 @@ def read_nifti(path: Path) -> Scan:
     import nibabel as nib
 
     try:
-        image: Any = nib.load(path)
-        with nib.openers.Opener(path) as stream:
+        with quiet_parsers(), nib.openers.Opener(path) as stream:
+            image: Any = nib.load(path)
             # As it stands in the file: loading mends what it can, and says so in the log only.
             header = type(image.header).from_fileobj(stream, check=False)
         sizes, codes = header["pixdim"][1:4], (int(header["qform_code"]), int(header["sform_code"]))

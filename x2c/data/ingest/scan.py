@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.errors import FileError
+from x2c.data.ingest.when import Moment
 from x2c.data.volume import Array, Volume
 
 DAMAGED = "the file ends early or is damaged; copy it again"
@@ -23,6 +24,7 @@ class Scan:
 
     volume: Volume
     remarks: tuple[str, ...] = ()
+    taken: Moment | None = None
 
 
 def grey_volume(path: Path, values: Array, axes_mm: NDArray[Any], origin_mm: NDArray[Any]) -> Volume:
