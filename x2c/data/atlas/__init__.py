@@ -1,0 +1,112 @@
+"""Virtual patients from one real chest: a CT volume and an unregistered radiograph of the same bent and altered atlas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from x2c.data.atlas.deformation import Axes
+from x2c.data.atlas.subject import Imaged, Subject
+from x2c.data.atlas.template import open_template
+from x2c.data.projection import Geometry, project
+from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.virtual import Patient
+from x2c.data.volume import Array, Volume
+
+FIELD_MM = (300.0, 320.0, 320.0)
+"""The CT's field of view along z, y and x, around the lungs' box."""
+
+FINEST_MM = (3.2, 2.8, 2.8)
+"""Coarser grids are sampled finer and averaged, so that thin structures leave their partial volume."""
+
+SEEN_MM = 340.0
+"""Side of the part of the chest that a radiograph shows, in the middle of the patient."""
+
+
+def make_patient(
+    template: Path,
+    patient_id: str,
+    cohort_seed: int,
+    shape: tuple[int, int, int],
+    radiograph_size: int,
+    radiographs: Literal["xray", "drr"] = "xray",
+) -> Patient:
+    """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
+
+    `template`: the folder that `prepare_template` gives. Volume [D, H, W] = shape in HU over FIELD_MM, supine with
+    contrast. Radiograph [size, size] in [0, 1]: an `xray` is of the same patient in another pose and breath, without
+    contrast, so that positions do not correspond; a `drr` is the projection of the volume itself.
+    """
+    subject = Subject(open_template(template), patient_id, cohort_seed)
+    fine = sampled(subject, shape)
+    return Patient(
+        patient_id,
+        scanned(subject, fine, shape),
+        make_radiograph(subject, radiograph_size) if radiographs == "xray" else drr(fine, radiograph_size),
+        int(subject.parameters.disease.embolism),
+        truth(subject, radiographs),
+    )
+
+
+def truth(subject: Subject, radiographs: Literal["xray", "drr"]) -> dict[str, float | int | str | bool]:
+    """What was drawn to make a patient, and what came of it."""
+    poses = {"": subject.lying, "xray_": subject.standing} if radiographs == "xray" else {"": subject.lying}
+    parameters: dict[str, float | int | str | bool] = {"patient_id": subject.patient_id, **subject.parameters.flat()}
+    for prefix, imaged in poses.items():
+        parameters |= {prefix + name: value for name, value in imaged.pose.flat().items()}
+        measured = dict(zip(("lung_right_ml", "lung_left_ml"), imaged.lung_ml, strict=True))
+        measured["heart_width_mm"] = subject.heart_width_mm(imaged)
+        parameters |= {prefix + name: value for name, value in measured.items()}
+    voxel_ml = float(np.prod(subject.template.spacing_mm) * np.prod(subject.parameters.size)) / 1000
+    parameters["clot_ml"] = float(subject.clots.share.sum()) * voxel_ml
+    parameters["jacobian_min"] = min(imaged.jacobian_min for imaged in (subject.lying, subject.standing))
+    return parameters
+
+
+def _grid(shape: tuple[int, ...], field_mm: tuple[float, ...], centre_mm: Array) -> Axes:
+    """Voxel centres along z, y and x of a field of view."""
+    z, y, x = (
+        (c + f * ((np.arange(n) + 0.5) / n - 0.5)).astype(np.float32)
+        for n, f, c in zip(shape, field_mm, centre_mm, strict=True)
+    )
+    return z, y, x
+
+
+def sampled(subject: Subject, shape: tuple[int, int, int]) -> Volume:
+    """The noiseless CT on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
+    finer = [n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True)]
+    grid = _grid(tuple(finer), FIELD_MM, subject.lung_centre(subject.lying))
+    return subject.volume(subject.lying, grid)
+
+
+def scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volume:
+    """A fine volume averaged to [D, H, W] = shape, with the noise of a scanner at that voxel size."""
+    factors = [n // m for n, m in zip(fine.hu.shape, shape, strict=True)]
+    blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
+    hu = fine.hu.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine.hu
+    z, y, x = ((s * k, o + s * (k - 1) / 2) for s, o, k in zip(fine.spacing_mm, fine.origin_mm, factors, strict=True))
+    spacing = (z[0], y[0], x[0])
+    # As many quanta as reach a voxel: noise falls with the root of its volume.
+    sigma = 24.0 * min(1.0, (8.0 / float(np.prod(spacing))) ** 0.5)
+    noise = subject.generator(f"scanner noise {shape}").standard_normal(shape, dtype=np.float32)
+    return Volume(np.clip(hu + np.float32(sigma) * noise, -1024, 3071), spacing, (z[1], y[1], x[1]))
+
+
+def make_radiograph(subject: Subject, size: int, imaged: Imaged | None = None) -> Array:
+    """A PA chest radiograph [size, size] in [0, 1] of the patient standing, or in another pose."""
+    imaged = imaged or subject.standing
+    # Rays to the picture's corners leave a box no wider than the picture: the sampled one has a margin.
+    field = (SEEN_MM + 50, 340.0, SEEN_MM + 60)
+    across = max(size, 128)
+    centre = subject.lung_centre(imaged)
+    grid = _grid((across, across // 2, across), field, centre)
+    volume = subject.volume(imaged, grid)
+    # Radiography's softer beam sees calcium denser, against water, than CT's; nothing else is this dense without
+    # contrast.
+    volume.hu[:] += 0.45 * np.maximum(volume.hu - 110, 0)
+    magnified = 1.0 / (1 - (field[1] / 2 + 25) / 1800.0)
+    pixel = SEEN_MM * magnified / size
+    geometry = Geometry((size, size), (pixel, pixel), (float(centre[0]), float(centre[2])), float(grid[1][0]) - 25)
+    return display(expose(project(volume, geometry), Detector(), subject.generator(f"detector noise {size}")))

@@ -1,0 +1,111 @@
+"""Maps of space that fold nothing: stationary velocity fields, their exponentials, and the way from scanner to template.
+
+Arsigny et al., A log-Euclidean framework for statistics on diffeomorphisms, MICCAI 2006: the flow of a smooth velocity
+field is one-to-one, its inverse is the flow of the negative field, and scaling and squaring computes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from x2c.data.volume import Array, Triple
+
+Axes = tuple[Array, Array, Array]
+NODE_MM = 6.0
+"""Spacing of the nodes between which a map is interpolated: well below the fields' own smoothness."""
+LARGEST_STEP = 0.2
+"""Scaling divides a field until its largest step is this share of a lattice cell."""
+
+
+def sample(values: Array, points: torch.Tensor) -> torch.Tensor:
+    """values [C, d, h, w] at points [D, H, W, 3] in [-1, 1], ordered (x, y, z), as [C, D, H, W]: linear, edges go on."""
+    given = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
+    return functional.grid_sample(given, points[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
+
+
+def to_unit(points: Array, axes: Axes) -> torch.Tensor:
+    """Points [..., 3] in mm, (z, y, x), in the unit coordinates of a grid given by its axes."""
+    low, high = (np.array([a[end] for a in axes], dtype=np.float32) for end in (0, -1))
+    unit = (points - low) * (2 / (high - low)) - 1
+    return torch.from_numpy(np.ascontiguousarray(unit[..., ::-1], dtype=np.float32))
+
+
+def mesh(axes: Axes) -> Array:
+    """Points [D, H, W, 3] of a grid given by its axes."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+
+
+def exponential(velocity: Array, axes: Axes) -> Array:
+    """Displacement [3, d, h, w], mm, of the flow of a velocity field [3, d, h, w] after unit time."""
+    cell = np.array([a[1] - a[0] for a in axes], dtype=np.float32)
+    largest = float((np.abs(velocity).max((1, 2, 3)) / cell).max())
+    squarings = max(0, int(np.ceil(np.log2(max(largest, 1e-9) / LARGEST_STEP))))
+    displacement = velocity.astype(np.float32) / 2**squarings
+    points = mesh(axes)
+    for _ in range(squarings):
+        moved = to_unit(points + displacement.transpose(1, 2, 3, 0), axes)
+        displacement = displacement + sample(displacement, moved).numpy()
+    return displacement
+
+
+def jacobian(displacement: Array, axes: Axes) -> Array:
+    """Smallest determinant [d-1, h-1, w-1] of the map x + displacement [3, d, h, w] at the corners of each cell.
+
+    The map is linear along a cell's edges, and its determinants at the corners bound those inside for all but twisted
+    cells: where all are positive nothing is folded.
+    """
+    points = mesh(axes) + displacement.transpose(1, 2, 3, 0)
+    steps = [a[1] - a[0] for a in axes]
+    edges = [np.diff(points, axis=axis) / steps[axis] for axis in range(3)]
+    smallest: Array | None = None
+    for corner in itertools.product((0, 1), repeat=3):
+        columns = []
+        for axis, edge in enumerate(edges):
+            part = [slice(None) if k == axis else slice(c, edge.shape[k] - 1 + c) for k, c in enumerate(corner)]
+            columns.append(edge[tuple(part)])
+        determinant = np.einsum("...i,...i", columns[0], np.cross(columns[1], columns[2]))
+        smallest = determinant if smallest is None else np.minimum(smallest, determinant)
+    assert smallest is not None
+    return smallest
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One pose of one patient: scanner = matrix @ (template + displacement there) + offset, mm (z, y, x)."""
+
+    matrix: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    forward: Array
+    """Displacement [3, d, h, w] on the template's lattice."""
+    backward: Array
+    """The inverse's displacement, on the same lattice."""
+    lattice: Axes
+
+    def to_scanner(self, points: Array) -> Array:
+        """Template points [N, 3] in the scanner."""
+        moved = points + sample(self.forward, to_unit(points, self.lattice)[None, None])[:, 0, 0].numpy().T
+        return moved @ self.matrix.T + self.offset
+
+    def to_template(self, points: Array) -> Array:
+        """Scanner points [D, H, W, 3] in the template."""
+        inverse = np.linalg.inv(self.matrix)
+        unposed = (points @ inverse.T - inverse @ self.offset).astype(np.float32)
+        shift = sample(self.backward, to_unit(unposed, self.lattice))
+        return unposed + shift.numpy().transpose(1, 2, 3, 0)
+
+
+def resample(values: Array, template: Axes, placement: Placement, grid: Axes) -> Array:
+    """The template's values [D, H, W] as they lie on a grid in the scanner: one interpolation, between voxels."""
+    nodes: Axes = tuple(  # type: ignore[assignment]
+        np.linspace(a[0], a[-1], max(2, int(np.ceil((a[-1] - a[0]) / NODE_MM)) + 1), dtype=np.float32) for a in grid
+    )
+    points = to_unit(placement.to_template(mesh(nodes)), template).permute(3, 0, 1, 2)[None]
+    shape: Triple = tuple(len(a) for a in grid)  # type: ignore[assignment]
+    fine = functional.interpolate(points, size=shape, mode="trilinear", align_corners=True)[0]
+    return sample(values[None], fine.permute(1, 2, 3, 0))[0].numpy()

@@ -1,0 +1,187 @@
+"""What varies between the atlas's patients: size, shape, disease, densities, and how they lay or stood.
+
+Ranges are of adults, relative to the scanned one: lungs of 3.7 l at full inspiration, 260 × 187 × 250 mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from x2c.data.atlas.tissues import Densities
+from x2c.data.phantom.parameters import PREVALENCE, generator
+
+SIZE = (0.86, 1.14)
+"""Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
+FAT_MM = (-6.0, 24.0)
+"""Subcutaneous fat against the scanned patient's, who is slim: about 8 to 38 mm on the chest."""
+RAISED_MM = (14.0, 42.0)
+"""A paretic or pushed-up hemidiaphragm stands up to two ribs higher."""
+SHIFT_MM = 22.0
+"""Mediastinal shift: more is tension or a lost lung."""
+HEART = (-0.08, 0.26)
+"""Linear growth of the heart: a cardiothoracic ratio from about .40 to .60."""
+CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
+"""Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
+way; a chest X-ray is taken at full inspiration, which not all manage."""
+ROUGH_MM, FINE_MM = 4.2, 1.2
+"""Standard deviation of what no named field says, at 40 and at 20 mm."""
+
+
+@dataclass(frozen=True)
+class Disease:
+    """Effusions in ml and their density; clot_burden, rv_dilation and oligaemia from 0 to 1."""
+
+    embolism: bool
+    clot_burden: float
+    rv_dilation: float
+    oligaemia: float
+    effusion_right_ml: float
+    effusion_left_ml: float
+    fluid_hu: float
+    tumour: bool
+    """In the left lower lobe, as the scanned patient has it; it is lung again in the others."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """One patient. size: relative (z, y, x). weights: of every mode but breath, see `modes.MODES`."""
+
+    female: bool
+    size: tuple[float, float, float]
+    weights: dict[str, float]
+    disease: Disease
+    densities: Densities
+
+    def flat(self) -> dict[str, float | bool]:
+        """A manifest's columns."""
+        named = {f"size_{axis}": value for axis, value in zip("zyx", self.size, strict=True)}
+        modes = {f"{name}_mm" if name not in ("heart_growth", "taper") else name: v for name, v in self.weights.items()}
+        densities = {f"{name}_hu": value for name, value in vars(self.densities).items()}
+        return {"female": self.female, **named, **modes, **vars(self.disease), **densities}
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How a patient is imaged: degrees, mm (z, y, x); breath_mm: the diaphragm's way down from the scanned breath."""
+
+    rotation_deg: float
+    tilt_deg: float
+    lean_deg: float
+    shift_mm: tuple[float, float, float]
+    breath_mm: float
+    upright: bool
+    contrast: bool
+
+    def flat(self) -> dict[str, float | bool]:
+        """A manifest's columns."""
+        shift = {f"shift_{axis}_mm": mm for axis, mm in zip("zyx", self.shift_mm, strict=True)}
+        return {**{name: value for name, value in vars(self).items() if name != "shift_mm"}, **shift}
+
+
+def _normal(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
+    return float(np.clip(rng.normal(mean, sd), low, high))
+
+
+def _sometimes(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
+    """With a chance, a value between low and high; otherwise 0."""
+    drawn, value = rng.random(), rng.uniform(low, high)
+    return float(value) if drawn < chance else 0.0
+
+
+def sample_parameters(patient_id: str, cohort_seed: int) -> Parameters:
+    """Draw a patient."""
+    rng = generator(patient_id, cohort_seed, "atlas parameters")
+    female = bool(rng.random() < 0.5)
+    overall = rng.normal(0, 0.045) + (-0.03 if female else 0.03)
+    size = tuple(float(np.clip(np.exp(overall + rng.normal(0, sd)), *SIZE)) for sd in (0.045, 0.05, 0.035))
+    enlarged = bool(rng.random() < 0.3)
+    disease = _disease(rng, enlarged)
+    return Parameters(
+        female, (size[0], size[1], size[2]), _weights(rng, female, enlarged, disease), disease, _densities(rng, disease)
+    )
+
+
+def _disease(rng: np.random.Generator, enlarged: bool) -> Disease:
+    embolism = bool(rng.random() < PREVALENCE)
+    burden = float(rng.beta(1.6, 1.6)) if embolism else 0.0
+    chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
+    right, left = (_sometimes(rng, chance, 120, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
+    return Disease(
+        embolism=embolism,
+        clot_burden=burden,
+        rv_dilation=burden * float(rng.uniform(0.2, 0.55)),
+        oligaemia=burden * float(rng.uniform(0.4, 0.9)),
+        effusion_right_ml=float(right),
+        effusion_left_ml=float(left),
+        fluid_hu=float(rng.uniform(5, 25)),
+        tumour=bool(rng.random() < 0.08),
+    )
+
+
+def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Disease) -> dict[str, float]:
+    obesity = rng.gamma(2.2, 0.5)
+    collapse = _sometimes(rng, 0.12, 8, 18) * (1 if rng.random() < 0.5 else -1)
+    # Fluid pushes the mediastinum away.
+    pushed = 0.008 * (disease.effusion_right_ml - disease.effusion_left_ml)
+    growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0) + 0.08 * disease.rv_dilation
+    return {
+        "raised_right": _sometimes(rng, 0.16, *RAISED_MM),
+        "raised_left": _sometimes(rng, 0.16, *RAISED_MM),
+        "mediastinal_shift": float(np.clip(rng.normal(0, 3) + collapse + pushed, -SHIFT_MM, SHIFT_MM)),
+        "heart_growth": float(np.clip(growth, *HEART)),
+        "fat": float(np.clip(-6 + 10 * obesity + rng.normal(0, 2), *FAT_MM)),
+        "breast": float(np.clip(rng.normal(6 + 6 * obesity, 5), 0, 24)) if female else 0.0,
+        "kyphosis": _normal(rng, 2, 6, -10, 16),
+        "scoliosis": _normal(rng, 0, 4, -12, 12),
+        "taper": _normal(rng, 0, 0.03, -0.07, 0.07),
+    }
+
+
+def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
+    right = float(rng.uniform(330, 450))
+    return Densities(
+        lung=_normal(rng, -850, 24, -905, -790),
+        fat=_normal(rng, -103, 6, -118, -88),
+        muscle=_normal(rng, 50, 8, 30, 66),
+        spongiosa=_normal(rng, 190, 45, 90, 310),
+        liver=_normal(rng, 78, 16, 30, 115),
+        spleen=_normal(rng, 120, 25, 70, 180),
+        kidney=_normal(rng, 170, 30, 110, 230),
+        artery=right,
+        vein=float(rng.uniform(230, 340)),
+        aorta=float(rng.uniform(180, 330)),
+        cava=right + float(rng.uniform(80, 400)),
+        wall=_normal(rng, 100, 10, 80, 120),
+        mass=42.0 if disease.tumour else -850.0,
+    )
+
+
+def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
+    """Supine on the CT's table, arms up, injected, breath held somewhere."""
+    rng = generator(patient_id, cohort_seed, "atlas ct pose")
+    return Pose(
+        rotation_deg=_normal(rng, 0, 2.0, -7, 7),
+        tilt_deg=_normal(rng, 0, 1.5, -5, 5),
+        lean_deg=_normal(rng, 0, 1.0, -4, 4),
+        shift_mm=(_normal(rng, 0, 3, -8, 8), _normal(rng, 0, 3, -8, 8), _normal(rng, 0, 3, -8, 8)),
+        breath_mm=float(rng.uniform(*CT_BREATH_MM)),
+        upright=False,
+        contrast=True,
+    )
+
+
+def radiograph_pose(patient_id: str, cohort_seed: int) -> Pose:
+    """Mostly standing, on another day: another turn, tilt and breath, and no contrast agent."""
+    rng = generator(patient_id, cohort_seed, "atlas radiograph pose")
+    upright = bool(rng.random() < 0.7)
+    return Pose(
+        rotation_deg=_normal(rng, 0, 3.5, -10, 10),
+        tilt_deg=_normal(rng, 2, 3.0, -6, 9),
+        lean_deg=_normal(rng, 0, 2.0, -6, 6),
+        shift_mm=(_normal(rng, 0, 6, -15, 15), _normal(rng, 0, 5, -12, 12), _normal(rng, 0, 6, -15, 15)),
+        breath_mm=float(rng.uniform(*XRAY_BREATH_MM)) - (0 if upright else 8),
+        upright=upright,
+        contrast=False,
+    )

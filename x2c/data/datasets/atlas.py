@@ -1,0 +1,23 @@
+"""The atlas data set: one real chest, bent and altered into a cohort of virtual patients."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from x2c.core.registry import DATASETS
+from x2c.data.atlas import make_patient
+from x2c.data.atlas.template import prepare_template
+from x2c.data.virtual import Maker, VirtualCohort
+
+
+@DATASETS.register("atlas")
+class Atlas(VirtualCohort):
+    """Virtual patients whose anatomy is that of a contrast-enhanced thorax CT."""
+
+    name = "atlas"
+    version = 1
+
+    def maker(self, cache: Path) -> Maker:
+        """Patients from the template, which is prepared in the cache first."""
+        return partial(make_patient, prepare_template(cache))
