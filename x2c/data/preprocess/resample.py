@@ -38,9 +38,16 @@ def resample(volume: Volume, box: Box, shape: tuple[int, int, int]) -> Volume:
 def reduced(values: Array, shape: tuple[int, int, int]) -> Array:
     """Values [D, H, W] on a grid of `shape` voxels that fills the same box, float32."""
     for axis, (new, old) in enumerate(zip(shape, values.shape, strict=True)):
+        if new == old:
+            continue
         step = old / new
         values = _apply(axis_matrix(old, (np.arange(new) + 0.5) * step - 0.5, step), values, axis)
     return values
+
+
+def resized(picture: Array, size: int) -> Array:
+    """A picture [n, n] at [size, size], float32: averages where it shrinks, splines where it grows."""
+    return reduced(picture[None], (1, size, size))[0]
 
 
 def axis_matrix(old: int, places: NDArray[Any], step: float) -> NDArray[np.float32]:

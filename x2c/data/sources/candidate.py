@@ -22,11 +22,10 @@ class Candidate:
     ct: Path | None = None
     """The file of a whole volume, or the folder of a DICOM series."""
     xray: Path | None = None
+    """None where the source has none: projections of the CT stand for it."""
     label: int = UNKNOWN_LABEL
     """1 embolism, 0 none, UNKNOWN_LABEL."""
     ct_taken: Moment | None = None
     xray_taken: Moment | None = None
-    expects_xray: bool = True
-    """Whether a pair without a radiograph is incomplete; where not, projections of the CT stand for it."""
     problem: str = ""
     """Why the pair cannot be used, where that is plain from the listing."""

@@ -36,7 +36,7 @@ def rspect(root: Path) -> list[Candidate]:
 
 def _candidate(base: Path, line: Line, listed: int) -> Candidate:
     if line.problem:
-        return Candidate(line.where, "", problem=line.problem, expects_xray=False)
+        return Candidate(line.where, "", problem=line.problem)
     study, series = line.cells[STUDY], line.cells[SERIES]
     try:
         if any(not name or "/" in name or name.startswith(".") for name in (study, series)):
@@ -48,6 +48,6 @@ def _candidate(base: Path, line: Line, listed: int) -> Candidate:
         held = sum(1 for _ in folder.glob("*.dcm")) if folder.is_dir() else 0
         if held < listed:
             raise ValueError(f"train.csv lists {listed} slices; the folder of this series holds {held}; copy it again")
-        return Candidate(line.where, study, folder, label=label, expects_xray=False)
+        return Candidate(line.where, study, folder, label=label)
     except ValueError as error:
-        return Candidate(line.where, study, problem=str(error), expects_xray=False)
+        return Candidate(line.where, study, problem=str(error))

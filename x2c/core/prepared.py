@@ -1,0 +1,25 @@
+"""What a prepared data set says of itself (`x2c/prepare.py` makes one)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from x2c.core.errors import UserError
+from x2c.core.files import read_json
+
+ABOUT_FILE = "dataset.json"
+
+
+def about_prepared(folder: str) -> dict[str, Any]:
+    """The dataset.json of a prepared data set. Raises UserError where the folder holds none."""
+    try:
+        about = read_json(Path(folder) / ABOUT_FILE)
+    except ValueError:
+        about = {}
+    if not isinstance(about, dict) or "format" not in about or "fingerprint" not in about:
+        raise UserError(
+            f"{folder}: not a prepared data set; make one with "
+            "`python x2c/prepare.py --source folder --root FOLDER --out FOLDER`, or let that run to its end"
+        )
+    return about

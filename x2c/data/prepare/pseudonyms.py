@@ -1,0 +1,72 @@
+"""Names that do not tell who a patient is: salted hashes, whose key stays beside the source."""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import io
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from x2c.core.errors import UserError
+from x2c.core.files import read_json, replacing, write_json
+
+KEY_FILE, LIST_FILE = "x2c_key.json", "x2c_patients.csv"
+DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Key:
+    """The salt of a source."""
+
+    salt: bytes
+
+    def patient(self, source_id: str) -> str:
+        """A patient's pseudonym: the same for the same id and key, and of no use without the key."""
+        return "p" + self._hash("patient", source_id)
+
+    def study(self, source_id: str, what: str) -> str:
+        """The pseudonym of one of a patient's examinations."""
+        return "s" + self._hash("study", source_id, what)
+
+    def _hash(self, *parts: str) -> str:
+        return hmac.new(self.salt, "\x1f".join(parts).encode(), "sha256").hexdigest()[:DIGITS]
+
+
+def open_key(folder: Path) -> Key:
+    """The key in a folder, made there on first use, readable for its owner only.
+
+    Raises UserError where the folder cannot be written or the file is no key.
+    """
+    path = folder / KEY_FILE
+    try:
+        if not path.exists():
+            _write_private(path, {"salt": secrets.token_hex(32), "what": "makes x2c's pseudonyms; keep it secret"})
+        return Key(bytes.fromhex(read_json(path)["salt"]))
+    except OSError as error:
+        raise UserError(
+            f"--key: cannot keep {KEY_FILE} beside the source ({error.strerror}); give another folder with --key"
+        ) from None
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"--key: {KEY_FILE} is not a key of x2c; restore it, or remove it to begin anew") from None
+
+
+def write_list(folder: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Beside the key, who is who: pseudonyms of patient and examination, and the id at the source."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerows([("patient", "study", "source_id"), *rows])
+    with replacing(folder / LIST_FILE) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _write_private(path: Path, value: dict[str, str]) -> None:
+    before = os.umask(0o077)
+    try:
+        write_json(path, value)
+    finally:
+        os.umask(before)

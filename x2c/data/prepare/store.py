@@ -1,0 +1,117 @@
+"""A prepared data set on disk.
+
+dataset.json        what it is, with its fingerprint; the last file to be written
+manifest.parquet    a row per volume: examination, patient, half, split, fold, label, quality, digests
+pairs/STUDY/        hu.npy, xray.npy, drr.npy and record.json of an examination
+report.csv, report.md, contact_sheet.png
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from x2c.core.errors import UserError
+from x2c.core.files import digest, read_json, replacing, write_json
+from x2c.core.prepared import ABOUT_FILE
+from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE, Record
+from x2c.data.prepare.splits import check
+
+FORMAT = "1"
+"""Of the manifest; raised with every change of its columns or their meaning."""
+MANIFEST_FILE, PAIRS_FOLDER = "manifest.parquet", "pairs"
+SCHEMA = pa.schema(
+    [
+        pa.field("study", pa.string(), nullable=False),
+        pa.field("patient", pa.string(), nullable=False),
+        pa.field("half", pa.int8(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("fold", pa.int8(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string()), nullable=False),
+        pa.field("hours_apart", pa.float64()),
+        pa.field("lung_ml", pa.float64(), nullable=False),
+        pa.field("source_spacing_mm", pa.list_(pa.float64()), nullable=False),
+        pa.field("spacing_mm", pa.list_(pa.float64()), nullable=False),
+        pa.field("hu_sha256", pa.string(), nullable=False),
+        pa.field("xray_sha256", pa.string()),
+        pa.field("drr_sha256", pa.string()),
+    ],
+    {"x2c_manifest": FORMAT},
+)
+
+
+class Stacked:
+    """The arrays [2, ...] or [...] of many examinations, indexed as one array [N, ...] and mapped when they are read."""
+
+    def __init__(self, paths: Sequence[Path], parts: Sequence[int | None]) -> None:
+        self.paths, self.parts = list(paths), list(parts)
+        self.shape = (len(self.paths), *self[0].shape)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """One row, mapped and not loaded; or the rows of a slice or of an array, stacked."""
+        if isinstance(rows, int | np.integer):
+            array, part = np.load(self.paths[rows], mmap_mode="r"), self.parts[rows]
+            return array if part is None else array[part]
+        return np.stack([self[int(row)] for row in np.arange(len(self))[rows]])
+
+
+def manifest_of(records: Sequence[Record], assigned: pd.DataFrame) -> pd.DataFrame:
+    """The manifest of included examinations, two rows each, given their rows' `split` and `fold`."""
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        shared = record.model_dump(exclude={"where", "stamp", "digests"})
+        for file in (HU_FILE, XRAY_FILE, DRR_FILE):
+            shared[f"{file.removesuffix('.npy')}_sha256"] = record.digests.get(file)
+        rows += [{**shared, "half": half} for half in (0, 1)]
+    return pd.concat([pd.DataFrame(rows), assigned], axis=1)[SCHEMA.names]
+
+
+def write_store(out: Path, manifest: pd.DataFrame, about: dict[str, Any]) -> str:
+    """Write manifest and dataset.json; returns the fingerprint. Raises UserError where patients are split up."""
+    check(manifest)
+    table = pa.Table.from_pandas(manifest, schema=SCHEMA, preserve_index=False)
+    with replacing(out / MANIFEST_FILE) as temporary:
+        pq.write_table(table, temporary)
+    fingerprint = digest({"format": FORMAT, "rows": table.to_pylist()})
+    spacing = np.median(np.array(manifest["spacing_mm"].tolist()), axis=0).round(4).tolist()
+    write_json(out / ABOUT_FILE, {"format": FORMAT, "fingerprint": fingerprint, **about, "spacing_mm": spacing})
+    return fingerprint
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """The checked manifest. Raises UserError where it is of another format, was changed, or splits a patient up."""
+    path = folder / MANIFEST_FILE
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        raise UserError(f"{path}: not a readable manifest; run x2c/prepare.py again") from None
+    if not table.schema.equals(SCHEMA) or (table.schema.metadata or {}).get(b"x2c_manifest") != FORMAT.encode():
+        raise UserError(f"{path}: not a manifest of format {FORMAT}; run x2c/prepare.py again")
+    about = read_json(folder / ABOUT_FILE)
+    if digest({"format": FORMAT, "rows": table.to_pylist()}) != about["fingerprint"]:
+        raise UserError(f"{path}: was changed after it was written; run x2c/prepare.py again")
+    manifest = table.to_pandas()
+    check(manifest)
+    return manifest
+
+
+def stacked(folder: Path, manifest: pd.DataFrame, file: str) -> Stacked:
+    """One of the stored arrays for every row of a manifest. Raises UserError where a file is missing."""
+    paths = [folder / PAIRS_FOLDER / study / file for study in manifest["study"]]
+    lost = [path for path in paths if not path.is_file()]
+    if lost:
+        raise UserError(f"{folder}: {len(lost)} of {len(paths)} files {file} are missing; run x2c/prepare.py again")
+    parts = [None] * len(paths) if file == XRAY_FILE else manifest["half"].tolist()
+    return Stacked(paths, parts)

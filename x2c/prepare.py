@@ -1,0 +1,89 @@
+"""Make a prepared data set of patients' CTs and chest X-rays.
+
+    python x2c/prepare.py --source folder --root /data/mine --out /data/mine_prepared
+    python x2c/prepare.py --source rspect --root /data/rsna-str --out /data/rspect --drr-poses random
+    python x2c/train.py --variant l1 --data /data/mine_prepared --pretraining /data/rspect
+
+Each CT is read, judged, cropped to its lungs and resampled once to 256 × 256 × 128, which makes two volumes of 64
+slices. The same command goes on where an interrupted one stopped, and redoes only what has changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from x2c.core.script import leave_script_folder
+
+leave_script_folder()
+
+from x2c.core.cli import Parser
+from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.registry import SOURCES
+
+EPILOG = """\
+sources:
+  folder  ROOT/pairs.csv with columns patient, ct, xray and, where known, label (0, 1), ct_date, xray_date; paths are
+          relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
+          X-ray: PNG, JPEG, TIFF, DICOM
+  ctpa    CSV files in ROOT with columns CT_Accession_number, cxr_Accession_number and PE; files or folders so named
+  rspect  the RSNA STR challenge: ROOT/train.csv and ROOT/train/STUDY/SERIES/*.dcm; no X-rays, projections instead
+  lidc    the Cancer Imaging Archive's layout: a folder per patient; the largest CT series, and a CR or DX
+
+what is written:
+  OUT/manifest.parquet, report.md, report.csv, contact_sheet.png, and the arrays under pairs/.
+  No name, id, date or UID of a patient: pseudonyms are salted hashes. Their key, and a list of who is who, lie in
+  ROOT (x2c_key.json, x2c_patients.csv), or in the folder given by --key: keep them as safe as the data.
+
+exit codes: 0 every pair is in, 1 some were left out (see the report), 2 nothing was prepared
+"""
+
+
+def main() -> int:
+    """Parse, prepare, and say what came of it."""
+    parser = Parser(prog="prepare.py", description=__doc__, epilog=EPILOG)
+    add = parser.add_argument
+    add("--source", required=True, metavar="NAME", help=f"layout of the data: {', '.join(SOURCES.names())}")
+    add("--root", type=Path, required=True, metavar="DIR", help="folder of the data as downloaded or exported")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the prepared data set")
+    add("--size", type=size, default="256x256x128", metavar="HxWxD", help="voxels of a whole CT (default: 256x256x128)")
+    add("--margin-mm", type=float, default=5.0, metavar="MM", help="around the lungs' box (default: 5)")
+    add("--lungs", choices=("threshold", "lungmask"), default="threshold", help="what finds the lungs")
+    add("--drr", choices=("torch", "diffdrr", "none"), default="torch", help="what projects the CTs (default: torch)")
+    add(
+        "--drr-poses",
+        choices=("straight", "random"),
+        default="straight",
+        help="random: a CT's second half gets its own",
+    )
+    add("--splits", type=numbers, default="803:50:45", metavar="A:B:C", help="train:val:test (default: 803:50:45)")
+    add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
+    add("--strict", action="store_true", help="leave out what is doubtful, too")
+    add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
+    add("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
+    options, rest = parser.split(sys.argv[1:])
+    if rest:
+        raise UserError(f"prepare.py: unknown option --{rest[0].partition('=')[0]}; see --help")
+    from x2c.data.prepare.recipe import Recipe
+    from x2c.data.prepare.run import Request, prepare
+
+    given = vars(options)
+    recipe = Recipe(**{name: given.pop(name) for name in ("size", "margin_mm", "lungs", "drr", "drr_poses", "strict")})
+    records = prepare(Request(**given, recipe=recipe))
+    return int(any(record.status == "excluded" for record in records))
+
+
+def size(text: str) -> tuple[int, int, int]:
+    """HxWxD to (D, H, W)."""
+    height, width, depth = map(int, text.split("x"))
+    return depth, height, width
+
+
+def numbers(text: str) -> tuple[int, int, int]:
+    """A:B:C."""
+    train, val, test = map(int, text.split(":"))
+    return train, val, test
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
