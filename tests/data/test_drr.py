@@ -173,6 +173,11 @@ def test_without_diffdrr_the_error_says_what_to_do(monkeypatch):
         render_drr(volume_of(chest), 64, projector="diffdrr")
 
 
+def test_an_unknown_projector_is_refused_with_the_choices():
+    with pytest.raises(UserError, match="did you mean 'diffdrr'"):
+        render_drr(volume_of(chest), 64, projector="difdrr")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pose", [STRAIGHT, OBLIQUE], ids=["straight", "oblique"])
 def test_ours_is_diffdrrs_on_a_real_ct(pose):

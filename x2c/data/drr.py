@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from x2c.core.errors import UserError
+from x2c.core.errors import UserError, unknown
 from x2c.data.projection import attenuation
 from x2c.data.radiograph import DRR_SOURCE_DETECTOR_MM, display
 from x2c.data.volume import Array, Triple, Volume
@@ -85,8 +85,10 @@ def render_drr(
     package is not installed. They give slightly different pictures, so it never depends on what is installed which one
     is used.
     """
-    project = diffdrr_integrals if projector == "diffdrr" else line_integrals
-    return display(project(volume, size, pose, device=device))
+    projectors = {"torch": line_integrals, "diffdrr": diffdrr_integrals}
+    if projector not in projectors:
+        raise unknown("projector", "projector", projector, projectors)
+    return display(projectors[projector](volume, size, pose, device=device))
 
 
 def line_integrals(volume: Volume, size: int = 224, pose: Pose = STRAIGHT, *, device: str = "cpu") -> Array:
@@ -108,10 +110,9 @@ def line_integrals(volume: Volume, size: int = 224, pose: Pose = STRAIGHT, *, de
     facing = int(np.argmax(np.abs(into[:3, 1]) * np.linalg.norm(affine[:3, :3], axis=0)))
     start = into[:3, :3] @ source + into[:3, 3]
     rays = pixels.reshape(-1, 3) @ into[:3, :3].T + into[:3, 3] - start
-    lengths = np.linalg.norm(pixels.reshape(-1, 3) - source, axis=1)
-    sums = _sampled(torch.from_numpy(values).to(device), start, torch.from_numpy(rays).to(device), facing)
-    steps_mm = torch.from_numpy(lengths / np.abs(rays[:, facing])).to(sums)
-    fine = (sums * steps_mm).reshape(1, size * finer, size * finer)
+    steps_mm = np.linalg.norm(pixels.reshape(-1, 3) - source, axis=1) / np.abs(rays[:, facing])
+    sums = _sampled(torch.from_numpy(values).to(device), start, rays, facing)
+    fine = (sums * torch.from_numpy(steps_mm).to(sums)).reshape(1, size * finer, size * finer)
     return torch.nn.functional.avg_pool2d(fine, finer)[0].cpu().numpy()
 
 
@@ -198,26 +199,25 @@ def _beam(pixels: int) -> tuple[Matrix, Matrix]:
     return source, centres
 
 
-def _sampled(values: Tensor, start: Matrix, rays: Tensor, facing: int) -> Tensor:
+def _sampled(values: Tensor, start: Matrix, rays: Matrix, facing: int) -> Tensor:
     """Sums [R] of values [D, H, W] where rays [R, 3] from `start`, in voxels, cross the planes along axis `facing`."""
     import torch
 
     planes = values.movedim(facing, 0)[:, None].contiguous()
-    row, column = (axis for axis in range(3) if axis != facing)
-    beyond = torch.arange(len(planes), device=values.device, dtype=torch.float64) - start[facing]
-    if (beyond.min() < 0) != (beyond.max() < 0):
+    beyond = np.arange(len(planes)) - start[facing]
+    if beyond[0] < 0 < beyond[-1]:
         raise ValueError("pose: expected the volume behind the source; it lies round it; shift it less")
     # grid_sample's coordinates, x before y: -1 and 1 are the outer faces of the first and the last voxel.
-    scale = 2 / torch.tensor([values.shape[column], values.shape[row]], dtype=torch.float64)
-    origin = (scale * (torch.from_numpy(start[[column, row]]) + 0.5) - 1).float().to(values.device)
-    slopes = (rays[:, [column, row]] / rays[:, [facing]] * scale.to(values.device)).float()
-    beyond = beyond.float()[:, None, None, None]
-    sums = [
-        torch.nn.functional.grid_sample(planes, torch.addcmul(origin, beyond, some[None, None]), align_corners=False)
-        .sum(0)
-        .flatten()
-        for some in slopes.split(max(1, SAMPLES_AT_ONCE // len(planes)))
-    ]
+    across = [axis for axis in (2, 1, 0) if axis != facing]
+    scale = 2 / np.array(values.shape)[across]
+    origin, slopes, beyond = (
+        torch.from_numpy(array).to(values)
+        for array in (scale * (start[across] + 0.5) - 1, scale * rays[:, across] / rays[:, [facing]], beyond)
+    )
+    sums = []
+    for some in slopes.split(max(1, SAMPLES_AT_ONCE // len(planes))):
+        places = torch.addcmul(origin, beyond[:, None, None, None], some[None, None])
+        sums.append(torch.nn.functional.grid_sample(planes, places, align_corners=False).sum(0).flatten())
     return torch.cat(sums)
 
 
