@@ -6,7 +6,6 @@ here, and never what another library says of a file.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from x2c.core.errors import FileError, UserError
 from x2c.data.ingest.pixels import stored_pixels
+from x2c.data.ingest.quiet import quiet_parsers
 from x2c.data.volume import Array
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm")
@@ -85,16 +85,14 @@ def radiographs_in(folder: Path) -> list[Path]:
 def _read_picture(path: Path) -> Array:
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        # Pillow's quote tags.
-        warnings.simplefilter("ignore")
+    with quiet_parsers():
         try:
             with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
                 pages = image.n_frames if image.format == "TIFF" else 1
                 negative = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == NEGATIVE
                 upright = ImageOps.exif_transpose(image)
                 values = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Exception:  # a broken file can make the parser raise anything
             raise FileError(path, "not a whole picture (damaged, or of a rare kind); export it again") from None
     if pages > 1:
         raise FileError(path, f"expected one picture; came {pages} pages; export one of them")
@@ -115,9 +113,7 @@ def _full_scale(largest: int) -> int:
 def _read_dicom(path: Path) -> Array:
     import pydicom
 
-    with warnings.catch_warnings():
-        # pydicom's warnings quote values, which may identify a patient.
-        warnings.simplefilter("ignore")
+    with quiet_parsers():
         try:
             dataset = pydicom.dcmread(path)
             _refuse_others(dataset, path)
