@@ -15,11 +15,14 @@ from x2c.data.volume import Array
 
 CLOT_HU = 45.0
 """Of a fresh clot; with what surrounds it within a voxel 30 to 60 HU."""
-CENTRAL_MM, LOBAR_MM, SEGMENTAL_MM = 7.0, 3.6, 1.9
+CENTRAL_MM, LOBAR_MM, SEGMENTAL_MM = 6.0, 3.4, 1.8
 """Radii from which on an artery counts as one: farther out it may be a vein by mistake, and is left alone."""
+TRUNK_MM = 72.0
+"""The pulmonary trunk's length from the right ventricle to its fork: what gets so far is swept on."""
 CHANCES = {"central": 0.6, "lobar": 1.0, "segmental": 0.8}
 """How readily clots lodge: lobar and segmental arteries first."""
-MENISCUS_MM, MENISCUS_REACH_MM = 22.0, 12.0
+MENISCUS_MM, MENISCUS_REACH_MM = {True: 40.0, False: 22.0}, {True: 22.0, False: 12.0}
+"""How much higher fluid stands at the pleura, and how near to it: upright and lying."""
 ATELECTASIS_MM, ATELECTASIS_HU = 9.0, -250.0
 
 
@@ -55,8 +58,7 @@ def lodge(template: Template, disease: Disease, rng: np.random.Generator) -> Clo
 def _sites(template: Template, burden: float, rng: np.random.Generator) -> NDArray[np.int64]:
     """Nodes where clots begin."""
     radius, distance = np.asarray(template.node_radius_mm), np.asarray(template.node_distance_mm)
-    # The outflow tract itself is swept clean by the heart.
-    past_trunk = distance > 45
+    past_trunk = distance > TRUNK_MM
     kinds = {
         "central": radius >= CENTRAL_MM,
         "lobar": (radius >= LOBAR_MM) & (radius < CENTRAL_MM),
@@ -85,7 +87,8 @@ def paint_clots(hu: Array, template: Template, clots: Clots, artery_hu: float, l
     """Replace contrast by clot in a flat volume of the template, and narrow the small arteries beyond."""
     at = np.asarray(template.artery_at)
     values = hu[at]
-    blood = np.clip((values - lung_hu) / (artery_hu - lung_hu), 0, 1)
+    # What is brighter than half-filled blood is so by the scan's noise and the vessel's wall, and no lung.
+    blood = np.clip((values - lung_hu) / (0.5 * artery_hu - lung_hu), 0, 1)
     thin = np.asarray(template.node_radius_mm)[np.asarray(template.artery_node)] < LOBAR_MM
     values += np.where(thin, 0.6 * (1 - clots.flow), 0) * (lung_hu - values)
     # A voxel that the artery shares with lung is shared by the clot as well.
@@ -100,7 +103,7 @@ def settling(template: Template, rows: NDArray[np.int64], placement: Placement, 
     gathers at the back and the base.
     """
     z, y, _ = placement.to_scanner(template.lung_mm[rows]).T.astype(np.float32)
-    meniscus = MENISCUS_MM * np.exp(-template.lung_wall_mm[rows] / MENISCUS_REACH_MM)
+    meniscus = MENISCUS_MM[upright] * np.exp(-template.lung_wall_mm[rows] / MENISCUS_REACH_MM[upright])
     return (z - 0.15 * y if upright else 0.3 * z - y) - meniscus
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from x2c.data.atlas.body import BESIDE_MM, PADDING_HU, continued
 from x2c.data.atlas.modes import Landmarks, Mask, anatomical_modes, lattice_axes, to_lattice
 from x2c.data.atlas.source import SHA256, LabelledScan, read_source
 from x2c.data.atlas.tissues import Tissue, encode
-from x2c.data.atlas.vessels import Vessels, find_vessels, grow_tree, within
+from x2c.data.atlas.vessels import ArterialTree, Vessels, around, find_vessels, grow_tree, within
 from x2c.data.volume import Array, Triple
 
 VERSION = 1
@@ -106,10 +107,10 @@ def make_template(full: LabelledScan) -> dict[str, NDArray[Any]]:
     whole = continued(hu, seen, spacing)
     beside = round(BESIDE_MM / spacing[2])
     pad = ((0, len(whole) - d), (0, 0), (beside, beside))
-    tissue, lungs, heart, arteries = (np.pad(a, pad) for a in (tissue, lungs, heart, vessels.arteries))
+    tissue, lungs, heart = (np.pad(a, pad) for a in (tissue, lungs, heart))
     bone = np.pad(scan.mask(*BONES), pad)
     rows = _occupied_rows(whole)
-    whole, tissue, lungs, heart, arteries, bone = (a[:, rows] for a in (whole, tissue, lungs, heart, arteries, bone))
+    whole, tissue, lungs, heart, bone = (a[:, rows] for a in (whole, tissue, lungs, heart, bone))
     middle = np.array([(rows.min() + rows.max()) / 2 for rows in np.nonzero(lungs)])
     origin = -middle * np.array(spacing)
     axes = tuple(
@@ -129,7 +130,7 @@ def make_template(full: LabelledScan) -> dict[str, NDArray[Any]]:
         **_lung_voxels(lungs, [side[:, rows] for side in _sides(scan, pad)], bone, axes, spacing),
         "lung_box": _surface(lungs, axes),
         "heart_box": _surface(heart, axes),
-        **_artery_voxels(arteries, spacing),
+        **_artery_voxels(grow_tree(vessels.arteries, spacing), (0, -rows.start, beside), whole.shape),
     }
 
 
@@ -198,15 +199,17 @@ def _lung_voxels(
 ) -> dict[str, NDArray[Any]]:
     core = ndimage.binary_closing(lungs, iterations=2) & ~bone
     rim = ndimage.binary_dilation(core, iterations=RIM_VOXELS)
-    depth = ndimage.distance_transform_edt(core, sampling=spacing)
-    to_right, to_left = (ndimage.distance_transform_edt(~side, sampling=spacing) for side in sides)
+    box = around(rim, 0, spacing)
+    depth = ndimage.distance_transform_edt(core[box], sampling=spacing)
+    to_right, to_left = (ndimage.distance_transform_edt(~side[box], sampling=spacing) for side in sides)
+    within_box = rim[box]
     at = np.flatnonzero(rim)
     z, y, x = np.unravel_index(at, lungs.shape)
     return {
         "lung_at": at.astype(np.int32),
-        "lung_left": (to_left < to_right).ravel()[at],
+        "lung_left": (to_left < to_right)[within_box],
         "lung_core": core.ravel()[at],
-        "lung_wall_mm": depth.ravel()[at].astype(np.float32),
+        "lung_wall_mm": depth[within_box].astype(np.float32),
         "lung_mm": np.stack([axes[0][z], axes[1][y], axes[2][x]], axis=1),
     }
 
@@ -218,10 +221,10 @@ def _surface(mask: Mask, axes: tuple[Array, ...]) -> Array:
     return np.stack([axis[rows] for axis, rows in zip(axes, points.T, strict=True)], axis=1).astype(np.float32)
 
 
-def _artery_voxels(arteries: Mask, spacing: Triple) -> dict[str, NDArray[Any]]:
-    tree = grow_tree(arteries, spacing)
+def _artery_voxels(tree: ArterialTree, moved: Sequence[int], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """The tree of the unpadded scan, on the template's grid."""
     return {
-        "artery_at": np.ravel_multi_index(tuple(tree.at.T), arteries.shape).astype(np.int32),
+        "artery_at": np.ravel_multi_index(tuple((tree.at + moved).T), shape).astype(np.int32),
         "artery_node": tree.node.astype(np.int32),
         "artery_off_axis": tree.off_axis,
         "node_parent": tree.parent.astype(np.int32),

@@ -35,6 +35,8 @@ VEIN_SEEDS = (
     *((61, 146, 101), (63, 144, 106), (65, 146, 107)),
     *((67, 154, 151), (69, 153, 149), (71, 150, 149), (71, 150, 164)),
 )
+OUTFLOW = (71, 89, 149)
+"""Where the right ventricle ends and the trunk begins: the arteries' first node."""
 SEED_MM = 3.0
 IN_LUNG_HU, IN_HILUM_HU = -450.0, 260.0
 """Above this is vessel. In the lung little else is; in the hilum the walls between vessels must stay out."""
@@ -56,7 +58,7 @@ class ArterialTree:
     """The arteries in short pieces (nodes), from the trunk outward.
 
     at [M, 3]: voxels; node [M]: whose they are; off_axis [M]: 0 in a node's middle, 1 at its wall. By node, [K]: its
-    parent (-1: a root), radius and distance from the trunk, mm.
+    parent (-1: a root), radius and distance from the right ventricle, mm.
     """
 
     at: Numbers
@@ -89,8 +91,8 @@ def find_vessels(
     parts, _ = ndimage.label(vessels, np.ones((3, 3, 3)))
     vessels &= np.isin(parts, np.setdiff1d(parts[roots & vessels], 0))
     graph, index = _graph(vessels, spacing, widening=3)
-    of_arteries = trunk | _around(ARTERY_SEEDS, hu.shape, spacing)
-    of_veins = (atrium | veins | _around(VEIN_SEEDS, hu.shape, spacing)) & ~of_arteries
+    of_arteries = trunk | _spheres(ARTERY_SEEDS, hu.shape, spacing)
+    of_veins = (atrium | veins | _spheres(VEIN_SEEDS, hu.shape, spacing)) & ~of_arteries
     to_artery, to_vein = (
         dijkstra(graph, directed=False, indices=index[root & vessels], min_only=True)
         for root in (of_arteries, of_veins)
@@ -102,10 +104,27 @@ def find_vessels(
 
 def within(mask: Mask, mm: float, spacing: Triple) -> Mask:
     """Voxels no farther than `mm` from a mask [D, H, W]."""
-    return ndimage.distance_transform_edt(~mask, sampling=spacing) <= mm
+    near = np.zeros_like(mask)
+    if mask.any():
+        box = around(mask, mm, spacing)
+        near[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing) <= mm
+    return near
 
 
-def _around(seeds: tuple[tuple[int, int, int], ...], shape: tuple[int, ...], spacing: Triple) -> Mask:
+def around(mask: Mask, mm: float, spacing: Triple) -> tuple[slice, ...]:
+    """The box of a mask [D, H, W] with a margin."""
+    (box,) = ndimage.find_objects(mask.view(np.int8))
+    margins = [int(mm / s) + 1 for s in spacing]
+    return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margins, strict=True))
+
+
+def _even(values: Array, mask: Mask) -> Array:
+    """Values [D, H, W] smoothed by about a voxel, within a mask."""
+    weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), 0.7), 1e-6)
+    return ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), 0.7) / weight
+
+
+def _spheres(seeds: tuple[tuple[int, int, int], ...], shape: tuple[int, ...], spacing: Triple) -> Mask:
     points = np.zeros(shape, dtype=bool)
     points[tuple(np.array(seeds).T)] = True
     return within(points, SEED_MM, spacing)
@@ -134,13 +153,12 @@ def _graph(mask: Mask, spacing: Triple, widening: float) -> tuple[csr_matrix, Nu
 
 
 def grow_tree(arteries: Mask, spacing: Triple) -> ArterialTree:
-    """Cut the arteries [D, H, W] into nodes: connected parts of shells of like distance from the trunk."""
-    graph, _ = _graph(arteries, spacing, widening=0)
+    """Cut the arteries [D, H, W] of the unpadded scan into nodes: connected parts of shells of like distance from the
+    right ventricle."""
+    graph, index = _graph(arteries, spacing, widening=0)
     at = np.argwhere(arteries)
-    radius = ndimage.distance_transform_edt(arteries, sampling=spacing)[arteries]
-    z, y, _ = at.T
-    # The root is the outflow tract, the lowest and foremost part of the trunk.
-    start = np.flatnonzero((z <= z[y < BEHIND].min() + 2) & (y < BEHIND))
+    radius = _even(ndimage.distance_transform_edt(arteries, sampling=spacing), arteries)[arteries]
+    start = index[arteries & _spheres((OUTFLOW,), arteries.shape, spacing)]
     distance, before, _ = dijkstra(graph, directed=False, indices=start, min_only=True, return_predecessors=True)
     reached = np.flatnonzero(np.isfinite(distance))
     shell = np.full(len(at), -1)
