@@ -30,6 +30,9 @@ _NOT_RECIPE = (
     ("training", "validate_every"),
     ("training", "checkpoint_every"),
     ("evaluation", "batch_size"),
+    ("dataset", "folder"),
+    ("pretraining", "folder"),
+    ("finetuning", "folder"),
 )
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
 """The rows made without the model under test, each with the part that it depends on besides the data."""

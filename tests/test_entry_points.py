@@ -73,6 +73,7 @@ def test_nothing_of_ours_is_found_from_a_script_folder():
     for script in (
         "x2c/train.py",
         "x2c/sample.py",
+        "x2c/prepare.py",
         "x2c/train_autoencoder.py",
         "analysis/tables.py",
         "analysis/figures.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +35,8 @@ def prepare(folder: Path, patients: list[str], splits: list[str]) -> Path:
 def test_a_prepared_data_set_is_read_back(tmp_path):
     cohort = open_cohort(prepare(tmp_path, ["a", "b", "b", "c"], ["train", "test", "test", "val"]))
     assert (cohort.name, cohort.fingerprint, cohort.spacing_mm) == ("toy", "abc", (2.0, 1.0, 1.5))
-    assert [cohort.rows(split).tolist() for split in SPLITS] == [[0], [3], [1, 2]]
-    assert cohort.patients(cohort.rows("test")) == ["b", "b"]
+    assert [cohort.rows(split).tolist() for split in SPLITS] == [[0], [3], [1]], "a tested patient counts once"
+    assert cohort.patients([1, 2]) == ["b", "b"]
 
 
 def test_arrays_are_mapped_and_not_loaded(tmp_path):
@@ -54,6 +55,22 @@ def test_volumes_are_windowed_and_radiographs_scaled(tmp_path):
     xrays = cohort.xrays(slice(1, 2))
     assert xrays.dtype == np.float32
     np.testing.assert_allclose(xrays, [[[0.0, 1.0], [0.2, 0.5]]], atol=1e-5)
+
+
+def test_mirrored_pairs_follow_the_others_and_are_trained_on_alone(tmp_path):
+    plain = open_cohort(prepare(tmp_path, ["a", "b", "b", "c"], ["train", "train", "test", "val"]))
+    cohort = replace(plain, mirrors=True)
+    assert (len(plain), len(cohort)) == (4, 6)
+    assert (plain.training_rows.tolist(), cohort.training_rows.tolist()) == ([0, 1], [0, 1, 4, 5])
+    assert cohort.rows("train").tolist() == [0, 1]
+    assert cohort.patients([4, 5]) == ["a", "b"]
+    volumes, xrays = cohort.volumes(slice(0, 6), -1000, 1000), cohort.xrays(np.arange(6))
+    for row, twin in ((0, 4), (1, 5)):
+        np.testing.assert_array_equal(volumes[twin], volumes[row][..., ::-1])
+        np.testing.assert_array_equal(xrays[twin], xrays[row][..., ::-1])
+        depths = np.array([1, 0])
+        np.testing.assert_array_equal(cohort.slices_hu(twin, depths), cohort.slices_hu(row, depths)[..., ::-1])
+    np.testing.assert_array_equal(volumes[:4], plain.volumes(slice(0, 4), -1000, 1000))
 
 
 def test_a_patient_in_two_splits_is_refused(tmp_path):

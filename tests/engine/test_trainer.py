@@ -113,14 +113,18 @@ def test_a_run_has_one_owner(smoke_config):
 
 
 def assert_same_training(one: Path, other: Path) -> None:
-    """The same losses, and the same weights where a gradient is not mere rounding (biases before a norm cancel)."""
+    """The same losses, and the same weights where a gradient is not mere rounding.
+
+    Biases before a norm cancel, and a few single weights have next to no gradient; Adam makes whole steps of either.
+    """
     for a, b in zip(losses(one), losses(other), strict=True):
         assert a.pop("stage") == b.pop("stage")
         assert a == pytest.approx(b, rel=1e-4)
     others = load_file(other / "denoiser.safetensors")
     for name, value in load_file(one / "denoiser.safetensors").items():
         if value.dim() > 1:
-            torch.testing.assert_close(value, others[name], atol=2e-4, rtol=1e-3, msg=name)
+            off = ~torch.isclose(value, others[name], atol=2e-4, rtol=1e-3)
+            assert off.double().mean() < 1e-3, name
 
 
 def test_accumulation_trains_like_a_larger_batch(smoke_config):

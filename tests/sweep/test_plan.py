@@ -125,10 +125,12 @@ def test_every_sweep_of_the_project_can_be_planned(path):
     assert make_plan(path.stem, "smoke").cells
 
 
-def test_an_unknown_data_set_is_named_before_any_work(sweep_file):
+def test_an_unknown_data_set_is_named_before_any_work(sweep_file, tmp_path):
     sweep_file()
-    with pytest.raises(UserError, match="unknown dataset '/data/ctpa'; choices: phantom"):
-        planning.make_plan("s", "smoke", overrides=["dataset.name=/data/ctpa"])
+    with pytest.raises(UserError, match="not a prepared data set; make one with"):
+        planning.make_plan("s", "smoke", overrides=[f"data={tmp_path}"])
+    with pytest.raises(UserError, match="unknown dataset 'fantom'; did you mean 'phantom'"):
+        planning.make_plan("s", "smoke", overrides=["data=fantom"])
 
 
 def test_the_ablation_trains_each_distinct_stage_once_and_says_what_that_saves():

@@ -53,7 +53,9 @@ def add_config_options(parser: Parser) -> None:
     """The options that choose a config, apart from its variant."""
     parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
     parser.add_argument(
-        "--data", metavar="NAME", help=f"data set: {', '.join(SLOTS['dataset'].names())} (default: the variant's)"
+        "--data",
+        metavar="NAME",
+        help=f"data set: {', '.join(SLOTS['dataset'].names())}, or the folder of a prepared one (default: the variant's)",
     )
     parser.add_argument(
         "--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)"
@@ -65,7 +67,7 @@ def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> lis
     """The overrides, with those that --data, --tracker and --runs stand for. JSON is YAML: quoting survives."""
     asked = list(overrides)
     if options.data is not None:
-        asked.append(f"dataset.name={json.dumps(options.data)}")
+        asked.append(f"data={json.dumps(options.data)}")
     if options.tracker is not None:
         names = [name for name in options.tracker.split(",") if name not in ("", "none")]
         asked.append(f"compute.tracker={json.dumps(names)}")

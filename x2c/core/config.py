@@ -20,10 +20,13 @@ from pydantic import (
     model_validator,
 )
 
+from x2c.core.errors import unknown
 from x2c.core.weights import needed, source_fingerprint
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
+DATA_ROLES = ("dataset", "pretraining", "finetuning")
+"""The data sets that a variant's stages are trained on."""
 PUBLISHED_HEIGHT = 256
 """The image height at which the authors' width rule gives `denoiser.dim`."""
 
@@ -102,11 +105,24 @@ class Resolution(Section):
         return height, width, depth
 
 
+WINDOWS_HU = {"ctpa": (-100.0, 900.0), "ctpa_narrow": (-200.0, 500.0), "lidc": (-1200.0, 600.0)}
+"""By name: the paper's, the one in some of the authors' scripts, and LIDC's."""
+
+
 class Window(Section):
-    """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics."""
+    """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics; in a file, a name of WINDOWS_HU will do."""
 
     low_hu: float = -100.0
     high_hu: float = 900.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if value not in WINDOWS_HU:
+            raise unknown("window", "window", value, WINDOWS_HU)
+        return dict(zip(("low_hu", "high_hu"), WINDOWS_HU[value], strict=True))
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Window:
@@ -119,6 +135,8 @@ class DataOptions(Section):
     """What every data set has."""
 
     window: Window = Window()
+    flip: bool = False
+    """Train on every pair in a mirror as well: volume and radiograph with left and right exchanged."""
     radiographs: Literal["xray", "drr"] = "xray"
     """Real radiographs of the patients, or projections of their volumes."""
 
@@ -316,6 +334,9 @@ def identity(config: Config) -> dict[str, Any]:
     dump["evaluation"].pop("batch_size")
     dump["encoder"].pop("instead_of", None)
     dump["loss"].pop("name")
+    for role in DATA_ROLES:
+        # Where a prepared data set lies; what it is, its fingerprint says.
+        (dump[role] or {}).pop("folder", None)
     for when in ("validate_every", "checkpoint_every"):
         dump["training"].pop(when)
     dump["stages"]["start"] = config.stages.start and source_fingerprint(config.stages.start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from x2c.core.config import Config, Loss, Section, Slot, Stage, Stages, TermOptions
+from x2c.core.config import DATA_ROLES, Config, Loss, Section, Slot, Stage, Stages, TermOptions
 from x2c.core.errors import UserError, nearest, unknown
-from x2c.core.registry import LOSS_TERMS, PERCEPTUAL, SLOTS
+from x2c.core.registry import DATASETS, LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
 
 EXPERIMENTS = PROJECT / "experiments"
@@ -34,7 +35,8 @@ def scales() -> tuple[str, ...]:
 def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable[str] = ()) -> Config:
     """The validated config of a variant.
 
-    `overrides` are `a.b=c` strings, values in YAML. Raises UserError naming the dotted path, what came, the nearest
+    `overrides` are `a.b=c` strings, values in YAML; `data=NAME` stands for all data sets of the variant, each keeping the
+    size and window of its role, and may be the folder of a prepared one. Raises UserError naming the dotted path, what came, the nearest
     name and the choices.
     """
     if variant not in variants():
@@ -47,10 +49,13 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
     asked: Layer = {}
     for override in overrides:
         asked = _merge(asked, parse_override(override))
+    data = asked.pop("data", None)
     chosen = _merge(row, asked)
     for reserved in {"variant", "scale", "seed"} & chosen.keys():
         raise UserError(f"{reserved}: given once, by --{reserved}; not in experiments/{variant}.yaml or twice")
     merged = _stand_in(_merge(_merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
+    if data is not None:
+        merged = _merge(merged, _everywhere(data))
     return _validate({**_merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
 
 
@@ -116,13 +121,38 @@ def _merge(lower: Layer, upper: Layer) -> Layer:
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
-        if key in SLOTS or key == "loss":
+        if key in DATA_ROLES:
+            value, below = _data(value), _data(below)
+        elif key in SLOTS or key == "loss":
             value, below = _by_name(value), _by_name(below)
         elif key == "stages":
             value, below = _by_order(value), _by_order(below)
         renamed = key in SLOTS and isinstance(below, dict) and isinstance(value, dict) and _renames(below, value)
-        merged[key] = value if renamed else _deep(below, value)
+        if renamed:
+            below = _shared_options(below, value["name"]) if key in DATA_ROLES else None
+        merged[key] = _deep(below, value)
     return merged
+
+
+def _everywhere(data: Any) -> Layer:
+    """One data set in all roles. A prepared one is no other cohort of itself: what is fine-tuned to has to be named."""
+    layer = {role: _data(data) for role in DATA_ROLES}
+    if not isinstance(data, str) or data not in DATASETS.names():
+        layer["finetuning"] = {**_mapping("data", layer["finetuning"]), "folder": ""}
+    return layer
+
+
+def _data(value: Any) -> Any:
+    """A data set's short form: its name, or the folder of a prepared one."""
+    if isinstance(value, str) and value not in DATASETS.names() and (os.sep in value or Path(value).is_dir()):
+        return {"name": "prepared", "folder": value}
+    return _by_name(value)
+
+
+def _shared_options(below: Any, name: str) -> Layer:
+    """What another data set in the same role keeps: size, window and kind of radiographs belong to the role."""
+    fields = DATASETS.get(name).Options.model_fields
+    return {key: value for key, value in below.items() if key in fields}
 
 
 def _deep(below: Any, value: Any) -> Any:
@@ -158,6 +188,8 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
             continue
         entry = _mapping(slot, raw.get(slot))
         name = str(entry.pop("name", ""))
+        if name == "prepared" and not entry.get("folder"):
+            raise UserError(f"{slot}.folder: which prepared data set? none came; give --{slot}=FOLDER")
         options = _section(registry.get(name).Options, entry, slot)
         built[slot] = Slot(name=name, options=options)
     built["loss"] = _loss(_mapping("loss", raw.get("loss")), chosen.get("loss", {}))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,40 +15,95 @@ from numpy.typing import NDArray
 
 from x2c.core.errors import UserError
 from x2c.core.files import read_json, replacing, write_json
-from x2c.data.volume import Array, window
+from x2c.data.volume import Array, mirrored, window
 
 SPLITS = ("train", "val", "test")
 
 
+class Stored(Protocol):
+    """An array [N, ...] on disk; a mapped file, or many."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all rows together."""
+
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
+        """Some rows, or one."""
+
+
 @dataclass(frozen=True)
 class Cohort:
-    """Pairs of a data set. Rows of all arrays and of the manifest correspond."""
+    """Pairs of a data set. Rows of the manifest and of both arrays correspond.
+
+    With `mirrors`, further rows follow those of the manifest: every training pair once more, with left and right
+    exchanged in the volume and in the radiograph.
+    """
 
     name: str
     fingerprint: str
     manifest: pd.DataFrame
     """patient, split, label, and where known the patient's true parameters."""
-    hu: NDArray[np.int16]
-    """Volumes [N, D, H, W] in HU, memory-mapped."""
-    radiographs: NDArray[np.uint16]
+    hu: Stored
+    """Volumes [N, D, H, W] in HU, int16, memory-mapped."""
+    radiographs: Stored
     """[N, h, w], 0..65535 for [0, 1], memory-mapped."""
     spacing_mm: tuple[float, float, float]
+    mirrors: bool = False
+
+    def __len__(self) -> int:
+        return len(self._stored_rows)
+
+    @property
+    def depth(self) -> int:
+        """Slices of a volume."""
+        return self.hu.shape[1]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Of all rows: 1 embolism, 0 none, 2 unknown."""
+        return self.manifest["label"].to_numpy().astype(np.int64)[self._stored_rows]
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of a split."""
-        return np.flatnonzero((self.manifest["split"] == split).to_numpy())
+        """Row numbers of a split's pairs as they are; of `val` and `test` one of each patient, so that n counts patients."""
+        in_split = self.manifest["split"] == split
+        if split != "train":
+            in_split &= ~self.manifest["patient"].duplicated()
+        return np.flatnonzero(in_split.to_numpy())
+
+    @property
+    def training_rows(self) -> NDArray[np.int64]:
+        """Row numbers to train on, mirrored ones among them."""
+        return np.concatenate([self.rows("train"), np.arange(len(self.manifest), len(self))])
 
     def patients(self, rows: Iterable[int]) -> list[str]:
         """Patient ids of rows."""
-        return [str(patient) for patient in self.manifest["patient"].to_numpy()[list(rows)]]
+        return [str(patient) for patient in self.manifest["patient"].to_numpy()[self._stored_rows[list(rows)]]]
 
     def volumes(self, rows: NDArray[np.int64] | slice, low_hu: float, high_hu: float) -> Array:
         """Volumes of rows, windowed to [0, 1]."""
-        return window(self.hu[rows].astype(np.float32), low_hu, high_hu)
+        return window(self._read(self.hu, rows).astype(np.float32), low_hu, high_hu)
+
+    def slices_hu(self, row: int, depths: NDArray[np.int64]) -> Array:
+        """Axial slices [n, H, W] of a row in HU; no others are read."""
+        hu = self.hu[int(self._stored_rows[row])][depths].astype(np.float32)
+        return np.ascontiguousarray(mirrored(hu)) if row >= len(self.manifest) else hu
 
     def xrays(self, rows: NDArray[np.int64] | slice) -> Array:
         """Radiographs of rows in [0, 1]."""
-        return self.radiographs[rows].astype(np.float32) / 65535
+        return self._read(self.radiographs, rows).astype(np.float32) / 65535
+
+    @cached_property
+    def _stored_rows(self) -> NDArray[np.int64]:
+        """Where each row is stored."""
+        stored = np.arange(len(self.manifest))
+        return np.concatenate([stored, self.rows("train")]) if self.mirrors else stored
+
+    def _read(self, array: Stored, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        wanted = np.arange(len(self))[rows]
+        values = np.array(array[self._stored_rows[wanted]])
+        turned = wanted >= len(self.manifest)
+        values[turned] = mirrored(values[turned])
+        return values
 
 
 def open_cohort(folder: Path) -> Cohort:

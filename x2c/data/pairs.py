@@ -128,7 +128,6 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         window_hu: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.cohort, self.latents, self.embeddings, self.rows = cohort, latents, embeddings, rows
-        self.labels = cohort.manifest["label"].to_numpy()
         self.seed, self.num_train_timesteps, self.length = seed, num_train_timesteps, length
         self.slices_per_volume, self.window_hu = slices_per_volume, window_hu
         self._order: tuple[int, NDArray[np.int64]] = (-1, rows)
@@ -142,7 +141,7 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         draw = torch.Generator().manual_seed(seed_of("sample", self.seed, position))
         sample = {
             "latents": latents,
-            "labels": torch.tensor(int(self.labels[row])),
+            "labels": torch.tensor(int(self.cohort.labels[row])),
             "timesteps": torch.randint(self.num_train_timesteps, (), generator=draw),
             "noise": torch.randn(latents.shape, generator=draw),
             "chance": torch.rand((), generator=draw),
@@ -150,8 +149,8 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         if self.embeddings is not None:
             sample["condition"] = self.embeddings[row]
         if self.slices_per_volume:
-            depths = torch.randint(self.cohort.hu.shape[1], (self.slices_per_volume,), generator=draw)
-            hu = self.cohort.hu[row][depths.numpy()].astype(np.float32)
+            depths = torch.randint(self.cohort.depth, (self.slices_per_volume,), generator=draw)
+            hu = self.cohort.slices_hu(row, depths.numpy())
             low, high = self.window_hu
             sample["depths"] = depths
             sample["slices"] = torch.from_numpy(np.clip((hu - low) / (high - low), 0, 1)) * 2 - 1

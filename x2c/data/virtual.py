@@ -43,6 +43,9 @@ class VirtualCohort(ABC):
     version: ClassVar[int]
     """Raised whenever the code changes what it draws: the fingerprint must change with it."""
 
+    labelled: ClassVar[bool] = True
+    """Every patient's label is known, and there are both."""
+
     class Options(DataOptions):
         """The cohort."""
 
@@ -63,7 +66,7 @@ class VirtualCohort(ABC):
 
     def cohort_fingerprint(self) -> str:
         """What identifies the patients, at whatever sample size."""
-        return digest({self.name: self.version, **self.options.model_dump(mode="json", exclude={"window"})})
+        return digest({self.name: self.version, **self.options.model_dump(mode="json", exclude={"window", "flip"})})
 
     def fingerprint(self, resolution: Resolution) -> str:
         """What identifies the data: known before they are made."""

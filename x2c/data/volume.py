@@ -58,3 +58,8 @@ def unwindow(unit: Array, low_hu: float, high_hu: float) -> Array:
     """Map [0, 1] back to HU: the inverse of `window` inside the window; any shape, float32 out."""
     _check(low_hu, high_hu)
     return (unit * (high_hu - low_hu) + low_hu).astype(np.float32)
+
+
+def mirrored(values: Array) -> Array:
+    """Volumes or radiographs [..., W] with left and right exchanged: the same chest in a mirror."""
+    return values[..., ::-1]

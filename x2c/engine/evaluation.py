@@ -33,7 +33,7 @@ def evaluate(
     data = parts.evaluated
     rows = data.cohort.rows("test")
     others = np.roll(rows, -1)
-    labels = torch.from_numpy(data.cohort.manifest["label"].to_numpy().astype(np.int64))
+    labels = torch.from_numpy(data.cohort.labels)
     frame = Frame.of(data)
     write_frame(run, frame)
     generate = Generator(config, denoiser, parts.autoencoder, frame, parts.device)
@@ -73,7 +73,7 @@ def reference_volumes(data: Data, count: int) -> Tensor:
 
 def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: Tensor) -> pd.DataFrame:
     """One row per patient: patient, label and the per-volume scores."""
-    labels = data.cohort.manifest["label"].to_numpy()[rows]
+    labels = data.cohort.labels[rows]
     return pd.DataFrame({"patient": data.cohort.patients(rows), "label": labels, **scorer.per_volume(volumes, truth)})
 
 

@@ -34,7 +34,10 @@ class PlannedStage:
 
 def data_fingerprint(config: Config, role: str | None = None) -> str:
     """The fingerprint of the data set in a role, by default the evaluated one's; known before it is made."""
-    return _fingerprint(config, role or config.stages.last.data, config.resolution)
+    role = role or config.stages.last.data
+    made = _fingerprint(config, role, config.resolution)
+    # Mirrored pairs are further rows of whatever is computed from the data.
+    return digest({"data": made, "flip": True}) if config.data(role).options.model_dump()["flip"] else made
 
 
 def cohort_fingerprint(config: Config) -> str:

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,16 @@ class Data:
 
     @functools.cached_property
     def cohort(self) -> Cohort:
-        """The patients."""
-        return DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, _cores())
+        """The patients, each once more in a mirror where the data set asks for it."""
+        cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, _cores())
+        return replace(cohort, mirrors=self.slot.options.flip)
 
     @functools.cached_property
     def latents(self) -> Scaled:
         """[N, C, D, h, w]."""
         autoencoder, scaling = self.parts.autoencoder, self.config.latents.scaling
         reduced = zip(self.config.resolution.shape, autoencoder.reduction, strict=True)
-        shape = (len(self.cohort.hu), autoencoder.channels, *(size // factor for size, factor in reduced))
+        shape = (len(self.cohort), autoencoder.channels, *(size // factor for size, factor in reduced))
         codes = autoencoder.latent_range if scaling == "codebook" else None
 
         def encode(rows: slice) -> Array:
@@ -71,7 +73,7 @@ class Data:
         with all_threads():
             if not self.embeddings_folder.exists():
                 self.parts.load_encoder()
-            shape = (len(self.cohort.hu), encoder.dimension)
+            shape = (len(self.cohort), encoder.dimension)
             return cache_array(self.embeddings_folder, encode, shape, self.cohort.rows("train"), "encoding X-rays")
 
     def volumes(self, rows: Any) -> Tensor:
@@ -143,7 +145,7 @@ class Parts:
         """The embolism classifier of these latents, trained beforehand on the real ones."""
         data = self.data("dataset")
         rows = data.cohort.rows("train")
-        labels = torch.from_numpy(data.cohort.manifest["label"].to_numpy()[rows])
+        labels = torch.from_numpy(data.cohort.labels[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         key = digest({"latents": data.latents_key, "scaling": self.config.latents.scaling, **recipe})
         with all_threads():
@@ -193,7 +195,18 @@ def _cores() -> int:
 
 
 def check_parts(config: Config) -> None:
-    """Refuse sizes that the networks cannot take, and a scaling by a codebook that is not there."""
+    """Refuse sizes that the networks cannot take, a codebook that is not there, and labels that nobody knows."""
+    needs = (
+        "loss term 'cls'"
+        if "cls" in config.loss.terms
+        else "guidance 'label'"
+        if config.guidance.name == "label"
+        else ""
+    )
+    if needs and not DATASETS.get(config.dataset.name)(config.dataset.options).labelled:
+        raise UserError(
+            f"dataset: {needs} needs labels 0 and 1; this data set has not both; take another loss or guidance"
+        )
     autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     if config.latents.scaling == "codebook" and not autoencoder.has_codebook:
         raise UserError(

@@ -181,7 +181,7 @@ class Trainer:
             data.cohort,
             data.latents,
             data.embeddings if self.conditional else None,
-            data.cohort.rows(split),
+            data.cohort.training_rows if split == "train" else data.cohort.rows(split),
             seed=self.seed,
             num_train_timesteps=config.diffusion.num_train_timesteps,
             length=length,

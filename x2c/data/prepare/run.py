@@ -188,6 +188,7 @@ def _finish(request: Request, records: list[Record]) -> list[Record]:
         "shape": [depth // 2, height, width],
         "radiographs": [kind for kind, file in kinds.items() if has[file] == len(included)],
         "recipe": request.recipe.model_dump(mode="json"),
+        "labels": sorted(set(rows["label"].tolist())),
         "splits": {"proportions": request.splits, "seed": request.seed},
     }
     fingerprint = write_store(request.out, manifest, about)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from x2c.data.preprocess.box import Box, box_of
 from x2c.data.preprocess.lungs import COARSE_MM
 from x2c.data.preprocess.resample import resample
-from x2c.data.volume import Array, Volume
+from x2c.data.volume import Volume
 
 MARGIN_MM = 5.0
 """Around the lungs' box: the chest wall's inner layer, and the mask's own uncertainty."""
@@ -51,8 +51,3 @@ def on_grid(volume: Volume, box: Box, shape: tuple[int, int, int]) -> NDArray[np
 def halves(hu: NDArray[np.int16]) -> NDArray[np.int16]:
     """[2, D/2, H, W]: the even and the odd slices of [D, H, W], each half of which spans the whole chest."""
     return np.stack([hu[0::2], hu[1::2]])
-
-
-def mirrored(values: Array) -> Array:
-    """Volumes or radiographs [..., W] with left and right exchanged."""
-    return values[..., ::-1]

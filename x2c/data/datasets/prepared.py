@@ -1,0 +1,120 @@
+"""Patients' CTs and radiographs, as `x2c/prepare.py` left them in a folder."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from pydantic import model_validator
+
+from x2c.core.config import DataOptions, Resolution
+from x2c.core.console import track
+from x2c.core.errors import UserError
+from x2c.core.files import build_once, digest
+from x2c.core.prepared import about_prepared
+from x2c.core.registry import DATASETS
+from x2c.data.cohort import Cohort, array_file
+from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE
+from x2c.data.prepare.store import Stacked, read_manifest, stacked
+from x2c.data.preprocess.resample import reduced
+
+FEWEST = {"train": 1, "val": 1, "test": 2}
+"""Patients. At least two are tested: the control gives each another's X-ray."""
+
+
+@DATASETS.register("prepared")
+class Prepared:
+    """A prepared data set; smaller sample sizes are averaged from what is stored."""
+
+    class Options(DataOptions):
+        """Which one."""
+
+        folder: str
+        """What x2c/prepare.py was given as --out."""
+        fingerprint: str = ""
+        """Of its manifest; taken from the folder, and held against it where it is given."""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _as_it_is_now(cls, values: Any) -> Any:
+            if not isinstance(values, dict) or not values.get("folder"):
+                raise UserError(
+                    "folder: the folder of a prepared data set is needed; none came; give one with .folder=DIR"
+                )
+            folder = str(Path(values["folder"]).expanduser().resolve())
+            about = about_prepared(folder)
+            if values.get("fingerprint", "") not in ("", about["fingerprint"]):
+                raise UserError(
+                    f"{folder}: was prepared anew since: expected fingerprint {values['fingerprint']}; "
+                    f"it is {about['fingerprint']}; train again, or restore it"
+                )
+            wanted = values.get("radiographs", "xray")
+            if wanted not in about["radiographs"]:
+                has = " and ".join(about["radiographs"]) or "no"
+                raise UserError(f"{folder}: has {has} radiographs; {wanted!r} were asked for; set .radiographs")
+            return {**values, "folder": folder, "fingerprint": about["fingerprint"]}
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.folder = options, Path(options.folder)
+        self.about = about_prepared(options.folder)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are patients with and without an embolism, and none of whom nobody knows."""
+        return self.about["labels"] == [0, 1]
+
+    def cohort_fingerprint(self) -> str:
+        """What identifies the patients, at whatever sample size."""
+        return digest({"prepared": self.options.fingerprint, "radiographs": self.options.radiographs})
+
+    def fingerprint(self, resolution: Resolution) -> str:
+        """What identifies the data. Raises UserError for a sample size finer than what is stored."""
+        stored = tuple(self.about["shape"])
+        if any(asked > there for asked, there in zip(resolution.shape, stored, strict=True)):
+            depth, height, width = resolution.shape
+            size = f"{max(height, stored[1])}x{max(width, stored[2])}x{2 * max(depth, stored[0])}"
+            raise UserError(
+                f"resolution.size: {self.folder} holds volumes of {' × '.join(map(str, stored))} (D × H × W); "
+                f"{' × '.join(map(str, resolution.shape))} were asked for; prepare it again with --size {size}"
+            )
+        return digest({"cohort": self.cohort_fingerprint(), "shape": resolution.shape})
+
+    def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
+        """The cohort, read from the folder; a smaller sample size is made once and kept in the cache."""
+        manifest = read_manifest(self.folder)
+        self._check_counts(manifest)
+        hu: Any = stacked(self.folder, manifest, HU_FILE)
+        radiographs = stacked(self.folder, manifest, XRAY_FILE if self.options.radiographs == "xray" else DRR_FILE)
+        stored = hu.shape[1:]
+        if resolution.shape != stored:
+            folder = cache / "datasets" / f"prepared-{self.fingerprint(resolution)}"
+            build_once(folder, partial(_reduce, hu=hu, shape=resolution.shape, workers=workers))
+            hu = np.load(folder / HU_FILE, mmap_mode="r")
+        ratios = [there / asked for there, asked in zip(stored, resolution.shape, strict=True)]
+        dz, dy, dx = (mm * ratio for mm, ratio in zip(self.about["spacing_mm"], ratios, strict=True))
+        return Cohort("prepared", self.fingerprint(resolution), manifest, hu, radiographs, (dz, dy, dx))
+
+    def _check_counts(self, manifest: pd.DataFrame) -> None:
+        for split, fewest in FEWEST.items():
+            count = manifest.loc[manifest["split"] == split, "patient"].nunique()
+            if count < fewest:
+                raise UserError(
+                    f"{self.folder}: split {split} has {count} patients and needs {fewest}; prepare more, "
+                    "or with other --splits"
+                )
+
+
+def _reduce(folder: Path, hu: Stacked, shape: tuple[int, int, int], workers: int) -> None:
+    """Write hu.npy [N, D, H, W] of `shape`, averaged from the stored volumes."""
+    jobs = Parallel(workers, return_as="generator")(delayed(_reduced)(hu, row, shape) for row in range(len(hu)))
+    with array_file(folder / HU_FILE, (len(hu), *shape), "int16") as array:
+        for row, values in enumerate(track(jobs, f"averaging {len(hu)} volumes", len(hu))):
+            array[row] = values
+
+
+def _reduced(hu: Stacked, row: int, shape: tuple[int, int, int]) -> Any:
+    return np.rint(reduced(hu[row].astype(np.float32), shape)).astype(np.int16)
