@@ -58,7 +58,7 @@ def test_volumes_are_windowed_and_radiographs_scaled(tmp_path):
 
 
 def test_mirrored_pairs_follow_the_others_and_are_trained_on_alone(tmp_path):
-    plain = open_cohort(prepare(tmp_path, ["a", "b", "b", "c"], ["train", "train", "test", "val"]))
+    plain = open_cohort(prepare(tmp_path, ["a", "b", "c", "d"], ["train", "train", "test", "val"]))
     cohort = replace(plain, mirrors=True)
     assert (len(plain), len(cohort)) == (4, 6)
     assert (plain.training_rows.tolist(), cohort.training_rows.tolist()) == ([0, 1], [0, 1, 4, 5])

@@ -89,8 +89,8 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
     line = "run losses --scale smoke --seeds 1,2 --data phantom --runs r --tracker none --stages.xray.steps=3"
     _, options, overrides = parse(line.split())
     _, again, same = parse(["worker", *same_plan(options, overrides)])
-    places = ['data="phantom"', "compute.tracker=[]", 'compute.runs="r"']
-    assert same == overrides == ["stages.xray.steps=3", *places]
+    places = ["compute.tracker=[]", 'compute.runs="r"']
+    assert same == overrides == ['data="phantom"', "stages.xray.steps=3", *places]
     assert (again.name, again.scale, again.seeds) == ("losses", "smoke", (1, 2))
 
 

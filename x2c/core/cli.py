@@ -65,9 +65,8 @@ def add_config_options(parser: Parser) -> None:
 
 def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """The overrides, with those that --data, --tracker and --runs stand for. JSON is YAML: quoting survives."""
-    asked = list(overrides)
-    if options.data is not None:
-        asked.append(f"data={json.dumps(options.data)}")
+    asked = [] if options.data is None else [f"data={json.dumps(options.data)}"]
+    asked += overrides
     if options.tracker is not None:
         names = [name for name in options.tracker.split(",") if name not in ("", "none")]
         asked.append(f"compute.tracker={json.dumps(names)}")

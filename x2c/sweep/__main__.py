@@ -120,7 +120,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
 
 def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """The arguments by which another process makes the same plan."""
-    arguments = [options.name, "--scale", options.scale, *(f"--{text}" for text in overrides)]
+    arguments = [options.name, "--scale", options.scale]
+    arguments += [f"--{text}" for text in overrides if not text.startswith("data=")]
+    if options.data is not None:
+        arguments += ["--data", options.data]
     if options.seeds is not None:
         arguments += ["--seeds", ",".join(map(str, options.seeds))]
     return arguments
