@@ -21,10 +21,11 @@ ORIGIN_MM = (-310.5, -172.25, -141.0)
 LUNG_HU, TISSUE_HU, BONE_HU, AIR_HU = -850.0, 40.0, 300.0, -1000.0
 
 
-def chest(shape: tuple[int, int, int] = (60, 64, 64), spacing_mm: Triple = (5.0, 5.0, 5.0)) -> Volume:
+def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.0, 2.5, 2.5)) -> Volume:
     """A chest [D, H, W] of whole HU in canonical orientation, the same at any sampling but for its noise.
 
-    Body, spine, two lungs and a heart that lies in the left one. It fills a field of 300 × 320 × 320 mm.
+    Body, spine, two lungs and a heart that lies in the left one, in a field of 300 × 320 × 320 mm: quality finds nothing
+    odd at this sampling, and the pixels unusual where they are larger.
     """
     places = [
         (np.arange(count) - (count - 1) / 2) * mm for count, mm in zip(shape, spacing_mm, strict=True)
