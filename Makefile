@@ -82,6 +82,7 @@ bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/drr.py
+	@$(BIN)/python benchmarks/preparation.py
 
 clean: ## delete the environment and the caches, keep runs and reports
 	rm -rf .venv cache build *.egg-info .pytest_cache .ruff_cache
