@@ -46,7 +46,7 @@ def grid_remarks(volume: Volume) -> list[Remark]:
 def hu_remarks(coarse: Volume) -> list[Remark]:
     """Whether the numbers can be Hounsfield units."""
     lowest, highest = float(coarse.hu.min()), float(coarse.hu.max())
-    if lowest == highest:
+    if highest - lowest < 1:
         return [("excluded", "every voxel has the same value")]
     if lowest > LUNG_HU:
         return [("excluded", f"no air: values from {lowest:.0f} to {highest:.0f} are no HU; rescale them on export")]
