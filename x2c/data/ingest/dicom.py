@@ -55,7 +55,17 @@ class Header:
     @property
     def has_position(self) -> bool:
         """Whether it says where it lies in the patient."""
-        return self.dataset.get("ImagePositionPatient") is not None and self.dataset.get("PixelSpacing") is not None
+        sizes = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
+        return all(self.numbers(tag).size == size for tag, size in sizes.items())
+
+    def numbers(self, tag: str) -> NDArray[np.float64]:
+        """The numbers of a tag; none where it is missing, empty or says something else."""
+        value = self.dataset.get(tag)
+        try:
+            numbers = np.array([] if value is None else value, float).ravel()
+        except ValueError:
+            return np.array([])
+        return numbers[np.isfinite(numbers)]
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:
@@ -67,6 +77,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
         for path in paths:
             try:
                 dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
+                list(dataset)  # values are parsed when they are looked at: look here
             except Exception:  # a broken file can make the parser raise anything
                 continue
             if "Rows" in dataset:
@@ -82,7 +93,8 @@ def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
     """
     headers = [header for header in read_headers(paths) if not _is_localiser(header)]
     if not headers:
-        raise FileError(folder, "no CT slices in DICOM files" if paths else "the folder is empty")
+        why = "no CT slices in DICOM files that say where they lie in the patient"
+        raise FileError(folder, why if paths else "the folder is empty")
     _check_alike(folder, headers)
     placed, normal = _in_order(headers)
     remarks: list[str] = []
@@ -91,13 +103,12 @@ def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
         remarks.append(f"{doubled} slices came twice; one of each was taken")
     step = _step(folder, placed, normal, remarks)
     values = np.stack([_slice_hu(header) for _, header in placed])
-    first = placed[0][1].dataset
-    along, down = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
-    row_mm, column_mm = (float(mm) for mm in first.PixelSpacing)
+    along, down = placed[0][1].numbers("ImageOrientationPatient").reshape(2, 3)
+    row_mm, column_mm = placed[0][1].numbers("PixelSpacing")
     # Columns: the steps along slices, rows and columns; LPS reversed is superior, posterior, left.
     axes = np.stack([step, down * row_mm, along * column_mm], axis=1)[::-1]
-    origin = np.array(first.ImagePositionPatient, float)[::-1]
-    return Scan(grey_volume(folder, values, axes, origin), tuple(remarks), moment_of(first))
+    origin = placed[0][1].numbers("ImagePositionPatient")[::-1]
+    return Scan(grey_volume(folder, values, axes, origin), tuple(remarks), moment_of(placed[0][1].dataset))
 
 
 def _is_localiser(header: Header) -> bool:
@@ -116,20 +127,21 @@ def _check_alike(folder: Path, headers: list[Header]) -> None:
         raise FileError(folder, "expected grey slices; these have several values a pixel (RGB?)")
     if len(headers) < 2:
         raise FileError(folder, "a single slice is no volume; give the whole series")
-    for what, tags in (("sizes", ("Rows", "Columns")), ("pixel sizes", ("PixelSpacing",))):
-        kinds = {tuple(str(h.dataset.get(tag)) for tag in tags) for h in headers}
+    sizes = {(header.dataset.get("Rows"), header.dataset.get("Columns")) for header in headers}
+    pixels = {tuple(header.numbers("PixelSpacing").round(4).tolist()) for header in headers}
+    for what, kinds in (("sizes", sizes), ("pixel sizes", pixels)):
         if len(kinds) > 1:
             raise FileError(folder, f"slices of {len(kinds)} {what} are mixed; export one reconstruction")
-    orientations = np.array([header.dataset.ImageOrientationPatient for header in headers], float)
+    orientations = np.array([header.numbers("ImageOrientationPatient") for header in headers])
     if np.ptp(orientations, axis=0).max() > TILT:
         raise FileError(folder, "slices of several orientations are mixed; export one reconstruction")
 
 
 def _in_order(headers: list[Header]) -> tuple[list[tuple[float, Header]], NDArray[np.float64]]:
     """The slices with their places along their normal, mm, in that order; and the normal."""
-    along, down = np.array(headers[0].dataset.ImageOrientationPatient, float).reshape(2, 3)
+    along, down = headers[0].numbers("ImageOrientationPatient").reshape(2, 3)
     normal = np.cross(along, down)
-    places = [float(np.array(header.dataset.ImagePositionPatient, float) @ normal) for header in headers]
+    places = [float(header.numbers("ImagePositionPatient") @ normal) for header in headers]
     order = sorted(range(len(headers)), key=lambda index: (places[index], headers[index].path.name))
     return [(places[index], headers[index]) for index in order], normal
 
@@ -158,8 +170,8 @@ def _step(
         raise FileError(folder, f"about {missing} slices are missing inside the volume; copy the series again")
     if np.abs(gaps - usual).max() > UNEVEN * usual:
         remarks.append(f"slices lie unevenly: {gaps.min():.2f} to {gaps.max():.2f} mm apart")
-    ends = [np.array(placed[index][1].dataset.ImagePositionPatient, float) for index in (0, -1)]
-    step = (ends[1] - ends[0]) / (len(placed) - 1)
+    first, last = (placed[index][1].numbers("ImagePositionPatient") for index in (0, -1))
+    step = (last - first) / (len(placed) - 1)
     if np.linalg.norm(step - (step @ normal) * normal) > TILT * np.linalg.norm(step):
         raise FileError(folder, "the gantry was tilted: the grid is sheared; resample it to a right-angled one")
     return step

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from x2c.core.errors import FileError
+from x2c.data.ingest.nifti import NO_ORIENTATION, read_nifti
 from x2c.data.ingest.nifti import SUFFIXES as NIFTI_SUFFIXES
-from x2c.data.ingest.nifti import read_nifti
+from x2c.data.ingest.quiet import silent_stderr
 from x2c.data.ingest.scan import DAMAGED, Scan, grey_volume
 
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -34,10 +35,14 @@ def _read_itk(path: Path) -> Scan:
 
     # Its warnings quote paths and headers, on the error stream.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    is_meta = path.suffix.lower() in (".mha", ".mhd")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    # By itself it knows a MetaImage by a name in small letters only.
+    reader.SetImageIO("MetaImageIO" if is_meta else "NrrdImageIO")
     try:
-        reader.ReadImageInformation()
+        with silent_stderr():
+            reader.ReadImageInformation()
     except RuntimeError:
         raise FileError(path, "not a volume that can be read (NIfTI, NRRD or MetaImage)") from None
     size = reader.GetSize()
@@ -48,10 +53,13 @@ def _read_itk(path: Path) -> Scan:
     if min(reader.GetSpacing()) <= 0:
         raise FileError(path, "a voxel size is zero or negative; repair the header")
     try:
-        image = reader.Execute()
+        with silent_stderr():
+            image = reader.Execute()
     except RuntimeError:
         raise FileError(path, DAMAGED) from None
     # LPS reversed is superior, posterior, left.
     direction = np.array(image.GetDirection()).reshape(3, 3)[::-1, ::-1]
     axes = direction * np.array(image.GetSpacing())[::-1]
-    return Scan(grey_volume(path, sitk.GetArrayFromImage(image), axes, np.array(image.GetOrigin())[::-1]))
+    volume = grey_volume(path, sitk.GetArrayFromImage(image), axes, np.array(image.GetOrigin())[::-1])
+    says_how_it_lies = is_meta or reader.HasMetaDataKey("NRRD_space")
+    return Scan(volume, () if says_how_it_lies else (NO_ORIENTATION,))

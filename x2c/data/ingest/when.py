@@ -8,6 +8,8 @@ from typing import Any
 
 FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
+DIGITS = {"%Y%m%d": 8, "%H%M%S": 6}
+"""Lengths of what has no separators: `strptime` would guess where a shorter text belongs."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ def moment_of(dataset: Any) -> Moment | None:
     for what in ("Acquisition", "Series", "Study"):
         day = _parsed(str(dataset.get(f"{what}Date") or "")[:8], ("%Y%m%d",))
         if day is not None:
-            clock = _parsed(str(dataset.get(f"{what}Time") or "")[:6], ("%H%M%S",))
+            digits = str(dataset.get(f"{what}Time") or "").split(".")[0]
+            # Minutes and seconds may be missing.
+            clock = _parsed(digits.ljust(6, "0"), ("%H%M%S",)) if digits else None
             return Moment(day.date(), clock.time() if clock else None)
     return None
 
@@ -47,6 +51,8 @@ def parse_moment(text: str) -> Moment:
 
 def _parsed(text: str, formats: tuple[str, ...]) -> datetime | None:
     for form in formats:
+        if len(text) != DIGITS.get(form, len(text)):
+            continue
         try:
             return datetime.strptime(text, form)
         except ValueError:
