@@ -21,8 +21,8 @@ FIELD_MM = (300.0, 320.0, 320.0)
 FINEST_MM = (3.2, 2.8, 2.8)
 """Coarser grids are sampled finer and averaged, so that thin structures leave their partial volume."""
 
-SEEN_MM = 340.0
-"""Side of the part of the chest that a radiograph shows, in the middle of the patient."""
+MARGIN_MM = 40.0
+"""What a radiograph shows around the lungs' box: as a radiographer collimates, so that small chests fill it as well."""
 
 
 def make_patient(
@@ -77,7 +77,8 @@ def _grid(shape: tuple[int, ...], field_mm: tuple[float, ...], centre_mm: Array)
 def sampled(subject: Subject, shape: tuple[int, int, int]) -> Volume:
     """The noiseless CT on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
     finer = [n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True)]
-    grid = _grid(tuple(finer), FIELD_MM, subject.lung_centre(subject.lying))
+    centre, _ = subject.lung_box(subject.lying)
+    grid = _grid(tuple(finer), FIELD_MM, centre)
     return subject.volume(subject.lying, grid)
 
 
@@ -94,19 +95,26 @@ def scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volu
     return Volume(np.clip(hu + np.float32(sigma) * noise, -1024, 3071), spacing, (z[1], y[1], x[1]))
 
 
+def radiograph_field_mm(subject: Subject, imaged: Imaged) -> float:
+    """Side of the part of the chest that a radiograph shows, in the middle of the patient."""
+    _, lengths = subject.lung_box(imaged)
+    return float(max(lengths[0], lengths[2])) + 2 * MARGIN_MM
+
+
 def make_radiograph(subject: Subject, size: int, imaged: Imaged | None = None) -> Array:
     """A PA chest radiograph [size, size] in [0, 1] of the patient standing, or in another pose."""
     imaged = imaged or subject.standing
+    centre, _ = subject.lung_box(imaged)
+    seen = radiograph_field_mm(subject, imaged)
     # Rays to the picture's corners leave a box no wider than the picture: the sampled one has a margin.
-    field = (SEEN_MM + 50, 340.0, SEEN_MM + 60)
+    field = (1.15 * seen, 340.0, 1.18 * seen)
     across = max(size, 128)
-    centre = subject.lung_centre(imaged)
     grid = _grid((across, across // 2, across), field, centre)
     volume = subject.volume(imaged, grid)
     # Radiography's softer beam sees calcium denser, against water, than CT's; nothing else is this dense without
     # contrast.
     volume.hu[:] += 0.45 * np.maximum(volume.hu - 110, 0)
     magnified = 1.0 / (1 - (field[1] / 2 + 25) / 1800.0)
-    pixel = SEEN_MM * magnified / size
+    pixel = seen * magnified / size
     geometry = Geometry((size, size), (pixel, pixel), (float(centre[0]), float(centre[2])), float(grid[1][0]) - 25)
     return display(expose(project(volume, geometry), Detector(), subject.generator(f"detector noise {size}")))

@@ -12,7 +12,7 @@ import numpy as np
 from x2c.data.atlas.tissues import Densities
 from x2c.data.phantom.parameters import PREVALENCE, generator
 
-SIZE = (0.86, 1.14)
+SIZE = (0.84, 1.16)
 """Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
 FAT_MM = (-6.0, 24.0)
 """Subcutaneous fat against the scanned patient's, who is slim: about 8 to 38 mm on the chest."""
@@ -25,7 +25,7 @@ HEART = (-0.08, 0.26)
 CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
 """Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
 way; a chest X-ray is taken at full inspiration, which not all manage."""
-ROUGH_MM, FINE_MM = 4.2, 1.2
+ROUGH_MM, FINE_MM = 5.5, 1.4
 """Standard deviation of what no named field says, at 40 and at 20 mm."""
 
 
@@ -94,20 +94,20 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> Parameters:
     """Draw a patient."""
     rng = generator(patient_id, cohort_seed, "atlas parameters")
     female = bool(rng.random() < 0.5)
-    overall = rng.normal(0, 0.045) + (-0.03 if female else 0.03)
+    overall = rng.normal(0, 0.05) + (-0.035 if female else 0.035)
     size = tuple(float(np.clip(np.exp(overall + rng.normal(0, sd)), *SIZE)) for sd in (0.045, 0.05, 0.035))
     enlarged = bool(rng.random() < 0.3)
-    disease = _disease(rng, enlarged)
+    disease = _disease(rng, enlarged, float(np.prod(size)))
     return Parameters(
         female, (size[0], size[1], size[2]), _weights(rng, female, enlarged, disease), disease, _densities(rng, disease)
     )
 
 
-def _disease(rng: np.random.Generator, enlarged: bool) -> Disease:
+def _disease(rng: np.random.Generator, enlarged: bool, roominess: float) -> Disease:
     embolism = bool(rng.random() < PREVALENCE)
     burden = float(rng.beta(1.6, 1.6)) if embolism else 0.0
     chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
-    right, left = (_sometimes(rng, chance, 120, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
+    right, left = (roominess * _sometimes(rng, chance, 150, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
     return Disease(
         embolism=embolism,
         clot_burden=burden,

@@ -100,10 +100,11 @@ class Subject:
         z, y, x = ((float(a[1] - a[0]), float(a[0])) for a in grid)
         return Volume(self.on_grid(self.hu(imaged), imaged, grid), (z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
-    def lung_centre(self, imaged: Imaged) -> Array:
-        """Middle of the lungs' box in the scanner, mm (z, y, x), of a patient lying where asked to."""
-        box = imaged.placement.to_scanner(np.asarray(self.template.lung_box))
-        return (box.min(0) + box.max(0)) / 2 - np.array(imaged.pose.shift_mm)
+    def lung_box(self, imaged: Imaged) -> tuple[Array, Array]:
+        """Middle and lengths of the lungs' box in the scanner, mm (z, y, x), of a patient placed where asked to."""
+        points = imaged.placement.to_scanner(np.asarray(self.template.lung_box))
+        low, high = points.min(0), points.max(0)
+        return (low + high) / 2 - np.array(imaged.pose.shift_mm), high - low
 
     def heart_width_mm(self, imaged: Imaged) -> float:
         """From the heart's right edge to its left, as on a radiograph without magnification."""
