@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def lung_mask(coarse: Volume, segmenter: str = "threshold") -> Mask:
 
     `threshold`: air that does not reach the sides of its slices, in pieces that are large enough, with the vessels in
     between. Fluid and consolidated lung are left out. `lungmask`: its network R231 (needs the package and its weights),
-    which includes them. Raises UserError where the package is missing.
+    which includes them. Raises UserError where either is missing.
     """
     return _by_network(coarse) if segmenter == "lungmask" else _by_threshold(coarse)
 
@@ -71,15 +72,23 @@ def _outside(air: Mask) -> Mask:
 
 
 def _by_network(coarse: Volume) -> Mask:
-    try:
-        from lungmask import LMInferer
-    except ImportError:
-        raise UserError(
-            "--lungs: 'lungmask' needs the package of this name; pip install 'x2c[lungmask]', or use threshold"
-        ) from None
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(coarse.hu)
     image.SetSpacing(coarse.spacing_mm[::-1])
-    labels: Any = LMInferer(modelname="R231", tqdm_disable=True).apply(image)
-    return np.asarray(labels) > 0
+    # The package switches off warnings when it is imported; here, for itself only.
+    with warnings.catch_warnings():
+        try:
+            from lungmask import LMInferer
+        except ImportError:
+            raise UserError(
+                "--lungs: 'lungmask' needs the package of this name; pip install 'x2c[lungmask]', or use threshold"
+            ) from None
+        try:
+            network: Any = LMInferer(modelname="R231", tqdm_disable=True)
+        except (OSError, RuntimeError):  # no network, or half a file
+            raise UserError(
+                "--lungs: lungmask's weights R231 could not be had; run it once where there is a network (it keeps them "
+                "in torch's hub folder; copy that), or use threshold"
+            ) from None
+        return np.asarray(network.apply(image)) > 0

@@ -83,7 +83,7 @@ def _aligned(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
         step = new_mm / old_mm
         places = (new_origin - old_origin) / old_mm + step * np.arange(new)
         beyond.append((places < -0.5) | (places > old - 0.5))
-        places = np.clip(places, 0, old - 1)
+        places = np.clip(places, -0.5, old - 0.5)
         low = max(int(places[0] - step) - REACH, 0)
         high = min(int(places[-1] + step) + REACH + 2, old)
         parts.append(slice(low, high))
@@ -128,10 +128,9 @@ def _apply(matrix: NDArray[np.float32], values: Array, axis: int) -> Array:
 
 
 def _mirrored(indices: NDArray[Any], count: int) -> NDArray[Any]:
-    """Indices beyond the ends, mirrored at the end voxels' centres."""
-    period = max(2 * (count - 1), 1)
-    folded = np.abs(indices) % period
-    return np.minimum(folded, period - folded)
+    """Indices beyond the ends, mirrored at the end voxels' outer edges."""
+    folded = indices % (2 * count)
+    return np.minimum(folded, 2 * count - 1 - folded)
 
 
 def _bspline(x: NDArray[Any]) -> NDArray[Any]:
@@ -151,17 +150,7 @@ def _integral(x: NDArray[Any]) -> NDArray[Any]:
 @lru_cache(maxsize=32)
 def _coefficients(count: int) -> NDArray[np.float64]:
     """[count, count]: samples to the coefficients of the cubic spline through them, mirrored at the ends."""
-    if count < 3:
-        return np.linalg.inv(_mixing(count))
     bands = np.array([[1 / 6] * count, [2 / 3] * count, [1 / 6] * count])
-    bands[0, 1] = bands[2, -2] = 1 / 3
+    bands[1, 0] += 1 / 6
+    bands[1, -1] += 1 / 6
     return solve_banded((1, 1), bands, np.eye(count))
-
-
-def _mixing(count: int) -> NDArray[np.float64]:
-    """[count, count]: coefficients to samples."""
-    mixing = np.zeros((count, count))
-    for row in range(count):
-        for offset, weight in ((-1, 1 / 6), (0, 2 / 3), (1, 1 / 6)):
-            mixing[row, _mirrored(np.array(row + offset), count)] += weight
-    return mixing
