@@ -32,7 +32,7 @@ $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry test check tables figures bench clean other-extras
+.PHONY: help setup atlas sweep plan status retry test check tables figures bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
@@ -83,6 +83,10 @@ bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/drr.py
 	@$(BIN)/python benchmarks/preparation.py
+
+example: $(READY) $(ATLAS) ## six virtual patients as files, prepared as if they were yours
+	@$(BIN)/python -m x2c.data.atlas.export cache/example
+	@$(BIN)/python x2c/prepare.py --source folder --root cache/example --out cache/example_prepared --drr-poses random
 
 clean: ## delete the environment and the caches, keep runs and reports
 	rm -rf .venv cache build *.egg-info .pytest_cache .ruff_cache

@@ -4,7 +4,7 @@
     python x2c/sample.py --run runs/full-cpu-s0-… --xray FOLDER --out FOLDER --samples 8
     python x2c/sample.py --run RUN --xray image.dcm --out v.nii.gz --sampler=ddim --sampler.steps=50
 
-Of every radiograph (PNG, JPEG, DICOM; frontal) it writes a volume in HU as NIfTI, a JSON file that says where it comes
+Of every radiograph (PNG, JPEG, TIFF, DICOM; frontal) it writes a volume in HU as NIfTI, a JSON file that says where it comes
 from, and a picture. Generated volumes are research material. They are not for diagnosis.
 """
 

@@ -13,8 +13,17 @@ import pytest
 
 from x2c.core.config import Resolution
 from x2c.core.errors import UserError
-from x2c.core.registry import DATASETS
-from x2c.data.atlas import FIELD_MM, make_patient, make_radiograph, radiograph_field_mm, sampled, scanned, subject
+from x2c.core.registry import DATASETS, SOURCES
+from x2c.data.atlas import (
+    FIELD_MM,
+    export,
+    make_patient,
+    make_radiograph,
+    radiograph_field_mm,
+    sampled,
+    scanned,
+    subject,
+)
 from x2c.data.atlas.disease import Clots
 from x2c.data.atlas.parameters import (
     CT_BREATH_MM,
@@ -28,6 +37,9 @@ from x2c.data.atlas.source import find_source
 from x2c.data.atlas.subject import JACOBIAN_MIN, Subject, place, random_field
 from x2c.data.atlas.template import Template, open_template, prepare_template
 from x2c.data.atlas.tissues import BLOOD_HU, LEVELS, LOW_HU, STEP_HU, Tissue, encode, palette
+from x2c.data.ingest.images import read_image
+from x2c.data.preprocess.steps import upright
+from x2c.data.readers import read_radiograph
 from x2c.data.volume import Array
 
 SHAPE = (16, 32, 32)
@@ -302,3 +314,20 @@ def test_how_many_processes_make_the_cohort_changes_nothing(folder, smoke_cache,
     # Rounded to whole HU, but the very patients that the function makes.
     made = partial(make_patient, folder)("atlas-0-00003", 0, (8, 16, 16), 16)
     assert np.abs(alone.hu[3] - made.volume.hu).max() <= 0.501
+
+
+def test_virtual_patients_as_files_are_what_a_folder_data_set_takes(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "SHAPE", (32, 36, 36))
+    (tmp_path / "cache/datasets").mkdir(parents=True)
+    (tmp_path / "cache/datasets" / folder.name).symlink_to(folder)
+    export.export(tmp_path / "out", 2, tmp_path / "cache")
+    listed = SOURCES.get("folder")(tmp_path / "out")
+    assert [(pair.patient, pair.problem) for pair in listed] == [("patient_000", ""), ("patient_001", "")]
+    for number, pair in enumerate(listed):
+        made = make_patient(folder, f"atlas-0-{number:05d}", 0, (32, 36, 36), export.XRAY_PIXELS)
+        assert pair.label == made.label
+        read = upright(read_image(pair.ct).volume)
+        assert np.abs(read.hu - made.volume.hu).max() <= 0.501 and read.spacing_mm == pytest.approx(
+            made.volume.spacing_mm
+        )
+        assert np.abs(read_radiograph(pair.xray) - made.radiograph).max() < 0.003
