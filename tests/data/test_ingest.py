@@ -346,7 +346,9 @@ def test_what_a_folder_holds_besides_is_left_out(folder):
     series(scouts, prefix="blank", ImagePositionPatient="", ImageOrientationPatient="")
     for path in scouts.iterdir():
         shutil.copy(path, folder)
-    check_same(read_series(folder, sorted(path for path in folder.iterdir() if path.is_file())).volume, truth)
+    scan = read_series(folder, sorted(path for path in folder.iterdir() if path.is_file()))
+    check_same(scan.volume, truth)
+    assert scan.remarks == ("2 files .dcm cannot be read and were left out",)
 
 
 def test_folders_without_a_series(folder):

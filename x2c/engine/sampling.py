@@ -171,7 +171,9 @@ def _targets(request: Request) -> list[tuple[Path, Path]]:
             raise UserError(f"--out: the pictures would lie among the X-rays in {xray}; give another folder")
         return [(path, out / f"xray_{number:04d}") for number, path in enumerate(radiographs_in(xray), start=1)]
     if not xray.exists():
-        raise UserError(f"--xray: no file or folder {xray}; give a radiograph (PNG, JPEG, TIFF, DICOM) or a folder of them")
+        raise UserError(
+            f"--xray: no file or folder {xray}; give a radiograph (PNG, JPEG, TIFF, DICOM) or a folder of them"
+        )
     if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
         raise UserError(f"--out: expected a file NAME{SUFFIX}, since --xray is one file; came {out}; give such a name")
     base = out.with_name(out.name.removesuffix(SUFFIX))

@@ -91,13 +91,17 @@ def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
     HU by each slice's own rescale slope and intercept. Raises FileError for slices that do not make one volume: several
     series, sizes or orientations, missing slices, different slices at one place, a tilted gantry.
     """
-    headers = [header for header in read_headers(paths) if not _is_localiser(header)]
+    readable = read_headers(paths)
+    headers = [header for header in readable if not _is_localiser(header)]
     if not headers:
         why = "no CT slices in DICOM files that say where they lie in the patient"
         raise FileError(folder, why if paths else "the folder is empty")
     _check_alike(folder, headers)
     placed, normal = _in_order(headers)
     remarks: list[str] = []
+    read = {header.path for header in readable}
+    if lost := sum(path.suffix.lower() == ".dcm" and path not in read for path in paths):
+        remarks.append(f"{lost} files .dcm cannot be read and were left out")
     placed, doubled = _without_doubles(folder, placed)
     if doubled:
         remarks.append(f"{doubled} slices came twice; one of each was taken")
