@@ -102,10 +102,12 @@ class Placement:
 
 def resample(values: Array, template: Axes, placement: Placement, grid: Axes) -> Array:
     """The template's values [D, H, W] as they lie on a grid in the scanner: one interpolation, between voxels."""
-    nodes: Axes = tuple(  # type: ignore[assignment]
-        np.linspace(a[0], a[-1], max(2, int(np.ceil((a[-1] - a[0]) / NODE_MM)) + 1), dtype=np.float32) for a in grid
-    )
-    points = to_unit(placement.to_template(mesh(nodes)), template).permute(3, 0, 1, 2)[None]
-    shape: Triple = tuple(len(a) for a in grid)  # type: ignore[assignment]
-    fine = functional.interpolate(points, size=shape, mode="trilinear", align_corners=True)[0]
+    z, y, x = (_nodes(axis) for axis in grid)
+    points = to_unit(placement.to_template(mesh((z, y, x))), template).permute(3, 0, 1, 2)[None]
+    fine = functional.interpolate(points, size=[len(axis) for axis in grid], mode="trilinear", align_corners=True)[0]
     return sample(values[None], fine.permute(1, 2, 3, 0))[0].numpy()
+
+
+def _nodes(axis: Array) -> Array:
+    """Places along an axis, about NODE_MM apart, between which the deformation is as good as linear."""
+    return np.linspace(axis[0], axis[-1], max(2, int(np.ceil((axis[-1] - axis[0]) / NODE_MM)) + 1), dtype=np.float32)

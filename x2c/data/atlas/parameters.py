@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from x2c.data.atlas.tissues import Densities
-from x2c.data.phantom.parameters import PREVALENCE, generator
+from x2c.data.phantom.parameters import PREVALENCE, clipped, generator, one_sided
 
 SIZE = (0.84, 1.16)
 """Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
@@ -80,16 +80,6 @@ class Pose:
         return {**{name: value for name, value in vars(self).items() if name != "shift_mm"}, **shift}
 
 
-def _normal(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
-    return float(np.clip(rng.normal(mean, sd), low, high))
-
-
-def _sometimes(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
-    """With a chance, a value between low and high; otherwise 0."""
-    drawn, value = rng.random(), rng.uniform(low, high)
-    return float(value) if drawn < chance else 0.0
-
-
 def sample_parameters(patient_id: str, cohort_seed: int) -> Parameters:
     """Draw a patient."""
     rng = generator(patient_id, cohort_seed, "atlas parameters")
@@ -107,7 +97,7 @@ def _disease(rng: np.random.Generator, enlarged: bool, roominess: float) -> Dise
     embolism = bool(rng.random() < PREVALENCE)
     burden = float(rng.beta(1.6, 1.6)) if embolism else 0.0
     chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
-    right, left = (roominess * _sometimes(rng, chance, 150, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
+    right, left = (roominess * one_sided(rng, chance, 150, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
     return Disease(
         embolism=embolism,
         clot_burden=burden,
@@ -122,38 +112,38 @@ def _disease(rng: np.random.Generator, enlarged: bool, roominess: float) -> Dise
 
 def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Disease) -> dict[str, float]:
     obesity = rng.gamma(2.2, 0.5)
-    collapse = _sometimes(rng, 0.12, 8, 18) * (1 if rng.random() < 0.5 else -1)
+    collapse = one_sided(rng, 0.12, 8, 18) * (1 if rng.random() < 0.5 else -1)
     # Fluid pushes the mediastinum away.
     pushed = 0.008 * (disease.effusion_right_ml - disease.effusion_left_ml)
     growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0) + 0.08 * disease.rv_dilation
     return {
-        "raised_right": _sometimes(rng, 0.16, *RAISED_MM),
-        "raised_left": _sometimes(rng, 0.16, *RAISED_MM),
+        "raised_right": one_sided(rng, 0.16, *RAISED_MM),
+        "raised_left": one_sided(rng, 0.16, *RAISED_MM),
         "mediastinal_shift": float(np.clip(rng.normal(0, 3) + collapse + pushed, -SHIFT_MM, SHIFT_MM)),
         "heart_growth": float(np.clip(growth, *HEART)),
         "fat": float(np.clip(-6 + 10 * obesity + rng.normal(0, 2), *FAT_MM)),
         "breast": float(np.clip(rng.normal(6 + 6 * obesity, 5), 0, 24)) if female else 0.0,
-        "kyphosis": _normal(rng, 2, 6, -10, 16),
-        "scoliosis": _normal(rng, 0, 4, -12, 12),
-        "taper": _normal(rng, 0, 0.03, -0.07, 0.07),
+        "kyphosis": clipped(rng, 2, 6, -10, 16),
+        "scoliosis": clipped(rng, 0, 4, -12, 12),
+        "taper": clipped(rng, 0, 0.03, -0.07, 0.07),
     }
 
 
 def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
     right = float(rng.uniform(330, 450))
     return Densities(
-        lung=_normal(rng, -850, 24, -905, -790),
-        fat=_normal(rng, -103, 6, -118, -88),
-        muscle=_normal(rng, 50, 8, 30, 66),
-        spongiosa=_normal(rng, 190, 45, 90, 310),
-        liver=_normal(rng, 78, 16, 30, 115),
-        spleen=_normal(rng, 120, 25, 70, 180),
-        kidney=_normal(rng, 170, 30, 110, 230),
+        lung=clipped(rng, -850, 24, -905, -790),
+        fat=clipped(rng, -103, 6, -118, -88),
+        muscle=clipped(rng, 50, 8, 30, 66),
+        spongiosa=clipped(rng, 190, 45, 90, 310),
+        liver=clipped(rng, 78, 16, 30, 115),
+        spleen=clipped(rng, 120, 25, 70, 180),
+        kidney=clipped(rng, 170, 30, 110, 230),
         artery=right,
         vein=float(rng.uniform(230, 340)),
         aorta=float(rng.uniform(180, 330)),
         cava=right + float(rng.uniform(80, 400)),
-        wall=_normal(rng, 100, 10, 80, 120),
+        wall=clipped(rng, 100, 10, 80, 120),
         mass=42.0 if disease.tumour else -850.0,
     )
 
@@ -162,10 +152,10 @@ def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
     """Supine on the CT's table, arms up, injected, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "atlas ct pose")
     return Pose(
-        rotation_deg=_normal(rng, 0, 2.0, -7, 7),
-        tilt_deg=_normal(rng, 0, 1.5, -5, 5),
-        lean_deg=_normal(rng, 0, 1.0, -4, 4),
-        shift_mm=(_normal(rng, 0, 3, -8, 8), _normal(rng, 0, 3, -8, 8), _normal(rng, 0, 3, -8, 8)),
+        rotation_deg=clipped(rng, 0, 2.0, -7, 7),
+        tilt_deg=clipped(rng, 0, 1.5, -5, 5),
+        lean_deg=clipped(rng, 0, 1.0, -4, 4),
+        shift_mm=(clipped(rng, 0, 3, -8, 8), clipped(rng, 0, 3, -8, 8), clipped(rng, 0, 3, -8, 8)),
         breath_mm=float(rng.uniform(*CT_BREATH_MM)),
         upright=False,
         contrast=True,
@@ -177,10 +167,10 @@ def radiograph_pose(patient_id: str, cohort_seed: int) -> Pose:
     rng = generator(patient_id, cohort_seed, "atlas radiograph pose")
     upright = bool(rng.random() < 0.7)
     return Pose(
-        rotation_deg=_normal(rng, 0, 3.5, -10, 10),
-        tilt_deg=_normal(rng, 2, 3.0, -6, 9),
-        lean_deg=_normal(rng, 0, 2.0, -6, 6),
-        shift_mm=(_normal(rng, 0, 6, -15, 15), _normal(rng, 0, 5, -12, 12), _normal(rng, 0, 6, -15, 15)),
+        rotation_deg=clipped(rng, 0, 3.5, -10, 10),
+        tilt_deg=clipped(rng, 2, 3.0, -6, 9),
+        lean_deg=clipped(rng, 0, 2.0, -6, 6),
+        shift_mm=(clipped(rng, 0, 6, -15, 15), clipped(rng, 0, 5, -12, 12), clipped(rng, 0, 6, -15, 15)),
         breath_mm=float(rng.uniform(*XRAY_BREATH_MM)) - (0 if upright else 8),
         upright=upright,
         contrast=False,

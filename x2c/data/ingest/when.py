@@ -46,7 +46,7 @@ def parse_moment(text: str) -> Moment:
         return Moment(stamp.date(), stamp.time())
     if day := _parsed(text, DATES):
         return Moment(day.date())
-    raise ValueError
+    raise ValueError("expected a date")
 
 
 def _parsed(text: str, formats: tuple[str, ...]) -> datetime | None:

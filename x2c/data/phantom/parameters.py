@@ -63,11 +63,12 @@ class PatientParameters:
     oligaemia: float
 
 
-def _clipped(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
+def clipped(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
+    """A normal draw, no further out than `low` and `high`."""
     return float(np.clip(rng.normal(mean, sd), low, high))
 
 
-def _one_sided(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
+def one_sided(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
     """With a chance, a value between low and high; otherwise 0."""
     drawn, value = rng.random(), rng.uniform(low, high)
     return float(value) if drawn < chance else 0.0
@@ -83,32 +84,32 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
     obesity = rng.gamma(2.2, 0.5)
     enlarged = bool(rng.random() < 0.3)
     cage_width = float(np.clip(262 + 23 * size + rng.normal(0, 6), 196, 322))
-    ratio = _clipped(rng, 0.455, 0.03, 0.39, 0.52) + (rng.uniform(0.08, 0.2) if enlarged else 0.0)
+    ratio = clipped(rng, 0.455, 0.03, 0.39, 0.52) + (rng.uniform(0.08, 0.2) if enlarged else 0.0)
     dilation = burden * rng.uniform(0.2, 0.55)
     sick_side = rng.random(2).tolist()
     effusion_chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
-    effusion_left_ml = _one_sided(rng, effusion_chance, 150, 1700) * (0.4 + 0.6 * sick_side[0])
-    effusion_right_ml = _one_sided(rng, effusion_chance, 150, 1900) * (0.4 + 0.6 * sick_side[1])
-    collapse = _one_sided(rng, 0.12, 14, 34) * (1 if rng.random() < 0.5 else -1)
+    effusion_left_ml = one_sided(rng, effusion_chance, 150, 1700) * (0.4 + 0.6 * sick_side[0])
+    effusion_right_ml = one_sided(rng, effusion_chance, 150, 1900) * (0.4 + 0.6 * sick_side[1])
+    collapse = one_sided(rng, 0.12, 14, 34) * (1 if rng.random() < 0.5 else -1)
     return PatientParameters(
         female=female,
         cage_width_mm=cage_width,
         cage_depth_mm=float(np.clip(170 + 19 * size + 9 * (obesity - 1) + rng.normal(0, 5), 118, 232)),
         lung_height_mm=float(np.clip(202 + 20 * size + rng.normal(0, 14), 140, 256)),
         fat_mm=float(np.clip(4 + 14 * obesity, 4, 50)),
-        muscle_mm=_clipped(rng, 9 if female else 13, 2.5, 5, 20),
+        muscle_mm=clipped(rng, 9 if female else 13, 2.5, 5, 20),
         breast_mm=float(np.clip(rng.normal(14 + 10 * obesity, 6), 6, 46)) if female else 0.0,
-        kyphosis_mm=_clipped(rng, 15, 7, 3, 36),
-        scoliosis_mm=_clipped(rng, 0, 7, -22, 22),
-        bone_hu=_clipped(rng, 200, 50, 90, 320),
+        kyphosis_mm=clipped(rng, 15, 7, 3, 36),
+        scoliosis_mm=clipped(rng, 0, 7, -22, 22),
+        bone_hu=clipped(rng, 200, 50, 90, 320),
         heart_width_mm=cage_width * ratio * (1 + 0.25 * dilation),
         heart_enlarged=enlarged,
         # Fluid pushes the mediastinum away, a lost lobe pulls it over.
         mediastinal_shift_mm=float(np.clip(collapse + 0.012 * (effusion_right_ml - effusion_left_ml), -28, 28)),
-        aorta_radius_mm=_clipped(rng, 14.5, 1.8, 11, 20),
-        diaphragm_raised_left_mm=_one_sided(rng, 0.16, 20, 60),
-        diaphragm_raised_right_mm=_one_sided(rng, 0.16, 20, 60),
-        lung_hu=_clipped(rng, -850, 28, -920, -780),
+        aorta_radius_mm=clipped(rng, 14.5, 1.8, 11, 20),
+        diaphragm_raised_left_mm=one_sided(rng, 0.16, 20, 60),
+        diaphragm_raised_right_mm=one_sided(rng, 0.16, 20, 60),
+        lung_hu=clipped(rng, -850, 28, -920, -780),
         effusion_left_ml=effusion_left_ml,
         effusion_right_ml=effusion_right_ml,
         n_nodules=int(rng.integers(1, 8)) if rng.random() < 0.25 else 0,
@@ -126,10 +127,10 @@ def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
     """Supine on the CT's table, injected, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "ct pose")
     return Pose(
-        rotation_deg=_clipped(rng, 0, 2.0, -7, 7),
-        tilt_deg=_clipped(rng, 0, 1.5, -5, 5),
-        lean_deg=_clipped(rng, 0, 1.0, -4, 4),
-        shift_mm=(_clipped(rng, 0, 3, -10, 10), _clipped(rng, 0, 3, -10, 10), _clipped(rng, 0, 3, -10, 10)),
+        rotation_deg=clipped(rng, 0, 2.0, -7, 7),
+        tilt_deg=clipped(rng, 0, 1.5, -5, 5),
+        lean_deg=clipped(rng, 0, 1.0, -4, 4),
+        shift_mm=(clipped(rng, 0, 3, -10, 10), clipped(rng, 0, 3, -10, 10), clipped(rng, 0, 3, -10, 10)),
         breath=float(rng.uniform(0.3, 0.8)),
         upright=False,
         contrast=True,
@@ -140,10 +141,10 @@ def radiograph_pose(patient_id: str, cohort_seed: int) -> Pose:
     """Mostly standing, on another day: another turn, tilt and breath, and no contrast agent."""
     rng = generator(patient_id, cohort_seed, "radiograph pose")
     return Pose(
-        rotation_deg=_clipped(rng, 0, 4.0, -12, 12),
-        tilt_deg=_clipped(rng, 3, 3.5, -7, 11),
-        lean_deg=_clipped(rng, 0, 2.0, -6, 6),
-        shift_mm=(_clipped(rng, 0, 6, -18, 18), _clipped(rng, 0, 5, -12, 12), _clipped(rng, 0, 6, -18, 18)),
+        rotation_deg=clipped(rng, 0, 4.0, -12, 12),
+        tilt_deg=clipped(rng, 3, 3.5, -7, 11),
+        lean_deg=clipped(rng, 0, 2.0, -6, 6),
+        shift_mm=(clipped(rng, 0, 6, -18, 18), clipped(rng, 0, 5, -12, 12), clipped(rng, 0, 6, -18, 18)),
         breath=float(rng.uniform(0.4, 1.0)),
         upright=bool(rng.random() < 0.7),
         contrast=False,
