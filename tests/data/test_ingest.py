@@ -507,7 +507,7 @@ def test_moments_as_people_write_them(text, moment):
 
 @pytest.mark.parametrize("text", ["", "31/05/2024", "2024-13-01", "yesterday", "2024111", "240531", "2024-05-31 25:00"])
 def test_what_is_no_moment(text):
-    with pytest.raises(ValueError, match="^expected a date$"):
+    with pytest.raises(ValueError, match=r"^expected a date$"):
         parse_moment(text)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from x2c.data.volume import Array, Triple
+from x2c.data.volume import Array
 
 Axes = tuple[Array, Array, Array]
 NODE_MM = 6.0
