@@ -18,7 +18,7 @@ from x2c.core.script import leave_script_folder
 leave_script_folder()
 
 from x2c.core.cli import Parser
-from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.errors import exit_on_user_error
 from x2c.core.registry import SOURCES
 
 EPILOG = """\
@@ -47,7 +47,7 @@ def main() -> int:
     add("--root", type=Path, required=True, metavar="DIR", help="folder of the data as downloaded or exported")
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the prepared data set")
     add("--size", type=size, default="256x256x128", metavar="HxWxD", help="voxels of a whole CT (default: 256x256x128)")
-    add("--margin-mm", type=float, default=5.0, metavar="MM", help="around the lungs' box (default: 5)")
+    add("--margin-mm", type=millimetres, default=5.0, metavar="MM", help="around the lungs' box (default: 5)")
     add("--lungs", choices=("threshold", "lungmask"), default="threshold", help="what finds the lungs")
     add("--drr", choices=("torch", "diffdrr", "none"), default="torch", help="what projects the CTs (default: torch)")
     add(
@@ -60,10 +60,8 @@ def main() -> int:
     add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
     add("--strict", action="store_true", help="leave out what is doubtful, too")
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
-    add("--workers", type=int, default=0, metavar="N", help="processes (default: one a core)")
-    options, rest = parser.split(sys.argv[1:])
-    if rest:
-        raise UserError(f"prepare.py: unknown option --{rest[0].partition('=')[0]}; see --help")
+    add("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
+    options = parser.parse_args(sys.argv[1:])
     from x2c.data.prepare.recipe import Recipe
     from x2c.data.prepare.run import Request, prepare
 
@@ -73,16 +71,33 @@ def main() -> int:
     return int(any(record.status == "excluded" for record in records))
 
 
+# argparse names the option in its complaint about a ValueError.
 def size(text: str) -> tuple[int, int, int]:
-    """HxWxD to (D, H, W)."""
+    """HxWxD, as (D, H, W)."""
     height, width, depth = map(int, text.split("x"))
+    if min(height, width, depth) < 2:
+        raise ValueError
     return depth, height, width
 
 
 def numbers(text: str) -> tuple[int, int, int]:
     """A:B:C."""
-    train, val, test = map(int, text.split(":"))
+    train, val, test = map(count, text.split(":"))
     return train, val, test
+
+
+def count(text: str) -> int:
+    """A whole number from 0."""
+    if (number := int(text)) < 0:
+        raise ValueError
+    return number
+
+
+def millimetres(text: str) -> float:
+    """A length from 0."""
+    if not 0 <= (mm := float(text)) < 1000:
+        raise ValueError
+    return mm
 
 
 if __name__ == "__main__":

@@ -404,6 +404,25 @@ def test_a_long_table_with_one_bad_line_loses_one_line(tmp_path):
     assert [c.where for c in listed if c.problem] == ["pairs.csv line 50001"]
 
 
+def test_a_table_without_headings_is_refused_without_quoting_a_patient(tmp_path):
+    for first in (f"{NAMES[0]},ct0.nii.gz,xray.png", "patient;ct;xray", "patient,ct,xray,ct", ""):
+        (tmp_path / "pairs.csv").write_text(f"{first}\nB,ct1.nii.gz,xray.png,0\n")
+        with pytest.raises(UserError, match=r"pairs\.csv: expected headings joined by commas") as told:
+            prepare(request(tmp_path, tmp_path.parent / "headless"))
+        assert NAMES[0] not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--size=0x0x0", "--size=foo", "--splits=8:1", "--splits=-1:1:1", "--workers=-1", "--margin-mm=nan", "--seed=x"],
+)
+def test_a_wrong_option_is_one_line(option, tmp_path):
+    line = [sys.executable, "x2c/prepare.py", "--source=folder", f"--root={tmp_path}", f"--out={tmp_path}-out", option]
+    run = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+    name = option.partition("=")[0]
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and f"argument {name}: invalid" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

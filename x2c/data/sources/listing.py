@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from x2c.core.errors import UserError, nearest
+from x2c.core.errors import UserError
 
 LABELS = {"0": 0, "0.0": 0, "negative": 0, "false": 0, "1": 1, "1.0": 1, "positive": 1, "true": 1}
 
@@ -28,9 +28,13 @@ def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
     Lines are parsed one by one: an open quotation mark spoils its own line and no more.
     """
     columns = columns_of(path)
-    for column in needed:
-        if column not in columns:
-            raise UserError(f"{path.name}: column {column!r} is missing; {nearest(column, columns)}")
+    # What stands in the first line is not quoted: where the headings are missing, that is a patient.
+    missing = [column for column in needed if columns.count(column) != 1]
+    if missing:
+        raise UserError(
+            f"{path.name}: expected headings joined by commas in the first line, each once: {', '.join(needed)}; "
+            f"missing or twice: {', '.join(missing)}"
+        )
     with path.open(encoding="utf-8-sig", errors="replace") as stream:
         next(stream)
         for number, row in enumerate(stream, 2):
