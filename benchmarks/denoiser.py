@@ -150,7 +150,7 @@ def cache_row(device: torch.device, repeats: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         autoencoder = AUTOENCODERS.get("kl_standin")(config.autoencoder.options)
         # The time of a pass does not depend on the weights: one step of training stands for all.
-        autoencoder.load(Path(folder), "benchmark", lambda: volumes.flatten(0, 1), device)
+        autoencoder.load(Path(folder), "benchmark", lambda: volumes, device)
         first = autoencoder.encode(volumes[:1].to(device))
         cached = cache_array(
             Path(folder) / "latents",
