@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from x2c.core.config import Section
-from x2c.core.errors import FileError
+from x2c.core.errors import FileError, UserError
 from x2c.core.files import file_digest, read_json, write_json
 from x2c.core.script import PROJECT
 from x2c.core.seeding import seed_of
@@ -67,8 +67,8 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     """
     stamp = _stamp(candidate, recipe)
     about = {"study": study, "patient": patient, "where": candidate.where, "label": candidate.label, "stamp": stamp}
-    known = read_json(folder / RECORD_FILE)
-    if known is not None and known["stamp"] == stamp:
+    known = _known(folder)
+    if known.get("stamp") == stamp:
         return Record.model_validate({**known, **about})
     temporary = folder.with_name(f".{study}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -78,6 +78,8 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     except FileError as error:
         what = "X-ray" if error.path == candidate.xray else "CT"
         record = Record(**about, status="excluded", reasons=(f"{what}: {error.reason}",))
+    except UserError:
+        raise  # something that no pair can be made without
     except Exception as error:
         # Its message may quote a header: only where it happened is told.
         reason = f"{type(error).__name__} at {_place(error)}; please report it"
@@ -89,6 +91,15 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return record
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    """The record of an earlier making; empty where there is none, or not all of what it tells of."""
+    try:
+        known: dict[str, Any] = read_json(folder / RECORD_FILE) or {}
+    except ValueError:
+        return {}
+    return known if all((folder / name).is_file() for name in known.get("digests", ())) else {}
 
 
 def _made(candidate: Candidate, study: str, recipe: Recipe, folder: Path) -> dict[str, Any]:

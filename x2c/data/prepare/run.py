@@ -115,7 +115,8 @@ def _named(request: Request, candidates: Sequence[Candidate], key: Key) -> list[
     for candidate in candidates:
         same = listed[candidate.ct] if candidate.ct is not None else [candidate]
         # What has no files is named by where it stands.
-        place = str(candidate.ct.relative_to(request.root)) if candidate.ct is not None else candidate.where
+        paths = [str(path.relative_to(request.root)) for path in (candidate.ct, candidate.xray) if path is not None]
+        place = "\x1f".join(paths) if paths else candidate.where
         if len({other.patient for other in same}) > 1:
             problem = f"its CT stands under {len({other.patient for other in same})} patients"
         else:
