@@ -11,6 +11,7 @@ slices. The same command goes on where an interrupted one stopped, and redoes on
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 from x2c.core.script import leave_script_folder
@@ -23,8 +24,8 @@ from x2c.core.registry import SOURCES
 
 EPILOG = """\
 sources:
-  folder  ROOT/pairs.csv with columns patient, ct, xray and, where known, label (0, 1), ct_date, xray_date; paths are
-          relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
+  folder  ROOT/pairs.csv, parted by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
+          ct_date, xray_date; paths are relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
           X-ray: PNG, JPEG, TIFF, DICOM
   ctpa    CSV files in ROOT with columns CT_Accession_number, cxr_Accession_number and PE; files or folders so named
   rspect  the RSNA STR challenge: ROOT/train.csv and ROOT/train/STUDY/SERIES/*.dcm; no X-rays, projections instead
@@ -56,7 +57,13 @@ def main() -> int:
         default="straight",
         help="random: a CT's second half gets its own",
     )
-    add("--splits", type=numbers, default="803:50:45", metavar="A:B:C", help="train:val:test (default: 803:50:45)")
+    add(
+        "--splits",
+        type=numbers,
+        default="803:50:45",
+        metavar="A:B:C",
+        help="train:val:test, by patient; test has two and val one at least (default: 803:50:45)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
     add("--strict", action="store_true", help="leave out what is doubtful, too")
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
@@ -71,32 +78,39 @@ def main() -> int:
     return int(any(record.status == "excluded" for record in records))
 
 
-# argparse names the option in its complaint about a ValueError.
 def size(text: str) -> tuple[int, int, int]:
     """HxWxD, as (D, H, W)."""
-    height, width, depth = map(int, text.split("x"))
-    if min(height, width, depth) < 2:
-        raise ValueError
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) >= 2 for part in parts):
+        raise ArgumentTypeError(f"expected HxWxD, such as 256x256x128; came {text!r}")
+    height, width, depth = map(int, parts)
     return depth, height, width
 
 
 def numbers(text: str) -> tuple[int, int, int]:
     """A:B:C."""
-    train, val, test = map(count, text.split(":"))
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; came {text!r}")
+    train, val, test = map(int, parts)
     return train, val, test
 
 
 def count(text: str) -> int:
     """A whole number from 0."""
-    if (number := int(text)) < 0:
-        raise ValueError
-    return number
+    if not text.isdigit():
+        raise ArgumentTypeError(f"expected a whole number, 0 or more; came {text!r}")
+    return int(text)
 
 
 def millimetres(text: str) -> float:
     """A length from 0."""
-    if not 0 <= (mm := float(text)) < 1000:
-        raise ValueError
+    try:
+        mm = float(text)
+    except ValueError:
+        mm = -1.0
+    if not 0 <= mm < 1000:
+        raise ArgumentTypeError(f"expected millimetres, 0 to 1000; came {text!r}")
     return mm
 
 

@@ -130,6 +130,11 @@ def test_noise_is_no_chest(blur):
         assert said_of((noise - noise.min()) / np.ptp(noise)) == ["warning: other"]
 
 
+def test_a_picture_of_black_and_white_is_left_out():
+    (remark,) = xray_remarks((phantom("black and white") > 0.5).astype(np.float32))
+    assert remark == ("excluded", "has 2 shades of grey; export it with 8 bits or more")
+
+
 def test_an_even_picture_has_no_likeness():
     assert frontal_likeness(np.full((80, 80), 0.3)) == 0
     assert said_of(np.full((80, 80), 0.3)) == ["warning: blank"]

@@ -28,7 +28,7 @@ from x2c.data.prepare.pseudonyms import KEY_FILE, LIST_FILE
 from x2c.data.prepare.recipe import Recipe
 from x2c.data.prepare.run import Request, prepare
 from x2c.data.prepare.store import read_manifest
-from x2c.data.volume import Volume
+from x2c.data.volume import Array, Volume
 
 REAL = PROJECT.parent / "shared/realdata"
 SMALL = Recipe(size=(16, 32, 32), radiograph_size=48)
@@ -43,6 +43,11 @@ def noisy(seed: int) -> Volume:
     return Volume(hu, base.spacing_mm, base.origin_mm, base.direction)
 
 
+def grainy_xray(seed: int) -> Array:
+    """The same radiograph with another patient's noise."""
+    return np.clip(frontal_xray() + np.random.default_rng(seed).normal(0, 0.02, (128, 128)), 0, 1)
+
+
 def write_pairs(root: Path, lines: list[dict[str, object]]) -> None:
     columns = list(dict.fromkeys(column for line in lines for column in line))
     with (root / "pairs.csv").open("w", newline="") as stream:
@@ -54,11 +59,12 @@ def write_pairs(root: Path, lines: list[dict[str, object]]) -> None:
 def make_folder(root: Path, count: int = 8) -> list[dict[str, object]]:
     """A folder data set of `count` patients, alternately with and without an embolism; returns its lines."""
     root.mkdir(parents=True, exist_ok=True)
-    write_picture(root / "xray.png", frontal_xray())
     lines: list[dict[str, object]] = []
     for number in range(count):
         write_ct(root / f"ct{number}.nii.gz", noisy(number))
-        lines.append({"patient": f"A{number}", "ct": f"ct{number}.nii.gz", "xray": "xray.png", "label": number % 2})
+        write_picture(root / f"xray{number}.png", grainy_xray(number))
+        files = {"ct": f"ct{number}.nii.gz", "xray": f"xray{number}.png"}
+        lines.append({"patient": f"A{number}", **files, "label": number % 2})
     write_pairs(root, lines)
     return lines
 
@@ -223,40 +229,58 @@ def test_each_bad_line_has_its_reason_and_the_rest_goes_on(tmp_path, capfd):
     for name, (line, _) in bad.items():
         stem = f"spare {name}.nii.gz"
         write_ct(root / stem, noisy(100 + len(lines)))
-        lines.append({"patient": f"B {name}", "ct": stem, "xray": "xray.png", "label": 0, **line})
+        write_picture(root / f"spare {name}.png", grainy_xray(100 + len(lines)))
+        lines.append({"patient": f"B {name}", "ct": stem, "xray": f"spare {name}.png", "label": 0, **line})
     write_pairs(root, lines)
-    with (root / "pairs.csv").open("a") as stream:
-        stream.write('C,"ct0.nii.gz,xray.png,0,\nD,ct1.nii.gz\n')
+    with (root / "pairs.csv").open("ab") as stream:
+        stream.write(
+            'C,"ct0.nii.gz,xray0.png,0,\nD,ct1.nii.gz\nM\u00fcller,ct0.nii.gz,xray0.png,0,\n'.encode("latin-1")
+        )
     records = prepare(request(root, out))
     for record, (name, (_, reason)) in zip(records[4:], bad.items(), strict=False):
         assert record.status == "excluded" and any(reason in told for told in record.reasons), (name, record)
-    assert [r.reasons[0] for r in records[-2:]] == [
+    assert [r.reasons[0] for r in records[-3:]] == [
         "the line is not valid CSV (an open quotation mark?)",
         "expected 5 cells; the line has 2",
+        "the line is not UTF-8; save the table as UTF-8",
     ]
     assert [record.status for record in records[:4]] == ["ok"] * 4
     told = capfd.readouterr().out
-    assert f"4 ok, 0 warning, {len(bad) + 2} excluded" in told
+    assert f"4 ok, 0 warning, {len(bad) + 3} excluded" in told
     report = (out / "report.csv").read_text()
     assert report.count("\n") == len(records) + 1
     for record in records[4:]:
-        folder = out / "pairs" / record.study
-        assert [path.name for path in folder.iterdir()] == ["record.json"]
+        left = [path.name for path in (out / "pairs" / record.study).glob("*")]
+        assert left == (["record.json"] if record.stamp else []), "what the table rules out leaves nothing at all"
 
 
-def test_ones_who_share_a_ct_are_told_and_the_same_ct_twice_is_taken_once(tmp_path):
+def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(tmp_path):
     root = tmp_path / "root"
-    lines = make_folder(root, 5)
+    lines = make_folder(root, 8)
     shutil.copy(root / "ct0.nii.gz", root / "copy of ct0.nii.gz")
-    lines.append({**lines[0], "patient": "B", "ct": "copy of ct0.nii.gz"})  # the same voxels under another name
+    shutil.copy(root / "xray4.png", root / "copy of xray4.png")
+    lines[1]["patient"] = lines[0]["patient"] = "A"  # one patient may have two CTs and one X-ray
+    lines[1]["xray"] = lines[0]["xray"]
+    lines[3]["ct"] = "copy of ct0.nii.gz"  # the same voxels under another name
+    lines[5]["xray"] = "copy of xray4.png"
+    lines[7]["xray"] = lines[6]["xray"]  # a picture under two patients
     lines.append(dict(lines[1]))  # a line twice
     lines.append({**lines[2], "patient": "C"})  # a file under two patients
     write_pairs(root, lines)
     records = prepare(request(root, tmp_path / "out"))
-    assert [r.status for r in records] == ["excluded", "ok", "excluded", "ok", "ok"] + ["excluded"] * 3
-    assert "voxel by voxel, as one of another patient" in records[0].reasons[0]
-    assert records[6].reasons == ("its CT is listed twice; see pairs.csv line 3",)
-    assert records[2].reasons == records[7].reasons == ("its CT stands under 2 patients",)
+    assert [r.status == "ok" for r in records] == [False, True] + [False] * 8
+    assert [r.reasons[-1].partition(", as one")[0] for r in records if r.status != "ok"] == [
+        "its CT is the same, voxel by voxel",
+        "its CT stands under 2 patients",
+        "its CT is the same, voxel by voxel",
+        "its X-ray is the same, pixel by pixel",
+        "its X-ray is the same, pixel by pixel",
+        "its X-ray stands under 2 patients",
+        "its X-ray stands under 2 patients",
+        "its CT is listed twice; see pairs.csv line 3",
+        "its CT stands under 2 patients",
+    ]
+    assert "another patient (pairs.csv line 5)" in records[0].reasons[0]
 
 
 def test_dates_far_apart_are_a_warning_and_strictly_a_reason(tmp_path):
@@ -305,7 +329,7 @@ def write_dicom_xray(path: Path, number: int, **more: object) -> None:
     first.unlink()
     for tag in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleIntercept", "RescaleSlope"):
         delattr(dataset, tag)
-    pixels = np.rint(frontal_xray() * 4095).astype(np.uint16)
+    pixels = np.rint(grainy_xray(number) * 4095).astype(np.uint16)
     dataset.Modality, dataset.SeriesInstanceUID = "DX", f"{NAMES[3]}.{number}.2"
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
     dataset.Rows, dataset.Columns = pixels.shape
@@ -381,7 +405,7 @@ def test_the_authors_tables_of_accession_numbers(tmp_path):
             write_series(root / "cts" / f"40150{number}", noisy(number), **tags(number))
         else:
             write_ct(root / "cts" / f"40150{number}.nii.gz", noisy(number))
-        write_picture(root / "xrays" / f"90{number}.png", frontal_xray())
+        write_picture(root / "xrays" / f"90{number}.png", grainy_xray(number))
         rows.append([f"40150{number}", f"90{number}", str(number % 2)])
     rows.append(["401509", "900", "1"])
     with (root / "train.csv").open("w", newline="") as stream:
@@ -405,7 +429,7 @@ def test_a_long_table_with_one_bad_line_loses_one_line(tmp_path):
 
 
 def test_a_table_without_headings_is_refused_without_quoting_a_patient(tmp_path):
-    for first in (f"{NAMES[0]},ct0.nii.gz,xray.png", "patient;ct;xray", "patient,ct,xray,ct", ""):
+    for first in (f"{NAMES[0]},ct0.nii.gz,xray.png", "patient ct xray", "patient,ct,xray,ct", ""):
         (tmp_path / "pairs.csv").write_text(f"{first}\nB,ct1.nii.gz,xray.png,0\n")
         with pytest.raises(UserError, match=r"pairs\.csv: expected headings joined by commas") as told:
             prepare(request(tmp_path, tmp_path.parent / "headless"))
@@ -420,7 +444,8 @@ def test_a_wrong_option_is_one_line(option, tmp_path):
     line = [sys.executable, "x2c/prepare.py", "--source=folder", f"--root={tmp_path}", f"--out={tmp_path}-out", option]
     run = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
     name = option.partition("=")[0]
-    assert run.returncode == 2 and run.stderr.count("\n") == 1 and f"argument {name}: invalid" in run.stderr
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and f"argument {name}: " in run.stderr
+    assert "expected" in run.stderr or "invalid int value" in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -430,6 +455,7 @@ def test_a_wrong_option_is_one_line(option, tmp_path):
         ({"source": "foldr"}, "unknown source 'foldr'; did you mean 'folder'"),
         ({"recipe": SMALL.model_copy(update={"size": (15, 32, 32)})}, "expected an even depth"),
         ({"splits": (0, 0, 0)}, "--splits: expected numbers"),
+        ({"recipe": SMALL.model_copy(update={"lungs": "lungmask"})}, "--lungs: lungmask needs the package"),
     ],
 )
 def test_a_wrong_request_is_refused_before_any_work(made, tmp_path, change, message):
@@ -450,7 +476,87 @@ def test_no_folder_of_something_else_is_written_to(made, tmp_path):
         prepare(request(tmp_path / "other", out))
     with pytest.raises(UserError, match=r"pairs\.csv: expected in --root"):
         prepare(request(tmp_path / "mine", tmp_path / "new", key=tmp_path))
+    with pytest.raises(UserError, match="--key: lies in --out"):
+        prepare(request(root, tmp_path / "given", key=tmp_path / "given/key"))
+    assert not (tmp_path / "given").exists()
     assert opened(out)
+
+
+def test_roots_that_share_a_key_have_an_out_and_a_list_each(tmp_path):
+    for name in ("a", "b"):
+        make_folder(tmp_path / name, 2)
+        prepare(request(tmp_path / name, tmp_path / f"{name}_out", key=tmp_path))
+    lists = [path.read_text() for path in tmp_path.glob("x2c_patients_*.csv")]
+    assert len(lists) == 2 and all(text.count("A1") == 1 for text in lists)
+    with pytest.raises(UserError, match="was prepared from another source"):
+        prepare(request(tmp_path / "b", tmp_path / "a_out", key=tmp_path))
+    assert not (tmp_path / "a" / KEY_FILE).exists(), "the sources need not be written to"
+
+
+def test_a_stored_array_that_was_damaged_is_told_when_read_and_made_again_when_prepared(tmp_path):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_folder(root, 4)
+    records = prepare(request(root, out))
+    victim = out / "pairs" / records[1].study / "hu.npy"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-7] + b"\0\0\x11\0\0\0\0")
+    with pytest.raises(UserError, match=r"hu\.npy in .*: missing or changed since it was prepared"):
+        opened(out)
+    prepare(request(root, out))
+    assert victim.read_bytes() == whole
+    assert opened(out)
+    victim.write_bytes(whole[:-7])
+    with pytest.raises(UserError, match=r"1 of .* cut short"):
+        opened(out).hu[0]
+
+
+def test_a_table_of_another_programme_is_read(tmp_path):
+    lines = make_folder(tmp_path / "root", 4)
+    rows = [";".join(map(str, line.values())) for line in lines]
+    (tmp_path / "root/pairs.csv").write_text("\ufeff" + "\r\n".join(["Patient;CT;XRay;Label", *rows]) + "\r\n")
+    assert [(r.status, r.label) for r in prepare(request(tmp_path / "root", tmp_path / "out"))] == [
+        ("ok", number % 2) for number in range(4)
+    ]
+
+
+def test_folders_whose_names_are_no_utf_8_are_patients_like_others(tmp_path):
+    for number in range(2):
+        folder = os.fsencode(tmp_path / "root") + b"/M\xfcller%d" % number
+        write_series(Path(os.fsdecode(folder)) / "ct", noisy(number), **tags(number))
+        (Path(os.fsdecode(folder)) / "dx").mkdir()
+        write_dicom_xray(Path(os.fsdecode(folder)) / "dx/b.dcm", number, ViewPosition="PA")
+    records = prepare(request(tmp_path / "root", tmp_path / "out", "lidc"))
+    assert [record.status for record in records] == ["ok", "ok"]
+    assert b"M\xfcller1" in (tmp_path / "root" / LIST_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("labels", "count", "remark"),
+    [
+        ([1] * 5, 5, "labels are not both 0 and 1"),
+        ([0, 1], 2, "too few patients to train on"),
+    ],
+)
+def test_what_training_would_refuse_is_said_at_the_end(tmp_path, capfd, labels, count, remark):
+    lines = make_folder(tmp_path / "root", count)
+    write_pairs(tmp_path / "root", [{**line, "label": label} for line, label in zip(lines, labels, strict=True)])
+    prepare(request(tmp_path / "root", tmp_path / "out"))
+    assert remark in capfd.readouterr().out
+
+
+def killed(*_: object) -> Record:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+@pytest.mark.slow
+def test_a_worker_killed_for_memory_is_one_line(tmp_path, monkeypatch):
+    from x2c.data.prepare import run
+
+    make_folder(tmp_path / "root", 4)
+    monkeypatch.setattr(run, "prepare_pair", killed)
+    with pytest.raises(UserError, match=r"--workers: one of 2 processes was killed"):
+        prepare(request(tmp_path / "root", tmp_path / "out", workers=2))
 
 
 def typed(root: Path, out: Path) -> list[str]:
@@ -504,7 +610,16 @@ def test_a_real_chest_is_taken_and_what_is_none_is_not(tmp_path):
     for name in names:
         os.symlink(REAL / f"ct/{name}.nii.gz", root / f"{name}.nii.gz")
     os.symlink(REAL / "cxr/00000001_000.png", root / "xray.png")
-    write_pairs(root, [{"patient": name, "ct": f"{name}.nii.gz", "xray": "xray.png", "label": 0} for name in names])
+    for name in names[1:]:
+        write_picture(root / f"{name}.png", frontal_xray(seed=len(name)))
+    pictures = ("xray.png", *(f"{name}.png" for name in names[1:]))
+    write_pairs(
+        root,
+        [
+            {"patient": name, "ct": f"{name}.nii.gz", "xray": picture, "label": 0}
+            for name, picture in zip(names, pictures, strict=True)
+        ],
+    )
     thorax, abdomen, crop = prepare(request(root, tmp_path / "out"))
     assert thorax.status == "ok" and 3000 < thorax.lung_ml < 5000
     assert "no lungs" in abdomen.reasons[0] and "field of view cuts them off" in crop.reasons[0]

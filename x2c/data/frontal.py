@@ -22,6 +22,8 @@ FLAT = 0.03
 """Standard deviation up to which an outer row or column is a margin, with no patient in it."""
 LEAST_RANGE = 0.1
 """Between the 5 % and 95 % quantiles of a picture that shows something."""
+LEAST_GREYS = 16
+"""A radiograph of 8 bits has some two hundred; scans in black and white, and drawings, have few."""
 LARGEST = 192
 """Pixels across that are looked at: more show nothing that the sketch does."""
 SKETCH_SIZE = 40
@@ -45,12 +47,16 @@ def frontal_likeness(xray: Array) -> float:
 def xray_remarks(xray: Array) -> list[Remark]:
     """What is wrong with a radiograph [n, n] in [0, 1]: nothing, a warning, or why it should be left out.
 
-    Only an inverted picture is left out. The rest may be what a patient looks like: a lung that is all opaque, say.
+    Left out is an inverted picture, and one of black and white. The rest may be what a patient looks like: a lung that
+    is all opaque, say. A picture mirrored left for right is not noticed.
     """
+    greys = len(np.unique(xray))
     xray = _resized(xray, min(len(xray), LARGEST))
     low, high = np.quantile(xray, (0.05, 0.95))
     if high - low < LEAST_RANGE:
         return [("warning", f"nearly blank: most of it lies within {high - low:.2f} of the range of greys")]
+    if greys < LEAST_GREYS:
+        return [("excluded", f"has {greys} shades of grey; export it with 8 bits or more")]
     as_it_is, inverted = frontal_likeness(xray), frontal_likeness(1 - xray)
     overhead, *on_a_side = (frontal_likeness(np.rot90(xray, turns)) for turns in (2, 1, 3))
     needed = max(FRONTAL, as_it_is + TURNED)

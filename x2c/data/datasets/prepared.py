@@ -19,7 +19,7 @@ from x2c.core.prepared import about_prepared
 from x2c.core.registry import DATASETS
 from x2c.data.cohort import Cohort, array_file
 from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE
-from x2c.data.prepare.store import Stacked, read_manifest, stacked
+from x2c.data.prepare.store import Stacked, read_manifest, stacked, verify
 from x2c.data.preprocess.resample import reduced
 
 FEWEST = {"train": 1, "val": 1, "test": 2}
@@ -87,6 +87,9 @@ class Prepared:
         """The cohort, read from the folder; a smaller sample size is made once and kept in the cache."""
         manifest = read_manifest(self.folder)
         self._check_counts(manifest)
+        # By folder: a copy elsewhere may be damaged where this is not.
+        checked = digest({"folder": str(self.folder), "fingerprint": self.options.fingerprint})
+        build_once(cache / "datasets" / f"checked-{checked}", lambda _: verify(self.folder, manifest))
         hu: Any = stacked(self.folder, manifest, HU_FILE)
         radiographs = stacked(self.folder, manifest, XRAY_FILE if self.options.radiographs == "xray" else DRR_FILE)
         stored = hu.shape[1:]

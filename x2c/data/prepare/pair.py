@@ -63,10 +63,18 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     """The record of a pair whose arrays lie in `folder`; they are made first unless they are there already.
 
     hu.npy [2, D/2, H, W] int16, the two halves in HU; xray.npy [h, w] and drr.npy [2, h, w], uint16 for [0, 1]. What is
-    excluded has a record and no arrays. The folder is whole or absent.
+    excluded has a record and no arrays; what the listing tells is unusable has no folder. The folder is whole or absent.
     """
-    stamp = _stamp(candidate, recipe)
-    about = {"study": study, "patient": patient, "where": candidate.where, "label": candidate.label, "stamp": stamp}
+    about: dict[str, Any] = {
+        "study": study,
+        "patient": patient,
+        "where": candidate.where,
+        "label": candidate.label,
+        "stamp": "",
+    }
+    if candidate.problem or candidate.ct is None:
+        return Record(**about, status="excluded", reasons=(candidate.problem,))
+    about["stamp"] = stamp = _stamp(candidate, recipe)
     known = _known(folder)
     if known.get("stamp") == stamp:
         return Record.model_validate({**known, **about})
@@ -74,7 +82,7 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        record = Record(**about, **_made(candidate, study, recipe, temporary))
+        record = Record(**about, **_made(candidate, candidate.ct, study, recipe, temporary))
     except FileError as error:
         what = "X-ray" if error.path == candidate.xray else "CT"
         record = Record(**about, status="excluded", reasons=(f"{what}: {error.reason}",))
@@ -94,19 +102,20 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
 
 
 def _known(folder: Path) -> dict[str, Any]:
-    """The record of an earlier making; empty where there is none, or not all of what it tells of."""
+    """The record of an earlier making; empty where there is none, or what it tells of is not there as it was made."""
     try:
         known: dict[str, Any] = read_json(folder / RECORD_FILE) or {}
     except ValueError:
         return {}
-    return known if all((folder / name).is_file() for name in known.get("digests", ())) else {}
+    files = known.get("digests", {}).items()
+    return (
+        known if all((folder / name).is_file() and file_digest(folder / name) == made for name, made in files) else {}
+    )
 
 
-def _made(candidate: Candidate, study: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _made(candidate: Candidate, ct: Path, study: str, recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Make and store the arrays of a pair; returns what its record says of them."""
-    if candidate.problem or candidate.ct is None:
-        return {"status": "excluded", "reasons": (candidate.problem,)}
-    scan = _read_ct(candidate.ct)
+    scan = _read_ct(ct)
     volume = upright(scan.volume)
     seen = coarse(volume)
     mask = lung_mask(seen, recipe.lungs)
@@ -189,7 +198,7 @@ def _stamp(candidate: Candidate, recipe: Recipe) -> str:
     files = [file for path in paths for file in (files_under(path) if path.is_dir() else [path])]
     states = [path.stat() for path in files if path.exists()]
     times = [str(candidate.ct_taken), str(candidate.xray_taken)]
-    return recipe.stamp([candidate.problem, times, [[state.st_size, state.st_mtime_ns] for state in states]])
+    return recipe.stamp([times, [[state.st_size, state.st_mtime_ns] for state in states]])
 
 
 def _place(error: Exception) -> str:

@@ -32,8 +32,14 @@ class Key:
         """The pseudonym of one of a patient's examinations."""
         return "s" + self._hash("study", source_id, what)
 
+    def root(self, folder: Path) -> str:
+        """What tells a source's root from others under the same key."""
+        return "r" + self._hash("root", str(folder.resolve()))
+
     def _hash(self, *parts: str) -> str:
-        return hmac.new(self.salt, "\x1f".join(parts).encode(), "sha256").hexdigest()[:DIGITS]
+        # Names of folders can be any bytes.
+        text = "\x1f".join(parts).encode("utf-8", "surrogateescape")
+        return hmac.new(self.salt, text, "sha256").hexdigest()[:DIGITS]
 
 
 def open_key(folder: Path) -> Key:
@@ -54,14 +60,14 @@ def open_key(folder: Path) -> Key:
         raise UserError(f"--key: {KEY_FILE} is not a key of x2c; restore it, or remove it to begin anew") from None
 
 
-def write_list(folder: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Beside the key, who is who: pseudonyms of patient and examination, and the id at the source."""
+def write_list(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Who is who: pseudonyms of patient and examination, and the id at the source; for its owner only."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([("patient", "study", "source_id"), *rows])
-    with replacing(folder / LIST_FILE) as temporary:
+    with replacing(path) as temporary:
         temporary.touch(mode=0o600)
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
 
 
 def _write_private(path: Path, value: dict[str, str]) -> None:

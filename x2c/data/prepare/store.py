@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from x2c.core.console import track
 from x2c.core.errors import UserError
-from x2c.core.files import digest, read_json, replacing, write_json
+from x2c.core.files import digest, file_digest, read_json, replacing, write_json
 from x2c.core.prepared import ABOUT_FILE
 from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE, Record
 from x2c.data.prepare.splits import check
@@ -108,10 +109,29 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def stacked(folder: Path, manifest: pd.DataFrame, file: str) -> Stacked:
-    """One of the stored arrays for every row of a manifest. Raises UserError where a file is missing."""
+    """One of the stored arrays for every row of a manifest. Raises UserError where a file is missing or cut short."""
     paths = [folder / PAIRS_FOLDER / study / file for study in manifest["study"]]
-    lost = [path for path in paths if not path.is_file()]
-    if lost:
-        raise UserError(f"{folder}: {len(lost)} of {len(paths)} files {file} are missing; run x2c/prepare.py again")
+    sizes = {path: path.stat().st_size if path.is_file() else 0 for path in paths}
+    if lost := sum(size != max(sizes.values()) for size in sizes.values()):
+        raise UserError(
+            f"{folder}: {lost} of {len(sizes)} files {file} are missing or cut short; run x2c/prepare.py again"
+        )
     parts = [None] * len(paths) if file == XRAY_FILE else manifest["half"].tolist()
     return Stacked(paths, parts)
+
+
+def verify(folder: Path, manifest: pd.DataFrame) -> None:
+    """Raise UserError where a stored array is not the one the manifest tells of. Reads every file."""
+    rows = manifest.drop_duplicates("study").to_dict("records")
+    expected = [
+        (folder / PAIRS_FOLDER / row["study"] / file, row[f"{file.removesuffix('.npy')}_sha256"])
+        for row in rows
+        for file in (HU_FILE, XRAY_FILE, DRR_FILE)
+    ]
+    written = [(path, sha256) for path, sha256 in expected if isinstance(sha256, str)]
+    for path, sha256 in track(written, f"checking {len(rows)} stored pairs, once", len(written)):
+        if not path.is_file() or file_digest(path) != sha256:
+            raise UserError(
+                f"{path.relative_to(folder)} in {folder}: missing or changed since it was prepared; "
+                "run x2c/prepare.py again"
+            )

@@ -9,10 +9,11 @@ from x2c.core.errors import UserError
 from x2c.core.registry import SOURCES
 from x2c.data.ingest.images import SUFFIXES
 from x2c.data.sources.candidate import Candidate
-from x2c.data.sources.listing import Line, columns_of, files_under, label_of, read_lines
+from x2c.data.sources.listing import Line, files_under, headings_of, label_of, read_lines
 
 CT, XRAY, LABEL = "CT_Accession_number", "cxr_Accession_number", "PE"
 """The authors' column names (FACTS.md, Files)."""
+NEEDED = (CT, XRAY, LABEL)
 
 
 @SOURCES.register("ctpa")
@@ -22,13 +23,13 @@ def ctpa(root: Path) -> list[Candidate]:
     An accession number stands for the files named by it, or in a folder named by it, anywhere below ROOT. Where the
     tables have a column `patient`, it groups a patient's examinations; otherwise every CT is a patient.
     """
-    tables = [path for path in sorted(root.glob("*.csv")) if {CT, XRAY, LABEL} <= set(columns_of(path))]
+    tables = [path for path in sorted(root.glob("*.csv")) if set(NEEDED) <= set(headings_of(path, NEEDED)[0])]
     if not tables:
         raise UserError(
             f"--root: expected a CSV file with columns {CT}, {XRAY} and {LABEL}; there is none in the folder"
         )
     named = _by_name(root)
-    return [_candidate(line, named) for table in tables for line in read_lines(table, (CT, XRAY, LABEL))]
+    return [_candidate(line, named) for table in tables for line in read_lines(table, NEEDED, ("patient",))]
 
 
 def _by_name(root: Path) -> dict[str, list[Path]]:

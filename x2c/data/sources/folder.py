@@ -9,6 +9,8 @@ from x2c.data.ingest.when import Moment, parse_moment
 from x2c.data.sources.candidate import UNKNOWN_LABEL, Candidate
 from x2c.data.sources.listing import Line, inside, label_of, read_lines
 
+NEEDED, OPTIONAL = ("patient", "ct", "xray"), ("label", "ct_date", "xray_date")
+
 
 @SOURCES.register("folder")
 def folder(root: Path) -> list[Candidate]:
@@ -17,7 +19,7 @@ def folder(root: Path) -> list[Candidate]:
     Paths are relative to ROOT. A CT is a NIfTI, NRRD or MetaImage file or the folder of a DICOM series. Without the
     column `label` nobody's label is known.
     """
-    return [_candidate(root, line) for line in read_lines(root / "pairs.csv", ("patient", "ct", "xray"))]
+    return [_candidate(root, line) for line in read_lines(root / "pairs.csv", NEEDED, OPTIONAL)]
 
 
 def _candidate(root: Path, line: Line) -> Candidate:

@@ -7,9 +7,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from x2c.core.errors import UserError
 
+DELIMITERS = (",", ";", "\t")
 LABELS = {"0": 0, "0.0": 0, "negative": 0, "false": 0, "1": 1, "1.0": 1, "positive": 1, "true": 1}
 
 
@@ -22,12 +24,14 @@ class Line:
     problem: str = ""
 
 
-def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
+def read_lines(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Line]:
     """The lines of a CSV file with a heading. Raises UserError where it, or a needed column, is missing.
 
-    Lines are parsed one by one: an open quotation mark spoils its own line and no more.
+    Cells may be parted by commas, semicolons or tabs; upper and lower case in the headings of `needed` and `optional`
+    are one. Lines are parsed one by one: an open quotation mark, or bytes that are no UTF-8, spoil their own line and no
+    more.
     """
-    columns = columns_of(path)
+    columns, delimiter = headings_of(path, (*needed, *optional))
     # What stands in the first line is not quoted: where the headings are missing, that is a patient.
     missing = [column for column in needed if columns.count(column) != 1]
     if missing:
@@ -35,29 +39,42 @@ def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
             f"{path.name}: expected headings joined by commas in the first line, each once: {', '.join(needed)}; "
             f"missing or twice: {', '.join(missing)}"
         )
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+    with _opened(path) as stream:
         next(stream)
         for number, row in enumerate(stream, 2):
             if row.strip():
-                yield _line(f"{path.name} line {number}", row, columns)
+                yield _line(f"{path.name} line {number}", row, columns, delimiter)
 
 
-def columns_of(path: Path) -> list[str]:
-    """The headings of a CSV file; none where it has none. Raises UserError where it cannot be read."""
+def headings_of(path: Path, known: Sequence[str]) -> tuple[list[str], str]:
+    """The headings of a CSV file, those of `known` spelled as there, and what parts them; none where it has none.
+
+    Raises UserError where the file cannot be read.
+    """
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        with _opened(path) as stream:
             first = stream.readline()
     except OSError as error:
         raise UserError(f"{path.name}: expected in --root; cannot be read ({error.strerror})") from None
+    spelled = {name.casefold(): name for name in known}
+    delimiter = max(DELIMITERS, key=first.count)
     try:
-        return [cell.strip() for cell in next(csv.reader([first], strict=True), [])]
+        cells = next(csv.reader([first], strict=True, delimiter=delimiter), [])
     except csv.Error:
-        return []
+        return [], delimiter
+    return [spelled.get(cell.strip().casefold(), cell.strip()) for cell in cells], delimiter
 
 
-def _line(where: str, row: str, columns: list[str]) -> Line:
+def _opened(path: Path) -> TextIO:
+    # Two names that differ in bytes that cannot be read must not become one.
+    return path.open(encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _line(where: str, row: str, columns: list[str], delimiter: str) -> Line:
+    if any("\ud800" <= letter <= "\udfff" for letter in row):
+        return Line(where, {}, "the line is not UTF-8; save the table as UTF-8")
     try:
-        cells = next(csv.reader([row], strict=True))
+        cells = next(csv.reader([row], strict=True, delimiter=delimiter))
     except csv.Error:
         return Line(where, {}, "the line is not valid CSV (an open quotation mark?)")
     if len(cells) != len(columns):

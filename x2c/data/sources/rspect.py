@@ -21,7 +21,7 @@ def rspect(root: Path) -> list[Candidate]:
     The label is 1 − negative_exam_for_pe. An indeterminate examination is neither, and left out. There are no
     radiographs: projections of the volumes stand for them.
     """
-    lines = read_lines(root / "train.csv", (STUDY, SERIES, SLICE, NEGATIVE))
+    lines = read_lines(root / "train.csv", (STUDY, SERIES, SLICE, NEGATIVE), (INDETERMINATE,))
     base = root / "train" if (root / "train").is_dir() else root
     first: dict[tuple[str, str], Line] = {}
     listed: Counter[tuple[str, str]] = Counter()
