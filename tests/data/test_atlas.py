@@ -154,6 +154,7 @@ def test_a_field_that_is_too_strong_is_weakened_until_it_squeezes_nothing(templa
     monkeypatch.setattr(subject, "JACOBIAN_MIN", -np.inf)
     as_drawn = place(template, p, poses, rough)
     assert min(imaged.jacobian_min for imaged in as_drawn) < JACOBIAN_MIN
+    assert weakened[0].strength == weakened[1].strength < as_drawn[0].strength == 1
     assert np.abs(weakened[0].placement.forward).max() < np.abs(as_drawn[0].placement.forward).max()
 
 
@@ -309,7 +310,7 @@ def test_how_many_processes_make_the_cohort_changes_nothing(folder, smoke_cache,
     np.testing.assert_array_equal(alone.radiographs, together.radiographs)
     pd.testing.assert_frame_equal(alone.manifest, together.manifest)
     assert alone.manifest["patient"].tolist() == [f"atlas-0-{number:05d}" for number in range(5)]
-    known = {"label", "lung_left_ml", "heart_width_mm", "effusion_right_ml", "clot_burden", "jacobian_min"}
+    known = {"label", "lung_left_ml", "heart_width_mm", "effusion_right_ml", "clot_burden", "deformation_strength"}
     assert known <= set(alone.manifest.columns)
     # Rounded to whole HU, but the very patients that the function makes.
     made = partial(make_patient, folder)("atlas-0-00003", 0, (8, 16, 16), 16)

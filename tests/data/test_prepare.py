@@ -544,7 +544,7 @@ def test_what_training_would_refuse_is_said_at_the_end(tmp_path, capfd, labels, 
     assert remark in capfd.readouterr().out
 
 
-def killed(*_: object) -> Record:
+def killed(*_: object, **__: object) -> Record:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -554,7 +554,7 @@ def test_a_worker_killed_for_memory_is_one_line(tmp_path, monkeypatch):
     from x2c.data.prepare import run
 
     make_folder(tmp_path / "root", 4)
-    monkeypatch.setattr(run, "prepare_pair", killed)
+    monkeypatch.setattr(run, "_make", killed)
     with pytest.raises(UserError, match=r"--workers: one of 2 processes was killed"):
         prepare(request(tmp_path / "root", tmp_path / "out", workers=2))
 

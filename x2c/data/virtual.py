@@ -11,12 +11,11 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from x2c.core.config import DataOptions, Resolution
-from x2c.core.console import track
 from x2c.core.files import build_once, digest
+from x2c.core.parallel import in_processes
 from x2c.data.cohort import SPLITS, Cohort, array_file, open_cohort, write_about
 from x2c.data.volume import Array, Volume
 
@@ -81,9 +80,7 @@ class VirtualCohort(ABC):
         o = self.options
         splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
         patients = [f"{self.name}-{o.cohort}-{number:05d}" for number in range(len(splits))]
-        make = delayed(self.maker(cache))
-        # joblib's own processes: they neither fork torch's threads nor need a guarded main module in the caller.
-        pool = Parallel(workers, return_as="generator", batch_size=4)
+        make = partial(_made, self.maker(cache), (o.cohort, resolution.shape, o.radiograph_size, o.radiographs))
         manifest: list[dict[str, object]] = []
         spacing = (0.0, 0.0, 0.0)
         with (
@@ -92,10 +89,7 @@ class VirtualCohort(ABC):
                 folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
             ) as radiographs,
         ):
-            jobs = pool(
-                make(patient, o.cohort, resolution.shape, o.radiograph_size, o.radiographs) for patient in patients
-            )
-            made = track(jobs, f"making {len(patients)} {self.name} patients", len(patients))
+            made = in_processes(make, patients, workers, f"making {len(patients)} {self.name} patients")
             for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
                 hu[row] = np.rint(patient.volume.hu)
                 radiographs[row] = np.rint(patient.radiograph * 65535)
@@ -105,3 +99,7 @@ class VirtualCohort(ABC):
                 spacing = patient.volume.spacing_mm
         pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
         write_about(folder, self.name, self.fingerprint(resolution), spacing)
+
+
+def _made(maker: Maker, how: tuple[int, tuple[int, int, int], int, Literal["xray", "drr"]], patient: str) -> Patient:
+    return maker(patient, *how)

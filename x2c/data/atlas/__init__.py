@@ -61,6 +61,7 @@ def truth(subject: Subject, radiographs: Literal["xray", "drr"]) -> dict[str, fl
         parameters |= {prefix + name: value for name, value in measured.items()}
     voxel_ml = float(np.prod(subject.template.spacing_mm) * np.prod(subject.parameters.size)) / 1000
     parameters["clot_ml"] = float(subject.clots.share.sum()) * voxel_ml
+    parameters["deformation_strength"] = subject.lying.strength
     parameters["jacobian_min"] = min(imaged.jacobian_min for imaged in (subject.lying, subject.standing))
     return parameters
 

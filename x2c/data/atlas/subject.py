@@ -32,6 +32,8 @@ class Imaged:
     placement: Placement
     lung_ml: tuple[float, float]
     jacobian_min: float
+    strength: float
+    """Share of the deformation that was drawn; less than 1 where all of it would have squeezed too much."""
 
 
 class Subject:
@@ -129,14 +131,14 @@ def place(template: Template, parameters: Parameters, poses: tuple[Pose, ...], r
     breath = modes[MODES.index("breath")]
     strength = 1.0
     while True:
-        imaged = tuple(_imaged(template, parameters, p, strength * (static + p.breath_mm * breath)) for p in poses)
+        imaged = tuple(_imaged(template, parameters, p, static + p.breath_mm * breath, strength) for p in poses)
         if min(i.jacobian_min for i in imaged) >= JACOBIAN_MIN:
             return imaged
         strength *= WEAKENING
 
 
-def _imaged(template: Template, parameters: Parameters, pose: Pose, velocity: Array) -> Imaged:
-    lattice = template.lattice
+def _imaged(template: Template, parameters: Parameters, pose: Pose, drawn: Array, strength: float) -> Imaged:
+    lattice, velocity = template.lattice, strength * drawn
     forward, backward = exponential(velocity, lattice), exponential(-velocity, lattice)
     growth = jacobian(forward, lattice)
     matrix = _rotation(pose) @ np.diag(parameters.size)
@@ -144,7 +146,7 @@ def _imaged(template: Template, parameters: Parameters, pose: Pose, velocity: Ar
     cell_ml = float(np.prod([a[1] - a[0] for a in lattice])) * float(np.prod(parameters.size)) / 1000
     right, left = (float((share[:-1, :-1, :-1] * growth).sum() * cell_ml) for share in np.asarray(template.lung_share))
     squeezed = min(float(a[(slice(RIM_CELLS, -RIM_CELLS),) * 3].min()) for a in (growth, jacobian(backward, lattice)))
-    return Imaged(pose, placement, (right, left), squeezed)
+    return Imaged(pose, placement, (right, left), squeezed, strength)
 
 
 def _rotation(pose: Pose) -> Array:

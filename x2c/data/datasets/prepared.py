@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed
 from pydantic import model_validator
 
 from x2c.core.config import DataOptions, Resolution
-from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.core.files import build_once, digest
+from x2c.core.parallel import in_processes
 from x2c.core.prepared import about_prepared
 from x2c.core.registry import DATASETS
 from x2c.data.cohort import Cohort, array_file
@@ -113,11 +112,11 @@ class Prepared:
 
 def _reduce(folder: Path, hu: Stacked, shape: tuple[int, int, int], workers: int) -> None:
     """Write hu.npy [N, D, H, W] of `shape`, averaged from the stored volumes."""
-    jobs = Parallel(workers, return_as="generator")(delayed(_reduced)(hu, row, shape) for row in range(len(hu)))
+    made = in_processes(partial(_reduced, hu, shape), range(len(hu)), workers, f"averaging {len(hu)} volumes")
     with array_file(folder / HU_FILE, (len(hu), *shape), "int16") as array:
-        for row, values in enumerate(track(jobs, f"averaging {len(hu)} volumes", len(hu))):
+        for row, values in enumerate(made):
             array[row] = values
 
 
-def _reduced(hu: Stacked, row: int, shape: tuple[int, int, int]) -> Any:
+def _reduced(hu: Stacked, shape: tuple[int, int, int], row: int) -> Any:
     return np.rint(reduced(hu[row].astype(np.float32), shape)).astype(np.int16)

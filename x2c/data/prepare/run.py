@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from joblib import Parallel, delayed
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, write_json
+from x2c.core.parallel import cores, in_processes
 from x2c.core.prepared import ABOUT_FILE
 from x2c.core.registry import SOURCES
 from x2c.data.prepare.copies import without_copies, without_repeats
@@ -146,19 +144,19 @@ def _named(request: Request, candidates: Sequence[Candidate], key: Key) -> list[
 
 
 def _all_made(request: Request, named: Sequence[Named]) -> list[Record]:
-    pairs = request.out / PAIRS_FOLDER
-    workers = min(request.workers or len(os.sched_getaffinity(0)), len(named))
-    make = delayed(prepare_pair)
-    jobs = Parallel(workers, return_as="generator", batch_size=1)(
-        make(n.candidate, n.patient, n.study, request.recipe, pairs / n.study) for n in named
-    )
+    workers = request.workers or cores()
+    make = partial(_make, recipe=request.recipe, pairs=request.out / PAIRS_FOLDER)
     try:
-        return list(track(jobs, f"preparing {len(named)} pairs", len(named)))
-    except TerminatedWorkerError:
+        return list(in_processes(make, named, workers, f"preparing {len(named)} pairs"))
+    except BrokenProcessPool:
         raise UserError(
             f"--workers: one of {workers} processes was killed, most likely for want of memory (a large CT takes 1 to "
             "2 GB); the same command goes on, with fewer --workers"
         ) from None
+
+
+def _make(named: Named, recipe: Recipe, pairs: Path) -> Record:
+    return prepare_pair(named.candidate, named.patient, named.study, recipe, pairs / named.study)
 
 
 def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
