@@ -79,6 +79,9 @@ def _folds(patients: pd.Series, labels: pd.Series, seed: int) -> NDArray[np.int6
     numbers, _ = pd.factorize(patients)
     if numbers.max() + 1 < FOLDS:
         return numbers
+    if labels.value_counts().max() < FOLDS:
+        # Too few of any label to share out evenly, which scikit-learn refuses.
+        return np.random.default_rng(seed_of("folds", seed)).permutation(numbers.max() + 1)[numbers] % FOLDS
     folds = np.empty_like(numbers)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed_of("folds", seed) % 2**32)
     with warnings.catch_warnings():
