@@ -4,7 +4,8 @@
     python x2c/train.py --variant=l1_lpips --seed=1 --loss.lpips.weight=0.02
     python x2c/train.py --variant full --scale paper --check
 
-The same command goes on where an interrupted run stopped, and returns at once when the run is done.
+The same command goes on where an interrupted run stopped, and returns at once when the run is done. Ctrl-C (exit
+code 130), SIGTERM and SIGUSR1 (75) let it write a checkpoint first.
 Any field of the configuration can be given as --a.b=value; --check prints the resolved configuration.
 """
 
@@ -20,6 +21,7 @@ from x2c.core.cli import Parser, add_config_options, choices_text, overrides_fro
 from x2c.core.config import Config
 from x2c.core.errors import exit_on_user_error
 from x2c.core.resolve import resolve
+from x2c.core.stopping import listen
 
 
 def main() -> None:
@@ -38,6 +40,7 @@ def main() -> None:
     if options.check:
         show(config)
         return
+    listen()
     from x2c.engine.experiment import run
     from x2c.engine.summary import print_scores
 

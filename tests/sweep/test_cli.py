@@ -13,6 +13,7 @@ from pathlib import Path
 import fake_engine
 import pytest
 
+from x2c.core import stopping
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
 from x2c.sweep.__main__ import main, parse, same_plan
@@ -46,7 +47,7 @@ def test_help_imports_nothing_heavy():
         "heavy = {'torch', 'optuna', 'pandas', 'numpy', 'sqlalchemy'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    for arguments in (["--help"], ["run", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["verify-resume", "--help"]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True)
         assert (done.stderr.strip(), "usage: python -m x2c.sweep" in done.stdout) == ("[]", True)
 
@@ -56,7 +57,7 @@ def test_help_imports_nothing_heavy():
     [
         (
             "rnu losses",
-            "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, worker",
+            "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, verify-resume, worker",
         ),
         ("run", "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, losses"),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
@@ -102,9 +103,10 @@ def fake_workers(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
     monkeypatch.chdir(tmp_path)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def sweep(monkeypatch, line):

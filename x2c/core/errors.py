@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from x2c.core.stopping import exit_code
+
 
 class UserError(Exception):
     """`where: what was expected; what came; what to do`: shown as one line, without a traceback, exit code 2."""
@@ -37,13 +39,16 @@ def unknown(where: str, kind: str, name: str, choices: Iterable[str]) -> UserErr
 
 
 def exit_on_user_error(main: Callable[[], int | None]) -> None:
-    """Run `main` as a program: its return value is the exit code; a UserError is one line and code 2."""
+    """Run `main` as a program: its return value is the exit code; a UserError is one line and code 2.
+
+    Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75.
+    """
     try:
         code = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; rerun the same command to go on where it stopped", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        print(f"{str(stop) or 'interrupted'}; rerun the same command to go on where it stopped", file=sys.stderr)
+        sys.exit(exit_code(stop))
     sys.exit(code or 0)

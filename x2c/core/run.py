@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import yaml
 
 from x2c.core.config import Config, identity
 from x2c.core.errors import UserError
-from x2c.core.files import digest, locked, read_json, write_text
+from x2c.core.files import digest, locked, read_json, sync, write_text
 
 FORMAT_VERSION = 2
+STATUS_SECONDS = 60.0
+"""No one takes as long to write status.json."""
 State = Literal["running", "done", "failed"]
 
 
@@ -50,11 +53,15 @@ class RunDirectory:
         with locked(self.path / ".lock", patience_seconds=patience_seconds) as free:
             if not free:
                 raise UserError(f"{self.path.name}: another process is running it; wait for it or stop it")
+            self._clear()
             yield
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; empty before the run began."""
-        return read_json(self.path / "status.json") or {}
+        """What status.json says; empty before the run began, or after a power cut that left it so."""
+        try:
+            return read_json(self.path / "status.json") or {}
+        except ValueError:
+            return {}
 
     @property
     def done(self) -> bool:
@@ -73,7 +80,9 @@ class RunDirectory:
     ) -> None:
         """Write status.json."""
         status = {"state": state, "phase": phase, "step": step, "steps": steps, "reason": reason}
-        self.write("status.json", {**status, "seconds_left": seconds_left, "updated": time.time()})
+        status |= {"seconds_left": seconds_left, "updated": time.time()}
+        # Twice a second while it runs: only what ends a run is worth waiting for the disk.
+        self._write_text("status.json", json.dumps(status, indent=2) + "\n", durable=state != "running")
 
     def write_config(self, config: Config) -> None:
         """Write config.yaml, the resolved config."""
@@ -94,10 +103,32 @@ class RunDirectory:
         """Drop what metrics.jsonl says of steps after `step`: a resumed run says it again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
-            # A killed process may leave half a line at the end; it is of a step that is run again.
-            whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            self._write_text("metrics.jsonl", "".join(line for line in whole if json.loads(line)["step"] <= step))
+            kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
+            self._write_text("metrics.jsonl", "".join(kept))
 
-    def _write_text(self, name: str, text: str) -> None:
+    def sync_log(self) -> None:
+        """Wait until metrics.jsonl is on the disk: a checkpoint does not outlive the lines before it."""
+        if self.writes and (self.path / "metrics.jsonl").exists():
+            sync(self.path / "metrics.jsonl")
+
+    def _clear(self) -> None:
+        """Remove what a killed owner was about to write."""
+        for left in self.path.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                # Others may be about to put theirs in place: a supervisor records the end of a worker.
+                others = left.name.startswith(".status.json") and time.time() - left.stat().st_mtime < STATUS_SECONDS
+                if left.is_file() and not others:
+                    left.unlink()
+
+    def _write_text(self, name: str, text: str, *, durable: bool = True) -> None:
         if self.writes:
-            write_text(self.path / name, text)
+            write_text(self.path / name, text, durable=durable)
+
+
+def _whole_lines(path: Path) -> Iterator[str]:
+    """The lines of a log up to the first that a killed process, or a power cut, left unfinished."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            if not line.endswith("}\n"):
+                return
+            yield line

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the newest one kept."""
+"""Checkpoints: whole or absent, the newest two kept, checked when they are read."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import shutil
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
+from x2c.core.console import console
 from x2c.core.errors import UserError
+from x2c.core.files import file_digest, read_json, sync, sync_tree, write_json
+
+DIGESTS = "digests.json"
+KEPT = 2
+"""Should the newest be damaged, the one before it is still there."""
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
@@ -20,19 +27,25 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
     accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary), safe_serialization=True)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and not target.exists():
+    if accelerator.is_main_process:
+        write_json(temporary / DIGESTS, {file.name: file_digest(file) for file in temporary.iterdir()})
+        sync_tree(temporary)
         os.rename(temporary, target)
-        for older in _finished(folder)[:-1]:
+        sync(folder)
+        for older in _finished(folder)[:-KEPT]:
             shutil.rmtree(older)
     accelerator.wait_for_everyone()
 
 
 def load_newest(accelerator: Accelerator, folder: Path) -> int:
-    """Load the newest checkpoint and return its step; 0 where there is none."""
-    finished = _finished(folder)
-    if not finished:
+    """Load the newest checkpoint that is whole and return its step; 0 where there is none.
+
+    A damaged one is told of and deleted: what it held is trained again, to the same bits.
+    """
+    chosen = [_newest_whole(folder) if accelerator.is_main_process else None]
+    (newest,) = broadcast_object_list(chosen)
+    if newest is None:
         return 0
-    newest = finished[-1]
     # Accelerate says nothing when it cannot restore the random state, and a resume would silently differ.
     if not (newest / f"random_states_{accelerator.process_index}.pkl").exists():
         raise UserError(
@@ -47,6 +60,34 @@ def forget(accelerator: Accelerator) -> None:
     accelerator.free_memory()
     # free_memory keeps what was registered by hand, and there is no public way to take it back.
     accelerator._custom_objects.clear()
+
+
+def damage(checkpoint: Path) -> str:
+    """What is wrong with the files of a checkpoint; empty where nothing is."""
+    try:
+        digests = read_json(checkpoint / DIGESTS)
+    except ValueError:
+        digests = None
+    if not isinstance(digests, dict):
+        return f"{DIGESTS} is missing or cannot be read"
+    for name, digest in digests.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if file_digest(checkpoint / name) != digest:
+            return f"{name} has other bytes than were written"
+    return ""
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    for left in folder.glob(".step-*.tmp"):
+        shutil.rmtree(left)
+    for checkpoint in reversed(_finished(folder)):
+        wrong = damage(checkpoint)
+        if not wrong:
+            return checkpoint
+        console.print(f"{checkpoint} is damaged: {wrong}; going on from what is before it", markup=False)
+        shutil.rmtree(checkpoint)
+    return None
 
 
 def _finished(folder: Path) -> list[Path]:

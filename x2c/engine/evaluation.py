@@ -14,6 +14,7 @@ from x2c.core.files import file_digest, replacing, write_json
 from x2c.core.run import RunDirectory
 from x2c.data.volume import unwindow
 from x2c.engine.generator import Frame, Generator
+from x2c.engine.kept import KeptBatches
 from x2c.engine.parts import Data, Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.scoring import Scorer
@@ -28,7 +29,8 @@ def evaluate(
     """Sample and score the test patients; writes scores.parquet, set_scores.json and samples/volumes.npz.
 
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
-    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all.
+    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. A killed evaluation goes on
+    after the last batch it sampled; `forget_batches` removes what is kept for that.
     """
     data = parts.evaluated
     rows = data.cohort.rows("test")
@@ -38,12 +40,22 @@ def evaluate(
     write_frame(run, frame)
     generate = Generator(config, denoiser, parts.autoencoder, frame, parts.device)
     chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // config.evaluation.batch_size))
+    adapters = sorted((run.path / ADAPTER).glob("*.safetensors"))
+    kept = KeptBatches(run, run.path / WEIGHTS, *adapters)
     own, other = list[Tensor](), list[Tensor]()
+
+    def sampled(kind: str, xrays: Rows, chunk: Rows) -> Tensor:
+        name = f"{kind}-{chunk[0]:05d}-{chunk[-1]:05d}"
+        volumes = kept.get(name)
+        if volumes is None:
+            names = data.cohort.patients(rows[chunk])
+            volumes = kept.put(name, generate(data.embeddings[xrays[chunk]], names, labels[rows[chunk]]))
+        return volumes
+
     with Reporter(run, accelerator, "sample", len(chunks)) as report:
         for number, chunk in enumerate(chunks, start=1):
-            names = data.cohort.patients(rows[chunk])
-            for made, xrays in ((own, rows), (other, others)):
-                made.append(generate(data.embeddings[xrays[chunk]], names, labels[rows[chunk]]))
+            own.append(sampled("own", rows, chunk))
+            other.append(sampled("other", others, chunk))
             report.tick(number)
     run.report("running", "score", len(chunks), len(chunks))
     volumes, truth = torch.cat(own), data.true_volumes(rows)

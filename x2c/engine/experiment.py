@@ -21,6 +21,7 @@ from x2c.engine import tracking
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import planned_stages, run_directory
+from x2c.engine.kept import forget_batches
 from x2c.engine.parts import check_parts, open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
@@ -52,6 +53,7 @@ def run(config: Config) -> RunDirectory:
     _check(config)
     directory = run_directory(config)
     if directory.done:
+        forget_batches(directory)
         return directory
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)
@@ -96,6 +98,8 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
             tracking.log_results(accelerator, table, _picture(directory, parts.evaluated.window_hu), config.steps)
         accelerator.wait_for_everyone()
         directory.report("done", "done", config.steps, config.steps)
+        if accelerator.is_main_process:
+            forget_batches(directory)
     except BaseException as error:
         if isinstance(error, Exception):
             reason = " ".join(f"{type(error).__name__}: {error}".split())

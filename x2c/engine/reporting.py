@@ -36,7 +36,7 @@ class Reporter:
         self.phase = f"{phase} {stage.name}" if stage else phase
         self.before, self.total = stage.before if stage else 0, total or steps
         self.bar = progress(TextColumn("{task.fields[note]}"))
-        self.began, self.told = time.monotonic(), 0.0
+        self.began, self.told, self.reached = time.monotonic(), 0.0, first
 
     def __enter__(self) -> Reporter:
         if self.accelerator.is_main_process:
@@ -49,6 +49,8 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+        # However it ends: a run that is interrupted says at which step.
+        self._report(self.reached, None)
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
         """Training step `step` is done: log its losses."""
@@ -57,6 +59,7 @@ class Reporter:
 
     def tick(self, step: int, loss: float | None = None) -> None:
         """Step `step` is done."""
+        self.reached = step
         now = time.monotonic()
         speed = (step - self.first) / (now - self.began)
         note = f"{speed:.1f} steps/s" if loss is None else f"loss {loss:.3f} · {speed:.1f} steps/s"

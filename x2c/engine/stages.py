@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from x2c.core.config import Config
 from x2c.core.errors import UserError
-from x2c.core.files import replacing
+from x2c.core.files import replacing, sync_tree
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
 from x2c.engine.build import build_denoiser
@@ -46,6 +46,9 @@ def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: A
                 _train(config, run, parts, accelerator, planned, earlier)
             else:
                 retell(run, planned, accelerator)
+            if accelerator.is_main_process:
+                # Nothing goes on from here but the next stage, which takes the averaged weights.
+                shutil.rmtree(planned.directory.checkpoints, ignore_errors=True)
         earlier.append(planned)
     if accelerator.is_main_process:
         _take_weights(config, run, earlier)
@@ -116,9 +119,6 @@ def _train(
         raise
     stage.report("done", "done", planned.stage.steps, planned.stage.steps)
     checkpoint.forget(accelerator)
-    if accelerator.is_main_process:
-        # Nothing goes on from here but the next stage, which takes the averaged weights.
-        shutil.rmtree(stage.checkpoints, ignore_errors=True)
 
 
 def _has_labels(stages: list[PlannedStage]) -> bool:
@@ -150,6 +150,7 @@ def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage])
     whole = (before[-1] if before else None) if last.stage.lora_rank else last
     if last.stage.lora_rank:
         shutil.copytree(_weights_of(last), run.path / ADAPTER, dirs_exist_ok=True)
+        sync_tree(run.path / ADAPTER)
     with replacing(run.path / WEIGHTS) as path:
         if whole is None:
             denoiser = build_denoiser(config)

@@ -18,6 +18,7 @@ from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.seeding import seed_of
+from x2c.core.stopping import Stopped, asked, postponed
 from x2c.data.pairs import TrainingPairs
 from x2c.diffusion.process import Process
 from x2c.engine import checkpoint
@@ -45,7 +46,7 @@ class Trainer:
         self.config, self.stage, self.accelerator = config, planned.stage, accelerator
         # Stages on the same patients must not repeat each other's noise.
         self.seed = seed_of("stage", config.seed, planned.name)
-        self.checkpoints = planned.directory.checkpoints
+        self.directory = planned.directory
         self.data = parts.data(planned.stage.data)
         self.process = Process.of(config.diffusion, accelerator.device)
         self.prediction, self.guidance = build_prediction(config), build_guidance(config)
@@ -68,33 +69,24 @@ class Trainer:
             )
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
-        self.step = checkpoint.load_newest(accelerator, self.checkpoints)
+        self.step = self.saved = checkpoint.load_newest(accelerator, self.directory.checkpoints)
         # After loading, which leaves the averages on the CPU.
         self.ema.to(accelerator.device)
 
     def fit(self, report: Reporter) -> None:
-        """Train to the stage's last step."""
+        """Train to the stage's last step. Raises Stopped, after the step in work and its checkpoint, when asked to stop."""
         micro_losses: list[dict[str, Tensor]] = []
-        for batch in self._batches():
-            with self.accelerator.accumulate(self.denoiser):
-                step = self._forward(batch)
-                total, values = self.loss(step)
-                self._refuse_non_finite(total, values)
-                self.accelerator.backward(total)
+        with postponed():
+            for batch in self._batches():
+                micro_losses.append(self._micro_step(batch))
                 if self.accelerator.sync_gradients:
-                    self.accelerator.clip_grad_norm_(self.learned, self.config.training.clip_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-                if self.loss.adversary is not None:
-                    values["discriminator"] = self._train_discriminator(step)
-            micro_losses.append({"loss": total.detach(), **{f"loss/{name}": v.detach() for name, v in values.items()}})
-            if self.accelerator.sync_gradients:
-                self.schedule.step()
-                self.ema.step(self.learned)
-                self.step += 1
-                report.step(self.step, self._mean(micro_losses))
-                micro_losses.clear()
-                self._validate_and_save(report)
+                    self.schedule.step()
+                    self.ema.step(self.learned)
+                    self.step += 1
+                    report.step(self.step, self._mean(micro_losses))
+                    micro_losses.clear()
+                    self._validate_and_save(report)
+                    self._stop_if_asked()
 
     def save(self, path: Path) -> None:
         """Write the averaged weights, or the averaged adapters as peft has them."""
@@ -117,6 +109,21 @@ class Trainer:
         if denoiser.label_embedding is not None:
             denoiser.label_embedding.requires_grad_(self.conditional)
         return denoiser
+
+    def _micro_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Forward and backward, with the optimizers' steps where they are due; the losses."""
+        with self.accelerator.accumulate(self.denoiser):
+            step = self._forward(batch)
+            total, values = self.loss(step)
+            self._refuse_non_finite(total, values)
+            self.accelerator.backward(total)
+            if self.accelerator.sync_gradients:
+                self.accelerator.clip_grad_norm_(self.learned, self.config.training.clip_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            if self.loss.adversary is not None:
+                values["discriminator"] = self._train_discriminator(step)
+        return {"loss": total.detach(), **{f"loss/{name}": value.detach() for name, value in values.items()}}
 
     def _forward(self, batch: dict[str, Tensor]) -> Step:
         """One noising and one denoiser call; x0 in full precision for the terms on it."""
@@ -195,7 +202,22 @@ class Trainer:
         if last or self.step % training.validate_every == 0:
             report.log(self.step, {"validation_loss": self._validation_loss()})
         if last or self.step % training.checkpoint_every == 0:
-            checkpoint.save(self.accelerator, self.checkpoints, self.step)
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        self.directory.sync_log()
+        checkpoint.save(self.accelerator, self.directory.checkpoints, self.step)
+        self.saved = self.step
+
+    def _stop_if_asked(self) -> None:
+        """All processes stop after the same step, whichever of them was asked."""
+        number = asked()
+        if self.accelerator.num_processes > 1:
+            number = int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
+        if number:
+            if self.saved < self.step:
+                self._save_checkpoint()
+            raise Stopped(number, f"after step {self.step} of {self.stage.steps}, of which there is a checkpoint")
 
     @torch.no_grad()
     def _validation_loss(self) -> float:

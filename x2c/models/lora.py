@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from x2c.core.errors import UserError
-from x2c.core.files import read_json
+from x2c.core.files import read_json, sync_tree, write_json
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -39,6 +39,10 @@ def save_adapters(model: Any, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(str(temporary))
+    # peft keeps the layers' names in a set, whose order is another in every process.
+    config = read_json(temporary / FILES[0])
+    write_json(temporary / FILES[0], {**config, "target_modules": sorted(config["target_modules"])})
+    sync_tree(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 

@@ -5,6 +5,7 @@
     python -m x2c.sweep status losses --json        how far it is
     python -m x2c.sweep retry losses                run the failed cells again
     python -m x2c.sweep worker losses               one more worker for a sweep that runs
+    python -m x2c.sweep verify-resume l1_adv        prove that a killed run ends in the same bits
 
 A sweep is a file of sweeps/ in W&B's sweep schema. Any field of the configuration can be given as
 --a.b=value. The same command goes on where an interrupted sweep stopped; what is done is not run again.
@@ -29,11 +30,16 @@ COMMANDS = {
     "worker": "run waiting cells in this process until there is none",
     "status": "show how far every cell is",
     "retry": "run the failed cells again",
+    "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
 }
 
 
 def main() -> int:
     """Parse, plan and act; returns the exit code."""
+    if sys.argv[1:2] == ["verify-resume"]:
+        from x2c.sweep import verify
+
+        return verify.main(sys.argv[2:])
     command, options, overrides = parse(sys.argv[1:])
     plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command == "worker":
@@ -62,7 +68,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
     """The command, its options, and overrides `a.b=c`. Raises UserError for a name that is not known."""
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
-        lines = [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+        lines = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
         print(
             "\n".join(
                 [

@@ -14,6 +14,7 @@ from pathlib import Path
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
+from x2c.core.stopping import STOPPED, listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
@@ -27,7 +28,6 @@ from x2c.sweep.state import (
     snapshot,
 )
 from x2c.sweep.view import View, clock, counts, failure_table, plan_table, snapshots, wide_console
-from x2c.sweep.worker import STOPPED, stop_on_terminate
 
 WATCH_SECONDS = 0.5
 STOP_SECONDS = 20.0
@@ -47,7 +47,7 @@ def run_sweep(
 
     `arguments` are those by which a worker's command line makes the same plan.
     """
-    stop_on_terminate()
+    listen()
     began = time.time()
     out = wide_console()
     out.print(plan_table(plan, chosen, snapshots(chosen)))
@@ -183,7 +183,7 @@ class Crew:
             if code is None:
                 continue
             del self.workers[number]
-            if code in (0, STOPPED):
+            if code in (0, *STOPPED):
                 continue
             cell = self._held_by(worker.process.pid)
             cause = f"signal {-code}" if code < 0 else f"exit code {code}"

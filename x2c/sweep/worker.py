@@ -8,18 +8,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import NoReturn
 
 from x2c.core.config import Config
 from x2c.core.run import RunDirectory
+from x2c.core.stopping import exit_code, listen
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import POLL_SECONDS, Lease, Queue
 from x2c.sweep.state import is_locked, record_failure
 
 Run = Callable[[Config], RunDirectory]
-STOPPED = 130
-"""Exit code of a worker that was asked to stop."""
 
 
 def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int | None = None) -> int:
@@ -27,7 +24,7 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
 
     With a supervisor's process id it stops when that process is gone, as if asked to.
     """
-    stop_on_terminate()
+    listen()
     if supervisor is not None:
         threading.Thread(target=_stop_with, args=(supervisor,), daemon=True).start()
     # W&B reads it when a run begins; the engine knows nothing of sweeps.
@@ -38,9 +35,9 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
         from x2c.engine.experiment import run
 
         drain(queue, cells, run)
-    except KeyboardInterrupt:
-        _say("stopped")
-        return STOPPED
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "stopped")
+        return exit_code(stop)
     return 0
 
 
@@ -53,15 +50,6 @@ def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
                 return
             _run(queue, lease, run)
         gc.collect()
-
-
-def stop_on_terminate() -> None:
-    """Let SIGTERM end this process as Ctrl-C does."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
 
 
 def _run(queue: Queue, lease: Lease, run: Run) -> None:

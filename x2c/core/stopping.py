@@ -1,0 +1,82 @@
+"""Being asked to stop: what a checkpoint can hold is finished first, everything else ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+REQUEUE = os.EX_TEMPFAIL
+"""Exit code after SIGTERM and SIGUSR1, 75: schedulers read it as `start the same job again`."""
+STOPPED = (INTERRUPTED, REQUEUE)
+"""Exit codes of a process that was asked to stop: no crash, nothing lost."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ECHO_SECONDS = 2.0
+"""Launchers pass on what the terminal or the scheduler has sent to every process: within this time it is one request."""
+
+
+class Stopped(KeyboardInterrupt):
+    """This process was asked to stop, by the signal of that number."""
+
+    def __init__(self, number: int, when: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{when and f' {when}'}")
+        self.code = INTERRUPTED if number == signal.SIGINT else REQUEUE
+
+
+@dataclass
+class _Request:
+    number: int = 0
+    since: float = 0.0
+    waits: bool = False
+
+
+_request = _Request()
+
+
+def listen() -> None:
+    """Let Ctrl-C, SIGTERM and SIGUSR1 raise Stopped in the main thread, which must be the caller.
+
+    SIGUSR1 is what Slurm sends ahead of a preemption or a time limit (`--signal=USR1@120`).
+    """
+    _request.number, _request.waits = 0, False
+    for number in SIGNALS:
+        signal.signal(number, _on_signal)
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Inside the block a first signal only shows in `asked`; it is raised at the block's end. A second one is raised at once."""
+    # Outside the block a signal was raised at once: what is still noted has been served.
+    _request.number, _request.waits = 0, True
+    try:
+        yield
+    finally:
+        _request.waits = False
+    if _request.number:
+        raise Stopped(_request.number)
+
+
+def asked() -> int:
+    """The number of the signal that waits for the end of `postponed`; 0 for none."""
+    return _request.number if _request.waits else 0
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """The exit code of a process that an interruption ended."""
+    return error.code if isinstance(error, Stopped) else INTERRUPTED
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if _request.number and now - _request.since < ECHO_SECONDS:
+        return
+    first = not _request.number
+    _request.number, _request.since = number, now
+    if not (first and _request.waits):
+        raise Stopped(number)
