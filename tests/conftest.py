@@ -11,6 +11,7 @@ from x2c.core.config import Config
 from x2c.core.resolve import resolve
 
 torch.set_num_threads(1)
+pytest_plugins = ["services.postgres", "services.slurm"]
 
 
 @pytest.fixture

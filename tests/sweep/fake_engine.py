@@ -1,6 +1,7 @@
 """Stands in for x2c.engine.experiment: cells that take milliseconds and misbehave on request.
 
-`<runs>/behave.json` maps a variant to `raise`, `die` or `slow`; `<runs>/ran.txt` has a line for every start.
+`<runs>/behave.json` maps a variant to `raise`, `die`, `slow` or `wait` (for a file `<runs>/go`);
+`<runs>/ran.txt` has a line for every start.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ def run(config):
     with run.owned():
         with (run.path.parent / "ran.txt").open("a") as log:
             log.write(f"{run.path.name}\n")
+        print(f"{run.path.name}: on GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}", flush=True)
         run.write_config(config)
         run.report("running", "train", 3, 10)
         for planned in planned_stages(config):
@@ -39,6 +41,8 @@ def run(config):
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "slow":
             time.sleep(30)
+        while how == "wait" and not (run.path.parent / "go").exists():
+            time.sleep(0.05)
         pd.DataFrame({"patient": ["a", "b"], "label": [0, 1], "psnr": [10.0, 20.0 + config.seed]}).to_parquet(
             run.scores
         )

@@ -67,6 +67,7 @@ def test_help_imports_nothing_heavy():
             "run losses --seeds 0;1",
             "--seeds: expected whole numbers joined by commas, such as 0,1,2; came '0;1'",
         ),
+        ("run losses --executor lsf", "--executor: expected local or slurm; came 'lsf'"),
         ("plan losses --storage x.db", "unknown option --storage"),
         ("run losses extra", "unexpected argument 'extra'"),
     ],

@@ -20,7 +20,9 @@ from pydantic import (
     model_validator,
 )
 
+from x2c.core.compute import Compute as Compute
 from x2c.core.errors import unknown
+from x2c.core.section import Section as Section
 from x2c.core.weights import needed, source_fingerprint
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -29,12 +31,6 @@ DATA_ROLES = ("dataset", "pretraining", "finetuning")
 """The data sets that a variant's stages are trained on."""
 PUBLISHED_HEIGHT = 256
 """The image height at which the authors' width rule gives `denoiser.dim`."""
-
-
-class Section(BaseModel):
-    """A block of fields; unknown keys are errors and values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Slot(BaseModel):
@@ -250,25 +246,6 @@ class Evaluation(Section):
     """Volumes sampled at once; does not change a volume, which is seeded by its patient."""
     pictures: PositiveInt
     """Test patients whose volumes are kept for figures and trackers."""
-
-
-class Compute(Section):
-    """What may differ between two runs of the same result; not part of a run's identity."""
-
-    threads: Annotated[int, Field(ge=0)]
-    """Torch threads per process; 0 leaves the choice to torch. Fixed at the CPU scales so that reruns are bit-exact."""
-    workers: PositiveInt
-    """Sweep workers, where --workers does not say."""
-    cpu: bool
-    """Stay on the CPU even where there is a GPU."""
-    tracker: tuple[str, ...]
-    """Trackers Accelerate knows: wandb, tensorboard, trackio, mlflow, ..."""
-    project: str
-    """The trackers' project name."""
-    runs: str
-    """Folder of the run directories."""
-    cache: str
-    """Folder of everything computed once: data sets, latents, embeddings, stand-in weights."""
 
 
 class Config(Section):

@@ -6,6 +6,7 @@
     python -m x2c.sweep retry losses                run the failed cells again
     python -m x2c.sweep worker losses               one more worker for a sweep that runs
     python -m x2c.sweep verify-resume l1_adv        prove that a killed run ends in the same bits
+    python -m x2c.sweep run losses --executor slurm --storage postgresql+psycopg://HOST/NAME
 
 A sweep is a file of sweeps/ in W&B's sweep schema. Any field of the configuration can be given as
 --a.b=value. The same command goes on where an interrupted sweep stopped; what is done is not run again.
@@ -61,7 +62,14 @@ def main() -> int:
         if not chosen:
             print(f"{options.name}: no cell has failed")
             return 0
-    return run_sweep(plan, chosen, options.storage, options.workers, same_plan(options, overrides), options.out)
+    arguments = (plan, chosen, options.storage, options.workers, same_plan(options, overrides), options.out)
+    if options.executor == "slurm":
+        from x2c.sweep.slurm import run_on_slurm
+
+        return run_on_slurm(*arguments, cluster_file=options.cluster, detach=options.detach)
+    if options.detach or options.cluster:
+        raise UserError("--detach, --cluster: are for --executor slurm; came with --executor local; leave them out")
+    return run_sweep(*arguments)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]:
@@ -107,6 +115,7 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
             metavar="DIR",
             help="where table and picture go (default: reports)",
         )
+        add_cluster_options(parser)
     if command in ("run", "retry", "worker"):
         parser.add_argument(
             "--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)"
@@ -122,6 +131,21 @@ def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]
     if options.name is None:
         raise UserError(f"NAME: the name of a sweep is needed; none came; choices: {', '.join(sweeps())}")
     return command, options, overrides_from(options, overrides)
+
+
+def add_cluster_options(parser: Parser) -> None:
+    """Where the workers of `run` and `retry` are."""
+    parser.add_argument(
+        "--executor",
+        type=_executor,
+        default="local",
+        metavar="NAME",
+        help="local (default), or slurm: jobs of a cluster",
+    )
+    parser.add_argument(
+        "--cluster", type=Path, metavar="FILE", help="what a job asks for (default: experiments/clusters/slurm.yaml)"
+    )
+    parser.add_argument("--detach", action="store_true", help="with slurm: submit the jobs and do not watch them")
 
 
 def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
@@ -163,6 +187,12 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not all(word.strip().isdigit() for word in words):
         raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
     return tuple(int(word) for word in words)
+
+
+def _executor(text: str) -> str:
+    if text not in ("local", "slurm"):
+        raise argparse.ArgumentTypeError(f"expected local or slurm; came {text!r}")
+    return text
 
 
 def _count(text: str) -> int:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from x2c.core.config import Config
 from x2c.core.errors import UserError
-from x2c.core.script import PROJECT
 from x2c.core.stopping import STOPPED, listen
 from x2c.engine.identity import cohort_fingerprint
+from x2c.sweep.devices import Device, crew_for, environment
+from x2c.sweep.launch import worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import (
@@ -53,12 +54,13 @@ def run_sweep(
     out.print(plan_table(plan, chosen, snapshots(chosen)))
     queue = Queue(plan, storage, create=True)
     todo = [cell for cell in chosen if snapshot(cell).state != "done"]
+    size, devices = crew_for(workers, [cell.config.compute for cell in todo])
     ready = prepare_all(todo, out.print) if todo else []
     # Cells that are done go along: a trial that says otherwise, of a worker killed at its last step, is set right.
     opened = queue.enqueue([cell for cell in chosen if cell in ready or cell not in todo])
-    size = min(workers or plan.cells[0].config.compute.workers, len(opened))
+    size = min(size, len(opened))
     if size:
-        crew = Crew(plan, opened, queue, storage, arguments, size)
+        crew = Crew(plan, opened, queue, storage, arguments, size, devices)
         with View(plan, chosen, size, began) as view:
             try:
                 crew.start()
@@ -153,21 +155,11 @@ class Crew:
         storage: str | None,
         arguments: Sequence[str],
         size: int,
+        devices: Sequence[Device] = (),
     ) -> None:
-        self.plan, self.cells, self.queue, self.size = plan, cells, queue, size
-        self.command = [
-            sys.executable,
-            "-m",
-            "x2c.sweep",
-            "worker",
-            *arguments,
-            "--supervisor",
-            str(os.getpid()),
-        ]
-        if storage is not None:
-            self.command += ["--storage", storage]
-        if len(cells) < len(plan.cells):
-            self.command += ["--cells", ",".join(cell.run_id for cell in cells)]
+        self.plan, self.cells, self.queue, self.size, self.devices = plan, cells, queue, size, devices
+        worker = worker_arguments(plan, cells, storage, arguments)
+        self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
         self.workers: dict[int, Worker] = {}
         self.lost = 0
 
@@ -221,12 +213,6 @@ class Crew:
     def _start(self, number: int) -> Worker:
         log = self.plan.runs / "logs" / f"{self.plan.sweep.name}-worker-{number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "PYTHONUNBUFFERED": "1",
-        }
         with log.open("ab") as stream:
             # A session of its own: Ctrl-C reaches the supervisor alone, which asks the workers to stop.
             process = subprocess.Popen(
@@ -234,7 +220,7 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env=environment,
+                env={**os.environ, **worker_environment(), **environment(number - 1, self.devices)},
                 start_new_session=True,
             )
         return Worker(process, log)

@@ -74,7 +74,8 @@ def _run(queue: Queue, lease: Lease, run: Run) -> None:
         _say(f"{cell.title}: failed: {record_failure(cell, error)}")
         queue.fail(lease)
     except KeyboardInterrupt:
-        queue.fail(lease)
+        # Whoever comes next goes on with it.
+        queue.put_back(lease)
         raise
 
 

@@ -1,0 +1,175 @@
+"""Sweeps on a real Slurm of one node, with a fake engine: told to leave, preempted, cancelled, crashed."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+from test_cli import command
+from test_queue import wait_for
+
+RESOURCES = {"hours": 0.5, "workers": 2, "memory_gb": 0.5, "signal_seconds": 60, "crashes": 1}
+PATIENCE = 90.0
+
+
+@pytest.fixture
+def resources(tmp_path):
+    """Write a file of resources; returns its path."""
+
+    def write(**changes):
+        path = tmp_path / "cluster.yaml"
+        path.write_text(yaml.safe_dump({**RESOURCES, **changes}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def detached(slurm, database, resources, tmp_path):
+    """Submit the sweep `losses` and leave it to Slurm; returns what was printed."""
+
+    def run(*options, workers=1, **changes):
+        line = ["run", "losses", "--scale", "smoke", "--storage", database, "--executor", "slurm", "--detach"]
+        process = command(tmp_path, *line, *options, "--workers", str(workers), "--cluster", resources(**changes))
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        return out
+
+    return run
+
+
+def states(tmp_path):
+    """The state of every cell of the sweep `losses`, by its name."""
+    out, _ = command(tmp_path, "status", "losses", "--scale", "smoke", "--json").communicate(timeout=60)
+    return {cell["cell"]: cell["state"] for cell in json.loads(out)["cells"]}
+
+
+def logs(tmp_path):
+    return "".join(path.read_text() for path in sorted((tmp_path / "runs/logs/slurm").glob("*.out")))
+
+
+def once_each_but(ran, again):
+    """Every run id once; the one that starts with `again` twice."""
+    counts = {run: ran.count(run) for run in ran}
+    return counts == {run: 2 if again and run.startswith(f"{again}-") else 1 for run in ran} and len(counts) == 5
+
+
+def test_an_array_of_workers_drains_the_queue_once(slurm, database, resources, tmp_path, ran):
+    line = ["run", "losses", "--scale", "smoke", "--storage", database, "--executor", "slurm"]
+    process = command(tmp_path, *line, "--cluster", resources())
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err + logs(tmp_path)
+    assert "2 jobs submitted, 0 were there, as x2c-losses-" in out
+    assert "losses: 5 of 5 done" in out
+    assert "l1 s0: done in" in err
+    assert once_each_but(ran(), again=None)
+    scripts = [path.read_text() for path in (tmp_path / "runs/logs/slurm").glob("*.sh") if not path.is_symlink()]
+    assert len(scripts) == 1 and "--array=0-1%2" in scripts[0], "one array"
+    assert logs(tmp_path).count("no cell waits") == 2, "both took part, and both ended by themselves"
+
+
+def test_a_worker_told_to_leave_comes_back_and_goes_on(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait")
+    detached()
+    wait_for(lambda: len(ran()) == 1, PATIENCE)
+    (job,) = slurm.jobs()
+    assert "Requeue=1" in slurm.command("scontrol", "show", "job", job)
+    slurm.command("scancel", "--signal=USR1", job)
+    wait_for(lambda: "goes back into the queue" in logs(tmp_path), PATIENCE)
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert set(states(tmp_path).values()) == {"done"}
+    assert once_each_but(ran(), again="l1")
+
+
+@pytest.mark.slow
+def test_a_job_leaves_before_its_time_limit_and_comes_back(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait")
+    detached(hours=3 / 60, signal_seconds=120)
+    wait_for(lambda: "goes back into the queue" in logs(tmp_path), 180)
+    assert "stopped" in logs(tmp_path)
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert set(states(tmp_path).values()) == {"done"}
+    assert once_each_but(ran(), again="l1")
+
+
+def test_a_job_has_as_many_workers_as_its_gpus_have_room_for(detached, slurm, tmp_path, behave, ran):
+    variants = ("l1", "l1_lpips", "l1_adv", "l1_lpips_adv")
+    behave(**dict.fromkeys(variants, "wait"))
+    assert "1 jobs submitted" in detached("--compute.workers_per_gpu=2", workers=4, gpus=2, memory_gb=0.2)
+    wait_for(lambda: len(ran()) == 4, PATIENCE)
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert once_each_but(ran(), again=None)
+    text = logs(tmp_path)
+    told = [re.search(rf"{name}-smoke-\S+: on GPU (\S+)", text)[1] for name in variants]
+    assert sorted(told) == ["0", "0", "1", "1"]
+
+
+def test_a_job_that_an_operator_requeues_goes_on(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait")
+    detached()
+    wait_for(lambda: len(ran()) == 1, PATIENCE)
+    (job,) = slurm.jobs()
+    slurm.command("scontrol", "requeue", job)
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert set(states(tmp_path).values()) == {"done"}
+    assert once_each_but(ran(), again="l1")
+
+
+def test_a_cancelled_job_stays_away(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait")
+    out = detached()
+    wait_for(lambda: len(ran()) == 1, PATIENCE)
+    (cancel,) = re.findall(r"scancel --name=\S+", out)
+    slurm.command(*cancel.split())
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert "stopped" in logs(tmp_path) and "goes back" not in logs(tmp_path)
+    assert states(tmp_path)["l1 s0"] == "interrupted"
+
+
+def test_a_preempted_job_comes_back_when_the_rush_is_over(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait")
+    detached(partition="main")
+    wait_for(lambda: len(ran()) == 1, PATIENCE)
+    (job,) = slurm.jobs()
+    rush = ["--partition=rush", "--exclusive", "--mem=10", f"--output={tmp_path}/rush.log"]
+    slurm.command("sbatch", *rush, f"--wrap=touch {tmp_path}/rush; sleep 1")
+    wait_for((tmp_path / "rush").exists, PATIENCE)
+    assert slurm.jobs()[job] == "PENDING"
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert set(states(tmp_path).values()) == {"done"}
+    assert once_each_but(ran(), again="l1")
+
+
+def test_a_worker_that_crashes_comes_back_a_few_times(detached, slurm, tmp_path):
+    # Python does not even start.
+    detached(setup=["export PYTHONHOME=/nowhere"])
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    (crashes,) = (tmp_path / "runs/logs/slurm").glob("*.crashes")
+    assert len(crashes.read_text().split()) == 2, "the first time, and once more"
+
+
+def test_the_same_command_finds_its_workers(detached, slurm, tmp_path, behave, ran):
+    behave(l1="wait", l1_lpips="wait")
+    assert "1 jobs submitted, 0 were there" in detached(workers=1)
+    assert "0 jobs submitted, 1 were there" in detached(workers=1)
+    assert "1 jobs submitted, 1 were there" in detached(workers=2)
+    assert len(slurm.jobs()) == 2
+    (tmp_path / "runs/go").touch()
+    wait_for(lambda: not slurm.jobs(), PATIENCE)
+    assert once_each_but(ran(), again=None)
+
+
+def test_what_slurm_refuses_is_one_line(slurm, database, resources, tmp_path):
+    line = ["run", "losses", "--scale", "smoke", "--storage", database, "--executor", "slurm"]
+    process = command(tmp_path, *line, "--cluster", resources(partition="nowhere"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith("error: --executor slurm: expected that sbatch takes the jobs;")
+    assert "Invalid partition" in err and err.count("\n") == 1

@@ -1,0 +1,32 @@
+"""What may differ between two runs of the same result."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from x2c.core.section import Section
+
+
+class Compute(Section):
+    """Where and how a run is computed; not part of its identity."""
+
+    threads: Annotated[int, Field(ge=0)]
+    """Torch threads per process; 0 leaves the choice to torch. Fixed at the CPU scales so that reruns are bit-exact."""
+    workers: PositiveInt
+    """Sweep workers on a machine without a GPU, where --workers does not say."""
+    workers_per_gpu: PositiveInt = 1
+    """Sweep workers that share a GPU."""
+    gpu_memory_gb: PositiveFloat | None = None
+    """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
+    cpu: bool
+    """Stay on the CPU even where there is a GPU."""
+    tracker: tuple[str, ...]
+    """Trackers Accelerate knows: wandb, tensorboard, trackio, mlflow, ..."""
+    project: str
+    """The trackers' project name."""
+    runs: str
+    """Folder of the run directories."""
+    cache: str
+    """Folder of everything computed once: data sets, latents, embeddings, stand-in weights."""

@@ -1,0 +1,137 @@
+"""GPUs of this machine: which worker gets which, and whether they have the memory for it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from x2c.core.compute import Compute
+from x2c.core.errors import UserError
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+QUERY = ("--query-gpu=uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
+QUERY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU, or a part of one; what is not known of it is None."""
+
+    key: str
+    """As CUDA_VISIBLE_DEVICES names it: an index, `GPU-…`, `MIG-…`."""
+    uuid: str = ""
+    name: str = ""
+    total_gb: float | None = None
+    free_gb: float | None = None
+    """GiB."""
+
+    def __str__(self) -> str:
+        return f"GPU {self.key} ({self.name})" if self.name else f"GPU {self.key}"
+
+
+def usable_devices(compute: Compute, visible: str | None) -> list[Device]:
+    """The GPUs that workers may use: none where the configuration stays on the CPU, or NVIDIA's driver shows none.
+
+    `visible` is the value of CUDA_VISIBLE_DEVICES, None where it is not set.
+    """
+    program = shutil.which("nvidia-smi")
+    if compute.cpu or program is None:
+        return []
+    try:
+        done = subprocess.run([program, *QUERY], capture_output=True, text=True, timeout=QUERY_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return visible_devices(parse(done.stdout), visible) if done.returncode == 0 else []
+
+
+def parse(text: str) -> list[Device]:
+    """The GPUs in what nvidia-smi prints; their keys are UUIDs, since CUDA may count them in another order."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
+    return [
+        Device(uuid, uuid, name, _gibibytes(total), _gibibytes(free))
+        for uuid, name, total, free in (row for row in rows if len(row) == 4)
+    ]
+
+
+def visible_devices(devices: Sequence[Device], visible: str | None) -> list[Device]:
+    """Those of all devices that CUDA_VISIBLE_DEVICES lets through, in its order and under its names.
+
+    As CUDA has it: a name that is none ends the list. A MIG instance is taken at its word; its memory is not known.
+    Indices are nvidia-smi's, which on a machine with GPUs of several kinds are CUDA's with CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    """
+    if visible is None:
+        return list(devices)
+    found: list[Device] = []
+    for key in (word.strip() for word in visible.split(",")):
+        device = _named(devices, key)
+        if device is None:
+            break
+        found.append(device)
+    return found
+
+
+def crew_for(workers: int | None, needs: Sequence[Compute]) -> tuple[int, list[Device]]:
+    """How many workers this machine gets for cells with these `needs`, and the GPUs that they take in turn.
+
+    `workers` are as many as were asked for. Raises UserError where they need more GPU memory than there is.
+    """
+    if not needs:
+        return 0, []
+    devices = usable_devices(needs[0], os.environ.get(VARIABLE))
+    size = min(workers or worker_count(needs[0], devices), len(needs))
+    check_memory(needs, devices, size)
+    return size, devices
+
+
+def worker_count(compute: Compute, devices: Sequence[Device]) -> int:
+    """Workers where --workers does not say."""
+    return len(devices) * compute.workers_per_gpu or compute.workers
+
+
+def environment(worker: int, devices: Sequence[Device]) -> dict[str, str]:
+    """What a worker (from 0) must be told so that it uses its own GPU; workers take GPUs in turn."""
+    return {VARIABLE: devices[worker % len(devices)].key} if devices else {}
+
+
+def check_memory(needs: Iterable[Compute], devices: Sequence[Device], workers: int) -> None:
+    """Refuse workers who may need more memory than a GPU has free; `needs` are their cells'. The unknown passes.
+
+    Raises UserError with the numbers.
+    """
+    need = max((compute.gpu_memory_gb or 0.0 for compute in needs), default=0.0)
+    for number, device in enumerate(devices):
+        sharing = len(range(number, workers, len(devices)))
+        if device.free_gb is None or device.total_gb is None or sharing * need <= device.free_gb:
+            continue
+        fit = int(device.free_gb // need)
+        advice = f"use --workers {fit * len(devices)}, or --compute.workers_per_gpu={fit}" if fit else "free its memory"
+        raise UserError(
+            f"compute.gpu_memory_gb: expected {sharing} × {need:g} = {sharing * need:g} GiB free on {device} for the "
+            f"workers that share it; it has {device.free_gb:.1f} of {device.total_gb:.1f}; {advice}"
+        )
+
+
+def _named(devices: Sequence[Device], key: str) -> Device | None:
+    if key.startswith("MIG-"):
+        return Device(key)
+    if key.isdigit():
+        match = [device for number, device in enumerate(devices) if number == int(key)]
+    else:
+        # CUDA takes the beginning of a UUID that fits one GPU only.
+        match = [device for device in devices if key.startswith("GPU-") and device.uuid.startswith(key)]
+    if len(match) != 1:
+        return None
+    (device,) = match
+    return Device(key, device.uuid, device.name, device.total_gb, device.free_gb)
+
+
+def _gibibytes(mebibytes: str) -> float | None:
+    try:
+        return float(mebibytes) / 1024
+    except ValueError:
+        # `[N/A]`, where GPU and processor share their memory.
+        return None

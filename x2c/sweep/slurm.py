@@ -1,0 +1,215 @@
+"""A sweep on Slurm: one array of workers that drain the queue, and a watcher on the login node.
+
+A job that is told to leave, before preemption or its time limit, ends with a code that its own script, which outlives
+the worker, answers with a way back into Slurm's queue. What it worked on waits in the sweep's queue meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.files import digest
+from x2c.core.stopping import listen
+from x2c.sweep.cluster import Cluster, read_cluster
+from x2c.sweep.devices import VARIABLE
+from x2c.sweep.launch import worker_arguments, worker_environment
+from x2c.sweep.plan import Cell, Plan
+from x2c.sweep.queue import Queue
+from x2c.sweep.supervise import WATCH_SECONDS, conclude
+from x2c.sweep.view import View, plan_table, snapshots, wide_console
+
+SQUEUE_SECONDS = 10.0
+"""Between two looks at the jobs; a controller serves everyone."""
+SIGNAL = "USR1"
+# Codes: 0, no cell waits; 2, a user's error, which would come again; 75, 130 and death by SIGUSR1 or SIGTERM, told to
+# leave; anything else, a crash. Only a job that Slurm sees running goes back: one that was cancelled does not.
+# An array's tasks are named one by one, since the array's own number stands for all of them.
+BACK_INTO_THE_QUEUE = """
+code=$?
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+job=${{job:-$SLURM_JOB_ID}}
+crashes={folder}/$job.crashes
+again() {{
+  [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ] || return
+  echo "code $code: job $job goes back into the queue"
+  scontrol requeue "$job"
+}}
+case $code in
+  0 | 2) ;;
+  75 | 130 | 138 | 143) again ;;
+  *)
+    echo "$code" >> "$crashes"
+    [ "$(wc -l < "$crashes")" -gt {crashes} ] || again
+    ;;
+esac
+exit $code
+"""
+
+
+def run_on_slurm(
+    plan: Plan,
+    chosen: Sequence[Cell],
+    storage: str | None,
+    workers: int | None,
+    arguments: Sequence[str],
+    reports: Path,
+    *,
+    cluster_file: Path | None = None,
+    detach: bool = False,
+) -> int:
+    """Enqueue the cells that are not done, submit workers, and watch until all have ended.
+
+    Returns 0 when every cell of `chosen` is done (with `detach`: when the jobs are submitted), else 1. Workers of the
+    same command that are there already count. Raises UserError for a storage or a cluster that cannot be used.
+    """
+    began = time.time()
+    cluster = read_cluster(cluster_file)
+    wanted = workers or cluster.workers
+    check_storage(storage, wanted)
+    out = wide_console()
+    out.print(plan_table(plan, chosen, snapshots(chosen)))
+    opened = Queue(plan, storage, create=True).enqueue(chosen)
+    if not opened:
+        return conclude(plan, chosen, reports, began)
+    line = worker_arguments(plan, chosen, storage, arguments)
+    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), *line], 6)}"
+    per_job = cluster.workers_per_job(plan.cells[0].config.compute.workers_per_gpu)
+    there = len(jobs(name))
+    missing = math.ceil(min(wanted, len(opened)) / per_job) - there
+    if missing > 0:
+        submit(cluster, plan.runs.resolve() / "logs" / "slurm", name, line, missing, per_job)
+    out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
+    out.print(f"they go on by themselves; to stop them: scancel --name={name}")
+    if detach:
+        status = shlex.join(["python", "-m", "x2c.sweep", "status", *arguments])
+        out.print(f"to see how far they are: {status}", soft_wrap=True)
+        return 0
+    with View(plan, chosen, min(wanted, len(opened)), began) as view:
+        watch(view, name)
+    return conclude(plan, chosen, reports, began)
+
+
+def check_storage(storage: str | None, workers: int) -> None:
+    """Raises UserError where several machines would share an SQLite file."""
+    if workers > 1 and (storage is None or storage.startswith("sqlite")):
+        raise UserError(
+            f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; came "
+            f"{storage or 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
+        )
+
+
+def submit(cluster: Cluster, folder: Path, name: str, line: Sequence[str], count: int, per_job: int) -> None:
+    """Submit `count` jobs of `per_job` workers each, as one array. Raises UserError where Slurm is not there or refuses."""
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        executor = SlurmExecutor(folder=folder)
+        executor.update_parameters(**parameters(cluster, folder, name, per_job))
+        # sbatch's complaint is in the error; submitit prints it too.
+        with contextlib.redirect_stderr(io.StringIO()):
+            executor.map_array(work_here, [list(line)] * count)
+    except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"--executor slurm: expected that sbatch takes the jobs; {reason}") from None
+
+
+def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[str, object]:
+    """What submitit writes into the job's script."""
+    memory_mb = math.ceil(cluster.memory_gb * per_job * 1024)
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in worker_environment().items()]
+    # The script itself must outlive a signal to all of the job; a trap is not handed down to the worker.
+    trap = "trap : TERM USR1"
+    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
+    given = {
+        "partition": cluster.partition,
+        "gpus_per_node": cluster.gpus or None,
+        "ntasks_per_node": per_job,
+        "cpus_per_task": cluster.cpus,
+        "mem": f"{memory_mb}M",
+    }
+    return {
+        "job_name": name,
+        "time": cluster.minutes,
+        "stderr_to_stdout": True,
+        "additional_parameters": more,
+        "setup": [trap, *exports, *cluster.setup],
+        "teardown": [BACK_INTO_THE_QUEUE.format(folder=shlex.quote(str(folder)), crashes=cluster.crashes)],
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def work_here(line: Sequence[str]) -> None:
+    """Be a worker, in a job. Ends the process with the worker's exit code."""
+    listen()
+    os.environ.update(own_device(os.environ))
+    sys.argv = ["x2c.sweep", *line]
+    # Imported here: it is the program that imports this module.
+    from x2c.sweep.__main__ import main
+
+    exit_on_user_error(main)
+
+
+def own_device(environment: Mapping[str, str]) -> dict[str, str]:
+    """The GPU of this worker among those that Slurm gave the job, where workers are several: they take them in turn."""
+    visible = [key for key in environment.get(VARIABLE, "").split(",") if key]
+    if not visible or environment.get("SLURM_NTASKS", "1") == "1":
+        return {}
+    return {VARIABLE: visible[int(environment["SLURM_LOCALID"]) % len(visible)]}
+
+
+def jobs(name: str) -> list[str]:
+    """Of every job with that name that waits or runs, the state and, where it waits, why.
+
+    Raises UserError where Slurm does not answer.
+    """
+    command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--name={name}", "--format=%T %r"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        raise UserError(
+            "--executor slurm: expected Slurm's commands; squeue is not here; use a login node, or --executor local"
+        ) from None
+    if done.returncode:
+        raise UserError(f"--executor slurm: expected that squeue lists jobs; {' '.join(done.stderr.split())}")
+    return [line.strip().lower().removesuffix(" none") for line in done.stdout.splitlines()]
+
+
+def watch(view: View, name: str) -> None:
+    """Keep the view fresh until every cell is done, or no job is left. Jobs without a cell to come are cancelled."""
+    said, looked = "", -math.inf
+    while True:
+        view.update()
+        if all(shot.state == "done" for shot in view.shots.values()):
+            subprocess.run(["scancel", "--quiet", f"--name={name}", f"--user={os.getuid()}", "--state=PENDING"])
+            return
+        if time.monotonic() - looked >= SQUEUE_SECONDS:
+            looked = time.monotonic()
+            states = _jobs_or_none(name)
+            if states == []:
+                view.update()
+                return
+            summary = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states or ()).items()))
+            if summary not in ("", said):
+                view.note(f"jobs: {summary}")
+                said = summary
+        time.sleep(WATCH_SECONDS)
+
+
+def _jobs_or_none(name: str) -> list[str] | None:
+    """None where Slurm does not answer now: its controller may be back soon."""
+    try:
+        return jobs(name)
+    except UserError:
+        return None
