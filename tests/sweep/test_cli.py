@@ -16,7 +16,8 @@ import pytest
 from x2c.core import stopping
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep.__main__ import main, parse, same_plan
+from x2c.sweep.__main__ import main
+from x2c.sweep.options import parse, same_plan
 from x2c.sweep.plan import make_plan
 from x2c.sweep.state import snapshot
 
@@ -59,7 +60,10 @@ def test_help_imports_nothing_heavy():
             "rnu losses",
             "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, verify-resume, worker",
         ),
-        ("run", "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, losses"),
+        (
+            "run",
+            "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, loss_terms, loss_weights, losses",
+        ),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
         ("run losses --workers two", "--workers: expected a number of 1 or more; came 'two'"),
         ("run losses --workers 0", "--workers: expected a number of 1 or more; came '0'"),
@@ -69,6 +73,9 @@ def test_help_imports_nothing_heavy():
         ),
         ("run losses --executor lsf", "--executor: expected local or slurm; came 'lsf'"),
         ("plan losses --storage x.db", "unknown option --storage"),
+        ("run losses --engine wnadb", "unknown engine 'wnadb'; did you mean 'wandb'? choices: optuna, wandb"),
+        ("run losses --engine wandb --storage x.db", "--storage: W&B's engine keeps its queue on its server; leave"),
+        ("plan losses --engine wandb", "unknown option --engine"),
         ("run losses extra", "unexpected argument 'extra'"),
     ],
 )
@@ -140,16 +147,17 @@ def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypat
     assert len(ran()) == 7
 
 
-def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave, ran):
+def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave):
     behave(l1="slow")
+    cell = make_plan("losses", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"]).cells[0]
     process = command(tmp_path, "run", "losses", "--scale", "smoke", "--workers", "1")
     deadline = time.monotonic() + 60
-    while not ran():
+    # Not only started: a cell that is stopped before its first word is `to do`.
+    while cell.run.status().get("state") != "running":
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "rerun the same command to go on" in err
-    plan = make_plan("losses", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
-    assert snapshot(plan.cells[0]).state == "interrupted"
+    assert snapshot(cell).state == "interrupted"

@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from x2c.core.errors import UserError
-from x2c.core.script import PROJECT
 from x2c.sweep import plan as planning
-from x2c.sweep.plan import cells, make_plan, read_sweep
+from x2c.sweep.plan import cells, make_plan, probe, read_sweep
 from x2c.sweep.view import plan_table, sharing, snapshots
 
 
@@ -67,11 +66,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
     ("keys", "message"),
     [
         ({"methods": "grid"}, "sweeps/s.yaml: methods: unknown key 'methods'; did you mean 'method'?"),
-        (
-            {"method": "bayes"},
-            "sweeps/s.yaml: method: searches (bayes) are not available in this version yet; use method: grid",
-        ),
-        ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid'; came \"gird\""),
+        ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid', 'random' or 'bayes'; came \"gird\""),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 3}},
             "early_terminate: every cell of a grid runs to its end",
@@ -84,14 +79,15 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
             {"metric": {"name": "psnr", "gaol": "maximize"}},
             "metric.gaol: unknown key 'gaol'; did you mean 'goal'?",
         ),
-        ({"parameters": {"seed": {"value": 0}}}, "parameters: expected a mapping with the key variant"),
+        ({"parameters": {"seed": {"value": 0}}}, "parameters: expected the key variant; came seed; add variant: {"),
+        ({"parameters": ["l1"]}, 'parameters: expected a mapping of parameters; came ["l1"]'),
         (
             {"parameters": {"variant": {"valeus": ["l1"]}}},
             "parameters.variant.valeus: unknown key 'valeus'; did you mean 'values'?",
         ),
         (
             {"parameters": {"variant": {"value": "l1", "values": ["l1"]}}},
-            "parameters.variant: expected a grid needs either",
+            "parameters.variant: expected either value or values; came",
         ),
         ({"parameters": {"variant": {"value": "l2"}}}, "unknown variant 'l2'; did you mean 'l1'? choices: "),
         (
@@ -103,6 +99,12 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
             "parameters.seed: expected whole numbers; came 'a'",
         ),
         ({"run_cap": 0}, "run_cap: expected greater than 0; came 0"),
+        ({"title": "x"}, "sweeps/s.yaml: title: unknown key 'title'; did you mean"),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "stages.xray.steps": {"min": 1, "max": 5}}},
+            "sweeps/s.yaml: parameters.stages.xray.steps: a grid needs value or values; came a range (int_uniform)",
+        ),
+        ({"conditions": {"when": {}}}, "sweeps/search/s.yaml: conditions are for method bayes or random"),
     ],
 )
 def test_a_wrong_file_is_one_clear_line(sweep_file, keys, message):
@@ -120,9 +122,30 @@ def test_an_unknown_sweep_lists_the_choices(sweep_file):
         make_plan("loses", "smoke")
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_sweep_of_the_project_can_be_planned(path):
-    assert make_plan(path.stem, "smoke").cells
+@pytest.mark.parametrize("name", planning.sweeps())
+def test_every_sweep_of_the_project_can_be_planned(name):
+    sweep = read_sweep(name)
+    if sweep.is_search:
+        assert probe(sweep, "smoke")
+    else:
+        assert make_plan(name, "smoke").cells
+
+
+def test_nested_parameters_are_the_same_cells(sweep_file):
+    axis = {"values": [0.5, 2.0]}
+    sweep_file(parameters={"variant": {"value": "l1_lpips"}, "loss.lpips.weight": axis})
+    flat = make_plan("s", "smoke")
+    sweep_file(
+        parameters={
+            "variant": {"value": "l1_lpips"},
+            "loss": {"parameters": {"lpips": {"parameters": {"weight": axis}}}},
+        }
+    )
+    nested = make_plan("s", "smoke")
+    assert [(c.run_id, c.title, c.parameters) for c in nested.cells] == [
+        (c.run_id, c.title, c.parameters) for c in flat.cells
+    ]
+    assert len(flat.cells) == 2 and nested.study == flat.study
 
 
 def test_an_unknown_data_set_is_named_before_any_work(sweep_file, tmp_path):

@@ -17,22 +17,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from x2c.core import weights
-from x2c.core.cli import Parser, add_config_options, overrides_from
-from x2c.core.errors import UserError, exit_on_user_error, unknown
-from x2c.sweep.plan import Plan, make_plan, sweeps
-
-COMMANDS = {
-    "plan": "show the cells, their state and what is left to do",
-    "run": "run every cell that is not done, then print the table and draw the picture",
-    "worker": "run waiting cells in this process until there is none",
-    "status": "show how far every cell is",
-    "retry": "run the failed cells again",
-    "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
-}
+from x2c.core.errors import exit_on_user_error
+from x2c.sweep.options import parse, same_plan
+from x2c.sweep.plan import Plan, make_plan
 
 
 def main() -> int:
@@ -41,7 +30,11 @@ def main() -> int:
         from x2c.sweep import verify
 
         return verify.main(sys.argv[2:])
-    command, options, overrides = parse(sys.argv[1:])
+    command, options, overrides = parse(sys.argv[1:], __doc__ or "")
+    if command == "run" and options.engine == "wandb":
+        from x2c.sweep.wandb_engine import run_on_wandb
+
+        return run_on_wandb(options.name, options.scale, options.seeds, overrides, options.workers, options.out)
     plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command == "worker":
         from x2c.sweep.worker import work
@@ -53,8 +46,12 @@ def main() -> int:
             weights.check(cell.config)
     if command in ("plan", "status"):
         return show(plan, command, as_json=options.json)
+    return run(plan, command, options, overrides)
+
+
+def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[str]) -> int:
+    """Run the cells that are not done, or those that failed, here or on a cluster."""
     from x2c.sweep.state import snapshot
-    from x2c.sweep.supervise import run_sweep
 
     chosen = list(plan.cells)
     if command == "retry":
@@ -67,96 +64,9 @@ def main() -> int:
         from x2c.sweep.slurm import run_on_slurm
 
         return run_on_slurm(*arguments, cluster_file=options.cluster, detach=options.detach)
-    if options.detach or options.cluster:
-        raise UserError("--detach, --cluster: are for --executor slurm; came with --executor local; leave them out")
+    from x2c.sweep.supervise import run_sweep
+
     return run_sweep(*arguments)
-
-
-def parse(arguments: Sequence[str]) -> tuple[str, argparse.Namespace, list[str]]:
-    """The command, its options, and overrides `a.b=c`. Raises UserError for a name that is not known."""
-    command = arguments[0] if arguments else "--help"
-    if command in ("-h", "--help"):
-        lines = [f"  {name:<13} {text}" for name, text in COMMANDS.items()]
-        print(
-            "\n".join(
-                [
-                    "usage: python -m x2c.sweep COMMAND NAME [options]",
-                    "",
-                    (__doc__ or "").strip(),
-                    "",
-                    "commands:",
-                    *lines,
-                    "",
-                ]
-            )
-        )
-        print(f"sweeps: {', '.join(sweeps())}\n\npython -m x2c.sweep COMMAND --help lists a command's options.")
-        sys.exit(0)
-    if command not in COMMANDS:
-        raise unknown("python -m x2c.sweep", "command", command, COMMANDS)
-    parser = Parser(prog=f"python -m x2c.sweep {command}", description=COMMANDS[command])
-    # Optional for argparse, so that our own line names the choices.
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"a file of sweeps/: {', '.join(sweeps())}")
-    add_config_options(parser)
-    parser.add_argument(
-        "--seeds", type=_seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)"
-    )
-    if command in ("run", "retry"):
-        parser.add_argument(
-            "--workers",
-            type=_count,
-            metavar="N",
-            help="worker processes (default: compute.workers of the scale)",
-        )
-        parser.add_argument(
-            "--out",
-            type=Path,
-            default=Path("reports"),
-            metavar="DIR",
-            help="where table and picture go (default: reports)",
-        )
-        add_cluster_options(parser)
-    if command in ("run", "retry", "worker"):
-        parser.add_argument(
-            "--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)"
-        )
-    if command == "worker":
-        parser.add_argument(
-            "--cells", metavar="RUN,RUN", help="only these run ids, joined by commas (default: all cells)"
-        )
-        parser.add_argument("--supervisor", type=int, help=argparse.SUPPRESS)
-    if command in ("plan", "status"):
-        parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    options, overrides = parser.split(arguments[1:])
-    if options.name is None:
-        raise UserError(f"NAME: the name of a sweep is needed; none came; choices: {', '.join(sweeps())}")
-    return command, options, overrides_from(options, overrides)
-
-
-def add_cluster_options(parser: Parser) -> None:
-    """Where the workers of `run` and `retry` are."""
-    parser.add_argument(
-        "--executor",
-        type=_executor,
-        default="local",
-        metavar="NAME",
-        help="local (default), or slurm: jobs of a cluster",
-    )
-    parser.add_argument(
-        "--cluster", type=Path, metavar="FILE", help="what a job asks for (default: experiments/clusters/slurm.yaml)"
-    )
-    parser.add_argument("--detach", action="store_true", help="with slurm: submit the jobs and do not watch them")
-
-
-def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The arguments by which another process makes the same plan."""
-    arguments = [options.name, "--scale", options.scale]
-    arguments += [f"--{text}" for text in overrides if not text.startswith("data=")]
-    if options.data is not None:
-        arguments += ["--data", options.data]
-    if options.seeds is not None:
-        arguments += ["--seeds", ",".join(map(str, options.seeds))]
-    return arguments
 
 
 def show(plan: Plan, command: str, *, as_json: bool) -> int:
@@ -180,25 +90,6 @@ def show(plan: Plan, command: str, *, as_json: bool) -> int:
     left = view.seconds_left(shots, running, 0.0) if running else None
     out.print(Text(view.counts(shots) + (f" · about {view.clock(left)} left" if left else "")))
     return 0
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    words = text.split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
-    return tuple(int(word) for word in words)
-
-
-def _executor(text: str) -> str:
-    if text not in ("local", "slurm"):
-        raise argparse.ArgumentTypeError(f"expected local or slurm; came {text!r}")
-    return text
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of 1 or more; came {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
+from pydantic import InstanceOf
 
 from x2c.core.config import Config, Section
 from x2c.core.errors import UserError, unknown
@@ -19,11 +19,12 @@ from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.engine.identity import PlannedStage, planned_stages, run_directory
+from x2c.sweep.conditions import Conditions, read_conditions
+from x2c.sweep.space import Count, Hyperband, Parameter, Range, checked, read_parameters
 
 SWEEPS = PROJECT / "sweeps"
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
 SET_METRICS = ("frechet", "kernel")
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Metric(Section):
@@ -33,27 +34,8 @@ class Metric(Section):
     """A column of scores.parquet (its mean is taken) or a key of set_scores.json."""
     goal: Literal["minimize", "maximize"] = "minimize"
     target: float | None = None
-    impute: str | None = None
-    impute_while_running: str | None = None
-
-
-class Parameter(Section):
-    """One axis of a grid: `value` or `values`."""
-
-    value: Any = None
-    values: list[Any] | None = Field(default=None, min_length=1)
-    distribution: Literal["constant", "categorical"] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> Parameter:
-        if ("value" in self.model_fields_set) == ("values" in self.model_fields_set):
-            raise ValueError("a grid needs either value or values")
-        return self
-
-    @property
-    def choices(self) -> tuple[Any, ...]:
-        """The values to run, in the file's order."""
-        return (self.value,) if self.values is None else tuple(self.values)
+    impute: Literal["latest", "best", "worst"] | None = None
+    impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
 
 
 class Sweep(Section):
@@ -63,11 +45,16 @@ class Sweep(Section):
     """The file's name; the file's own key `name` is the title at W&B."""
     title: str | None = None
     program: str | None = None
-    method: Literal["grid"]
+    method: Literal["grid", "random", "bayes"]
     metric: Metric
-    parameters: dict[str, Parameter]
-    run_cap: PositiveInt | None = None
-    """Only this many cells, the first ones."""
+    parameters: dict[str, Parameter | Range]
+    """By dotted name, nested ones too. A grid has no ranges."""
+    run_cap: Count | None = None
+    """Only this many cells: of a grid the first ones."""
+    early_terminate: Hyperband | None = None
+    """When a search gives a run up."""
+    conditions: InstanceOf[Conditions] | None = None
+    """Of sweeps/search/<name>.yaml, where there is one; not a key of the file."""
     command: list[str] | None = None
     description: str | None = None
     project: str | None = None
@@ -77,6 +64,24 @@ class Sweep(Section):
     kind: Literal["sweep"] | None = None
     job: str | None = None
     image_uri: str | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether its cells are drawn one after the other, rather than known beforehand."""
+        return self.method != "grid"
+
+    def counting(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values drawn that count under the sweep's conditions."""
+        if self.conditions is None:
+            return dict(drawn)
+        found: dict[str, Any] = {}
+        for name in (*self.conditions.order, *(drawn.keys() - self.parameters.keys())):
+            if name in drawn and self.conditions.active(name, found):
+                found[name] = drawn[name]
+        return found
+
+
+FILE_KEYS = (Sweep.model_fields.keys() | {"name"}) - {"title", "conditions"}
 
 
 @dataclass(frozen=True)
@@ -145,25 +150,26 @@ def read_sweep(name: str) -> Sweep:
         raise unknown("NAME", "sweep", name, sweeps())
     where = f"sweeps/{name}.yaml"
     raw = read_yaml(SWEEPS / f"{name}.yaml")
-    if raw.get("method") in ("random", "bayes"):
+    for key in raw:
+        if key not in FILE_KEYS:
+            raise unknown(f"{where}: {key}", "key", str(key), FILE_KEYS)
+    parameters = read_parameters(raw.get("parameters"), f"{where}: parameters")
+    if "variant" not in parameters:
         raise UserError(
-            f"{where}: method: searches ({raw['method']}) are not available in this version yet; use method: grid"
+            f"{where}: parameters: expected the key variant; came {', '.join(parameters)}; add variant: {{values: [...]}}"
         )
-    if "early_terminate" in raw:
-        raise UserError(f"{where}: early_terminate: every cell of a grid runs to its end here; remove it")
-    parameters = raw.get("parameters")
-    if not isinstance(parameters, dict) or "variant" not in parameters:
-        raise UserError(
-            f"{where}: parameters: expected a mapping with the key variant; came {parameters!r}; "
-            "add variant: {values: [...]}"
-        )
-    checked = {key: _checked(Parameter, value, f"{where}: parameters.{key}") for key, value in parameters.items()}
-    metric = _checked(Metric, raw.get("metric", {"name": "psnr", "goal": "maximize"}), f"{where}: metric")
+    metric = checked(Metric, raw.get("metric", {"name": "psnr", "goal": "maximize"}), f"{where}: metric")
     known = [*PATIENT_METRICS, *(f"{m}_other_xray" for m in PATIENT_METRICS), *SET_METRICS]
     if metric.name not in known:
         raise unknown(f"{where}: metric.name", "metric", metric.name, known)
     given = {("title" if key == "name" else key): value for key, value in raw.items()}
-    return _checked(Sweep, {**given, "name": name, "parameters": checked, "metric": metric}, where)
+    if "early_terminate" in raw:
+        given["early_terminate"] = checked(Hyperband, raw["early_terminate"], f"{where}: early_terminate")
+    sweep = checked(Sweep, {**given, "name": name, "parameters": parameters, "metric": metric}, where)
+    if sweep.is_search:
+        return _search(sweep, where, "metric" in raw)
+    _refuse_search_keys(sweep, where)
+    return sweep
 
 
 def make_plan(
@@ -174,6 +180,11 @@ def make_plan(
 ) -> Plan:
     """The sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
     sweep = read_sweep(name)
+    if sweep.is_search:
+        raise UserError(
+            f"sweeps/{name}.yaml: method: search runs are not available yet on Optuna; came {sweep.method}; "
+            "use method: grid, or --engine wandb"
+        )
     asked = tuple(overrides)
     return Plan(sweep, scale, asked, tuple(cells(sweep, scale, seeds, asked)))
 
@@ -183,7 +194,7 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
 
     `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
     """
-    axes = {key: parameter.choices for key, parameter in sweep.parameters.items()}
+    axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
     axes["seed"] = tuple(seeds) if seeds is not None else axes.get("seed", (0,))
     for seed in axes["seed"]:
         if not isinstance(seed, int) or isinstance(seed, bool):
@@ -191,41 +202,78 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
     found: dict[str, Cell] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
-        cell = _cell(chosen, [key for key, choices in axes.items() if len(choices) > 1], scale, overrides)
+        cell = make_cell(chosen, [key for key, choices in axes.items() if len(choices) > 1], scale, overrides)
         found.setdefault(cell.run_id, cell)
     return list(found.values())[: sweep.run_cap]
 
 
-def _cell(chosen: dict[str, Any], varying: list[str], scale: str, overrides: Iterable[str]) -> Cell:
+def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable[str] = ()) -> list[Config]:
+    """Configs of a search: every variant with every choice and both ends of every range, one at a time.
+
+    Raises UserError for a parameter that is no field of the configuration, or a value that it cannot have.
+    """
+    ends = {key: axis.choices if isinstance(axis, Parameter) else axis.bounds for key, axis in sweep.parameters.items()}
+    ends["seed"] = (seed,) if seed is not None else ends.get("seed", (0,))
+    asked = tuple(overrides)
+    found: dict[str, Config] = {}
+    for variant, key in itertools.product(ends["variant"], ends):
+        for end in (variant,) if key == "variant" else ends[key]:
+            first = {name: values[0] for name, values in ends.items()}
+            chosen = sweep.counting(first | {"variant": variant, key: end})
+            name = json.dumps(chosen, default=str)
+            if name not in found:
+                found[name] = resolve(str(variant), scale, chosen["seed"], [*field_overrides(chosen), *asked])
+    return list(found.values())
+
+
+def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
+    """A choice of parameters as overrides `a.b=c`, without `variant` and `seed`."""
     # JSON is YAML, so a value survives the way through an override unchanged.
-    fields = {key: json.dumps(value, default=str) for key, value in chosen.items() if key not in ("variant", "seed")}
-    config = resolve(
-        str(chosen["variant"]),
-        scale,
-        chosen["seed"],
-        [*(f"{key}={text}" for key, text in fields.items()), *overrides],
-    )
-    title = [
-        f"{chosen['variant']} s{chosen['seed']}",
-        *(f"{key}={text}" for key, text in fields.items() if key in varying),
+    return [
+        f"{key}={json.dumps(value, default=str)}" for key, value in chosen.items() if key not in ("variant", "seed")
     ]
+
+
+def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
+    """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
+    fields = field_overrides(chosen)
+    config = resolve(str(chosen["variant"]), scale, chosen["seed"], [*fields, *overrides])
+    title = [f"{chosen['variant']} s{chosen['seed']}"]
+    title += [text for text in fields if text.partition("=")[0] in varying]
     return Cell(config, run_directory(config).path.name, " ".join(title), chosen, tuple(planned_stages(config)))
 
 
-def _checked(model: type[Model], values: Any, where: str) -> Model:
-    """`values` as a `model`; the first complaint becomes one line."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = (
-            ".".join([where, *map(str, first["loc"])])
-            if ": " in where
-            else f"{where}: {'.'.join(map(str, first['loc']))}"
+def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
+    """A search with its conditions. Raises UserError for what a search cannot do without."""
+    if not has_metric:
+        raise UserError(f"{where}: metric: a search needs one; none came; add metric: {{name: psnr, goal: maximize}}")
+    if sweep.run_cap is None:
+        raise UserError(f"{where}: run_cap: a search needs a number of runs; none came; add run_cap: 30")
+    for key in ("variant", "seed"):
+        if not isinstance(sweep.parameters.get(key, Parameter(value=0)), Parameter):
+            raise UserError(f"{where}: parameters.{key}: expected value or values; came a range")
+    seed = sweep.parameters.get("seed")
+    if isinstance(seed, Parameter) and len(seed.choices) > 1:
+        raise UserError(
+            f"{where}: parameters.seed: a search has one seed, or it would look for the luckiest; "
+            f"came {list(seed.choices)}; give one, and run what wins with others"
         )
-        if first["type"] == "extra_forbidden":
-            raise unknown(path, "key", str(first["loc"][-1]), set(model.model_fields) - {"title"}) from None
-        if first["type"] == "missing":
-            raise UserError(f"{path}: a value is needed; none came") from None
-        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise UserError(f"{path}: expected {message}; came {json.dumps(first['input'], default=str)}") from None
+    path = SWEEPS / "search" / f"{sweep.name}.yaml"
+    if not path.exists():
+        return sweep
+    conditions = read_conditions(read_yaml(path), sweep.parameters, f"sweeps/search/{sweep.name}.yaml")
+    return sweep.model_copy(update={"conditions": conditions})
+
+
+def _refuse_search_keys(sweep: Sweep, where: str) -> None:
+    """Raise UserError for what only a search has."""
+    if sweep.early_terminate is not None:
+        raise UserError(f"{where}: early_terminate: every cell of a grid runs to its end here; remove it")
+    for key, axis in sweep.parameters.items():
+        if not isinstance(axis, Parameter):
+            raise UserError(
+                f"{where}: parameters.{key}: a grid needs value or values; came a range ({axis.distribution}); "
+                "list values, or use method: bayes or random"
+            )
+    if (SWEEPS / "search" / f"{sweep.name}.yaml").exists():
+        raise UserError(f"sweeps/search/{sweep.name}.yaml: conditions are for method bayes or random; remove the file")

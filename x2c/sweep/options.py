@@ -1,0 +1,129 @@
+"""The command line of `python -m x2c.sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from x2c.core.cli import Parser, add_config_options, overrides_from
+from x2c.core.errors import UserError, nearest, unknown
+from x2c.sweep.plan import sweeps
+
+COMMANDS = {
+    "plan": "show the cells, their state and what is left to do",
+    "run": "run every cell that is not done, then print the table and draw the picture",
+    "worker": "run waiting cells in this process until there is none",
+    "status": "show how far every cell is",
+    "retry": "run the failed cells again",
+    "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
+}
+ENGINES = ("optuna", "wandb")
+EXECUTORS = ("local", "slurm")
+
+
+def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argparse.Namespace, list[str]]:
+    """The command, its options, and overrides `a.b=c`. Raises UserError for a name that is not known."""
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        _print_help(description)
+        sys.exit(0)
+    if command not in COMMANDS:
+        raise unknown("python -m x2c.sweep", "command", command, COMMANDS)
+    parser = Parser(prog=f"python -m x2c.sweep {command}", description=COMMANDS[command])
+    # Optional for argparse, so that our own line names the choices.
+    parser.add_argument("name", nargs="?", metavar="NAME", help=f"a file of sweeps/: {', '.join(sweeps())}")
+    add_config_options(parser)
+    _add_options(parser, command)
+    options, overrides = parser.split(arguments[1:])
+    if options.name is None:
+        raise UserError(f"NAME: the name of a sweep is needed; none came; choices: {', '.join(sweeps())}")
+    if command == "run" and options.engine == "wandb":
+        _refuse_beside_wandb(options)
+    if command in ("run", "retry") and options.executor == "local" and (options.detach or options.cluster):
+        raise UserError("--detach, --cluster: are for --executor slurm; came with --executor local; leave them out")
+    return command, options, overrides_from(options, overrides)
+
+
+def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """The arguments by which another process makes the same plan."""
+    arguments = [options.name, "--scale", options.scale]
+    arguments += [f"--{text}" for text in overrides if not text.startswith("data=")]
+    if options.data is not None:
+        arguments += ["--data", options.data]
+    if options.seeds is not None:
+        arguments += ["--seeds", ",".join(map(str, options.seeds))]
+    return arguments
+
+
+def _print_help(description: str) -> None:
+    print("usage: python -m x2c.sweep COMMAND NAME [options]\n")
+    print(f"{description.strip()}\n\ncommands:")
+    print("\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items()))
+    print(f"\nsweeps: {', '.join(sweeps())}\n\npython -m x2c.sweep COMMAND --help lists a command's options.")
+
+
+def _add_options(parser: Parser, command: str) -> None:
+    add = parser.add_argument
+    add("--seeds", type=_seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)")
+    if command in ("run", "retry"):
+        add("--workers", type=_count, metavar="N", help="worker processes (default: compute.workers of the scale)")
+        add(
+            "--out",
+            type=Path,
+            default=Path("reports"),
+            metavar="DIR",
+            help="where table and picture go (default: reports)",
+        )
+        _add_choice(parser, "--executor", EXECUTORS, "local (default), or slurm: jobs of a cluster")
+        add(
+            "--cluster",
+            type=Path,
+            metavar="FILE",
+            help="what a job asks for (default: experiments/clusters/slurm.yaml)",
+        )
+        add("--detach", action="store_true", help="with slurm: submit the jobs and do not watch them")
+    if command == "run":
+        who = "optuna (default), or wandb: W&B's server and its agents, which need an account"
+        _add_choice(parser, "--engine", ENGINES, who)
+    if command in ("run", "retry", "worker"):
+        add("--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)")
+    if command == "worker":
+        add("--cells", metavar="RUN,RUN", help="only these run ids, joined by commas (default: all cells)")
+        add("--supervisor", type=int, help=argparse.SUPPRESS)
+    if command in ("plan", "status"):
+        add("--json", action="store_true", help="print JSON, for scripts")
+
+
+def _add_choice(parser: Parser, name: str, choices: Sequence[str], text: str) -> None:
+    parser.add_argument(name, type=_one_of(choices), default=choices[0], metavar="NAME", help=text)
+
+
+def _refuse_beside_wandb(options: argparse.Namespace) -> None:
+    if options.storage is not None:
+        raise UserError("--storage: W&B's engine keeps its queue on its server; leave --storage out")
+    if options.executor != "local":
+        raise UserError("--executor: W&B's agents run on this machine; came slurm; leave --executor out")
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def chosen(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"unknown choice {text!r}; {nearest(text, choices)}")
+        return text
+
+    return chosen
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.strip().isdigit() for word in words):
+        raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
+    return tuple(int(word) for word in words)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of 1 or more; came {text!r}")
+    return int(text)

@@ -1,0 +1,190 @@
+"""Optuna's side of a search: distributions, sampler, pruner, and the next draw.
+
+What the file says is in `x2c.sweep.space` and `x2c.sweep.conditions`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from x2c.core.errors import UserError
+from x2c.sweep.plan import Sweep
+from x2c.sweep.space import Axis, Hyperband, Parameter, Range
+
+STARTUP_TRIALS = 10
+"""Runs of a `bayes` search that are drawn at random before the model draws."""
+MOST_DRAWS = 1000
+"""Draws against the constraints before a search gives up."""
+INFEASIBLE = "infeasible"
+"""User attribute of a trial that was never run: the constraint it breaks."""
+
+
+def to_optuna(parameters: Mapping[str, Axis]) -> dict[str, BaseDistribution]:
+    """The parameters that vary, by dotted name; what has one value is no dimension of a search.
+
+    A choice that Optuna cannot store, such as a list, stands there as JSON.
+    """
+    return {
+        name: _choices(axis) if isinstance(axis, Parameter) else _interval(axis)
+        for name, axis in parameters.items()
+        if not (isinstance(axis, Parameter) and len(axis.choices) == 1)
+    }
+
+
+def sampler(sweep: Sweep, seed: int, number: int) -> BaseSampler:
+    """The sampler for the trial `number` of a search; everything that can change a draw is pinned.
+
+    `random` draws from the ranges as they are; `bayes` is a multivariate TPE, which also shuns what other workers
+    are trying. Seeded by the search's seed and the trial's number: neither a second worker nor a restarted one
+    repeats draws, and a search that was killed goes on with the draws it would have had.
+    """
+    mixed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    if sweep.method == "random":
+        return RandomSampler(seed=mixed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(
+            n_startup_trials=STARTUP_TRIALS,
+            n_ei_candidates=24,
+            seed=mixed,
+            multivariate=True,
+            # Without it a parameter that only some draws have would be drawn apart from all others.
+            group=sweep.conditions is not None and bool(sweep.conditions.when),
+            constant_liar=True,
+        )
+
+
+def pruner(sweep: Sweep) -> BasePruner:
+    """The pruner of a search: W&B's hyperband, or one that stops nothing."""
+    return NopPruner() if sweep.early_terminate is None else Halving(sweep.early_terminate)
+
+
+class Halving(BasePruner):
+    """W&B's hyperband on Optuna, rule for rule: a trial's n-th reported value is the n-th logged value of a W&B run.
+
+    min_iter, eta (or max_iter, s, eta) give the numbers of values at which trials are compared. At the latest of
+    them that a trial has reached, it goes on if it is among the best 1/eta of all trials that got there, by its value
+    there (`strict`) or by its best so far. Trials that ended or were stopped count. Optuna's SuccessiveHalvingPruner
+    is close to it, but has neither `strict` nor a last comparison. Its HyperbandPruner deals trials out to brackets,
+    and a TPE sees its own bracket's alone: with three of them, a search of 30 runs hardly leaves its random start.
+
+    Report in the direction of the study, and do not ask after a trial's last value.
+    """
+
+    def __init__(self, rule: Hyperband) -> None:
+        self.rule = rule
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the trial is to be stopped now."""
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        own = _history(trial, sign)
+        bands = self.rule.bands(len(own))
+        if not bands:
+            return False
+        band = bands[-1]
+        # The storage's copy of this trial may lag behind.
+        others = (t for t in study.get_trials(deepcopy=False) if t.number != trial.number)
+        histories = [own, *(_history(other, sign) for other in others)]
+        there = sorted(history[band - 1] for history in histories if len(history) >= band)
+        threshold = there[int(1 / self.rule.eta * len(there))]
+        return (own[band - 1] if self.rule.strict else min(own)) > threshold
+
+
+def ask(study: Study, sweep: Sweep, seed: int) -> tuple[Trial, dict[str, Any]]:
+    """The next trial that keeps the constraints, running, and its parameters as a cell has them.
+
+    Draws that break a constraint stay in the study as failed trials that name it; they are never run. One caller at
+    a time: the draw depends on how many trials there are. Raises UserError where the constraints leave hardly a draw.
+    """
+    for _ in range(MOST_DRAWS):
+        study.sampler = sampler(sweep, seed, len(study.get_trials(deepcopy=False)))
+        trial = study.ask()
+        drawn = suggest(trial, sweep)
+        broken = sweep.conditions.broken(drawn) if sweep.conditions else None
+        if broken is None:
+            return trial, drawn
+        trial.set_user_attr(INFEASIBLE, broken.text)
+        study.tell(trial, state=TrialState.FAIL)
+    raise UserError(
+        f"sweeps/search/{sweep.name}.yaml: constraints: none of {MOST_DRAWS} draws keeps them; widen the ranges"
+    )
+
+
+def suggest(trial: Trial, sweep: Sweep) -> dict[str, Any]:
+    """Draw the parameters that count, those first on which others depend."""
+    drawn: dict[str, Any] = {}
+    distributions = to_optuna(sweep.parameters)
+    for name in sweep.conditions.order if sweep.conditions else sweep.parameters:
+        if sweep.conditions and not sweep.conditions.active(name, drawn):
+            continue
+        axis = sweep.parameters[name]
+        if name in distributions:
+            drawn[name] = _value(axis, _suggest(trial, name, distributions[name]))
+        elif isinstance(axis, Parameter):
+            drawn[name] = axis.choices[0]
+    return drawn
+
+
+def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
+    """The parameters of a stored trial (`FrozenTrial.params`), as `suggest` gave them."""
+    found = {name: _value(sweep.parameters[name], value) for name, value in params.items()}
+    fixed = {
+        name: axis.choices[0]
+        for name, axis in sweep.parameters.items()
+        if isinstance(axis, Parameter) and len(axis.choices) == 1
+    }
+    return sweep.counting(fixed | found)
+
+
+def _interval(axis: Range) -> BaseDistribution:
+    low, high = axis.bounds
+    if axis.distribution == "q_uniform" and isinstance(axis.step, int):
+        return IntDistribution(int(low), int(high), step=axis.step)
+    if axis.distribution == "q_uniform":
+        return FloatDistribution(low, high, step=axis.step)
+    if axis.distribution == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=axis.distribution.startswith("log_"))
+
+
+def _choices(axis: Parameter) -> CategoricalDistribution:
+    return CategoricalDistribution([_stored(choice) for choice in axis.choices])
+
+
+def _stored(choice: Any) -> Any:
+    plain = choice is None or isinstance(choice, bool | int | float | str)
+    return choice if plain else json.dumps(choice, default=str)
+
+
+def _value(axis: Axis, stored: Any) -> Any:
+    if not isinstance(axis, Parameter):
+        return stored
+    return next(choice for choice in axis.choices if _stored(choice) == stored)
+
+
+def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(
+            name, distribution.low, distribution.high, log=distribution.log, step=distribution.step
+        )
+    assert isinstance(distribution, CategoricalDistribution)
+    return trial.suggest_categorical(name, distribution.choices)
+
+
+def _history(trial: FrozenTrial, sign: int) -> list[float]:
+    """Reported values in their order, the smaller the better. NaN, which W&B does not log, is left out."""
+    values = (value for _, value in sorted(trial.intermediate_values.items()))
+    return [sign * value for value in values if not np.isnan(value)]

@@ -1,0 +1,236 @@
+"""A sweep on W&B's own engine: the same file, registered with its server, and agents of this machine.
+
+The server chooses the cells and hands them to agents, which start `x2c/train.py` with a cell's parameters as options.
+What the command line adds (scale, seeds, data, fields) goes into the registered copy as parameters of one value: it
+reaches every agent's command line, on any machine, and stands in W&B's table. Run folders are the same as Optuna's:
+what is done is not run again, and what W&B counts as done though it failed, `--engine optuna` runs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from x2c.core import weights
+from x2c.core.config import Config
+from x2c.core.errors import UserError
+from x2c.core.resolve import parse_override, read_yaml
+from x2c.core.script import PROJECT
+from x2c.core.stopping import listen
+from x2c.sweep import plan as planning
+from x2c.sweep.plan import Plan, Sweep, make_plan, probe, read_sweep
+from x2c.sweep.space import flat
+from x2c.sweep.supervise import STOP_SECONDS, WATCH_SECONDS, conclude
+from x2c.sweep.view import View, plan_table, snapshots, wide_console
+
+HERE = "leave engine=optuna, which needs no server"
+TAIL = 5
+
+
+def run_on_wandb(
+    name: str, scale: str, seeds: Sequence[int] | None, overrides: Sequence[str], workers: int | None, reports: Path
+) -> int:
+    """Register a sweep with W&B and run agents until it ends; returns 0 when all went well.
+
+    Raises UserError before anything is registered for whatever would stop a run, and without an account.
+    """
+    listen()
+    began = time.time()
+    sweep = read_sweep(name)
+    refuse(sweep, seeds)
+    plan = None if sweep.is_search else make_plan(name, scale, seeds, overrides)
+    configs = [c.config for c in plan.cells] if plan else probe(sweep, scale, seeds[0] if seeds else None, overrides)
+    if "wandb" not in configs[0].compute.tracker:
+        raise UserError(f"--tracker: W&B's engine learns of runs by the tracker wandb; keep it, or {HERE}")
+    for config in configs:
+        weights.check(config)
+    check_login()
+    out = wide_console()
+    if plan is not None:
+        out.print(plan_table(plan, plan.cells, snapshots(plan.cells)))
+    path = register(registered(sweep, scale, seeds, overrides), configs[0].compute.project)
+    agents = Agents(path, sweep, scale, configs[0], workers or configs[0].compute.workers)
+    try:
+        agents.start()
+        follow(agents, plan, began)
+    finally:
+        agents.stop()
+    failures = agents.failures()
+    for failure in failures:
+        out.print(failure, markup=False, highlight=False)
+    if plan is not None:
+        return conclude(plan, plan.cells, reports, began)
+    out.print(f"{name}: the runs are in {configs[0].compute.runs}/, the search is {path} at W&B", highlight=False)
+    return 1 if failures else 0
+
+
+def refuse(sweep: Sweep, seeds: Sequence[int] | None) -> None:
+    """Raise UserError for a sweep that W&B's engine would run otherwise than the file says."""
+    where = f"sweeps/{sweep.name}.yaml"
+    if sweep.program is None:
+        raise UserError(f"{where}: program: W&B's agents need one; none came; add program: x2c/train.py")
+    if sweep.conditions is not None:
+        raise UserError(f"sweeps/search/{sweep.name}.yaml: W&B's engine knows no conditions; {HERE}")
+    if sweep.is_search and seeds is not None and len(seeds) > 1:
+        raise UserError(f"--seeds: a search has one seed; came {','.join(map(str, seeds))}; give one")
+
+
+def check_login() -> None:
+    """Raise UserError where W&B's server is out of reach: offline mode, or no key in environment, settings or netrc."""
+    import wandb
+
+    mode = wandb.setup().settings.mode
+    if mode not in ("online", "shared"):
+        raise UserError(
+            f"--engine: wandb needs W&B's server; W&B is in mode {mode}; set WANDB_MODE=online and WANDB_API_KEY, "
+            f"or {HERE}"
+        )
+    if not wandb.login(prompt=False, verify=False):
+        raise UserError(
+            f"--engine: wandb needs W&B's server and a key; none came; set WANDB_API_KEY (or `wandb login`), or {HERE}"
+        )
+
+
+def registered(
+    sweep: Sweep, scale: str, seeds: Sequence[int] | None, overrides: Iterable[str], folder: Path | None = None
+) -> dict[str, Any]:
+    """The sweep file as it is registered: with the command line in its parameters, its program as seen from `folder`.
+
+    `folder` is where agents are started, by default the present one.
+    """
+    raw = read_yaml(planning.SWEEPS / f"{sweep.name}.yaml")
+    # Flat: options of a nested file would be Python's text of a mapping, and a field could not be set beside it.
+    parameters = {**dict(flat(raw["parameters"])), "scale": {"value": scale}}
+    if seeds is not None:
+        parameters["seed"] = {"value": seeds[0]} if len(seeds) == 1 else {"values": list(seeds)}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        _refuse_parent(key, sweep)
+        parameters[key] = {"value": _as_typed(text)}
+    program = os.path.relpath(PROJECT / str(sweep.program), folder or Path.cwd())
+    title = raw.get("name", f"{sweep.name} {scale}")
+    return {**raw, "name": title, "program": program, "parameters": parameters}
+
+
+def register(config: Mapping[str, Any], project: str) -> str:
+    """Register a sweep; returns its path `entity/project/id`, without the entity where it is the account's own.
+
+    `project` is taken where neither the file nor WANDB_PROJECT has one.
+    """
+    import wandb
+
+    entity = config.get("entity") or os.environ.get("WANDB_ENTITY")
+    project = config.get("project") or os.environ.get("WANDB_PROJECT") or project
+    try:
+        number = wandb.sweep(dict(config), entity=entity, project=project)
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"--engine: wandb: the server did not take the sweep: {text}; or {HERE}") from None
+    return "/".join(filter(None, (entity, project, number)))
+
+
+class Agents:
+    """W&B agents as processes of this machine, each with a log beside those of Optuna's workers."""
+
+    def __init__(self, path: str, sweep: Sweep, scale: str, config: Config, size: int) -> None:
+        self.command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", path]
+        self.size = size
+        self.runs = Path(config.compute.runs).resolve()
+        self.logs = [self.runs / "logs" / f"{sweep.name}-agent-{number}.log" for number in range(1, size + 1)]
+        self.environment = {
+            **os.environ,
+            # `${interpreter}` of the sweep file is the first `python`: this one, activated or not.
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+            "PYTHONUNBUFFERED": "1",
+            "WANDB_DIR": str(self.runs),
+            "WANDB_RUN_GROUP": os.environ.get("WANDB_RUN_GROUP", f"{sweep.name}-{scale}"),
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start all agents."""
+        for log in self.logs:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("ab") as stream:
+                # A session of its own: Ctrl-C reaches us alone, and we ask the agents to stop.
+                self.processes.append(
+                    subprocess.Popen(
+                        self.command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=stream,
+                        stderr=stream,
+                        env=self.environment,
+                        start_new_session=True,
+                    )
+                )
+
+    def alive(self) -> bool:
+        """Whether any agent runs."""
+        return any(process.poll() is None for process in self.processes)
+
+    def failures(self) -> list[str]:
+        """A line for each agent that ended with an error: its exit code and its last lines."""
+        ended = zip(self.processes, self.logs, strict=False)
+        return [
+            f"agent ended with code {process.returncode}: {_tail(log)}  [{log}]"
+            for process, log in ended
+            if process.returncode
+        ]
+
+    def stop(self) -> None:
+        """Ask the agents to stop their runs, then make them."""
+        alive = [process for process in self.processes if process.poll() is None]
+        for process in alive:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            for process in alive:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            for process in alive:
+                process.kill()
+                process.wait()
+
+
+def follow(agents: Agents, plan: Plan | None, began: float) -> None:
+    """Wait for the agents; show the cells of a grid meanwhile."""
+    if plan is None:
+        _until(lambda: not agents.alive())
+        return
+    with View(plan, plan.cells, agents.size, began) as view:
+
+        def ended() -> bool:
+            view.update()
+            return not agents.alive()
+
+        _until(ended)
+        view.update()
+
+
+def _until(ended: Callable[[], bool]) -> None:
+    while not ended():
+        time.sleep(WATCH_SECONDS)
+
+
+def _refuse_parent(key: str, sweep: Sweep) -> None:
+    """W&B sorts options by name: a field given above one that varies would come first and lose, where here it wins."""
+    for name in sweep.parameters:
+        if name.startswith(f"{key}."):
+            raise UserError(f"--{key}: {name} varies in the sweep, and W&B's engine would let it win; give --{name}")
+
+
+def _as_typed(text: str) -> Any:
+    """The value of an override in a form whose `str` says the same in YAML: a number as one, else the text."""
+    value = parse_override(f"x={text}")["x"]
+    plain = isinstance(value, bool | int | float | str)
+    return value if plain and parse_override(f"x={value}") == {"x": value} else text
+
+
+def _tail(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return " | ".join([line for line in lines if line.strip()][-TAIL:])
