@@ -16,6 +16,7 @@ import pytest
 from x2c.core import stopping
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
+from x2c.sweep import retries
 from x2c.sweep.__main__ import main
 from x2c.sweep.options import parse, same_plan
 from x2c.sweep.plan import make_plan
@@ -123,16 +124,18 @@ def sweep(monkeypatch, line):
 
 
 def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypatch, capsys, behave, ran):
+    monkeypatch.setattr(retries, "MOST_DEATHS", 2)
     behave(l1_lpips="die", l1_adv="raise", l1_lpips_adv="unprepared")
     assert sweep(monkeypatch, "run losses --scale smoke --workers 1") == 1
     out, err = capsys.readouterr()
     assert "losses: 2 of 5 done · 3 failed" in out
-    assert "l1_lpips s0: failed in train 3/10: worker died (signal 9)" in err
+    assert "worker 1 died (signal 9) at l1_lpips s0" in err and "its worker was killed; it waits again" in err
+    assert "l1_lpips s0: failed in train 3/10: its worker was killed, 2 times without a checkpoint in between" in err
     assert "l1_adv s0: failed in train 3/10: ValueError: the loss is not finite" in err
     assert "l1_lpips_adv s0: failed: RuntimeError: no data" in out
-    assert len(ran()) == 4
+    assert len(ran()) == 5
     log = next(Path("runs").glob("l1_lpips-*/error.log")).read_text()
-    assert "died (signal 9); the end of" in log and "l1_lpips s0: running as" in log
+    assert "its worker was killed; the end of its log" in log and "l1_lpips s0: running as" in log
 
     assert sweep(monkeypatch, "status losses --scale smoke --json") == 0
     states = {cell["cell"]: cell["state"] for cell in json.loads(capsys.readouterr().out)["cells"]}
@@ -141,10 +144,10 @@ def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypat
 
     behave()
     assert sweep(monkeypatch, "retry losses --scale smoke --workers 1") == 0
-    assert len(ran()) == 7
+    assert len(ran()) == 8
     assert "losses: 3 of 3 done" in capsys.readouterr().out
     assert sweep(monkeypatch, "run losses --scale smoke") == 0
-    assert len(ran()) == 7
+    assert len(ran()) == 8
 
 
 def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave):

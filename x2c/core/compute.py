@@ -20,6 +20,8 @@ class Compute(Section):
     """Sweep workers that share a GPU."""
     gpu_memory_gb: PositiveFloat | None = None
     """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
+    lease_seconds: Annotated[float, Field(ge=5)] = 60.0
+    """A worker of a sweep that was not heard of for so long has lost its cell to the next; the same for all workers."""
     cpu: bool
     """Stay on the CPU even where there is a GPU."""
     tracker: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from x2c.core import fence
 
 
 @contextmanager
@@ -27,6 +30,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         yield temporary
         if durable:
             sync(temporary)
+        fence.ask()
         os.replace(temporary, path)
         if durable:
             sync(path.parent)
@@ -78,28 +82,56 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, patience_seconds: float = math.inf) -> Iterator[bool]:
+def locked(path: Path, *, patience_seconds: float = math.inf, holder: str | None = None) -> Iterator[bool]:
     """Hold an exclusive lock on `path`; yields False if it stays taken for longer than one is ready to wait.
 
-    The kernel frees the lock when the process ends, however it ends.
+    The kernel frees the lock when the process ends, however it ends. `holder` is written into the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience_seconds
-    with path.open("a") as handle:
-        while not _try_lock(handle.fileno()):
-            if time.monotonic() >= deadline:
-                yield False
+    while True:
+        with path.open("a") as handle:
+            if _try_lock(handle.fileno(), path):
+                if holder is not None:
+                    handle.truncate(0)
+                    handle.write(holder)
+                    handle.flush()
+                yield True
                 return
-            time.sleep(0.05)
-        yield True
+        if time.monotonic() >= deadline:
+            yield False
+            return
+        time.sleep(0.05)
 
 
-def _try_lock(descriptor: int) -> bool:
+def is_locked(path: Path) -> bool:
+    """Whether a living process of this machine holds the lock on a file."""
+    try:
+        with path.open() as handle:
+            # Shared, so that readers do not see one another; it is gone when the file closes.
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def break_lock(path: Path) -> None:
+    """Let others lock `path`, whoever holds it: a copy takes its place, and with it a lock that no one has."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, path)
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        # A lock on a file that another has replaced meanwhile keeps no one out.
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (BlockingIOError, FileNotFoundError):
         return False
-    return True
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

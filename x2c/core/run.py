@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 import yaml
 
+from x2c.core import fence
 from x2c.core.config import Config, identity
 from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, sync, write_text
+from x2c.core.machine import holder
 
 FORMAT_VERSION = 2
 STATUS_SECONDS = 60.0
@@ -38,6 +40,7 @@ class RunDirectory:
         self.path = path
         self.writes = writes
         self.checkpoints = path / "checkpoints"
+        self.lock = path / ".lock"
         self.scores = path / "scores.parquet"
         self.samples = path / "samples"
 
@@ -50,7 +53,7 @@ class RunDirectory:
         if not self.writes:
             yield
             return
-        with locked(self.path / ".lock", patience_seconds=patience_seconds) as free:
+        with locked(self.lock, patience_seconds=patience_seconds, holder=holder()) as free:
             if not free:
                 raise UserError(f"{self.path.name}: another process is running it; wait for it or stop it")
             self._clear()
@@ -96,6 +99,7 @@ class RunDirectory:
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:
+            fence.ask()
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from x2c.core import fence
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json, sync, sync_tree, write_json
@@ -30,6 +31,7 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
     if accelerator.is_main_process:
         write_json(temporary / DIGESTS, {file.name: file_digest(file) for file in temporary.iterdir()})
         sync_tree(temporary)
+        fence.ask()
         os.rename(temporary, target)
         sync(folder)
         for older in _finished(folder)[:-KEPT]:

@@ -1,93 +1,95 @@
 """The queue of a sweep's cells: an Optuna study whose trials the planner enqueues and workers take.
 
 Optuna keeps the record and its dashboard shows it; no sampler chooses anything. The truth about a cell is
-its run directory: a trial that says otherwise is set right when the sweep is planned.
+its run directory: a trial that says otherwise is set right when the sweep is planned. A trial is one try at a cell:
+whoever gives a cell up, or finds that its worker is gone, ends the trial and enqueues the cell again with another.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from x2c.core.errors import UserError
-from x2c.core.files import locked, read_json
+from x2c.core.files import is_locked, locked, read_json
+from x2c.core.machine import holder, machine
+from x2c.sweep import retries
+from x2c.sweep.database import Record, first_line, live_trials, open_database, patient
+from x2c.sweep.lease import Lease
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.state import claimed, is_locked, open_stages, snapshot, stages_in_work
+from x2c.sweep.retries import Tries
+from x2c.sweep.state import (
+    append_error,
+    claim_path,
+    claimed,
+    evict,
+    heard_of,
+    log_tail,
+    mark_failed,
+    mark_waiting,
+    open_stages,
+    read_claim,
+    saved_steps,
+    stages_in_work,
+)
+from x2c.sweep.trials import FAILED, RUN_ID, WORKER, trial_of
 
 POLL_SECONDS = 1.0
-LIVE = (TrialState.WAITING, TrialState.RUNNING)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-@dataclass(frozen=True)
-class Lease:
-    """A cell that this process alone works on, and its trial."""
-
-    cell: Cell
-    trial: int
-
-
 class Queue:
-    """The study of a plan. One machine needs no `storage`: the default is an SQLite file beside the runs."""
+    """The study of a plan. One machine needs no `storage`: the default is an SQLite file beside the runs.
+
+    While the database is away, its methods wait for it.
+    """
 
     def __init__(self, plan: Plan, storage: str | None = None, *, create: bool = False) -> None:
         """Open the study, or make it with `create`. Raises UserError for a storage that cannot be used."""
         self.plan = plan
         self._cells = {cell.run_id: cell for cell in plan.cells}
-        url = storage or f"sqlite:///{plan.runs.resolve() / 'sweeps.db'}"
+        self._lease_seconds = plan.cells[0].config.compute.lease_seconds
+        url = storage or default_storage(plan)
         # One at a time: processes that race to create the schema crash.
         with self._lock():
             try:
-                self._storage = RDBStorage(
-                    url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None
-                )
+                self._storage = open_database(url)
                 self._study = self._open(create)
             except KeyError:
                 raise UserError(f"{plan.sweep.name}: nothing is planned in {url}; `run` plans it") from None
             except (SQLAlchemyError, ImportError, ValueError) as error:
                 raise UserError(
                     "--storage: expected a database URL such as sqlite:///sweeps.db; "
-                    f"{url} does not work: {_first_line(error)}"
+                    f"{url} does not work: {first_line(error)}"
                 ) from None
         self._id = self._storage.get_study_id_from_name(plan.study)
 
+    @patient
     def enqueue(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Put cells that are not done in the queue, each once; returns those that are open.
-
-        Trials that a dead worker left running are failed, and their cells enqueued anew.
-        """
+        """Put cells that are not done in the queue, each once; returns those that are open."""
         opened: list[Cell] = []
         with self._lock():
-            trials: dict[str, list[FrozenTrial]] = {}
-            for trial in self._trials(LIVE):
-                trials.setdefault(trial.user_attrs.get("run_id", ""), []).append(trial)
+            self._reclaim()
+            trials: dict[str, list[Record]] = {}
+            for record in live_trials(self._storage, self._id):
+                trials.setdefault(record.run_id, []).append(record)
             for cell in cells:
-                state = snapshot(cell).state
-                waits = False
-                for trial in trials.get(cell.run_id, []):
-                    if trial.state == TrialState.WAITING or state == "running":
-                        waits = True
-                    elif state == "done":
-                        self._tell(trial.number, self.value(cell))
-                    else:
-                        self._tell(trial.number, None)
-                if state != "done":
-                    opened.append(cell)
-                    if not waits:
-                        self._study.add_trial(self._trial(cell))
+                if cell.run.done:
+                    for record in trials.get(cell.run_id, []):
+                        self._tell_done(record, cell)
+                    continue
+                opened.append(cell)
+                if cell.run_id not in trials:
+                    self._add(cell)
         return opened
 
     @contextmanager
@@ -100,37 +102,51 @@ class Queue:
         with ExitStack() as claim:
             while True:
                 lease, waiting = self._take(wanted, claim)
-                if lease is not None or not waiting:
+                if lease is not None or not (waiting or self._take_up(wanted)):
                     break
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_SECONDS if waiting else 0.0)
             yield lease
 
-    def waiting(self, among: Sequence[Cell]) -> bool:
-        """Whether any of these cells waits for a worker."""
+    @patient
+    def waiting(self, among: Sequence[Cell]) -> int:
+        """How many of these cells wait for a worker."""
         wanted = {cell.run_id for cell in among}
-        return any(trial.user_attrs.get("run_id") in wanted for trial in self._trials((TrialState.WAITING,)))
+        live = live_trials(self._storage, self._id)
+        return len({record.run_id for record in live if record.waits and record.run_id in wanted})
 
+    @patient
+    def running(self, among: Sequence[Cell]) -> int:
+        """How many of these cells a worker holds, as far as the database knows."""
+        wanted = {cell.run_id for cell in among}
+        live = live_trials(self._storage, self._id)
+        return len({record.run_id for record in live if not record.waits and record.run_id in wanted})
+
+    @patient
     def finish(self, lease: Lease) -> float | None:
         """Record that a cell is done, with the sweep's metric; returns it."""
         value = self.value(lease.cell)
         self._tell(lease.trial, value)
         return value
 
+    @patient
     def fail(self, lease: Lease) -> None:
-        """Record that a cell failed or was given up."""
-        self._tell(lease.trial, None)
+        """Record that a cell failed and is not to be tried again."""
+        self._refuse(lease.trial_id)
+        self._end(lease.trial_id)
 
-    def put_back(self, lease: Lease) -> None:
-        """Give a cell up and let it wait again."""
+    @patient
+    def put_back(self, lease: Lease, tries: Tries | None = None) -> None:
+        """Give a cell up and let it wait again, with what it has been through."""
         with self._lock():
-            self._tell(lease.trial, None)
-            self._study.add_trial(self._trial(lease.cell))
+            # Another may have found us dead, and have put it back.
+            if self._end(lease.trial_id):
+                self._add(lease.cell, tries or lease.tries)
 
-    def fail_abandoned(self, cell: Cell) -> None:
-        """Fail the trials of a cell whose worker died."""
-        for trial in self._trials((TrialState.RUNNING,)):
-            if trial.user_attrs.get("run_id") == cell.run_id:
-                self._tell(trial.number, None)
+    @patient
+    def reclaim(self) -> list[str]:
+        """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
+        with self._lock():
+            return self._reclaim()
 
     def value(self, cell: Cell) -> float | None:
         """The sweep's metric of a finished cell: the mean over test patients, or the value of the set."""
@@ -158,56 +174,142 @@ class Queue:
             load_if_exists=True,
         )
 
+    @patient
     def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, bool]:
         waiting = False
         with self._lock():
-            taken = stages_in_work(list(self._cells.values()))
-            for trial in self._trials((TrialState.WAITING,)):
-                cell = self._cells.get(trial.user_attrs.get("run_id", ""))
+            self._reclaim()
+            open_records = [record for record in live_trials(self._storage, self._id) if record.waits]
+            taken = stages_in_work(list(self._cells.values())) if open_records else set[str]()
+            for record in open_records:
+                cell = self._cells.get(record.run_id)
                 if cell is None or cell.run_id not in wanted:
                     continue
+                if cell.run.done:
+                    self._tell_done(record, cell)
+                    continue
                 # Its worker would only wait for another's stage: there may be a cell that is worth more now.
-                if any(stage.key in taken for stage in open_stages(cell)):
+                elsewhere = heard_of(cell, read_claim(cell)) is not None
+                if elsewhere or any(stage.key in taken for stage in open_stages(cell)):
                     waiting = True
                     continue
                 with ExitStack() as attempt:
-                    if not attempt.enter_context(claimed(cell)) or is_locked(cell.run.path / ".lock"):
+                    if not attempt.enter_context(claimed(cell)) or is_locked(cell.run.lock):
                         waiting = True
                         continue
-                    trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
-                    # False when a worker of another machine, which does not see our lock, was first.
-                    if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    if lease := self._lease(record, cell):
                         claim.push(attempt.pop_all())
-                        return Lease(cell, trial.number), waiting
+                        return lease, waiting
         return None, waiting
 
-    def _trials(self, states: tuple[TrialState, ...]) -> list[FrozenTrial]:
-        return sorted(
-            self._storage.get_all_trials(self._id, deepcopy=False, states=states),
-            key=lambda trial: trial.number,
-        )
+    def _lease(self, record: Record, cell: Cell) -> Lease | None:
+        # Before it runs, so that there is no moment in which it runs and could never be missed.
+        self._storage.record_heartbeat(record.trial_id)
+        # False when a worker of another machine, which does not see our lock, was first.
+        if not self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING):
+            return None
+        self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
+        tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs)
+        return Lease(cell, record.number, record.trial_id, tries, self._renew, self._take_anew)
+
+    @patient
+    def _take_up(self, wanted: set[str]) -> bool:
+        """Enqueue the cells that someone gave up and was killed before enqueuing them again; were there any?"""
+        with self._lock():
+            newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
+            lost = [
+                self._cells[run]
+                for run, trial in newest.items()
+                if run in wanted and trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+            ]
+            for cell in lost:
+                self._add(cell)
+        return bool(lost)
+
+    def _renew(self, trial_id: int) -> bool:
+        self._storage.record_heartbeat(trial_id)
+        return self._storage.get_trial(trial_id).state == TrialState.RUNNING
+
+    @patient
+    def _take_anew(self, lease: Lease) -> bool:
+        """Another trial in place of one whose lease has ended; False where someone else has ended the trial."""
+        with self._lock():
+            if not self._end(lease.trial_id):
+                return False
+            trial = trial_of(lease.cell, self.plan.sweep, lease.tries, TrialState.RUNNING, **{WORKER: holder()})
+            lease.trial_id = self._storage.create_new_trial(self._id, trial)
+            self._storage.record_heartbeat(lease.trial_id)
+            lease.trial = self._storage.get_trial(lease.trial_id).number
+            return True
+
+    def _reclaim(self) -> list[str]:
+        lines: list[str] = []
+        for record in live_trials(self._storage, self._id):
+            cell = self._cells.get(record.run_id)
+            if record.waits or cell is None:
+                continue
+            worker = str(self._storage.get_trial(record.trial_id).user_attrs.get(WORKER, ""))
+            here = worker.startswith(f"{machine()}:")
+            if here and not is_locked(claim_path(cell)):
+                lines += self._give_up(record, cell, worker, "its worker was killed")
+            elif record.silence is None:
+                # Optuna itself never misses what has no heartbeat: from now on it can be missed.
+                self._storage.record_heartbeat(record.trial_id)
+            elif record.silence > self._lease_seconds:
+                lines += self._give_up(record, cell, worker, f"its worker was silent for {record.silence:.0f} s")
+        return lines
+
+    def _give_up(self, record: Record, cell: Cell, worker: str, why: str) -> list[str]:
+        """End a trial whose worker is gone, and let its cell wait again, or fail it after too many such ends."""
+        if cell.run.done:
+            self._tell_done(record, cell)
+            return []
+        tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs).after_death(saved_steps(cell))
+        if tries is None:
+            self._refuse(record.trial_id)
+        if not self._end(record.trial_id):
+            return []
+        append_error(cell, f"{why}; the end of its log:\n{log_tail(read_claim(cell))}")
+        # What the disk has no room for must not keep the cell out of the queue.
+        with contextlib.suppress(OSError):
+            evict(cell, worker)
+            if tries is None:
+                mark_failed(cell, f"{why}, {retries.MOST_DEATHS} times without a checkpoint in between")
+            else:
+                mark_waiting(cell, why)
+        if tries is None:
+            return [f"{cell.title}: {why}; failed after {retries.MOST_DEATHS} times"]
+        self._add(cell, tries)
+        return [f"{cell.title}: {why}; it waits again"]
+
+    def _add(self, cell: Cell, tries: Tries | None = None) -> None:
+        self._study.add_trial(trial_of(cell, self.plan.sweep, tries))
+
+    def _refuse(self, trial_id: int) -> None:
+        """Note that the cell of a trial is not to be tried again; of one that has ended no one can."""
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(trial_id, FAILED, value=True)
+
+    def _end(self, trial_id: int) -> bool:
+        """End a trial without a value; False where someone else has ended it."""
+        try:
+            return self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return False
 
     def _tell(self, trial: int, value: float | None) -> None:
         state = TrialState.FAIL if value is None else None
         self._study.tell(trial, value, state=state, skip_if_finished=True)
 
-    def _trial(self, cell: Cell) -> FrozenTrial:
-        values: dict[str, Any] = {}
-        distributions: dict[str, BaseDistribution] = {}
-        for name, value in cell.parameters.items():
-            values[name] = _scalar(value)
-            if name == "seed":
-                distributions[name] = IntDistribution(0, 2**31 - 1)
-            else:
-                distributions[name] = CategoricalDistribution(
-                    [_scalar(choice) for choice in self.plan.sweep.parameters[name].choices]
-                )
-        attributes = {"run_id": cell.run_id, "title": cell.title}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return create_trial(
-                state=TrialState.WAITING, params=values, distributions=distributions, user_attrs=attributes
-            )
+    def _tell_done(self, record: Record, cell: Cell) -> None:
+        """A trial of a cell that is done gets its value, unless another has it: a cell ends once."""
+        ended = self._storage.get_all_trials(self._id, deepcopy=False, states=(TrialState.COMPLETE,))
+        if any(trial.user_attrs.get(RUN_ID) == cell.run_id for trial in ended):
+            self._end(record.trial_id)
+            return
+        if record.waits:
+            self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
+        self._tell(record.number, self.value(cell))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -215,9 +317,6 @@ class Queue:
             yield
 
 
-def _scalar(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def default_storage(plan: Plan) -> str:
+    """The SQLite file beside the runs."""
+    return f"sqlite:///{plan.runs.resolve() / 'sweeps.db'}"

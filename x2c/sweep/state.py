@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -16,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from x2c.core.errors import UserError
-from x2c.core.files import locked
+from x2c.core.files import break_lock, is_locked, locked
+from x2c.core.machine import holder, machine
 from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
 
+TAIL_LINES = 20
 CellState = Literal["done", "failed", "running", "interrupted", "to do"]
 
 
@@ -38,30 +39,40 @@ class Snapshot:
     """Spent on it by its latest worker."""
     updated: float = 0.0
     """Unix time of the run's last word."""
+    claim: Claim | None = None
+    """Of its latest worker."""
+    silence: float | None = None
+    """Seconds since that worker's last heartbeat, while it works."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who took a cell, and when."""
+    """Who took a cell, and when. The time at which its file was changed last is the worker's last heartbeat."""
 
     host: str
     pid: int
     since: float
+    attempts: int = 1
+    """How often the cell was taken, this time included."""
+    worker: str = ""
+    """Machine and process, as locks name their holder."""
+    log: str = ""
+    """Where the worker writes; empty for a terminal."""
 
 
 def snapshot(cell: Cell) -> Snapshot:
     """Read a cell's state."""
-    claim_path = _claim_path(cell)
-    # Locks first: a run that ends in between then reads as ended, not as interrupted.
-    claimed_now = is_locked(claim_path)
-    alive = claimed_now or is_locked(cell.run.path / ".lock")
-    status = cell.run.status()
     claim = read_claim(cell)
+    # Locks first: a run that ends in between then reads as ended, not as interrupted.
+    silence = heard_of(cell, claim)
+    alive = silence is not None or is_locked(cell.run.lock)
+    status = cell.run.status()
     updated = float(status.get("updated", 0.0))
-    if claim is not None and claimed_now and updated < claim.since:
-        return Snapshot("running", "starting", seconds=time.time() - claim.since, updated=updated)
+    if claim is not None and silence is not None and updated < claim.since:
+        took = time.time() - claim.since
+        return Snapshot("running", "starting", seconds=took, updated=updated, claim=claim, silence=silence)
     if not status:
-        return Snapshot("running" if alive else "to do")
+        return Snapshot("running" if alive else "to do", claim=claim, silence=silence)
     state: CellState = status["state"]
     if state == "running" and not alive:
         state = "interrupted"
@@ -75,6 +86,8 @@ def snapshot(cell: Cell) -> Snapshot:
         status.get("seconds_left") if state == "running" else None,
         end - claim.since if claim is not None and end > claim.since else None,
         updated,
+        claim,
+        silence,
     )
 
 
@@ -84,31 +97,60 @@ def claimed(cell: Cell) -> Iterator[bool]:
 
     The kernel gives the claim up when the process ends, however it ends; what the file says stays.
     """
-    path = _claim_path(cell)
+    path = claim_path(cell)
     with locked(path, patience_seconds=0) as mine:
         if mine:
-            path.write_text(json.dumps(asdict(Claim(socket.gethostname(), os.getpid(), time.time()))), encoding="utf-8")
-        yield mine
+            before = read_claim(cell)
+            attempts = before.attempts + 1 if before else 1
+            claim = Claim(socket.gethostname(), os.getpid(), time.time(), attempts, holder(), _log())
+            path.write_text(json.dumps(asdict(claim)), encoding="utf-8")
+        try:
+            yield mine
+        finally:
+            if mine:
+                _beat(cell, 0.0)
+
+
+def beat(cell: Cell) -> None:
+    """Tell those who read the claim, on whatever machine, that this process is alive and works on the cell."""
+    _beat(cell, None)
+
+
+def heard_of(cell: Cell, claim: Claim | None) -> float | None:
+    """Seconds since the heartbeat of the worker that holds a cell; None where no living worker does.
+
+    Its lock tells on its own machine; elsewhere a heartbeat within the lease.
+    """
+    if claim is None:
+        return None
+    path = claim_path(cell)
+    try:
+        silence = max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return None
+    if is_locked(path):
+        return silence
+    elsewhere = not claim.worker.startswith(f"{machine()}:")
+    return silence if elsewhere and silence < cell.config.compute.lease_seconds else None
 
 
 def read_claim(cell: Cell) -> Claim | None:
     """The latest claim of a cell, alive or not."""
-    with contextlib.suppress(OSError, ValueError):
-        return Claim(**json.loads(_claim_path(cell).read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return Claim(**json.loads(claim_path(cell).read_text(encoding="utf-8")))
     return None
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the lock on a file."""
-    try:
-        with path.open() as handle:
-            # Shared, so that readers do not see one another; it is gone when the file closes.
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+def evict(cell: Cell, worker: str) -> None:
+    """Break the locks of a cell that a worker still holds though its lease has ended."""
+    claim = read_claim(cell)
+    if claim is not None and claim.worker == worker:
+        break_lock(claim_path(cell))
+        os.utime(claim_path(cell), (0.0, 0.0))
+    for lock in (cell.run.lock, *(stage.directory.lock for stage in cell.stages)):
+        with contextlib.suppress(OSError):
+            if lock.read_text(encoding="utf-8") == worker:
+                break_lock(lock)
 
 
 def open_stages(cell: Cell) -> list[PlannedStage]:
@@ -118,9 +160,19 @@ def open_stages(cell: Cell) -> list[PlannedStage]:
 
 def stages_in_work(cells: Sequence[Cell]) -> set[str]:
     """Keys of the stages that a living process trains, or will train for the cell it has claimed."""
-    keys = {stage.key for cell in cells if is_locked(_claim_path(cell)) for stage in open_stages(cell)}
+    claims = [(cell, read_claim(cell)) for cell in cells]
+    keys = {stage.key for cell, claim in claims if heard_of(cell, claim) is not None for stage in open_stages(cell)}
     every = {stage.key: stage for cell in cells for stage in cell.stages}
-    return keys | {key for key, stage in every.items() if is_locked(stage.directory.path / ".lock")}
+    return keys | {key for key, stage in every.items() if is_locked(stage.directory.lock)}
+
+
+def saved_steps(cell: Cell) -> int:
+    """Training steps that whoever goes on with a cell need not make again."""
+    saved = 0
+    for stage in cell.stages:
+        steps = [int(path.name.removeprefix("step-")) for path in stage.directory.checkpoints.glob("step-*")]
+        saved += stage.stage.steps if stage.directory.done else max(steps, default=0)
+    return saved
 
 
 def record_failure(cell: Cell, error: Exception) -> str:
@@ -128,8 +180,7 @@ def record_failure(cell: Cell, error: Exception) -> str:
 
     What the engine has already said of this failure stays.
     """
-    reason = " ".join(str(error).split()) if isinstance(error, UserError) else one_line(error)
-    run = cell.run
+    reason, run = reason_of(error), cell.run
     claim = read_claim(cell)
     status = run.status()
     said = status.get("state") == "failed" and claim is not None and status.get("updated", 0.0) >= claim.since
@@ -140,9 +191,22 @@ def record_failure(cell: Cell, error: Exception) -> str:
 
 
 def append_error(cell: Cell, text: str) -> None:
-    """Add to the error.log of a cell."""
-    with (cell.run.path / "error.log").open("a", encoding="utf-8") as log:
-        log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+    """Add to the error.log of a cell, where the disk has room for it."""
+    with contextlib.suppress(OSError):
+        cell.run.path.mkdir(parents=True, exist_ok=True)
+        with (cell.run.path / "error.log").open("a", encoding="utf-8") as log:
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+
+
+def log_tail(claim: Claim | None) -> str:
+    """The last lines that a cell's latest worker wrote."""
+    if claim is None or not claim.log:
+        return "(it has none)"
+    try:
+        lines = Path(claim.log).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"({claim.log} cannot be read: {error.strerror})"
+    return "\n".join([f"({claim.log})", *[line for line in lines if line.strip()][-TAIL_LINES:]])
 
 
 def mark_failed(cell: Cell, reason: str) -> None:
@@ -159,10 +223,34 @@ def mark_failed(cell: Cell, reason: str) -> None:
         cell.run.write_config(cell.config)
 
 
-def one_line(error: Exception) -> str:
-    """The last line of a traceback."""
-    return " ".join("".join(traceback.format_exception_only(error)).split())
+def mark_waiting(cell: Cell, reason: str) -> None:
+    """Write why a cell was given up, where it stood, and that it will be gone on with."""
+    status: dict[str, Any] = cell.run.status()
+    place = str(status.get("phase") or "start"), status.get("step") or 0, status.get("steps") or 0
+    cell.run.report("running", *place, reason=reason)
 
 
-def _claim_path(cell: Cell) -> Path:
+def reason_of(error: Exception) -> str:
+    """An error in one line: the last of its traceback, or what a user is told."""
+    text = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error))
+    return " ".join(text.split())
+
+
+def claim_path(cell: Cell) -> Path:
+    """The file that whoever works on a cell keeps locked."""
     return Path(cell.config.compute.runs) / ".claims" / cell.run_id
+
+
+def _beat(cell: Cell, when: float | None) -> None:
+    claim = read_claim(cell)
+    if claim is not None and claim.worker == holder():
+        with contextlib.suppress(OSError):
+            os.utime(claim_path(cell), None if when is None else (when, when))
+
+
+def _log() -> str:
+    """The file that this process's output goes to."""
+    with contextlib.suppress(OSError):
+        path = Path(os.readlink("/proc/self/fd/1"))
+        return str(path) if path.is_file() else ""
+    return ""

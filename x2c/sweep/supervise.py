@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,27 +13,25 @@ from pathlib import Path
 
 from x2c.core.config import Config
 from x2c.core.errors import UserError
+from x2c.core.files import is_locked
+from x2c.core.machine import machine
 from x2c.core.stopping import STOPPED, listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.devices import Device, crew_for, environment
 from x2c.sweep.launch import worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
-from x2c.sweep.state import (
-    append_error,
-    claimed,
-    is_locked,
-    mark_failed,
-    read_claim,
-    record_failure,
-    snapshot,
-)
+from x2c.sweep.state import claimed, read_claim, record_failure, snapshot
 from x2c.sweep.view import View, clock, counts, failure_table, plan_table, snapshots, wide_console
 
 WATCH_SECONDS = 0.5
 STOP_SECONDS = 20.0
-MOST_LOST = 3
-"""Workers that may be killed without holding a cell before no more are started."""
+SETTLE_SECONDS = 5.0
+"""Between two looks for cells whose workers, on whatever machine, are gone."""
+MOST_CRASHES = 3
+"""Workers that may end by themselves without having held a cell before no more are started."""
+MOST_KILLED = 20
+"""Workers that may be killed from outside, likewise."""
 
 
 def run_sweep(
@@ -92,7 +90,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
     for cell in cells:
         if error := failed.get(cell.run_id):
             with claimed(cell) as mine:
-                if mine and not is_locked(cell.run.path / ".lock"):
+                if mine and not is_locked(cell.run.lock):
                     say(f"{cell.title}: failed: {record_failure(cell, error)}")
     say(f"prepared in {clock(time.monotonic() - began)}")
     return [cell for cell in cells if cell.run_id not in failed]
@@ -138,10 +136,10 @@ class Worker:
     process: subprocess.Popen[bytes]
     log: Path
 
-    def tail(self) -> list[str]:
-        """The last lines of its log."""
+    def last_line(self) -> str:
+        """The end of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in lines if line.strip()][-20:]
+        return next((line for line in reversed(lines) if line.strip()), "")
 
 
 class Crew:
@@ -161,7 +159,8 @@ class Crew:
         worker = worker_arguments(plan, cells, storage, arguments)
         self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
         self.workers: dict[int, Worker] = {}
-        self.lost = 0
+        self.crashes = self.killed = 0
+        self.settled = -math.inf
 
     def start(self) -> None:
         """Start all workers."""
@@ -169,31 +168,15 @@ class Crew:
             self.workers[number] = self._start(number)
 
     def tend(self, say: Callable[[str], None]) -> bool:
-        """See after workers that ended: settle the cell one held, start another. Is any alive?"""
-        for number, worker in list(self.workers.items()):
-            code = worker.process.poll()
-            if code is None:
-                continue
-            del self.workers[number]
-            if code in (0, *STOPPED):
-                continue
-            cell = self._held_by(worker.process.pid)
-            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-            if cell is not None:
-                self.queue.fail_abandoned(cell)
-                mark_failed(cell, f"worker died ({cause})")
-                append_error(
-                    cell,
-                    f"worker {number} died ({cause}); the end of {worker.log}:\n" + "\n".join(worker.tail()),
-                )
-            else:
-                self.lost += 1
-                last = " ".join(worker.tail()[-1:])
-                say(f"worker {number} died ({cause}) without a cell: {last}  [{worker.log}]")
-            # One that fails by itself before its first cell would fail again.
-            hopeful = cell is not None or (code < 0 and self.lost < MOST_LOST)
-            if hopeful and self.queue.waiting(self.cells):
-                self.workers[number] = self._start(number)
+        """See after workers that ended, and after cells whose workers are gone; is any at work, or to be?"""
+        ended = [number for number, worker in self.workers.items() if worker.process.poll() is not None]
+        for number in ended:
+            self._bury(number, say)
+        if ended or time.monotonic() - self.settled > SETTLE_SECONDS:
+            self.settled = time.monotonic()
+            for line in self.queue.reclaim():
+                say(line)
+            self._replace()
         return bool(self.workers)
 
     def stop(self) -> None:
@@ -209,6 +192,27 @@ class Crew:
             for process in alive:
                 process.kill()
                 process.wait()
+
+    def _bury(self, number: int, say: Callable[[str], None]) -> None:
+        worker = self.workers.pop(number)
+        code = worker.process.returncode
+        if code in (0, *STOPPED):
+            return
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if cell := self._held_by(worker.process.pid):
+            self.crashes = self.killed = 0
+            say(f"worker {number} died ({cause}) at {cell.title}")
+            return
+        self.crashes += code > 0
+        self.killed += code < 0
+        say(f"worker {number} died ({cause}) without a cell: {worker.last_line()}  [{worker.log}]")
+
+    def _replace(self) -> None:
+        """Start workers for cells that wait, unless they seem to die whatever they are given."""
+        free = [number for number in range(1, self.size + 1) if number not in self.workers]
+        if free and self.crashes < MOST_CRASHES and self.killed < MOST_KILLED:
+            for number in free[: self.queue.waiting(self.cells)]:
+                self.workers[number] = self._start(number)
 
     def _start(self, number: int) -> Worker:
         log = self.plan.runs / "logs" / f"{self.plan.sweep.name}-worker-{number}.log"
@@ -227,9 +231,10 @@ class Crew:
 
     def _held_by(self, pid: int) -> Cell | None:
         """The cell that a process had claimed and left unfinished."""
+        worker = f"{machine()}:{pid}"
         for cell in self.cells:
             claim = read_claim(cell)
-            if claim is not None and (claim.host, claim.pid) == (socket.gethostname(), pid):
+            if claim is not None and claim.worker == worker:
                 status = cell.run.status()
                 if status.get("state") == "running" or status.get("updated", 0.0) < claim.since:
                     return cell

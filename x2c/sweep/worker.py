@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from x2c.core.config import Config
+from x2c.core.files import is_locked
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
+from x2c.sweep.lease import Lease, LeaseLost
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.queue import POLL_SECONDS, Lease, Queue
-from x2c.sweep.state import is_locked, record_failure
+from x2c.sweep.queue import POLL_SECONDS, Queue
+from x2c.sweep.state import mark_waiting, reason_of, record_failure
 
 Run = Callable[[Config], RunDirectory]
 
@@ -48,35 +51,66 @@ def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
             if lease is None:
                 _say("no cell waits")
                 return
-            _run(queue, lease, run)
+            pause = _run(queue, lease, run)
         gc.collect()
+        time.sleep(pause)
 
 
-def _run(queue: Queue, lease: Lease, run: Run) -> None:
+def _run(queue: Queue, lease: Lease, run: Run) -> float:
+    """Run a cell and record what became of it; returns how long to wait before another, in seconds."""
     cell = lease.cell
     _say(f"{cell.title}: running as {cell.run_id}")
-    began = time.monotonic()
+    try:
+        with lease:
+            return _attempt(queue, lease, run)
+    except LeaseLost as lost:
+        _say(str(lost))
+        return 0.0
+
+
+def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
+    cell, began = lease.cell, time.monotonic()
     try:
         made = run(cell.config)
         if made.path.name != cell.run_id:
             raise RuntimeError(
                 f"planned as {cell.run_id}, run as {made.path.name}: the code or the data changed meanwhile"
             )
+        lease.check()
         value = queue.finish(lease)
-        score = "" if value is None else f", {queue.plan.sweep.metric.name} {value:.4g}"
-        _say(f"{cell.title}: done in {time.monotonic() - began:.0f} s{score}")
+    except LeaseLost:
+        raise
     except Exception as error:
-        if is_locked(cell.run.path / ".lock"):
-            # Someone ran it by hand in the moment between our look and our start.
-            queue.put_back(lease)
-            time.sleep(POLL_SECONDS)
-            return
-        _say(f"{cell.title}: failed: {record_failure(cell, error)}")
-        queue.fail(lease)
+        return _after(error, queue, lease)
     except KeyboardInterrupt:
         # Whoever comes next goes on with it.
         queue.put_back(lease)
         raise
+    score = "" if value is None else f", {queue.plan.sweep.metric.name} {value:.4g}"
+    _say(f"{cell.title}: done in {time.monotonic() - began:.0f} s{score}")
+    return 0.0
+
+
+def _after(error: Exception, queue: Queue, lease: Lease) -> float:
+    cell = lease.cell
+    if is_locked(cell.run.lock):
+        # Someone ran it by hand in the moment between our look and our start.
+        queue.put_back(lease)
+        return POLL_SECONDS
+    tries = lease.tries.after_error(error)
+    # A disk that is full has no room for what went wrong either: the queue and our log have.
+    with contextlib.suppress(OSError):
+        record_failure(cell, error)
+    if tries is None:
+        _say(f"{cell.title}: failed: {reason_of(error)}")
+        queue.fail(lease)
+        return 0.0
+    pause = tries.pause_seconds()
+    with contextlib.suppress(OSError):
+        mark_waiting(cell, f"to be tried again after {reason_of(error)}")
+    _say(f"{cell.title}: to be tried again, in {pause:.0f} s or later: {reason_of(error)}")
+    queue.put_back(lease, tries)
+    return pause
 
 
 def _stop_with(supervisor: int) -> None:
@@ -86,4 +120,6 @@ def _stop_with(supervisor: int) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} [{os.getpid()}] {text}", flush=True)
+    # Where the log's disk is full the work goes on.
+    with contextlib.suppress(OSError):
+        print(f"{time.strftime('%H:%M:%S')} [{os.getpid()}] {text}", flush=True)

@@ -1,0 +1,46 @@
+"""A cell as a trial of Optuna's."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from x2c.sweep.plan import Cell, Sweep
+from x2c.sweep.retries import Tries
+
+RUN_ID = "run_id"
+WORKER = "worker"
+"""User attribute: the machine and process that took the trial."""
+FAILED = "failed"
+"""User attribute of a trial after which its cell is not tried again."""
+
+
+def trial_of(
+    cell: Cell, sweep: Sweep, tries: Tries | None = None, state: TrialState = TrialState.WAITING, **attributes: Any
+) -> FrozenTrial:
+    """A trial with a cell's parameters, and with its run id, title and tries as user attributes."""
+    values: dict[str, Any] = {}
+    distributions: dict[str, BaseDistribution] = {}
+    for name, value in cell.parameters.items():
+        values[name] = _scalar(value)
+        if name == "seed":
+            distributions[name] = IntDistribution(0, 2**31 - 1)
+        else:
+            distributions[name] = CategoricalDistribution(
+                [_scalar(choice) for choice in sweep.parameters[name].choices]
+            )
+    attributes |= {RUN_ID: cell.run_id, "title": cell.title}
+    if tries is not None:
+        attributes["tries"] = asdict(tries)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return create_trial(state=state, params=values, distributions=distributions, user_attrs=attributes)
+
+
+def _scalar(value: Any) -> Any:
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
