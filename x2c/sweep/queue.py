@@ -217,11 +217,10 @@ class Queue:
         """Enqueue the cells that someone gave up and was killed before enqueuing them again; were there any?"""
         with self._lock():
             newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
-            lost = [
-                self._cells[run]
-                for run, trial in newest.items()
-                if run in wanted and trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
-            ]
+            given_up = {
+                run for run, trial in newest.items() if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+            }
+            lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
             for cell in lost:
                 self._add(cell)
         return bool(lost)
