@@ -23,6 +23,7 @@ extras = $(or $(installed),dev)
 
 # Options that are passed on only where they are given, such as `make sweep name=losses workers=4`.
 given = $(if $($(1)),--$(1) "$($(1))")
+chaotic = $(if $($(1)),--chaos-$(1) "$($(1))")
 SWEEP = $(BIN)/python -m x2c.sweep
 CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
 
@@ -31,14 +32,14 @@ WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(cal
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
-known := name scale data seeds workers runs storage engine executor cluster detach tracker options extras PYTHON
+known := cells every real name scale data seeds workers runs storage engine executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry services test check tables figures bench example clean other-extras
+.PHONY: help setup atlas sweep plan status retry services test chaos check tables figures bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
@@ -79,6 +80,9 @@ services: ## install PostgreSQL and Slurm, which some tests start (needs root)
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
+
+chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=60 workers=4 every=3 real=1)
+	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py $(call chaotic,cells) $(call chaotic,workers) $(call chaotic,every) $(if $(real),--chaos-real)
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

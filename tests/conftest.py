@@ -14,6 +14,16 @@ torch.set_num_threads(1)
 pytest_plugins = ["services.postgres", "services.slurm"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How hard `make chaos` tries."""
+    group = parser.getgroup("chaos")
+    group.addoption("--chaos-cells", type=int, default=60, help="cells of the sweep")
+    group.addoption("--chaos-workers", type=int, default=4, help="its workers")
+    group.addoption("--chaos-every", type=float, default=3.0, help="mean seconds between two kills")
+    group.addoption("--chaos-seed", type=int, default=0, help="seed of what happens")
+    group.addoption("--chaos-real", action="store_true", help="train real networks (half an hour)")
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A machine without network, weights or caches but the test's own."""

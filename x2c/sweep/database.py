@@ -27,7 +27,9 @@ Host = TypeVar("Host")
 Result = TypeVar("Result")
 
 # What is read here of Optuna's tables: it has no call that lists trials without building all of each.
-_TRIALS = sa.table("trials", *map(sa.column, ("trial_id", "study_id", "number", "state")))
+_TRIALS = sa.table(
+    "trials", *map(sa.column, ("trial_id", "study_id", "number")), sa.column("state", sa.Enum(TrialState))
+)
 _ATTRIBUTES = sa.table("trial_user_attributes", *map(sa.column, ("trial_id", "key", "value_json")))
 _BEATS = sa.table("trial_heartbeats", sa.column("trial_id"), sa.column("heartbeat", sa.DateTime))
 
@@ -69,13 +71,13 @@ def live_trials(storage: RDBStorage, study_id: int) -> list[Record]:
         )
         .select_from(joined)
         .where(_TRIALS.c.study_id == study_id)
-        .where(_TRIALS.c.state.in_([TrialState.WAITING.name, TrialState.RUNNING.name]))
+        .where(_TRIALS.c.state.in_([TrialState.WAITING, TrialState.RUNNING]))
         .order_by(_TRIALS.c.number)
     )
     with storage.engine.connect() as connection:
         rows = connection.execute(query).all()
     return [
-        Record(trial_id, number, state == TrialState.WAITING.name, (value or "").strip('"'), _seconds(beat, clock))
+        Record(trial_id, number, state == TrialState.WAITING, (value or "").strip('"'), _seconds(beat, clock))
         for trial_id, number, state, value, beat, clock in rows
     ]
 

@@ -218,7 +218,9 @@ class Queue:
         with self._lock():
             newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
             given_up = {
-                run for run, trial in newest.items() if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+                run
+                for run, trial in newest.items()
+                if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
             }
             lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
             for cell in lost:
