@@ -165,7 +165,7 @@ def settings(pytestconfig, tmp_path):
         every = pytestconfig.getoption("--chaos-every")
         seed = pytestconfig.getoption("--chaos-seed")
         real = pytestconfig.getoption("--chaos-real")
-        patience = 3600.0 if real else 420.0
+        patience = 3600.0 if real else 240.0 + 6 * cells
         cache = tmp_path / "cache"
 
     return Settings

@@ -29,7 +29,7 @@ STOP_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
 """Between two looks for cells whose workers, on whatever machine, are gone."""
 MOST_CRASHES = 3
-"""Workers that may end by themselves without having held a cell before no more are started."""
+"""Workers that may end by themselves without having held a cell, one after the other, before no more are started."""
 MOST_KILLED = 20
 """Workers that may be killed from outside, likewise."""
 
@@ -160,7 +160,7 @@ class Crew:
         self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
         self.workers: dict[int, Worker] = {}
         self.crashes = self.killed = 0
-        self.settled = -math.inf
+        self.waiting, self.settled = len(cells), -math.inf
 
     def start(self) -> None:
         """Start all workers."""
@@ -200,7 +200,6 @@ class Crew:
             return
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
         if cell := self._held_by(worker.process.pid):
-            self.crashes = self.killed = 0
             say(f"worker {number} died ({cause}) at {cell.title}")
             return
         self.crashes += code > 0
@@ -209,9 +208,12 @@ class Crew:
 
     def _replace(self) -> None:
         """Start workers for cells that wait, unless they seem to die whatever they are given."""
+        before, self.waiting = self.waiting, self.queue.waiting(self.cells)
+        if before != self.waiting:
+            self.crashes = self.killed = 0
         free = [number for number in range(1, self.size + 1) if number not in self.workers]
-        if free and self.crashes < MOST_CRASHES and self.killed < MOST_KILLED:
-            for number in free[: self.queue.waiting(self.cells)]:
+        if self.crashes < MOST_CRASHES and self.killed < MOST_KILLED:
+            for number in free[: self.waiting]:
                 self.workers[number] = self._start(number)
 
     def _start(self, number: int) -> Worker:
