@@ -45,7 +45,7 @@ def main() -> int:
         for cell in plan.cells:
             weights.check(cell.config)
     if command in ("plan", "status"):
-        return show(plan, command, as_json=options.json)
+        return show(plan, command, options)
     return run(plan, command, options, overrides)
 
 
@@ -69,26 +69,16 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
     return run_sweep(*arguments)
 
 
-def show(plan: Plan, command: str, *, as_json: bool) -> int:
+def show(plan: Plan, command: str, options: argparse.Namespace) -> int:
     """Print the plan or the status."""
-    from rich.text import Text
+    from x2c.sweep import status, view
 
-    from x2c.sweep import view
-
-    shots = view.snapshots(plan.cells)
-    if as_json:
-        print(json.dumps(view.as_json(plan, shots), indent=2))
-        return 0
-    out = view.wide_console()
-    if command == "plan":
-        out.print(view.plan_table(plan, plan.cells, shots))
-        return 0
-    out.print(view.progress_table(plan, plan.cells, shots))
-    if any(shot.state == "failed" for shot in shots.values()):
-        out.print(view.failure_table(plan.cells, shots))
-    running = sum(shot.state == "running" for shot in shots.values())
-    left = view.seconds_left(shots, running, 0.0) if running else None
-    out.print(Text(view.counts(shots) + (f" · about {view.clock(left)} left" if left else "")))
+    if options.json:
+        print(json.dumps(status.as_json(plan, status.gather(plan)), indent=2))
+    elif command == "plan":
+        view.wide_console().print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells)))
+    else:
+        status.show(plan, once=options.once)
     return 0
 
 

@@ -94,6 +94,8 @@ def _add_options(parser: Parser, command: str) -> None:
         add("--supervisor", type=int, help=argparse.SUPPRESS)
     if command in ("plan", "status"):
         add("--json", action="store_true", help="print JSON, for scripts")
+    if command == "status":
+        add("--once", action="store_true", help="print it once; otherwise a terminal shows it while anything runs")
 
 
 def _add_choice(parser: Parser, name: str, choices: Sequence[str], text: str) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -26,7 +24,7 @@ STYLES: dict[CellState, str] = {
     "to do": "dim",
 }
 ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "done")
-RIGHT = ("step", "steps", "left", "took")
+RIGHT = ("step", "steps", "left", "took", "tries")
 Shots = Mapping[str, Snapshot]
 """Snapshots by run id."""
 
@@ -121,12 +119,14 @@ def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | 
         ranked = sorted(shown, key=lambda cell: ORDER.index(shots[cell.run_id].state))[: max(1, room)]
         kept = {cell.run_id for cell in ranked}
         shown = [cell for cell in shown if cell.run_id in kept]
-    table = _table(plan, "cell", "state", "phase", "progress", "step", "left", "took")
+    table = _table(plan, "cell", "state", "phase", "progress", "step", "left", "took", "tries")
     for cell in shown:
         shot = shots[cell.run_id]
         bar = ProgressBar(total=shot.steps or 1, completed=shot.step, width=18) if shot.steps else ""
         steps = f"{shot.step}/{shot.steps}" if shot.steps else ""
-        table.add_row(cell.title, _state(shot), shot.phase, bar, steps, clock(shot.seconds_left), clock(shot.seconds))
+        times = clock(shot.seconds_left), clock(shot.seconds)
+        tries = str(shot.claim.attempts) if shot.claim else ""
+        table.add_row(cell.title, _state(shot), _phase(shot), bar, steps, *times, tries)
     hidden = len(cells) - len(shown)
     return Group(table, Text(f"and {hidden} more", style="dim")) if hidden else table
 
@@ -144,35 +144,6 @@ def failure_table(cells: Sequence[Cell], shots: Shots) -> Table:
                 cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path)
             )
     return table
-
-
-def as_json(plan: Plan, shots: Shots) -> dict[str, Any]:
-    """The same for scripts."""
-    cells = [
-        {
-            "cell": cell.title,
-            "run": cell.run_id,
-            **asdict(shots[cell.run_id]),
-            "stages": [
-                {
-                    "name": stage.name,
-                    "key": stage.key,
-                    "steps": stage.stage.steps,
-                    "trained_by": plan.trainer_of[stage.key].run_id,
-                }
-                for stage in cell.stages
-            ],
-        }
-        for cell in plan.cells
-    ]
-    return {
-        "sweep": plan.sweep.name,
-        "scale": plan.scale,
-        "data": plan.data,
-        "runs": str(plan.runs),
-        "steps_to_go": steps_to_go(plan.cells),
-        "cells": cells,
-    }
 
 
 def clock(seconds: float | None) -> str:
@@ -236,6 +207,12 @@ def _state(shot: Snapshot) -> Text:
     return Text(shot.state, style=STYLES[shot.state])
 
 
+def _phase(shot: Snapshot) -> Text:
+    """With the reason why a cell waits to be gone on with, where there is one."""
+    why = f"; {shot.reason}" if shot.state == "interrupted" and shot.reason else ""
+    return Text.assemble(shot.phase, (why, "dim"))
+
+
 def _where(shot: Snapshot) -> str:
     return f"{shot.phase} {shot.step}/{shot.steps}" if shot.steps else shot.phase
 
@@ -246,5 +223,5 @@ def _sentence(shot: Snapshot) -> str:
     if shot.state == "failed":
         return f"failed in {_where(shot)}: {shot.reason}"
     if shot.state == "interrupted":
-        return f"interrupted in {_where(shot)}"
+        return f"interrupted in {_where(shot)}" + (f": {shot.reason}" if shot.reason else "")
     return shot.state
