@@ -17,7 +17,7 @@ import yaml
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["done", "running", "interrupted", "failed"]
+State = Literal["done", "running", "interrupted", "failed", "pruned"]
 # Fields that cannot change a result, as run ids know them; seeds of one recipe are pooled.
 _NOT_RECIPE = (
     ("seed",),
@@ -286,8 +286,8 @@ def _read_status(folder: Path) -> tuple[dict[str, Any], bool]:
     status = _read_json(folder / "status.json")
     if status is None:
         raise _NotARunError("no status.json in it, it has not begun")
-    if not isinstance(status, dict) or status.get("state") not in ("running", "done", "failed"):
-        raise _NotARunError("status.json names no state (running, done, failed)")
+    if not isinstance(status, dict) or status.get("state") not in ("running", "done", "failed", "pruned"):
+        raise _NotARunError("status.json names no state (running, done, failed, pruned)")
     return status, alive
 
 

@@ -34,7 +34,7 @@ def search_file(sweep_file):
         weight = {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}
         variants = ["l1_lpips", "l1_lpips_adv"]
         known = {"variant": {"values": variants}, "loss.lpips.weight": weight, "loss.adv.weight": weight}
-        keys = {"method": "bayes", "metric": {"name": "psnr", "goal": "maximize"}, "run_cap": 20, **keys}
+        keys = {"method": "bayes", "metric": {"name": "validation_psnr", "goal": "maximize"}, "run_cap": 20, **keys}
         keys = {"program": "x2c/train.py", "parameters": parameters or known, **keys}
         sweep_file(conditions=conditions, **{key: value for key, value in keys.items() if value != "absent"})
         return planning.read_sweep("s")

@@ -9,6 +9,7 @@ import pytest
 from x2c.core.config import identity
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
+from x2c.sweep.crew import Crew
 from x2c.sweep.devices import (
     check_memory,
     crew_for,
@@ -18,7 +19,6 @@ from x2c.sweep.devices import (
     visible_devices,
     worker_count,
 )
-from x2c.sweep.supervise import Crew
 
 A, B, C = (f"GPU-{letter * 8}-0000-0000-0000-{letter * 12}" for letter in "abc")
 # In the form of `nvidia-smi --query-gpu=uuid,name,memory.total,memory.free --format=csv,noheader,nounits`.
@@ -139,7 +139,7 @@ def test_a_crew_tells_each_worker_its_gpu(make_plan, tmp_path, monkeypatch):
     crew.command = ["/bin/sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
     crew.start()
     assert [crew.workers[number].process.wait(10) for number in (1, 2, 3)] == [0, 0, 0]
-    assert [crew.workers[number].tail() for number in (1, 2, 3)] == [[A], [B], [A]]
+    assert [crew.workers[number].last_line() for number in (1, 2, 3)] == [A, B, A]
 
 
 def test_none_of_it_is_part_of_a_run_id():

@@ -167,7 +167,10 @@ def test_a_wrong_early_termination_is_one_clear_line(search_file, rule, message)
     ("keys", "message"),
     [
         ({"run_cap": "absent"}, "run_cap: a search needs a number of runs; none came; add run_cap: 30"),
-        ({"metric": "absent"}, "metric: a search needs one; none came; add metric: {name: psnr, goal: maximize}"),
+        (
+            {"metric": "absent"},
+            "metric: a search needs one; none came; add metric: {name: validation_psnr, goal: maximize}",
+        ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"values": [0, 1]}}},
             "parameters.seed: a search has one seed, or it would look for the luckiest; came [0, 1]",

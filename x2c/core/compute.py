@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from x2c.core.section import Section
 
@@ -22,6 +22,8 @@ class Compute(Section):
     """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
     lease_seconds: Annotated[float, Field(ge=5)] = 60.0
     """A worker of a sweep that was not heard of for so long has lost its cell to the next; the same for all workers."""
+    validation_patients: NonNegativeInt = 0
+    """Validation patients that are sampled and scored at every validation of the last stage; searches set it."""
     cpu: bool
     """Stay on the CPU even where there is a GPU."""
     tracker: tuple[str, ...]

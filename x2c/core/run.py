@@ -21,7 +21,7 @@ from x2c.core.machine import holder
 FORMAT_VERSION = 2
 STATUS_SECONDS = 60.0
 """No one takes as long to write status.json."""
-State = Literal["running", "done", "failed"]
+State = Literal["running", "done", "failed", "pruned"]
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:
@@ -102,6 +102,12 @@ class RunDirectory:
             fence.ask()
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
+
+    def logged(self, name: str) -> list[tuple[int, float]]:
+        """Steps and values of a number in metrics.jsonl, in the order in which they were logged."""
+        path = self.path / "metrics.jsonl"
+        records = [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+        return [(int(record["step"]), float(record[name])) for record in records if name in record]
 
     def forget_after(self, step: int) -> None:
         """Drop what metrics.jsonl says of steps after `step`: a resumed run says it again."""

@@ -15,6 +15,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from x2c.core import weights
 from x2c.core.config import Config
 from x2c.core.errors import UserError
+from x2c.core.progress import Pruned
 from x2c.core.run import RunDirectory
 from x2c.data.volume import window
 from x2c.engine import tracking
@@ -104,9 +105,8 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         if isinstance(error, Exception):
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             status = directory.status()
-            directory.report(
-                "failed", status.get("phase", phase), status.get("step", 0), status.get("steps", 0), reason=reason
-            )
+            place = status.get("phase", phase), status.get("step", 0), status.get("steps", 0)
+            directory.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason)
         raise
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing, sync_tree
+from x2c.core.progress import Pruned
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
 from x2c.engine.build import build_denoiser
@@ -112,6 +113,9 @@ def _train(
         with Reporter(run, accelerator, "train", steps, trainer.step, stage=planned, total=config.steps) as report:
             trainer.fit(report)
         trainer.save(planned.weights)
+    except Pruned:
+        # Not its failure: whoever wants the stage goes on from its checkpoint.
+        raise
     except Exception as error:
         status = stage.status()
         reason = " ".join(f"{type(error).__name__}: {error}".split())

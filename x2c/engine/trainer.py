@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from x2c.core import progress
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
@@ -26,6 +27,7 @@ from x2c.engine.build import build_guidance, build_prediction
 from x2c.engine.identity import PlannedStage
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
+from x2c.engine.validation import Validation
 from x2c.losses.combinations import WeightedSum, plain_loss
 from x2c.losses.terms import Step
 from x2c.models.frozen import seeded
@@ -51,6 +53,7 @@ class Trainer:
         self.process = Process.of(config.diffusion, accelerator.device)
         self.prediction, self.guidance = build_prediction(config), build_guidance(config)
         self.conditional = planned.stage.condition != "none"
+        self.before, self.last = planned.before, planned.stage is config.stages.last
         with seeded(config.seed):
             loss = config.loss if planned.stage.loss == "variant" else plain_loss()
             self.loss = WeightedSum(loss, parts.loss_parts(self.data))
@@ -72,6 +75,9 @@ class Trainer:
         self.step = self.saved = checkpoint.load_newest(accelerator, self.directory.checkpoints)
         # After loading, which leaves the averages on the CPU.
         self.ema.to(accelerator.device)
+        self.validation: Validation | None = None
+        if self.last and config.compute.validation_patients and accelerator.is_main_process:
+            self.validation = Validation(config, parts, self.data, accelerator.unwrap_model(self.denoiser))
 
     def fit(self, report: Reporter) -> None:
         """Train to the stage's last step. Raises Stopped, after the step in work and its checkpoint, when asked to stop."""
@@ -199,10 +205,20 @@ class Trainer:
     def _validate_and_save(self, report: Reporter) -> None:
         training = self.config.training
         last = self.step == self.stage.steps
-        if last or self.step % training.validate_every == 0:
-            report.log(self.step, {"validation_loss": self._validation_loss()})
+        validates = last or self.step % training.validate_every == 0
+        if validates:
+            report.log(self.step, {"validation_loss": self._validation_loss(), **self._validation_scores()})
         if last or self.step % training.checkpoint_every == 0:
             self._save_checkpoint()
+        if validates and self.last and not last:
+            progress.tell(self.before + self.step)
+
+    def _validation_scores(self) -> dict[str, float]:
+        """Scores of what the averaged denoiser samples, where they are asked for."""
+        if self.validation is None:
+            return {}
+        with _weights_of(self.ema, self.learned):
+            return self.validation.scores()
 
     def _save_checkpoint(self) -> None:
         self.directory.sync_log()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 from x2c.core import weights
 from x2c.core.errors import exit_on_user_error
@@ -42,8 +43,8 @@ def main() -> int:
         chosen = [cell for cell in plan.cells if options.cells is None or cell.run_id in options.cells.split(",")]
         return work(plan, chosen, options.storage, options.supervisor)
     if command != "status":
-        for cell in plan.cells:
-            weights.check(cell.config)
+        for config in plan.configs:
+            weights.check(config)
     if command in ("plan", "status"):
         return show(plan, command, options)
     return run(plan, command, options, overrides)
@@ -55,7 +56,7 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
 
     chosen = list(plan.cells)
     if command == "retry":
-        chosen = [cell for cell in plan.cells if snapshot(cell).state == "failed"]
+        chosen = [cell for cell in drawn(plan, options.storage).cells if snapshot(cell).state == "failed"]
         if not chosen:
             print(f"{options.name}: no cell has failed")
             return 0
@@ -64,6 +65,10 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
         from x2c.sweep.slurm import run_on_slurm
 
         return run_on_slurm(*arguments, cluster_file=options.cluster, detach=options.detach)
+    if plan.sweep.is_search:
+        from x2c.sweep.supervise_search import run_search
+
+        return run_search(*arguments)
     from x2c.sweep.supervise import run_sweep
 
     return run_sweep(*arguments)
@@ -73,13 +78,26 @@ def show(plan: Plan, command: str, options: argparse.Namespace) -> int:
     """Print the plan or the status."""
     from x2c.sweep import status, view
 
+    if command == "status":
+        plan = drawn(plan, options.storage)
     if options.json:
         print(json.dumps(status.as_json(plan, status.gather(plan)), indent=2))
-    elif command == "plan":
-        view.wide_console().print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells)))
-    else:
+    elif command == "status":
         status.show(plan, once=options.once)
+    elif plan.sweep.is_search:
+        view.wide_console().print(view.space_table(plan))
+    else:
+        view.wide_console().print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells)))
     return 0
+
+
+def drawn(plan: Plan, storage: str | None) -> Plan:
+    """The plan of a search with the cells that were drawn so far; a grid's as it is."""
+    if not plan.sweep.is_search:
+        return plan
+    from x2c.sweep.queue import open_queue
+
+    return replace(plan, cells=open_queue(plan, storage).cells())
 
 
 if __name__ == "__main__":

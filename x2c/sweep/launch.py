@@ -14,7 +14,7 @@ def worker_arguments(plan: Plan, cells: Sequence[Cell], storage: str | None, arg
     line = ["worker", *arguments]
     if storage is not None:
         line += ["--storage", storage]
-    if len(cells) < len(plan.cells):
+    if not plan.sweep.is_search and len(cells) < len(plan.cells):
         line += ["--cells", ",".join(cell.run_id for cell in cells)]
     return line
 

@@ -87,7 +87,7 @@ def _add_options(parser: Parser, command: str) -> None:
     if command == "run":
         who = "optuna (default), or wandb: W&B's server and its agents, which need an account"
         _add_choice(parser, "--engine", ENGINES, who)
-    if command in ("run", "retry", "worker"):
+    if command in ("run", "retry", "worker", "status"):
         add("--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)")
     if command == "worker":
         add("--cells", metavar="RUN,RUN", help="only these run ids, joined by commas (default: all cells)")

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import InstanceOf
 
+from x2c.core.compute import Compute
 from x2c.core.config import Config, Section
 from x2c.core.errors import UserError, unknown
 from x2c.core.files import digest
@@ -25,6 +26,10 @@ from x2c.sweep.space import Count, Hyperband, Parameter, Range, checked, read_pa
 SWEEPS = PROJECT / "sweeps"
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
 SET_METRICS = ("frechet", "kernel")
+SEARCH_METRICS = ("validation_psnr", "validation_mae_hu", "validation_ssim_3d", "validation_loss")
+"""Of validation patients: what is chosen by test patients' scores would look better on them than it is."""
+VALIDATION_PATIENTS = 16
+"""That a search samples and scores at every validation, where the configuration does not say."""
 
 
 class Metric(Section):
@@ -105,22 +110,39 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep at a scale: its cells and where they are kept."""
+    """A sweep at a scale: its cells and where they are kept. Of a search, the cells that were drawn so far."""
 
     sweep: Sweep
     scale: str
     overrides: tuple[str, ...]
     cells: tuple[Cell, ...]
+    configs: tuple[Config, ...]
+    """One for everything that has to be there before any cell is run."""
+    seed: int = 0
+    """Of a search: of its draws, and of the runs it draws."""
 
     @property
     def runs(self) -> Path:
         """Folder of the run directories."""
-        return Path(self.cells[0].config.compute.runs)
+        return Path(self.compute.runs)
 
     @property
     def data(self) -> str:
         """Name of the data set."""
-        return self.cells[0].config.evaluated.name
+        return self.configs[0].evaluated.name
+
+    @property
+    def compute(self) -> Compute:
+        """Where and how the cells are computed."""
+        return self.configs[0].compute
+
+    def cell(self, drawn: Mapping[str, Any]) -> Cell:
+        """The cell of a search that a draw stands for."""
+        ranges = [key for key, axis in self.sweep.parameters.items() if not isinstance(axis, Parameter)]
+        choices = [
+            key for key, axis in self.sweep.parameters.items() if isinstance(axis, Parameter) and len(axis.choices) > 1
+        ]
+        return make_cell({**drawn, "seed": self.seed}, [*choices, *ranges], self.scale, self.overrides)
 
     @cached_property
     def trainer_of(self) -> dict[str, Cell]:
@@ -130,9 +152,16 @@ class Plan:
     @cached_property
     def study(self) -> str:
         """Name of the Optuna study: Optuna holds choices fixed, so others make another study."""
-        choices = {name: p.choices for name, p in self.sweep.parameters.items() if name != "seed"}
+        choices = {
+            name: axis.choices if isinstance(axis, Parameter) else axis.model_dump()
+            for name, axis in self.sweep.parameters.items()
+            if name != "seed"
+        }
         overrides = [text for text in self.overrides if not text.startswith("compute.")]
-        key = digest({"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}, 6)
+        known: dict[str, Any] = {"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}
+        if self.sweep.is_search:
+            known |= {"method": self.sweep.method, "seed": self.seed}
+        key = digest(known, 6)
         return f"{self.sweep.name}-{self.scale}-{self.data}-{key}"
 
 
@@ -158,18 +187,31 @@ def read_sweep(name: str) -> Sweep:
         raise UserError(
             f"{where}: parameters: expected the key variant; came {', '.join(parameters)}; add variant: {{values: [...]}}"
         )
-    metric = checked(Metric, raw.get("metric", {"name": "psnr", "goal": "maximize"}), f"{where}: metric")
-    known = [*PATIENT_METRICS, *(f"{m}_other_xray" for m in PATIENT_METRICS), *SET_METRICS]
-    if metric.name not in known:
-        raise unknown(f"{where}: metric.name", "metric", metric.name, known)
+    searches = raw.get("method") in ("bayes", "random")
+    usual = {"name": SEARCH_METRICS[0] if searches else PATIENT_METRICS[0], "goal": "maximize"}
+    metric = checked(Metric, raw.get("metric", usual), f"{where}: metric")
     given = {("title" if key == "name" else key): value for key, value in raw.items()}
     if "early_terminate" in raw:
         given["early_terminate"] = checked(Hyperband, raw["early_terminate"], f"{where}: early_terminate")
     sweep = checked(Sweep, {**given, "name": name, "parameters": parameters, "metric": metric}, where)
+    _check_metric(sweep, where)
     if sweep.is_search:
         return _search(sweep, where, "metric" in raw)
     _refuse_search_keys(sweep, where)
     return sweep
+
+
+def _check_metric(sweep: Sweep, where: str) -> None:
+    name = sweep.metric.name
+    of_patients = [*PATIENT_METRICS, *(f"{metric}_other_xray" for metric in PATIENT_METRICS), *SET_METRICS]
+    known = SEARCH_METRICS if sweep.is_search else of_patients
+    if sweep.is_search and name in of_patients:
+        raise UserError(
+            f"{where}: metric.name: a search chooses by validation patients; came {name}, which is of test patients; "
+            f"choices: {', '.join(known)}"
+        )
+    if name not in known:
+        raise unknown(f"{where}: metric.name", "metric", name, known)
 
 
 def make_plan(
@@ -180,13 +222,21 @@ def make_plan(
 ) -> Plan:
     """The sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
     sweep = read_sweep(name)
-    if sweep.is_search:
-        raise UserError(
-            f"sweeps/{name}.yaml: method: search runs are not available yet on Optuna; came {sweep.method}; "
-            "use method: grid, or --engine wandb"
-        )
     asked = tuple(overrides)
-    return Plan(sweep, scale, asked, tuple(cells(sweep, scale, seeds, asked)))
+    if sweep.is_search:
+        return _search_plan(sweep, scale, seeds, asked)
+    found = tuple(cells(sweep, scale, seeds, asked))
+    return Plan(sweep, scale, asked, found, tuple(cell.config for cell in found))
+
+
+def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
+    if seeds is not None and len(seeds) > 1:
+        raise UserError(f"--seeds: a search has one seed; came {','.join(map(str, seeds))}; give one")
+    axis = sweep.parameters.get("seed")
+    seed = seeds[0] if seeds else axis.choices[0] if isinstance(axis, Parameter) else 0
+    if not any(text.startswith("compute.validation_patients=") for text in asked):
+        asked = (*asked, f"compute.validation_patients={VALIDATION_PATIENTS}")
+    return Plan(sweep, scale, asked, (), tuple(probe(sweep, scale, seed, asked)), seed)
 
 
 def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()) -> list[Cell]:
@@ -237,16 +287,23 @@ def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
 def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
     """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
     fields = field_overrides(chosen)
+    named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
     config = resolve(str(chosen["variant"]), scale, chosen["seed"], [*fields, *overrides])
     title = [f"{chosen['variant']} s{chosen['seed']}"]
-    title += [text for text in fields if text.partition("=")[0] in varying]
+    title += [
+        f"{key}={value:.4g}" if isinstance(value, float) else text
+        for (key, value), text in zip(named, fields, strict=True)
+        if key in varying
+    ]
     return Cell(config, run_directory(config).path.name, " ".join(title), chosen, tuple(planned_stages(config)))
 
 
 def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
     """A search with its conditions. Raises UserError for what a search cannot do without."""
     if not has_metric:
-        raise UserError(f"{where}: metric: a search needs one; none came; add metric: {{name: psnr, goal: maximize}}")
+        raise UserError(
+            f"{where}: metric: a search needs one; none came; add metric: {{name: validation_psnr, goal: maximize}}"
+        )
     if sweep.run_cap is None:
         raise UserError(f"{where}: run_cap: a search needs a number of runs; none came; add run_cap: 30")
     for key in ("variant", "seed"):

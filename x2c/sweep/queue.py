@@ -57,7 +57,7 @@ class Queue:
         """Open the study, or make it with `create`. Raises UserError for a storage that cannot be used."""
         self.plan = plan
         self._cells = {cell.run_id: cell for cell in plan.cells}
-        self._lease_seconds = plan.cells[0].config.compute.lease_seconds
+        self._lease_seconds = plan.compute.lease_seconds
         url = storage or default_storage(plan)
         # One at a time: processes that race to create the schema crash.
         with self._lock():
@@ -89,7 +89,7 @@ class Queue:
                     continue
                 opened.append(cell)
                 if cell.run_id not in trials:
-                    self._add(cell)
+                    self._add(cell, Tries())
         return opened
 
     @contextmanager
@@ -98,11 +98,11 @@ class Queue:
 
         Waits for cells that another sweep or a single run is at work on.
         """
-        wanted = {cell.run_id for cell in among}
         with ExitStack() as claim:
             while True:
+                wanted = self._wanted(among)
                 lease, waiting = self._take(wanted, claim)
-                if lease is not None or not (waiting or self._take_up(wanted)):
+                if lease is not None or not (waiting or self._take_up(wanted) or self._draw()):
                     break
                 time.sleep(POLL_SECONDS if waiting else 0.0)
             yield lease
@@ -110,16 +110,17 @@ class Queue:
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
         """How many of these cells wait for a worker."""
-        wanted = {cell.run_id for cell in among}
+        wanted = self._wanted(among)
         live = live_trials(self._storage, self._id)
         return len({record.run_id for record in live if record.waits and record.run_id in wanted})
 
+    def judge(self, lease: Lease) -> None:
+        """Look at what a cell has reached so far: every cell of a grid goes on to its end."""
+
     @patient
-    def running(self, among: Sequence[Cell]) -> int:
-        """How many of these cells a worker holds, as far as the database knows."""
-        wanted = {cell.run_id for cell in among}
-        live = live_trials(self._storage, self._id)
-        return len({record.run_id for record in live if not record.waits and record.run_id in wanted})
+    def prune(self, lease: Lease) -> None:
+        """Record that a cell was given up for better ones."""
+        self._study.tell(lease.trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     @patient
     def finish(self, lease: Lease) -> float | None:
@@ -147,6 +148,10 @@ class Queue:
         """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
         with self._lock():
             return self._reclaim()
+
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells there are so far."""
+        return tuple(self._cells.values())
 
     def value(self, cell: Cell) -> float | None:
         """The sweep's metric of a finished cell: the mean over test patients, or the value of the set."""
@@ -224,8 +229,15 @@ class Queue:
             }
             lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
             for cell in lost:
-                self._add(cell)
+                self._add(cell, Tries())
         return bool(lost)
+
+    def _draw(self) -> bool:
+        """Enqueue a cell more, where a sweep has more than it planned; was there one?"""
+        return False
+
+    def _wanted(self, among: Sequence[Cell]) -> set[str]:
+        return {cell.run_id for cell in among}
 
     def _renew(self, trial_id: int) -> bool:
         self._storage.record_heartbeat(trial_id)
@@ -316,6 +328,15 @@ class Queue:
     def _lock(self) -> Iterator[None]:
         with locked(Path(self.plan.runs) / ".sweeps.lock"):
             yield
+
+
+def open_queue(plan: Plan, storage: str | None = None, *, create: bool = False) -> Queue:
+    """The queue of a plan, be it a grid or a search."""
+    if plan.sweep.is_search:
+        from x2c.sweep.search_queue import SearchQueue
+
+        return SearchQueue(plan, storage, create=create)
+    return Queue(plan, storage, create=create)
 
 
 def default_storage(plan: Plan) -> str:

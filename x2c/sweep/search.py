@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study, StudyDirection, create_study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from x2c.core.errors import UserError
@@ -26,8 +28,8 @@ STARTUP_TRIALS = 10
 """Runs of a `bayes` search that are drawn at random before the model draws."""
 MOST_DRAWS = 1000
 """Draws against the constraints before a search gives up."""
-INFEASIBLE = "infeasible"
-"""User attribute of a trial that was never run: the constraint it breaks."""
+MODEL_DRAWS = 100
+"""The first of these, in a `bayes` search, are the model's."""
 
 
 def to_optuna(parameters: Mapping[str, Axis]) -> dict[str, BaseDistribution]:
@@ -101,24 +103,41 @@ class Halving(BasePruner):
         return (own[band - 1] if self.rule.strict else min(own)) > threshold
 
 
-def ask(study: Study, sweep: Sweep, seed: int) -> tuple[Trial, dict[str, Any]]:
-    """The next trial that keeps the constraints, running, and its parameters as a cell has them.
+def draw(trials: Sequence[FrozenTrial], sweep: Sweep, seed: int, number: int) -> dict[str, Any]:
+    """The parameters of the draw `number` of a search, as a cell has them, given all trials there are.
 
-    Draws that break a constraint stay in the study as failed trials that name it; they are never run. One caller at
-    a time: the draw depends on how many trials there are. Raises UserError where the constraints leave hardly a draw.
+    Drawn in memory, from copies of the trials: waiting ones count as running. What breaks a constraint is drawn again
+    and leaves no trace; the model may be drawn to where nothing is allowed, so that after MODEL_DRAWS such draws the
+    ranges alone decide. Raises UserError where the constraints leave hardly a draw.
     """
-    for _ in range(MOST_DRAWS):
-        study.sampler = sampler(sweep, seed, len(study.get_trials(deepcopy=False)))
+    study = _rehearsal(trials, sweep)
+    modelled, at_random = (
+        sampler(sweep, seed, number),
+        sampler(sweep.model_copy(update={"method": "random"}), seed, number),
+    )
+    for attempt in range(MOST_DRAWS):
+        study.sampler = modelled if attempt < MODEL_DRAWS else at_random
         trial = study.ask()
-        drawn = suggest(trial, sweep)
-        broken = sweep.conditions.broken(drawn) if sweep.conditions else None
-        if broken is None:
-            return trial, drawn
-        trial.set_user_attr(INFEASIBLE, broken.text)
+        found = suggest(trial, sweep)
+        if sweep.conditions is None or sweep.conditions.broken(found) is None:
+            return found
         study.tell(trial, state=TrialState.FAIL)
     raise UserError(
         f"sweeps/search/{sweep.name}.yaml: constraints: none of {MOST_DRAWS} draws keeps them; widen the ranges"
     )
+
+
+def _rehearsal(trials: Sequence[FrozenTrial], sweep: Sweep) -> Study:
+    """A study in memory that knows what the sampler may know; of a cell that was tried several times its last trial."""
+    study = create_study(direction=sweep.metric.goal)
+    for trial in trials:
+        if trial.state == TrialState.FAIL:
+            continue
+        known = copy(trial)
+        if known.state == TrialState.WAITING:
+            known.state, known.datetime_start = TrialState.RUNNING, datetime.now()
+        study.add_trial(known)
+    return study
 
 
 def suggest(trial: Trial, sweep: Sweep) -> dict[str, Any]:
@@ -137,7 +156,7 @@ def suggest(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 
 
 def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
-    """The parameters of a stored trial (`FrozenTrial.params`), as `suggest` gave them."""
+    """The parameters of a stored trial (`FrozenTrial.params`), as `draw` gave them."""
     found = {name: _value(sweep.parameters[name], value) for name, value in params.items()}
     fixed = {
         name: axis.choices[0]
@@ -145,6 +164,12 @@ def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
         if isinstance(axis, Parameter) and len(axis.choices) == 1
     }
     return sweep.counting(fixed | found)
+
+
+def stored(parameters: Mapping[str, Any], sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """The inverse of `drawn`: the values that a trial of these parameters has, and their distributions."""
+    distributions = {name: d for name, d in to_optuna(sweep.parameters).items() if name in parameters}
+    return {name: _stored(parameters[name]) for name in distributions}, distributions
 
 
 def _interval(axis: Range) -> BaseDistribution:

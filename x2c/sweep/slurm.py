@@ -25,7 +25,7 @@ from x2c.sweep.cluster import Cluster, read_cluster
 from x2c.sweep.devices import VARIABLE
 from x2c.sweep.launch import worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.queue import Queue
+from x2c.sweep.queue import open_queue
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
 from x2c.sweep.view import View, plan_table, snapshots, wide_console
 
@@ -79,12 +79,12 @@ def run_on_slurm(
     check_storage(storage, wanted)
     out = wide_console()
     out.print(plan_table(plan, chosen, snapshots(chosen)))
-    opened = Queue(plan, storage, create=True).enqueue(chosen)
+    opened = open_queue(plan, storage, create=True).enqueue(chosen)
     if not opened:
         return conclude(plan, chosen, reports, began)
     line = worker_arguments(plan, chosen, storage, arguments)
     name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), *line], 6)}"
-    per_job = cluster.workers_per_job(plan.cells[0].config.compute.workers_per_gpu)
+    per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
     there = len(jobs(name))
     missing = math.ceil(min(wanted, len(opened)) / per_job) - there
     if missing > 0:

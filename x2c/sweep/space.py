@@ -75,6 +75,11 @@ class Parameter(Section):
         """The values to run, in the file's order."""
         return (self.value,) if self.values is None else tuple(self.values)
 
+    @property
+    def text(self) -> str:
+        """The choices in words."""
+        return ", ".join(map(str, self.choices))
+
 
 class Range(Section):
     """An interval to search in."""
@@ -101,6 +106,15 @@ class Range(Section):
         if self.bounds[0] > self.bounds[1]:
             raise ValueError("a multiple of q between min and max")
         return self
+
+    @property
+    def text(self) -> str:
+        """The interval in words."""
+        low, high = self.bounds
+        steps = f" in steps of {self.step:g}" if self.distribution == "q_uniform" else ""
+        whole = ", whole numbers" if self.distribution == "int_uniform" else ""
+        scale = ", log scale" if self.distribution.startswith("log_") else ""
+        return f"{low:.4g} to {high:.4g}{steps}{whole}{scale}"
 
     @property
     def step(self) -> int | float:

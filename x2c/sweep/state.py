@@ -21,7 +21,7 @@ from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
 
 TAIL_LINES = 20
-CellState = Literal["done", "failed", "running", "interrupted", "to do"]
+CellState = Literal["done", "failed", "running", "interrupted", "to do", "pruned"]
 
 
 @dataclass(frozen=True)

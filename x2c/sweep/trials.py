@@ -12,6 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from x2c.sweep.plan import Cell, Sweep
 from x2c.sweep.retries import Tries
+from x2c.sweep.search import stored
+from x2c.sweep.space import Parameter
 
 RUN_ID = "run_id"
 WORKER = "worker"
@@ -24,22 +26,26 @@ def trial_of(
     cell: Cell, sweep: Sweep, tries: Tries | None = None, state: TrialState = TrialState.WAITING, **attributes: Any
 ) -> FrozenTrial:
     """A trial with a cell's parameters, and with its run id, title and tries as user attributes."""
-    values: dict[str, Any] = {}
-    distributions: dict[str, BaseDistribution] = {}
-    for name, value in cell.parameters.items():
-        values[name] = _scalar(value)
-        if name == "seed":
-            distributions[name] = IntDistribution(0, 2**31 - 1)
-        else:
-            distributions[name] = CategoricalDistribution(
-                [_scalar(choice) for choice in sweep.parameters[name].choices]
-            )
+    values, distributions = stored(cell.parameters, sweep) if sweep.is_search else _of_grid(cell, sweep)
     attributes |= {RUN_ID: cell.run_id, "title": cell.title}
     if tries is not None:
         attributes["tries"] = asdict(tries)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return create_trial(state=state, params=values, distributions=distributions, user_attrs=attributes)
+
+
+def _of_grid(cell: Cell, sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    values = {name: _scalar(value) for name, value in cell.parameters.items()}
+    distributions: dict[str, BaseDistribution] = {}
+    for name in values:
+        axis = sweep.parameters.get(name)
+        if name == "seed" or not isinstance(axis, Parameter):
+            # The command line's seeds take the place of the file's.
+            distributions[name] = IntDistribution(0, 2**31 - 1)
+        else:
+            distributions[name] = CategoricalDistribution([_scalar(choice) for choice in axis.choices])
+    return values, distributions
 
 
 def _scalar(value: Any) -> Any:

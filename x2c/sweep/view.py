@@ -22,8 +22,9 @@ STYLES: dict[CellState, str] = {
     "running": "cyan",
     "interrupted": "yellow",
     "to do": "dim",
+    "pruned": "blue",
 }
-ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "done")
+ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "pruned", "done")
 RIGHT = ("step", "steps", "left", "took", "tries")
 Shots = Mapping[str, Snapshot]
 """Snapshots by run id."""
@@ -52,7 +53,9 @@ def counts(shots: Shots) -> str:
     states = [shot.state for shot in shots.values()]
     parts = [f"{states.count('done')} of {len(states)} done"]
     parts += [
-        f"{states.count(state)} {state}" for state in ("failed", "running", "interrupted", "to do") if state in states
+        f"{states.count(state)} {state}"
+        for state in ("failed", "running", "interrupted", "to do", "pruned")
+        if state in states
     ]
     return " · ".join(parts)
 
@@ -89,6 +92,29 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableTyp
         )
     totals = f"{counts(shots)} · {steps_to_go(cells)} training steps to go · runs in {plan.runs}/"
     return Group(table, *(Text(line) for line in (sharing(cells), totals) if line))
+
+
+def space_table(plan: Plan) -> RenderableType:
+    """What a search draws from, and how many runs it makes."""
+    table = _table(plan, "parameter", "drawn from", "where")
+    when = plan.sweep.conditions.when if plan.sweep.conditions else {}
+    for name, axis in plan.sweep.parameters.items():
+        needs = [f"{other} is {' or '.join(map(str, values))}" for other, values in when.get(name, {}).items()]
+        table.add_row(name, axis.text, " and ".join(needs))
+    constraints = plan.sweep.conditions.constraints if plan.sweep.conditions else ()
+    lines = [f"only where {constraint.text}" for constraint in constraints]
+    patients = plan.compute.validation_patients
+    best = "largest" if plan.sweep.metric.goal == "maximize" else "smallest"
+    lines.append(
+        f"{plan.sweep.run_cap} runs by method {plan.sweep.method}, for the {best} {plan.sweep.metric.name} "
+        f"of up to {patients} validation patients"
+    )
+    if rule := plan.sweep.early_terminate:
+        places = (
+            f"at {rule.min_iter}·{rule.eta:g}^k validations" if rule.min_iter else f"up to {rule.max_iter} validations"
+        )
+        lines.append(f"compared {places}: the best 1/{rule.eta:g} go on")
+    return Group(table, *map(Text, lines), Text(f"runs in {plan.runs}/"))
 
 
 def sharing(cells: Sequence[Cell]) -> str:
@@ -192,7 +218,7 @@ class View:
             return
         for cell in self.cells:
             shot = self.shots[cell.run_id]
-            if shot.state != before[cell.run_id].state:
+            if cell.run_id not in before or shot.state != before[cell.run_id].state:
                 self.note(f"{cell.title}: {_sentence(shot)}  [{foot}]")
 
 
@@ -222,6 +248,8 @@ def _sentence(shot: Snapshot) -> str:
         return f"done in {clock(shot.seconds)}" if shot.seconds is not None else "done"
     if shot.state == "failed":
         return f"failed in {_where(shot)}: {shot.reason}"
+    if shot.state == "pruned":
+        return f"pruned in {_where(shot)}: {shot.reason}"
     if shot.state == "interrupted":
         return f"interrupted in {_where(shot)}" + (f": {shot.reason}" if shot.reason else "")
     return shot.state

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 
 from x2c.core.config import Config
 from x2c.core.files import is_locked
+from x2c.core.progress import Pruned, listened
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
 from x2c.sweep.lease import Lease, LeaseLost
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.queue import POLL_SECONDS, Queue
+from x2c.sweep.queue import POLL_SECONDS, Queue, open_queue
 from x2c.sweep.state import mark_waiting, reason_of, record_failure
 
 Run = Callable[[Config], RunDirectory]
@@ -33,7 +34,7 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
     # W&B reads it when a run begins; the engine knows nothing of sweeps.
     os.environ.setdefault("WANDB_RUN_GROUP", f"{plan.sweep.name}-{plan.scale}")
     try:
-        queue = Queue(plan, storage)
+        queue = open_queue(plan, storage)
         # Imported here: it takes seconds, which a worker pays once and a planner never.
         from x2c.engine.experiment import run
 
@@ -71,7 +72,8 @@ def _run(queue: Queue, lease: Lease, run: Run) -> float:
 def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
     cell, began = lease.cell, time.monotonic()
     try:
-        made = run(cell.config)
+        with listened(lambda _step: queue.judge(lease)):
+            made = run(cell.config)
         if made.path.name != cell.run_id:
             raise RuntimeError(
                 f"planned as {cell.run_id}, run as {made.path.name}: the code or the data changed meanwhile"
@@ -80,6 +82,10 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
         value = queue.finish(lease)
     except LeaseLost:
         raise
+    except Pruned as pruned:
+        queue.prune(lease)
+        _say(f"{cell.title}: pruned: {pruned}")
+        return 0.0
     except Exception as error:
         return _after(error, queue, lease)
     except KeyboardInterrupt:

@@ -1,0 +1,58 @@
+"""Scores of sampled volumes of validation patients while a stage trains, for searches that must not see test patients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from analysis.metrics.image import mae, psnr, ssim
+from x2c.core.config import Config
+from x2c.engine.generator import Frame, Generator
+from x2c.engine.parts import Data, Parts
+
+SSIM_WINDOW = 11
+
+
+class Validation:
+    """Samples the first `compute.validation_patients` of the split as an evaluation samples test patients."""
+
+    def __init__(self, config: Config, parts: Parts, data: Data, denoiser: nn.Module) -> None:
+        self.config, self.data, self.denoiser = config, data, denoiser
+        self.rows = data.cohort.rows("val")[: config.compute.validation_patients]
+        window: Any = config.evaluated.options.window
+        self.width_hu = window.high_hu - window.low_hu
+        self.generate = Generator(config, denoiser, parts.autoencoder, Frame.of(data), parts.device)
+        self.truth = data.true_volumes(self.rows)
+
+    @torch.no_grad()
+    def scores(self) -> dict[str, float]:
+        """Means over patients of what the denoiser, as it is now, samples; the random state stays as it was."""
+        cohort, size = self.data.cohort, self.config.evaluation.batch_size
+        labels = torch.from_numpy(cohort.labels)
+        with torch.random.fork_rng(), _evaluating(self.denoiser):
+            parts = [
+                self.generate(self.data.embeddings[chunk], cohort.patients(chunk), labels[chunk])
+                for chunk in (self.rows[start : start + size] for start in range(0, len(self.rows), size))
+            ]
+        volumes = torch.cat(parts)
+        scores: dict[str, Tensor] = {
+            "validation_psnr": psnr(volumes, self.truth),
+            "validation_mae_hu": mae(volumes, self.truth) * self.width_hu,
+        }
+        if volumes.shape[1] >= SSIM_WINDOW:
+            scores["validation_ssim_3d"] = ssim(volumes, self.truth, dims=3)
+        return {name: float(values.double().mean()) for name, values in scores.items()}
+
+
+@contextmanager
+def _evaluating(denoiser: nn.Module) -> Iterator[None]:
+    training = denoiser.training
+    denoiser.eval()
+    try:
+        yield
+    finally:
+        denoiser.train(training)

@@ -1,0 +1,70 @@
+"""Running a search from one terminal: prepare, start workers that draw and run cells, show what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from x2c.core.stopping import listen
+from x2c.sweep.crew import Crew
+from x2c.sweep.devices import crew_for
+from x2c.sweep.plan import Cell, Plan
+from x2c.sweep.search_queue import SearchQueue
+from x2c.sweep.supervise import work
+from x2c.sweep.view import View, clock, counts, failure_table, snapshots, wide_console
+
+
+def run_search(
+    plan: Plan,
+    again: Sequence[Cell],
+    storage: str | None,
+    workers: int | None,
+    arguments: Sequence[str],
+    reports: Path,
+) -> int:
+    """Draw and run cells until there are as many as the sweep asks for; returns 0 when none has failed.
+
+    `again` are failed cells that are to be run again.
+    """
+    listen()
+    began = time.time()
+    queue = SearchQueue(plan, storage, create=True)
+    queue.enqueue(again)
+    left = queue.waiting(())
+    size, devices = crew_for(workers, [config.compute for config in plan.configs])
+    size = min(size, left)
+    if size:
+        prepare_search(plan, wide_console().print)
+        cells = queue.cells()
+        work(Crew(plan, cells, queue, storage, arguments, size, devices), View(plan, cells, size, began))
+    return conclude_search(plan, queue, reports, began)
+
+
+def prepare_search(plan: Plan, say: Callable[[str], None]) -> None:
+    """Make once what the cells of a search share, whatever is drawn. Raises what stands in the way."""
+    from x2c.engine.experiment import prepare
+
+    say("preparing what the cells share: data, frozen networks, latents, baselines")
+    began = time.monotonic()
+    for config in {config.variant: config for config in plan.configs}.values():
+        prepare(config)
+    say(f"prepared in {clock(time.monotonic() - began)}")
+
+
+def conclude_search(plan: Plan, queue: SearchQueue, reports: Path, began: float) -> int:
+    """Show what a search has found; returns the exit code."""
+    from x2c.sweep.search_report import report
+
+    cells = queue.cells()
+    shots = snapshots(cells)
+    out = wide_console()
+    report(plan, queue, reports)
+    states = [shot.state for shot in shots.values()]
+    if "failed" in states:
+        out.print(failure_table(cells, shots))
+    out.print(f"{plan.sweep.name}: {counts(shots)}, in {clock(time.time() - began)}", highlight=False)
+    left = queue.waiting(())
+    if left:
+        out.print(f"the same command goes on with the {left} that are left", highlight=False)
+    return 1 if left or "failed" in states else 0
