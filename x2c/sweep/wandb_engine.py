@@ -113,6 +113,8 @@ def registered(
         key, _, text = override.partition("=")
         _refuse_parent(key, sweep)
         parameters[key] = {"value": _as_typed(text)}
+    if sweep.is_search:
+        parameters.setdefault("compute.validation_patients", {"value": planning.VALIDATION_PATIENTS})
     program = os.path.relpath(PROJECT / str(sweep.program), folder or Path.cwd())
     title = raw.get("name", f"{sweep.name} {scale}")
     return {**raw, "name": title, "program": program, "parameters": parameters}
