@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 
 from x2c.core.errors import UserError
 from x2c.core.files import locked
+from x2c.core.progress import Pruned, listened
 from x2c.core.script import PROJECT
 from x2c.engine.experiment import run, run_directory
 from x2c.engine.trainer import NonFiniteLoss
@@ -156,3 +158,38 @@ def test_the_number_of_processes_does_not_change_a_run(smoke_config, tmp_path):
     single = run(smoke_config("l1_adv", "stages.xray.steps=3", f"compute.runs={tmp_path / 'single'}"))
     assert single.path.name == run_directory(config).path.name
     assert_same_training(single.path, run_directory(config).path)
+
+
+def test_scores_of_validation_patients_change_nothing_else(smoke_config, tmp_path):
+    """A search's runs are anyone's: the same run id, the same bits."""
+    plain = smoke_config("l1_adv", f"compute.runs={tmp_path / 'plain'}")
+    scored = smoke_config("l1_adv", f"compute.runs={tmp_path / 'scored'}", "compute.validation_patients=2")
+    told = []
+    with listened(told.append):
+        without, with_scores = run(plain), run(scored)
+    assert with_scores.path.name == without.path.name
+    for name in ("denoiser.safetensors", "scores.parquet"):
+        assert (with_scores.path / name).read_bytes() == (without.path / name).read_bytes(), name
+    found = with_scores.logged("validation_psnr")
+    assert [step for step, _ in found] == [step for step, _ in with_scores.logged("validation_loss")][-len(found) :]
+    assert all(math.isfinite(value) for _, value in found) and not without.logged("validation_psnr")
+    # Of the last stage alone, and not after its last step.
+    assert told[len(told) // 2 :] == [step for step, _ in found][:-1]
+
+
+def test_a_pruned_run_says_so_and_goes_on_when_it_is_wanted(smoke_config, tmp_path):
+    config = smoke_config("l1")
+    calm = run(smoke_config("l1", f"compute.runs={tmp_path / 'calm'}"))
+
+    def prune(step):
+        raise Pruned("others are better")
+
+    with listened(prune), pytest.raises(Pruned):
+        run(config)
+    status = run_directory(config).status()
+    assert (status["state"], status["reason"]) == ("pruned", "Pruned: others are better")
+    directory = run(config)
+    assert directory.done
+    assert load_file(directory.path / "denoiser.safetensors").keys()
+    for name in ("denoiser.safetensors", "scores.parquet"):
+        assert (directory.path / name).read_bytes() == (calm.path / name).read_bytes(), name
