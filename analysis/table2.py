@@ -17,6 +17,7 @@ from analysis.baselines import baseline_rows
 from analysis.runs import BASELINES, Group, Run, voxels
 from analysis.stats.paired import compare, summary
 from analysis.table2_notes import Footnote, footnotes, stand_in_marks
+from x2c.core.locks import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
 BEYOND = "Beyond the paper"
@@ -59,6 +60,10 @@ class Value:
 
     mean: float
     sd: float
+
+
+EXPLORATORY = "exploratory"
+"""Mark of a row that was not in the plan that was locked."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,8 @@ def collect(group: Group) -> Table:
     marks = stand_in_marks(done)
     columns = tuple(_named(column if beside_paper else replace(column, paper=None), done, marks) for column in COLUMNS)
     rows = _with_best([_filled(row, columns, marks) for row in rows], columns)
+    locks = locks_of(group.scale, group.cohort)
+    rows = [_with_plan(row, locks) for row in rows]
     return Table(
         scale=group.scale,
         dataset=group.dataset,
@@ -139,8 +146,26 @@ def collect(group: Group) -> Table:
         beside_paper=beside_paper,
         columns=columns,
         rows=tuple(rows),
-        footnotes=footnotes(group, used, marks, beside_paper),
+        footnotes=footnotes(group, used, marks, beside_paper) + _plan_notes(rows, locks),
     )
+
+
+def _with_plan(row: Row, locks: list[Lock]) -> Row:
+    """A row that no plan had locked before it was run is marked."""
+    planned = {run for lock in locks for run in lock.cells}
+    if not locks or row.section == BASELINE_SECTION or all(run.id in planned for run in row.runs):
+        return row
+    return replace(row, marks=(*row.marks, EXPLORATORY))
+
+
+def _plan_notes(rows: list[Row], locks: list[Lock]) -> tuple[Footnote, ...]:
+    if not locks:
+        return ()
+    plans = "; ".join(f"{lock.sweep}, {len(lock.cells)} cells, on {lock.date}, for {lock.metric}" for lock in locks)
+    notes = (Footnote("", f"Locked before it was run: {plans} (sweeps/locks/)."),)
+    if any(EXPLORATORY in row.marks for row in rows):
+        notes += (Footnote(EXPLORATORY, "Not in a locked plan: added later, or run with other settings."),)
+    return notes
 
 
 def _paper_rows() -> list[Row]:

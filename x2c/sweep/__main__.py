@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from x2c.core import weights
 from x2c.core.errors import exit_on_user_error
@@ -45,8 +45,10 @@ def main() -> int:
     if command != "status":
         for config in plan.configs:
             weights.check(config)
-    if command in ("plan", "status"):
-        return show(plan, command, options)
+    if command == "plan":
+        return show_plan(plan, options)
+    if command == "status":
+        return show(plan, options)
     return run(plan, command, options, overrides)
 
 
@@ -74,20 +76,40 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
     return run_sweep(*arguments)
 
 
-def show(plan: Plan, command: str, options: argparse.Namespace) -> int:
-    """Print the plan or the status."""
-    from x2c.sweep import status, view
+def show(plan: Plan, options: argparse.Namespace) -> int:
+    """Print the status."""
+    from x2c.sweep import status
 
-    if command == "status":
-        plan = drawn(plan, options.storage)
+    plan = drawn(plan, options.storage)
     if options.json:
         print(json.dumps(status.as_json(plan, status.gather(plan)), indent=2))
-    elif command == "status":
-        status.show(plan, once=options.once)
-    elif plan.sweep.is_search:
-        view.wide_console().print(view.space_table(plan))
     else:
-        view.wide_console().print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells)))
+        status.show(plan, once=options.once)
+    return 0
+
+
+def show_plan(plan: Plan, options: argparse.Namespace) -> int:
+    """Print the cells and their cost, and lock them where that is asked for."""
+    from x2c.sweep import status, view
+
+    out = view.wide_console()
+    if plan.sweep.is_search:
+        out.print(view.space_table(plan))
+        return 0
+    if options.lock:
+        from x2c.sweep.lock import lock
+
+        print(f"locked {len(plan.cells)} cells in {lock(plan)}")
+    costs = None
+    if not options.no_cost:
+        from x2c.sweep.cost import estimate
+
+        costs = estimate(plan, options.workers or plan.compute.workers)
+    if options.json:
+        cost = {"cost": None if costs is None else asdict(costs)}
+        print(json.dumps({**status.as_json(plan, status.gather(plan)), **cost}, indent=2))
+        return 0
+    out.print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells), costs))
     return 0
 
 

@@ -94,6 +94,10 @@ def _add_options(parser: Parser, command: str) -> None:
         add("--supervisor", type=int, help=argparse.SUPPRESS)
     if command in ("plan", "status"):
         add("--json", action="store_true", help="print JSON, for scripts")
+    if command == "plan":
+        add("--workers", type=_count, metavar="N", help="worker processes that the time is for")
+        add("--no-cost", action="store_true", help="do not measure what a step takes on this device")
+        add("--lock", action="store_true", help="write the cells, the metric and the test down before any is run")
     if command == "status":
         add("--once", action="store_true", help="print it once; otherwise a terminal shows it while anything runs")
 

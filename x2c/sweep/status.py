@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +17,12 @@ from rich.text import Text
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import Snapshot
 from x2c.sweep.view import (
+    GIB,
     Shots,
     clock,
     counts,
     failure_table,
+    free_bytes,
     progress_table,
     seconds_left,
     snapshots,
@@ -31,7 +32,6 @@ from x2c.sweep.view import (
 
 REFRESH_SECONDS = 2.0
 HOUR = 3600.0
-GIB = 2.0**30
 AROUND = 12
 """Lines of the screen that are not of the table of cells, without workers."""
 
@@ -58,7 +58,6 @@ def gather(plan: Plan, before: Shots | None = None) -> Status:
     shots = snapshots(plan.cells, before=before)
     found = [(cell, shots[cell.run_id]) for cell in plan.cells]
     workers = tuple((cell, shot) for cell, shot in found if shot.claim is not None and shot.silence is not None)
-    free = shutil.disk_usage(next(path for path in (plan.runs, *plan.runs.parents, Path()) if path.exists())).free
     return Status(
         shots,
         workers,
@@ -66,7 +65,7 @@ def gather(plan: Plan, before: Shots | None = None) -> Status:
         _cells_per_hour(shots.values()),
         seconds_left(shots, len(workers), 0.0) if workers else None,
         sum(_sizes(plan.runs)),
-        free,
+        free_bytes(plan.runs),
     )
 
 

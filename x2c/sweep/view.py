@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from x2c.sweep.cost import Costs
+from x2c.sweep.lock import added_later
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import CellState, Snapshot, snapshot
 
@@ -25,7 +29,8 @@ STYLES: dict[CellState, str] = {
     "pruned": "blue",
 }
 ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "pruned", "done")
-RIGHT = ("step", "steps", "left", "took", "tries")
+GIB = 2.0**30
+RIGHT = ("step", "steps", "time", "left", "took", "tries")
 Shots = Mapping[str, Snapshot]
 """Snapshots by run id."""
 
@@ -73,9 +78,10 @@ def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
     return max((sum(rest) + mean * waiting) / max(1, workers), *rest, 0.0)
 
 
-def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableType:
-    """Cells with state, the stages each trains and those it shares, and the totals."""
-    table = _table(plan, "cell", "state", "trains", "shares", "steps", "run")
+def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots, costs: Costs | None = None) -> RenderableType:
+    """Cells with state, the stages each trains and those it shares, and the totals; with costs the time each takes."""
+    time_column, exploratory = ("time",) if costs else (), added_later(plan)
+    table = _table(plan, "cell", "state", "trains", "shares", "steps", *time_column, "run")
     for cell in cells:
         own = [stage for stage in cell.stages if plan.trainer_of[stage.key] is cell]
         shared: dict[str, list[str]] = {}
@@ -83,15 +89,39 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots) -> RenderableTyp
             if stage not in own:
                 shared.setdefault(plan.trainer_of[stage.key].title, []).append(stage.name)
         table.add_row(
-            cell.title,
+            cell.title + (", exploratory" if cell.run_id in exploratory else ""),
             _state(shots[cell.run_id]),
             " → ".join(stage.name for stage in own),
             Text(", ".join(f"{' → '.join(names)} of {title}" for title, names in shared.items()), style="dim"),
             f"{sum(stage.stage.steps for stage in own)}",
+            *((clock(costs.seconds.get(cell.run_id)),) if costs else ()),
             cell.run_id,
         )
     totals = f"{counts(shots)} · {steps_to_go(cells)} training steps to go · runs in {plan.runs}/"
-    return Group(table, *(Text(line) for line in (sharing(cells), totals) if line))
+    lines = [line for line in (sharing(cells), totals) if line]
+    return Group(table, *map(Text, lines if costs is None else [*lines, *cost_lines(plan, costs)]))
+
+
+def cost_lines(plan: Plan, costs: Costs) -> list[str]:
+    """What is left to do in time, disk and energy."""
+    if not costs.seconds:
+        return ["nothing is left to do"]
+    free = free_bytes(plan.runs)
+    energy = "energy: this device does not tell" if costs.joules is None else f"{costs.joules / 3.6e6:.3g} kWh"
+    workers = f"{costs.workers} worker" + ("s" if costs.workers > 1 else "")
+    lines = [
+        f"left: {clock(costs.total_seconds)} of one process, {clock(costs.wall_seconds)} with {workers} · "
+        f"{costs.disk_bytes / GIB:.2f} GiB of {free / GIB:.0f} GiB free · {energy}",
+        f"measured on {costs.device}; time and energy without what cells wait for, such as disk and each other",
+    ]
+    if costs.disk_bytes > free:
+        lines.append(f"the disk of {plan.runs}/ has too little room; set --runs, or fewer --workers")
+    return lines
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder that may not be there yet."""
+    return shutil.disk_usage(next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())).free
 
 
 def space_table(plan: Plan) -> RenderableType:

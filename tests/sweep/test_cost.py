@@ -1,0 +1,160 @@
+"""What a plan costs, and what was written down of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+
+import pytest
+from rich.console import Console
+
+from analysis import table2
+from analysis.table2_notes import Footnote
+from x2c.core import locks
+from x2c.core.errors import UserError
+from x2c.core.files import write_json
+from x2c.engine.costs import EvaluationCost, StageCost
+from x2c.sweep import cost as costing
+from x2c.sweep.cost import Costs, _path, device_name, estimate, remaining_steps
+from x2c.sweep.lock import added_later, lock
+from x2c.sweep.plan import make_plan
+from x2c.sweep.view import cost_lines, plan_table, snapshots
+
+STAGE = StageCost(2.0, 10.0, 5.0, 100.0, 3_000, 1_000)
+EVALUATION = EvaluationCost(7.0, 4.0, 50.0, patients=4, volume_bytes=100)
+
+
+def plan_of(tmp_path, variants=("l1", "l1_adv"), sweep_file=None):
+    sweep_file(parameters={"variant": {"values": list(variants)}})
+    places = [f"compute.runs={tmp_path / 'runs'}", f"compute.cache={tmp_path / 'cache'}"]
+    return make_plan("s", "smoke", (0,), overrides=places)
+
+
+@pytest.fixture
+def measured(tmp_path, sweep_file):
+    """A plan of two cells that share all but the last stage, with made-up measurements."""
+    plan = plan_of(tmp_path, sweep_file=sweep_file)
+    device = device_name(plan.configs[0])
+    for cell in plan.cells:
+        write_json(_path(cell.config, device, None), asdict(EVALUATION))
+        for planned in cell.stages:
+            write_json(_path(cell.config, device, planned), asdict(STAGE))
+    return plan
+
+
+def of_stage(steps, validate_every=4, checkpoint_every=2):
+    return steps * 2.0 + -(-steps // validate_every) * 10.0 + -(-steps // checkpoint_every) * 5.0
+
+
+def test_shared_stages_are_counted_once_and_the_sum_is_what_is_left(measured):
+    costs = estimate(measured, workers=2)
+    rspect, ctpa, xray = measured.cells[0].stages
+    evaluation = 7.0 + 8 * 4.0
+    first, second = (costs.seconds[cell.run_id] for cell in measured.cells)
+    assert second == of_stage(xray.stage.steps) + evaluation
+    assert first == second + of_stage(rspect.stage.steps) + of_stage(ctpa.stage.steps)
+    assert costs.total_seconds == first + second and costs.wall_seconds == max(first, (first + second) / 2)
+    stages = rspect.stage.steps + ctpa.stage.steps + 2 * xray.stage.steps
+    assert costs.joules == stages * 100.0 + 2 * 8 * 50.0
+    assert costs.disk_bytes == 2 * 2 * 100 + 4 * 1_000 + 2 * 3 * 3_000
+
+
+def test_what_is_done_costs_nothing(measured):
+    whole = estimate(measured, 1)
+    rspect = measured.cells[0].stages[0]
+    (rspect.directory.checkpoints / "step-0000002").mkdir(parents=True)
+    assert remaining_steps(rspect) == rspect.stage.steps - 2
+    begun = estimate(measured, 1)
+    assert begun.total_seconds == whole.total_seconds - of_stage(rspect.stage.steps) + of_stage(rspect.stage.steps - 2)
+    rspect.directory.report("done", "done")
+    measured.cells[1].run.report("done", "done")
+    left = estimate(measured, 1)
+    assert list(left.seconds) == [measured.cells[0].run_id]
+    assert left.total_seconds < begun.total_seconds
+    measured.cells[0].run.report("done", "done")
+    assert cost_lines(measured, estimate(measured, 1)) == ["nothing is left to do"]
+
+
+def test_a_device_that_does_not_tell_its_power_is_not_guessed(measured):
+    path = _path(measured.cells[0].config, device_name(measured.configs[0]), None)
+    write_json(path, {**asdict(EVALUATION), "joules_per_volume": None})
+    costs = estimate(measured, 1)
+    assert costs.joules is None and "this device does not tell" in "".join(cost_lines(measured, costs))
+
+
+def test_the_plan_shows_the_time_of_each_cell_and_warns_of_the_disk(measured, monkeypatch):
+    costs = estimate(measured, 2)
+    out = Console(file=io.StringIO(), width=220)
+    out.print(plan_table(measured, measured.cells, snapshots(measured.cells), costs))
+    text = out.file.getvalue()
+    assert "time" in text and "with 2 workers" in text and "kWh" in text and "too little room" not in text
+    huge = Costs(costs.device, costs.seconds, 1 << 60, None, 2)
+    assert "has too little room" in "".join(cost_lines(measured, huge))
+
+
+def test_a_recipe_is_measured_once_whatever_its_steps(measured, sweep_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("x2c.engine.experiment.prepare", lambda config: pytest.fail("measured again"))
+    sweep_file(parameters={"variant": {"values": ["l1", "l1_adv"]}, "stages.xray.steps": {"value": 5}})
+    places = [f"compute.runs={tmp_path / 'runs'}", f"compute.cache={tmp_path / 'cache'}"]
+    estimate(make_plan("s", "smoke", (1,), overrides=places), 1)
+    sweep_file(parameters={"variant": {"values": ["l1_lpips"]}})
+    with pytest.raises(pytest.fail.Exception):
+        estimate(make_plan("s", "smoke", (0,), overrides=places), 1)
+
+
+@pytest.mark.slow
+def test_a_real_measurement_is_kept(smoke_config, smoke_cache, tmp_path, sweep_file):
+    smoke_config("l1")
+    sweep_file(parameters={"variant": {"values": ["l1_adv"]}})
+    places = [f"compute.runs={tmp_path / 'runs'}", f"compute.cache={smoke_cache}", "compute.tracker=[]"]
+    plan = make_plan("s", "smoke", (0,), overrides=places)
+    costs = estimate(plan, 1)
+    (cell,) = plan.cells
+    assert 0 < costs.seconds[cell.run_id] < 600 and costs.disk_bytes > 0
+    paths = [_path(cell.config, costs.device, planned) for planned in (None, *cell.stages)]
+    kept = [json.loads(path.read_text()) for path in paths]
+    assert all(record["seconds_per_step"] > 0 and record["checkpoint_bytes"] > 0 for record in kept[1:])
+    assert kept[0]["patients"] == 4 and not (tmp_path / "runs" / "stages").exists(), "nothing of a run is left"
+    assert estimate(plan, 1) == costs
+
+
+def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, tmp_path):
+    monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(locks.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    assert added_later(measured) == set()
+    path = lock(measured)
+    text = path.read_text()
+    assert "Wilcoxon" in text and "metric: psnr" in text and measured.cells[1].run_id in text
+    assert lock(measured) == path and path.read_text() == text
+    more = plan_of(tmp_path, ("l1", "l1_adv", "l1_cls"), sweep_file)
+    assert added_later(more) == {more.cells[2].run_id}
+    with pytest.raises(UserError, match=r"1 cells are not in it \(l1_cls s0\); run them as they are, exploratory"):
+        lock(more)
+    out = Console(file=io.StringIO(), width=220)
+    out.print(plan_table(more, more.cells, snapshots(more.cells)))
+    assert out.file.getvalue().count("exploratory") == 1
+
+
+def test_tables_mark_rows_that_were_in_no_locked_plan():
+    class Run:
+        def __init__(self, name):
+            self.id = name
+
+    planned = locks.Lock("s", "cpu", "phantom", "c", "2026-01-01", None, "psnr", "maximize", "test", {"a": "l1 s0"})
+    rows = [
+        table2.Row("l1", "Loss", "L1", "done", "", {}, {}, runs=(Run("a"),)),
+        table2.Row("x", "Loss", "X", "done", "", {}, {}, marks=("a",), runs=(Run("a"), Run("b"))),
+        table2.Row("base", table2.BASELINE_SECTION, "mean", "done", "", {}, {}, runs=(Run("c"),)),
+    ]
+    assert table2._plan_notes(rows, []) == ()
+    marked = [table2._with_plan(row, [planned]) for row in rows]
+    assert [row.marks for row in marked] == [(), ("a", table2.EXPLORATORY), ()]
+    assert [table2._with_plan(row, []) for row in rows] == rows
+    first, second = table2._plan_notes(marked, [planned])
+    assert "s, 1 cells, on 2026-01-01, for psnr" in first.text
+    assert isinstance(second, Footnote) and second.mark == table2.EXPLORATORY
+
+
+def test_the_device_has_a_name(measured):
+    assert "thread" in device_name(measured.configs[0]) and costing._cpuinfo()

@@ -1,0 +1,57 @@
+"""Plans that were written down before their runs: what was added later is exploratory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from x2c.core.errors import FileError
+from x2c.core.files import write_text
+from x2c.core.script import PROJECT
+
+LOCKS = PROJECT / "sweeps" / "locks"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What a sweep was to run, and how it was to be judged."""
+
+    sweep: str
+    scale: str
+    data: str
+    cohort: str
+    """Fingerprint of the patients."""
+    date: str
+    commit: str | None
+    """Of the code; None outside a checkout."""
+    metric: str
+    goal: str
+    test: str
+    cells: dict[str, str]
+    """Titles by run id."""
+
+    @property
+    def path(self) -> Path:
+        """The file of the lock."""
+        return LOCKS / f"{self.sweep}-{self.scale}-{self.data}.yaml"
+
+    def write(self) -> None:
+        """Write it, whole or not at all."""
+        values = {key: value for key, value in asdict(self).items() if key != "path"}
+        write_text(self.path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def read_lock(path: Path) -> Lock:
+    """A lock from its file. Raises FileError where it is none."""
+    try:
+        return Lock(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise FileError(path, f"not a locked plan: {' '.join(str(error).split())}") from None
+
+
+def locks_of(scale: str, cohort: str | None) -> list[Lock]:
+    """The locks that hold for tables of these patients at this scale."""
+    found = [read_lock(path) for path in sorted(LOCKS.glob("*.yaml"))]
+    return [lock for lock in found if (lock.scale, lock.cohort) == (scale, cohort)]

@@ -1,0 +1,164 @@
+"""What is left of a sweep in hours, disk and energy: a few steps of every recipe, measured on this device and kept."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from x2c.core.config import Config, identity
+from x2c.core.console import progress
+from x2c.core.files import digest, read_json, write_json
+from x2c.core.parallel import cores
+from x2c.engine.costs import EvaluationCost, StageCost
+from x2c.engine.identity import PlannedStage, data_fingerprint
+from x2c.sweep.devices import VARIABLE, usable_devices
+from x2c.sweep.plan import Cell, Plan
+
+CHECKPOINTS = 2
+"""Of every stage at work; a third is there for a moment, while the next is written."""
+SHAPES = (
+    "training",
+    "denoiser",
+    "diffusion",
+    "prediction",
+    "guidance",
+    "autoencoder",
+    "encoder",
+    "conditioning",
+    "resolution",
+)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What the cells that are not done will take."""
+
+    device: str
+    seconds: dict[str, float]
+    """Of one process, by run id; a stage that cells share is counted with the first that trains it."""
+    disk_bytes: int
+    """That stay, and while `workers` are at it their checkpoints."""
+    joules: float | None
+    workers: int
+
+    @property
+    def total_seconds(self) -> float:
+        """Of all cells one after the other."""
+        return sum(self.seconds.values())
+
+    @property
+    def wall_seconds(self) -> float:
+        """With all workers busy, which do not slow each other down."""
+        return max([self.total_seconds / max(1, self.workers), *self.seconds.values()], default=0.0)
+
+
+def estimate(plan: Plan, workers: int) -> Costs:
+    """Measure what was never measured on this device, and add up. Raises what stands in the way of a first step."""
+    open_cells = [cell for cell in plan.cells if not cell.run.done]
+    device = device_name(plan.configs[0])
+    work = _to_measure(plan, open_cells, device)
+    if work:
+        # Imported here: it takes seconds, and a plan whose costs are known needs none of it.
+        from x2c.engine import calibration
+        from x2c.engine.experiment import prepare
+
+        with progress() as bar:
+            task = bar.add_task("measuring what a step costs here (once)", total=len(work))
+            for path, config, planned in work:
+                prepare(config)
+                made: Any = (
+                    calibration.measure_stage(config, planned) if planned else calibration.measure_evaluation(config)
+                )
+                write_json(path, asdict(made))
+                bar.advance(task)
+    return _add_up(plan, open_cells, device, workers)
+
+
+def device_name(config: Config) -> str:
+    """What the measurements are of: the GPU's name, or processor and threads."""
+    if devices := usable_devices(config.compute, os.environ.get(VARIABLE)):
+        return devices[0].name
+    model = next((line for line in _cpuinfo() if line.startswith("model name")), "").partition(":")[2].strip()
+    threads = config.compute.threads or cores()
+    return f"{model or platform.machine()}, {threads} thread" + ("s" if threads > 1 else "")
+
+
+def remaining_steps(planned: PlannedStage) -> int:
+    """Steps of a stage that a resume has still to make."""
+    if planned.directory.done:
+        return 0
+    saved = [int(path.name.removeprefix("step-")) for path in planned.directory.checkpoints.glob("step-*")]
+    return planned.stage.steps - max(saved, default=0)
+
+
+def _to_measure(plan: Plan, cells: Sequence[Cell], device: str) -> list[tuple[Path, Config, PlannedStage | None]]:
+    found: dict[Path, tuple[Path, Config, PlannedStage | None]] = {}
+    for cell in cells:
+        for planned in cell.stages:
+            if remaining_steps(planned):
+                path = _path(cell.config, device, planned)
+                found.setdefault(path, (path, cell.config, planned))
+        path = _path(cell.config, device, None)
+        found.setdefault(path, (path, cell.config, None))
+    return [entry for path, entry in found.items() if not path.exists()]
+
+
+def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Costs:
+    seconds: dict[str, float] = {}
+    joules: list[float | None] = []
+    disk, largest_checkpoint, seen = 0, 0, set[str]()
+    for cell in cells:
+        config, training = cell.config, cell.config.training
+        evaluation: EvaluationCost = EvaluationCost(**read_json(_path(config, device, None)))
+        volumes = 2 * evaluation.patients
+        seconds[cell.run_id] = evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume
+        joules.append(_times(evaluation.joules_per_volume, volumes))
+        disk += min(config.evaluation.pictures, evaluation.patients) * evaluation.volume_bytes
+        for planned in cell.stages:
+            steps = remaining_steps(planned)
+            if not steps or planned.key in seen:
+                continue
+            seen.add(planned.key)
+            cost: StageCost = StageCost(**read_json(_path(config, device, planned)))
+            seconds[cell.run_id] += steps * cost.seconds_per_step
+            seconds[cell.run_id] += -(-steps // training.validate_every) * cost.seconds_per_validation
+            seconds[cell.run_id] += -(-steps // training.checkpoint_every) * cost.seconds_per_checkpoint
+            joules.append(_times(cost.joules_per_step, steps))
+            disk += cost.weight_bytes
+            largest_checkpoint = max(largest_checkpoint, cost.checkpoint_bytes)
+    disk += workers * (CHECKPOINTS + 1) * largest_checkpoint if cells else 0
+    known = [part for part in joules if part is not None]
+    return Costs(device, seconds, disk, sum(known) if len(known) == len(joules) and known else None, workers)
+
+
+def _times(each: float | None, count: int) -> float | None:
+    return None if each is None else each * count
+
+
+def _path(config: Config, device: str, planned: PlannedStage | None) -> Path:
+    """Where a measurement is kept: by everything that a step's work depends on, and the device."""
+    whole = identity(config)
+    shape: dict[str, Any] = {name: whole.get(name) for name in SHAPES}
+    shape |= {
+        "dim": config.denoiser_dim,
+        "device": device,
+        "torch": version("torch"),
+        "threads": config.compute.threads,
+    }
+    if planned is None:
+        shape |= {"sampler": whole["sampler"], "evaluation": whole.get("evaluation"), "features": whole["features"]}
+        shape |= {"data": data_fingerprint(config)}
+    else:
+        shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
+        shape["loss"] = sorted(config.loss.terms) if planned.stage.loss == "variant" else ["l1"]
+    return Path(config.compute.cache) / "costs" / f"{digest(shape)}.json"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
