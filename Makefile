@@ -9,6 +9,7 @@ scale = cpu
 data = phantom
 seeds =
 workers =
+processes =
 runs =
 storage =
 engine =
@@ -25,28 +26,28 @@ extras = $(or $(installed),dev)
 given = $(if $($(1)),--$(1) "$($(1))")
 chaotic = $(if $($(1)),--chaos-$(1) "$($(1))")
 SWEEP = $(BIN)/python -m x2c.sweep
-CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(options)
+CELLS = $(name) --scale $(scale) --data $(data) $(call given,seeds) $(call given,runs) $(call given,tracker) $(if $(processes),--compute.processes=$(processes)) $(options)
 
 WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(call given,cluster) $(if $(detach),--detach)
 
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
-known := cells every real name scale data seeds workers runs storage engine executor cluster detach tracker options extras PYTHON
+known := cells every real name scale data seeds workers processes runs storage engine executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry services test chaos check tables figures bench example clean other-extras
+.PHONY: help setup atlas sweep plan status retry dashboard services test chaos check tables figures bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
 	@echo '           engine=optuna|wandb (who hands out the cells; wandb needs an account)'
-	@echo '           executor=slurm cluster=FILE detach=1 (workers as jobs of a cluster)'
+	@echo '           processes=2 (that train a cell together) executor=slurm cluster=FILE detach=1 (workers as jobs of a cluster)'
 	@echo "           options='--a.b=value' (any field of the configuration)"
 	@echo '           extras=dev,drr (setup: with DiffDRR, the other projector of CTs)'
 
@@ -74,6 +75,9 @@ status: $(needed) ## show how far a sweep is
 
 retry: $(needed) ## run a sweep's failed cells again
 	@$(SWEEP) retry $(CELLS) $(WHERE)
+
+dashboard: $(READY) ## Optuna's dashboard of all sweeps, on loopback
+	@$(SWEEP) dashboard $(call given,runs) $(call given,storage)
 
 services: ## install PostgreSQL and Slurm, which some tests start (needs root)
 	@sh tests/services/install.sh

@@ -41,10 +41,12 @@ def main() -> None:
         show(config)
         return
     listen()
+    from x2c.engine.belonging import belonging
     from x2c.engine.experiment import run
     from x2c.engine.summary import print_scores
 
-    print_scores(run(config))
+    with belonging():
+        print_scores(run(config))
 
 
 def show(config: Config) -> None:

@@ -49,7 +49,7 @@ def test_help_imports_nothing_heavy():
         "heavy = {'torch', 'optuna', 'pandas', 'numpy', 'sqlalchemy'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    for arguments in (["--help"], ["run", "--help"], ["verify-resume", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["verify-resume", "--help"], ["dashboard", "--help"]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=PROJECT, capture_output=True, text=True)
         assert (done.stderr.strip(), "usage: python -m x2c.sweep" in done.stdout) == ("[]", True)
 
@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy():
     [
         (
             "rnu losses",
-            "unknown command 'rnu'; did you mean 'run'? choices: plan, retry, run, status, verify-resume, worker",
+            "unknown command 'rnu'; did you mean 'run'? choices: dashboard, plan, retry, run, status, verify-resume, worker",
         ),
         (
             "run",

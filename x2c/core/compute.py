@@ -16,6 +16,8 @@ class Compute(Section):
     """Torch threads per process; 0 leaves the choice to torch. Fixed at the CPU scales so that reruns are bit-exact."""
     workers: PositiveInt
     """Sweep workers on a machine without a GPU, where --workers does not say."""
+    processes: PositiveInt = 1
+    """Processes that train a sweep's cell together, each on a GPU of its own; `training.batch_size` is their sum."""
     workers_per_gpu: PositiveInt = 1
     """Sweep workers that share a GPU."""
     gpu_memory_gb: PositiveFloat | None = None

@@ -10,6 +10,8 @@ from pathlib import Path
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WORKER = "X2C_WORKER"
 """Environment variable of processes that train a worker's cell: the worker they belong to."""
+CLAIM = "X2C_CLAIM"
+"""And the file that names the worker as long as the cell is its own."""
 
 
 @cache

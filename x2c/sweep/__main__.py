@@ -31,6 +31,10 @@ def main() -> int:
         from x2c.sweep import verify
 
         return verify.main(sys.argv[2:])
+    if sys.argv[1:2] == ["dashboard"]:
+        from x2c.sweep import dashboard
+
+        return dashboard.main(sys.argv[2:])
     command, options, overrides = parse(sys.argv[1:], __doc__ or "")
     if command == "run" and options.engine == "wandb":
         from x2c.sweep.wandb_engine import run_on_wandb

@@ -127,7 +127,11 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
-                env={**os.environ, **worker_environment(), **environment(number - 1, self.devices)},
+                env={
+                    **os.environ,
+                    **worker_environment(),
+                    **environment(number - 1, self.devices, self.plan.compute.processes),
+                },
                 start_new_session=True,
             )
         return Worker(process, log)

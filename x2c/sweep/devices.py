@@ -82,6 +82,7 @@ def crew_for(workers: int | None, needs: Sequence[Compute]) -> tuple[int, list[D
     if not needs:
         return 0, []
     devices = usable_devices(needs[0], os.environ.get(VARIABLE))
+    check_processes(needs[0], devices)
     size = min(workers or worker_count(needs[0], devices), len(needs))
     check_memory(needs, devices, size)
     return size, devices
@@ -89,12 +90,31 @@ def crew_for(workers: int | None, needs: Sequence[Compute]) -> tuple[int, list[D
 
 def worker_count(compute: Compute, devices: Sequence[Device]) -> int:
     """Workers where --workers does not say."""
-    return len(devices) * compute.workers_per_gpu or compute.workers
+    return len(devices) // compute.processes * compute.workers_per_gpu or compute.workers
 
 
-def environment(worker: int, devices: Sequence[Device]) -> dict[str, str]:
-    """What a worker (from 0) must be told so that it uses its own GPU; workers take GPUs in turn."""
-    return {VARIABLE: devices[worker % len(devices)].key} if devices else {}
+def environment(worker: int, devices: Sequence[Device], processes: int = 1) -> dict[str, str]:
+    """What a worker (from 0) must be told so that it uses its own GPUs, as many as processes; workers take them in turn."""
+    if not devices:
+        return {}
+    first = worker % (len(devices) // processes) * processes
+    return {VARIABLE: ",".join(device.key for device in devices[first : first + processes])}
+
+
+def check_processes(compute: Compute, devices: Sequence[Device]) -> None:
+    """Refuse more processes in a cell than there are GPUs, and cells of several processes that share a GPU."""
+    if not devices or compute.processes == 1:
+        return
+    if compute.processes > len(devices):
+        raise UserError(
+            f"compute.processes: expected {len(devices)} or fewer, one for each GPU; came {compute.processes}; "
+            "use fewer, or --compute.cpu=true"
+        )
+    if compute.workers_per_gpu > 1:
+        raise UserError(
+            f"compute.workers_per_gpu: expected 1 beside compute.processes={compute.processes}, whose GPUs are a cell's "
+            f"own; came {compute.workers_per_gpu}"
+        )
 
 
 def check_memory(needs: Iterable[Compute], devices: Sequence[Device], workers: int) -> None:

@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "show how far every cell is",
     "retry": "run the failed cells again",
     "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
+    "dashboard": "serve Optuna's dashboard of a queue on loopback",
 }
 ENGINES = ("optuna", "wandb")
 EXECUTORS = ("local", "slurm")

@@ -101,6 +101,8 @@ class Cell:
     """The sweep's parameters with this cell's values."""
     stages: tuple[PlannedStage, ...]
     """Its training; equal keys in two cells are one training."""
+    overrides: tuple[str, ...] = ()
+    """`a.b=c`: what makes its config of the variant's."""
 
     @property
     def run(self) -> RunDirectory:
@@ -286,16 +288,23 @@ def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
 
 def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
     """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
-    fields = field_overrides(chosen)
+    fields, asked = field_overrides(chosen), tuple(overrides)
     named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
-    config = resolve(str(chosen["variant"]), scale, chosen["seed"], [*fields, *overrides])
+    config = resolve(str(chosen["variant"]), scale, chosen["seed"], [*fields, *asked])
     title = [f"{chosen['variant']} s{chosen['seed']}"]
     title += [
         f"{key}={value:.4g}" if isinstance(value, float) else text
         for (key, value), text in zip(named, fields, strict=True)
         if key in varying
     ]
-    return Cell(config, run_directory(config).path.name, " ".join(title), chosen, tuple(planned_stages(config)))
+    return Cell(
+        config,
+        run_directory(config).path.name,
+        " ".join(title),
+        chosen,
+        tuple(planned_stages(config)),
+        (*fields, *asked),
+    )
 
 
 def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:

@@ -15,6 +15,7 @@ from x2c.core.files import is_locked
 from x2c.core.progress import Pruned, listened
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
+from x2c.sweep import launched
 from x2c.sweep.lease import Lease, LeaseLost
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import POLL_SECONDS, Queue, open_queue
@@ -73,7 +74,7 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
     cell, began = lease.cell, time.monotonic()
     try:
         with listened(lambda _step: queue.judge(lease)):
-            made = run(cell.config)
+            made = launched.run(cell) if cell.config.compute.processes > 1 else run(cell.config)
         if made.path.name != cell.run_id:
             raise RuntimeError(
                 f"planned as {cell.run_id}, run as {made.path.name}: the code or the data changed meanwhile"

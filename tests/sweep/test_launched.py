@@ -1,0 +1,200 @@
+"""A cell that several processes train together."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_queue import wait_for
+
+from x2c.core import fence, machine, progress
+from x2c.core.errors import UserError
+from x2c.core.resolve import resolve
+from x2c.core.script import PROJECT
+from x2c.engine.belonging import NotOurs, belonging
+from x2c.sweep import launched
+from x2c.sweep.devices import Device, check_processes, environment, worker_count
+from x2c.sweep.plan import make_plan
+from x2c.sweep.queue import Queue
+from x2c.sweep.retries import passing
+from x2c.sweep.state import claimed, snapshot
+from x2c.sweep.worker import drain
+
+GPUS = [Device(key) for key in "abcd"]
+
+
+def plan_of(tmp_path, cache="cache", *more, variant="l1_adv"):
+    places = [f"compute.runs={tmp_path / 'runs'}", f"compute.cache={cache}", "compute.tracker=[]"]
+    return make_plan("s", "smoke", (0,), ['data="phantom"', *places, "compute.processes=2", *more])
+
+
+@pytest.fixture
+def cell(sweep_file, tmp_path):
+    sweep_file(parameters={"variant": {"values": ["l1_adv"]}, "loss.adv.weight": {"value": 0.002}})
+    return plan_of(tmp_path).cells[0]
+
+
+@pytest.fixture
+def script(monkeypatch, tmp_path):
+    """Put a script of one's own in the place of the processes."""
+
+    def write(text):
+        path = tmp_path / "script.py"
+        path.write_text(f"import os, signal, sys, time\n{text}\n")
+        monkeypatch.setattr(launched, "command", lambda cell: ["--nproc_per_node=2", str(path)])
+
+    return write
+
+
+def test_the_processes_train_exactly_this_cell(cell):
+    count, path, *options = launched.command(cell)
+    assert count == "--nproc_per_node=2" and Path(path) == PROJECT / "x2c/train.py"
+    assert "--data=phantom" in options and "--loss.adv.weight=0.002" in options
+    line = [sys.executable, path, *options, "--check"]
+    shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    assert "variant: l1_adv" in shown and "weight: 0.002" in shown and "processes: 2" in shown
+    assert resolve("l1_adv", "smoke", 0, cell.overrides) == cell.config
+
+
+def test_processes_are_no_part_of_a_run_id(sweep_file, tmp_path, cell):
+    alone = plan_of(tmp_path, "cache", "compute.processes=1").cells[0]
+    assert alone.run_id == cell.run_id
+
+
+@pytest.mark.slow
+def test_two_processes_in_a_sweep_learn_what_one_does(sweep_file, smoke_config, smoke_cache, tmp_path):
+    """The same losses to tolerance: each has half of every batch, and the gradients are averaged."""
+    smoke_config("l1_adv")
+    sweep_file(parameters={"variant": {"values": ["l1_adv"]}, "stages.xray.steps": {"value": 30}})
+    found = {}
+    for processes in (1, 2):
+        plan = plan_of(tmp_path / str(processes), smoke_cache, f"compute.processes={processes}")
+        Path(plan.runs).mkdir(parents=True)
+        queue = Queue(plan, create=True)
+        queue.enqueue(plan.cells)
+        from x2c.engine.experiment import run
+
+        drain(queue, plan.cells, run)
+        (cell,) = plan.cells
+        assert snapshot(cell).state == "done", snapshot(cell).reason
+        found[processes] = {name: cell.run.logged(name) for name in ("loss/l1", "loss/adv", "validation_loss")}
+    for name, alone in found[1].items():
+        assert len(alone) == len(found[2][name]) >= (30 if name == "loss/l1" else 3)
+        assert [step for step, _ in alone] == [step for step, _ in found[2][name]]
+        # The discriminator wins after five steps: its gradients are rounding then, which Adam makes as large as any.
+        count = 5 if name == "loss/adv" else len(alone)
+        values = [[value for _, value in curve[:count]] for curve in (alone, found[2][name])]
+        assert values[0] == pytest.approx(values[1], rel=2e-3), name
+
+
+def test_their_failure_is_the_cells(cell, script):
+    script("sys.exit(3)")
+    with pytest.raises(launched.ProcessesFailed, match="2 processes ended with code 1"):
+        launched.run(cell)
+    for reason, kind in (
+        ("UserError: no such file", UserError),
+        ("OutOfMemoryError: CUDA out of memory", RuntimeError),
+    ):
+        cell.run.report("failed", "train xray", 3, 9, reason=reason)
+        error = launched._failure(cell, 1, time.time() - 5)
+        assert isinstance(error, kind) and str(error) in reason and passing(error) == ("memory" in reason)
+
+
+def test_what_stops_the_worker_stops_them_after_a_checkpoint(cell, script, tmp_path):
+    script(
+        f"signal.signal(signal.SIGTERM, lambda *_: (open({str(tmp_path)!r} + f'/asked-{{os.getpid()}}', 'w'), sys.exit(75)))\n"
+        f"open({str(tmp_path)!r} + f'/up-{{os.getpid()}}', 'w')\ntime.sleep(60)"
+    )
+
+    def look():
+        if len(list(tmp_path.glob("up-*"))) == 2:
+            raise KeyboardInterrupt
+
+    with fence.fenced(look), pytest.raises(KeyboardInterrupt):
+        launched.run(cell)
+    assert len(list(tmp_path.glob("asked-*"))) == 2
+
+
+def test_a_lost_cell_kills_them_at_once(cell, script, tmp_path):
+    script(
+        f"from x2c.engine.belonging import belonging\nwith belonging():\n"
+        f"    open({str(tmp_path)!r} + f'/up-{{os.getpid()}}', 'w')\n    time.sleep(60)"
+    )
+
+    def lost():
+        if len(list(tmp_path.glob("up-*"))) == 2:
+            raise LookupError("another has it")
+
+    with fence.fenced(lost), pytest.raises(LookupError):
+        launched.run(cell)
+    for path in tmp_path.glob("up-*"):
+        number = int(path.name.removeprefix("up-"))
+        wait_for(lambda number=number: not Path(f"/proc/{number}").exists(), 5)
+
+
+def test_a_search_gives_them_up_too(cell, script, tmp_path):
+    steps = cell.config.steps
+    log = cell.run.path / "metrics.jsonl"
+    script(
+        f"if os.environ['LOCAL_RANK'] == '0':\n"
+        f"    open({str(log)!r}, 'w').write('{{\"step\": {steps - 4}, \"validation_loss\": 1.0}}\\n')\ntime.sleep(60)"
+    )
+    cell.run.report("running", "train xray", steps - 4, steps)
+    told = []
+
+    def prune(step):
+        told.append(step)
+        raise progress.Pruned("others are better")
+
+    with progress.listened(prune), pytest.raises(progress.Pruned):
+        launched.run(cell)
+    assert told == [steps - 4]
+    assert (cell.run.status()["state"], cell.run.status()["reason"]) == ("pruned", "Pruned: others are better")
+
+
+def test_what_belongs_to_a_worker_writes_only_while_the_cell_is_its(cell, monkeypatch):
+    with belonging():
+        fence.ask()
+    monkeypatch.setenv(machine.WORKER, f"m:{os.getpid()}")
+    monkeypatch.setenv(machine.CLAIM, str(cell.run.path.parent / ".claims" / cell.run_id))
+    with belonging():
+        with claimed(cell) as mine:
+            assert mine
+            fence.ask()
+            claim = Path(os.environ[machine.CLAIM])
+            claim.write_text(json.dumps({**json.loads(claim.read_text()), "worker": "m:1"}))
+            with pytest.raises(NotOurs):
+                cell.run.report("done", "done")
+        assert not cell.run.done
+    fence.ask()
+
+
+def test_what_a_killed_worker_has_started_ends(tmp_path):
+    worker = subprocess.Popen(["sleep", "60"])
+    code = "import time\nfrom x2c.engine.belonging import belonging\nwith belonging():\n    time.sleep(60)"
+    claims = {machine.WORKER: f"m:{worker.pid}", machine.CLAIM: str(tmp_path / "claim")}
+    child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **claims}, cwd=PROJECT)
+    time.sleep(0.5)
+    assert child.poll() is None
+    worker.kill()
+    worker.wait()
+    assert child.wait(15) == -signal.SIGKILL
+
+
+def test_each_process_has_a_gpu_of_its_own():
+    two = resolve("l1", "smoke", 0, ["compute.cpu=false", "compute.processes=2"]).compute
+    assert worker_count(two, GPUS) == 2
+    assert [environment(n, GPUS, 2)["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["a,b", "c,d", "a,b"]
+    check_processes(two, GPUS)
+    with pytest.raises(UserError, match="expected 1 or fewer, one for each GPU; came 2"):
+        check_processes(two, GPUS[:1])
+    packed = resolve("l1", "smoke", 0, ["compute.processes=2", "compute.workers_per_gpu=2"]).compute
+    with pytest.raises(UserError, match=r"expected 1 beside compute\.processes=2"):
+        check_processes(packed, GPUS)
+    check_processes(packed, [])
