@@ -16,7 +16,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import write_json
 from x2c.engine.costs import EvaluationCost, StageCost
 from x2c.sweep import cost as costing
-from x2c.sweep.cost import Costs, _path, device_name, estimate, remaining_steps
+from x2c.sweep.cost import Costs, Job, _path, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.lock import added_later, lock
 from x2c.sweep.plan import make_plan
 from x2c.sweep.view import cost_lines, plan_table, snapshots
@@ -54,10 +54,22 @@ def test_shared_stages_are_counted_once_and_the_sum_is_what_is_left(measured):
     first, second = (costs.seconds[cell.run_id] for cell in measured.cells)
     assert second == of_stage(xray.stage.steps) + evaluation
     assert first == second + of_stage(rspect.stage.steps) + of_stage(ctpa.stage.steps)
-    assert costs.total_seconds == first + second and costs.wall_seconds == max(first, (first + second) / 2)
+    assert costs.total_seconds == first + second and estimate(measured, 1).wall_seconds == first + second
+    before = of_stage(rspect.stage.steps) + of_stage(ctpa.stage.steps)
+    # The second waits for what the first trains for both.
+    assert costs.wall_seconds == before + second
     stages = rspect.stage.steps + ctpa.stage.steps + 2 * xray.stage.steps
     assert costs.joules == stages * 100.0 + 2 * 8 * 50.0
     assert costs.disk_bytes == 2 * 2 * 100 + 4 * 1_000 + 2 * 3 * 3_000
+
+
+def test_workers_wait_for_a_stage_that_another_trains():
+    jobs = [Job(name, {"shared": 10.0, name: 5.0}, 1.0) for name in "abc"]
+    assert wall_seconds(jobs, 1) == 10 + 3 * 6
+    assert wall_seconds(jobs, 2) == 10 + 2 * 6
+    assert wall_seconds(jobs, 3) == 10 + 6 == wall_seconds(jobs, 9)
+    assert wall_seconds([*jobs[:2], Job("d", {"d": 8.0}, 1.0)], 2) == 10 + 6
+    assert wall_seconds([], 2) == 0
 
 
 def test_what_is_done_costs_nothing(measured):
@@ -89,7 +101,7 @@ def test_the_plan_shows_the_time_of_each_cell_and_warns_of_the_disk(measured, mo
     out.print(plan_table(measured, measured.cells, snapshots(measured.cells), costs))
     text = out.file.getvalue()
     assert "time" in text and "with 2 workers" in text and "kWh" in text and "too little room" not in text
-    huge = Costs(costs.device, costs.seconds, 1 << 60, None, 2)
+    huge = Costs(costs.device, costs.seconds, 1.0, 1 << 60, None, 2)
     assert "has too little room" in "".join(cost_lines(measured, huge))
 
 

@@ -41,6 +41,8 @@ class Costs:
     device: str
     seconds: dict[str, float]
     """Of one process, by run id; a stage that cells share is counted with the first that trains it."""
+    wall_seconds: float
+    """With all workers, each of whom waits where a stage that it needs is trained by another."""
     disk_bytes: int
     """That stay, and while `workers` are at it their checkpoints."""
     joules: float | None
@@ -51,10 +53,16 @@ class Costs:
         """Of all cells one after the other."""
         return sum(self.seconds.values())
 
-    @property
-    def wall_seconds(self) -> float:
-        """With all workers busy, which do not slow each other down."""
-        return max([self.total_seconds / max(1, self.workers), *self.seconds.values()], default=0.0)
+
+@dataclass(frozen=True)
+class Job:
+    """A cell that is not done."""
+
+    run_id: str
+    stages: dict[str, float]
+    """Seconds of every stage that no one has trained, by its key, in order."""
+    rest: float
+    """Seconds to open, sample and score."""
 
 
 def estimate(plan: Plan, workers: int) -> Costs:
@@ -109,31 +117,64 @@ def _to_measure(plan: Plan, cells: Sequence[Cell], device: str) -> list[tuple[Pa
 
 
 def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Costs:
-    seconds: dict[str, float] = {}
+    jobs: list[Job] = []
     joules: list[float | None] = []
     disk, largest_checkpoint, seen = 0, 0, set[str]()
     for cell in cells:
         config, training = cell.config, cell.config.training
         evaluation: EvaluationCost = EvaluationCost(**read_json(_path(config, device, None)))
         volumes = 2 * evaluation.patients
-        seconds[cell.run_id] = evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume
+        stages: dict[str, float] = {}
+        jobs.append(Job(cell.run_id, stages, evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume))
         joules.append(_times(evaluation.joules_per_volume, volumes))
         disk += min(config.evaluation.pictures, evaluation.patients) * evaluation.volume_bytes
         for planned in cell.stages:
             steps = remaining_steps(planned)
-            if not steps or planned.key in seen:
+            if not steps:
+                continue
+            cost: StageCost = StageCost(**read_json(_path(config, device, planned)))
+            stages[planned.key] = steps * cost.seconds_per_step
+            stages[planned.key] += -(-steps // training.validate_every) * cost.seconds_per_validation
+            stages[planned.key] += -(-steps // training.checkpoint_every) * cost.seconds_per_checkpoint
+            if planned.key in seen:
                 continue
             seen.add(planned.key)
-            cost: StageCost = StageCost(**read_json(_path(config, device, planned)))
-            seconds[cell.run_id] += steps * cost.seconds_per_step
-            seconds[cell.run_id] += -(-steps // training.validate_every) * cost.seconds_per_validation
-            seconds[cell.run_id] += -(-steps // training.checkpoint_every) * cost.seconds_per_checkpoint
             joules.append(_times(cost.joules_per_step, steps))
             disk += cost.weight_bytes
             largest_checkpoint = max(largest_checkpoint, cost.checkpoint_bytes)
     disk += workers * (CHECKPOINTS + 1) * largest_checkpoint if cells else 0
     known = [part for part in joules if part is not None]
-    return Costs(device, seconds, disk, sum(known) if len(known) == len(joules) and known else None, workers)
+    energy = sum(known) if known and len(known) == len(joules) else None
+    return Costs(device, _seconds(jobs), wall_seconds(jobs, workers), disk, energy, workers)
+
+
+def wall_seconds(jobs: Sequence[Job], workers: int) -> float:
+    """When the last of so many workers is done, who take cells as the queue gives them out."""
+    free, ends, left = [0.0] * max(1, workers), dict[str, float](), list(jobs)
+    while left:
+        worker = min(range(len(free)), key=free.__getitem__)
+        now = free[worker]
+        job = next((job for job in left if all(ends.get(key, now) <= now for key in job.stages)), None)
+        if job is None:
+            free[worker] = min(end for end in ends.values() if end > now)
+            continue
+        left.remove(job)
+        for key, seconds in job.stages.items():
+            if key not in ends:
+                free[worker] += seconds
+                ends[key] = free[worker]
+        free[worker] += job.rest
+    return max(free) if jobs else 0.0
+
+
+def _seconds(jobs: Sequence[Job]) -> dict[str, float]:
+    """Of each cell what it trains itself, and its evaluation."""
+    seen: set[str] = set()
+    seconds: dict[str, float] = {}
+    for job in jobs:
+        seconds[job.run_id] = job.rest + sum(part for key, part in job.stages.items() if key not in seen)
+        seen |= job.stages.keys()
+    return seconds
 
 
 def _times(each: float | None, count: int) -> float | None:
