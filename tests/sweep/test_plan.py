@@ -96,7 +96,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
         ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"values": ["a"]}}},
-            "parameters.seed: expected whole numbers; came 'a'",
+            "parameters.seed: expected whole numbers from 0; came 'a'",
         ),
         ({"run_cap": 0}, "run_cap: expected greater than 0; came 0"),
         ({"title": "x"}, "sweeps/s.yaml: title: unknown key 'title'; did you mean"),

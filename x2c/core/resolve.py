@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ from x2c.core.errors import UserError, nearest, unknown
 from x2c.core.registry import DATASETS, LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
 
+FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 EXPERIMENTS = PROJECT / "experiments"
 LOSS_ALIASES = {"full": "l1_lpips_adv_cls"}
 Layer = dict[str, Any]
@@ -24,12 +27,18 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def variants() -> tuple[str, ...]:
     """Names of all variants: the files of experiments/."""
-    return tuple(sorted(p.stem for p in EXPERIMENTS.glob("*.yaml") if p.stem != "base"))
+    return tuple(name for name in _files_of(EXPERIMENTS, EXPERIMENTS.stat().st_mtime_ns) if name != "base")
 
 
 def scales() -> tuple[str, ...]:
     """Names of all scales: the files of experiments/scales/."""
-    return tuple(sorted(p.stem for p in (EXPERIMENTS / "scales").glob("*.yaml")))
+    folder = EXPERIMENTS / "scales"
+    return _files_of(folder, folder.stat().st_mtime_ns)
+
+
+@cache
+def _files_of(folder: Path, _changed_ns: int) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable[str] = ()) -> Config:
@@ -79,16 +88,22 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def read_yaml(path: Path) -> Layer:
-    """A YAML file that must hold a mapping (or nothing)."""
+    """A YAML file that must hold a mapping (or nothing); the caller may change what it gets."""
+    status = path.stat()
+    layer: Layer = pickle.loads(_parsed(path, status.st_mtime_ns, status.st_size))
+    return layer
+
+
+@cache
+def _parsed(path: Path, _changed_ns: int, _size: int) -> bytes:
+    """Pickled, which is the fastest copy: a sweep of thousands of cells reads the same few files for each."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=FAST_LOADER)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise UserError(f"{path}: expected `key: value` lines; found {type(content).__name__}")
-    return dict(content)
+    return pickle.dumps(content or {})
 
 
 def parse_override(text: str) -> Layer:

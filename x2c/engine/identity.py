@@ -65,19 +65,18 @@ def run_directory(config: Config) -> RunDirectory:
 
 def planned_stages(config: Config) -> list[PlannedStage]:
     """The stages of a config, with the keys under which their results are shared. Raises UserError for a lost start."""
-    key, before = _start_fingerprint(config.stages.start), 0
+    key, before, whole = _start_fingerprint(config.stages.start), 0, identity(config)
     planned: list[PlannedStage] = []
     for name, stage in config.stages.each.items():
-        key = digest({"start": key, "name": name, "recipe": _recipe(config, stage), "format": FORMAT_VERSION})
+        key = digest({"start": key, "name": name, "recipe": _recipe(config, stage, whole), "format": FORMAT_VERSION})
         directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{config.seed}-{key}")
         planned.append(PlannedStage(name, stage, key, before, directory))
         before += stage.steps
     return planned
 
 
-def _recipe(config: Config, stage: Stage) -> dict[str, Any]:
-    """What a stage's weights depend on, besides its start."""
-    whole = identity(config)
+def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, Any]:
+    """What a stage's weights depend on, besides its start; `whole` is the config's identity."""
     shared = ("seed", "training", "denoiser", "diffusion", "prediction", "latents", "autoencoder", "conditioning")
     recipe: dict[str, Any] = {name: whole[name] for name in shared}
     recipe["stage"] = stage.model_dump(mode="json", exclude={"data"})

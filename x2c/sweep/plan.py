@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -249,8 +249,8 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
     axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
     axes["seed"] = tuple(seeds) if seeds is not None else axes.get("seed", (0,))
     for seed in axes["seed"]:
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise UserError(f"sweeps/{sweep.name}.yaml: parameters.seed: expected whole numbers; came {seed!r}")
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UserError(f"sweeps/{sweep.name}.yaml: parameters.seed: expected whole numbers from 0; came {seed!r}")
     found: dict[str, Cell] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
@@ -286,11 +286,17 @@ def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
     ]
 
 
+@lru_cache(maxsize=64)
+def _resolved(variant: str, scale: str, overrides: tuple[str, ...]) -> Config:
+    return resolve(variant, scale, 0, overrides)
+
+
 def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
     """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
     fields, asked = field_overrides(chosen), tuple(overrides)
     named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
-    config = resolve(str(chosen["variant"]), scale, chosen["seed"], [*fields, *asked])
+    # Cells that differ by their seeds alone are resolved once.
+    config = _resolved(str(chosen["variant"]), scale, (*fields, *asked)).model_copy(update={"seed": chosen["seed"]})
     title = [f"{chosen['variant']} s{chosen['seed']}"]
     title += [
         f"{key}={value:.4g}" if isinstance(value, float) else text
