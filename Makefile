@@ -102,6 +102,7 @@ bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/drr.py
 	@$(BIN)/python benchmarks/preparation.py
+	@$(BIN)/python benchmarks/sweeps.py
 
 example: $(READY) $(ATLAS) ## six virtual patients as files, prepared as if they were yours
 	@$(BIN)/python -m x2c.data.atlas.export cache/example

@@ -7,7 +7,8 @@ import yaml
 
 from x2c.core.errors import UserError
 from x2c.sweep.cluster import DEFAULT, Cluster, read_cluster
-from x2c.sweep.slurm import check_storage, own_device, parameters
+from x2c.sweep.plan import make_plan
+from x2c.sweep.slurm import check_storage, own_device, parameters, run_on_slurm
 
 LEAST = {"hours": 2, "workers": 4, "memory_gb": 16}
 
@@ -105,3 +106,9 @@ def test_workers_of_a_job_take_its_gpus_in_turn():
     assert [told("4,7", "4", str(number))["CUDA_VISIBLE_DEVICES"] for number in range(4)] == ["4", "7", "4", "7"]
     assert told("MIG-a,MIG-b", "2", "1") == {"CUDA_VISIBLE_DEVICES": "MIG-b"}
     assert told("4,7", "1", "0") == told("", "2", "1") == {}, "what Slurm gave stays"
+
+
+def test_cells_of_several_processes_are_refused_on_slurm(tmp_path):
+    plan = make_plan("losses", "smoke", (0,), [f"compute.runs={tmp_path}", "compute.processes=2"])
+    with pytest.raises(UserError, match=r"compute\.processes: expected 1 with --executor slurm"):
+        run_on_slurm(plan, plan.cells, "postgresql://x/y", 1, [], tmp_path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -39,7 +39,6 @@ from x2c.sweep.state import (
     open_stages,
     read_claim,
     saved_steps,
-    stages_in_work,
 )
 from x2c.sweep.trials import FAILED, RUN_ID, WORKER, trial_of
 
@@ -184,18 +183,20 @@ class Queue:
         waiting = False
         with self._lock():
             self._reclaim()
-            open_records = [record for record in live_trials(self._storage, self._id) if record.waits]
-            taken = stages_in_work(list(self._cells.values())) if open_records else set[str]()
-            for record in open_records:
+            live = live_trials(self._storage, self._id)
+            taken = self._stages_of(record.run_id for record in live if not record.waits)
+            for record in live:
                 cell = self._cells.get(record.run_id)
-                if cell is None or cell.run_id not in wanted:
+                if not record.waits or cell is None or cell.run_id not in wanted:
                     continue
                 if cell.run.done:
                     self._tell_done(record, cell)
                     continue
                 # Its worker would only wait for another's stage: there may be a cell that is worth more now.
                 elsewhere = heard_of(cell, read_claim(cell)) is not None
-                if elsewhere or any(stage.key in taken for stage in open_stages(cell)):
+                if elsewhere or any(
+                    stage.key in taken or is_locked(stage.directory.lock) for stage in open_stages(cell)
+                ):
                     waiting = True
                     continue
                 with ExitStack() as attempt:
@@ -206,6 +207,11 @@ class Queue:
                         claim.push(attempt.pop_all())
                         return lease, waiting
         return None, waiting
+
+    def _stages_of(self, runs: Iterable[str]) -> set[str]:
+        """Keys of the stages that these cells will train, unless they are done."""
+        cells = (self._cells[run] for run in runs if run in self._cells)
+        return {stage.key for cell in cells for stage in open_stages(cell)}
 
     def _lease(self, record: Record, cell: Cell) -> Lease | None:
         # Before it runs, so that there is no moment in which it runs and could never be missed.

@@ -25,9 +25,11 @@ from x2c.sweep.cluster import Cluster, read_cluster
 from x2c.sweep.devices import VARIABLE
 from x2c.sweep.launch import worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.queue import open_queue
+from x2c.sweep.queue import Queue, open_queue
+from x2c.sweep.search_queue import SearchQueue
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
-from x2c.sweep.view import View, plan_table, snapshots, wide_console
+from x2c.sweep.supervise_search import conclude_search
+from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_console
 
 SQUEUE_SECONDS = 10.0
 """Between two looks at the jobs; a controller serves everyone."""
@@ -77,16 +79,29 @@ def run_on_slurm(
     cluster = read_cluster(cluster_file)
     wanted = workers or cluster.workers
     check_storage(storage, wanted)
+    if plan.compute.processes > 1:
+        raise UserError(
+            f"compute.processes: expected 1 with --executor slurm, where each task is a worker; came {plan.compute.processes}; "
+            "start workers with --executor local inside a job of your own"
+        )
     out = wide_console()
-    out.print(plan_table(plan, chosen, snapshots(chosen)))
-    opened = open_queue(plan, storage, create=True).enqueue(chosen)
-    if not opened:
+    out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
+    queue = open_queue(plan, storage, create=True)
+    queue.enqueue(chosen)
+
+    def ended() -> int:
+        if isinstance(queue, SearchQueue):
+            return conclude_search(plan, queue, reports, began)
         return conclude(plan, chosen, reports, began)
+
+    left = max(queue.waiting(chosen), sum(not cell.run.done for cell in chosen))
+    if not left:
+        return ended()
     line = worker_arguments(plan, chosen, storage, arguments)
     name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), *line], 6)}"
     per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
     there = len(jobs(name))
-    missing = math.ceil(min(wanted, len(opened)) / per_job) - there
+    missing = math.ceil(min(wanted, left) / per_job) - there
     if missing > 0:
         submit(cluster, plan.runs.resolve() / "logs" / "slurm", name, line, missing, per_job)
     out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
@@ -95,9 +110,9 @@ def run_on_slurm(
         status = shlex.join(["python", "-m", "x2c.sweep", "status", *arguments])
         out.print(f"to see how far they are: {status}", soft_wrap=True)
         return 0
-    with View(plan, chosen, min(wanted, len(opened)), began) as view:
-        watch(view, name)
-    return conclude(plan, chosen, reports, began)
+    with View(plan, chosen, min(wanted, left), began) as view:
+        watch(view, queue, name)
+    return ended()
 
 
 def check_storage(storage: str | None, workers: int) -> None:
@@ -186,12 +201,14 @@ def jobs(name: str) -> list[str]:
     return [line.strip().lower().removesuffix(" none") for line in done.stdout.splitlines()]
 
 
-def watch(view: View, name: str) -> None:
+def watch(view: View, queue: Queue, name: str) -> None:
     """Keep the view fresh until every cell is done, or no job is left. Jobs without a cell to come are cancelled."""
     said, looked = "", -math.inf
     while True:
+        if view.plan.sweep.is_search:
+            view.cells = queue.cells()
         view.update()
-        if all(shot.state == "done" for shot in view.shots.values()):
+        if all(shot.state in ("done", "pruned") for shot in view.shots.values()) and not queue.waiting(view.cells):
             subprocess.run(["scancel", "--quiet", f"--name={name}", f"--user={os.getuid()}", "--state=PENDING"])
             return
         if time.monotonic() - looked >= SQUEUE_SECONDS:

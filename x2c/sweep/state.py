@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,14 +156,6 @@ def evict(cell: Cell, worker: str) -> None:
 def open_stages(cell: Cell) -> list[PlannedStage]:
     """The stages of a cell that no one has trained to the end."""
     return [stage for stage in cell.stages if not stage.directory.done]
-
-
-def stages_in_work(cells: Sequence[Cell]) -> set[str]:
-    """Keys of the stages that a living process trains, or will train for the cell it has claimed."""
-    claims = [(cell, read_claim(cell)) for cell in cells]
-    keys = {stage.key for cell, claim in claims if heard_of(cell, claim) is not None for stage in open_stages(cell)}
-    every = {stage.key: stage for cell in cells for stage in cell.stages}
-    return keys | {key for key, stage in every.items() if is_locked(stage.directory.lock)}
 
 
 def saved_steps(cell: Cell) -> int:

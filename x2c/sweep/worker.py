@@ -39,6 +39,8 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
         # Imported here: it takes seconds, which a worker pays once and a planner never.
         from x2c.engine.experiment import run
 
+        # What is imported stays: collecting after each cell need not look through it.
+        gc.freeze()
         drain(queue, cells, run)
     except KeyboardInterrupt as stop:
         _say(str(stop) or "stopped")
