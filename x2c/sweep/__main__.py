@@ -1,11 +1,14 @@
-"""Sweeps: every cell of an ablation exactly once.
+"""Sweeps: every cell of an ablation exactly once, and searches.
 
-    python -m x2c.sweep plan losses                 cells, their state, and what is left to do
+    python -m x2c.sweep plan losses                 cells, their state, and what is left in time, disk and energy
+    python -m x2c.sweep plan losses --lock          write them down: what comes later is exploratory
     python -m x2c.sweep run losses --seeds 0,1,2    run what is not done, then print the table
-    python -m x2c.sweep status losses --json        how far it is
+    python -m x2c.sweep run loss_weights            search, then show what was found
+    python -m x2c.sweep status losses               how far it is, live; --json for scripts
     python -m x2c.sweep retry losses                run the failed cells again
-    python -m x2c.sweep worker losses               one more worker for a sweep that runs
+    python -m x2c.sweep worker losses               one more worker for a sweep that runs, here or elsewhere
     python -m x2c.sweep verify-resume l1_adv        prove that a killed run ends in the same bits
+    python -m x2c.sweep dashboard                   Optuna's dashboard of a queue
     python -m x2c.sweep run losses --executor slurm --storage postgresql+psycopg://HOST/NAME
 
 A sweep is a file of sweeps/ in W&B's sweep schema. Any field of the configuration can be given as

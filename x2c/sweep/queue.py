@@ -1,8 +1,8 @@
 """The queue of a sweep's cells: an Optuna study whose trials the planner enqueues and workers take.
 
-Optuna keeps the record and its dashboard shows it; no sampler chooses anything. The truth about a cell is
-its run directory: a trial that says otherwise is set right when the sweep is planned. A trial is one try at a cell:
-whoever gives a cell up, or finds that its worker is gone, ends the trial and enqueues the cell again with another.
+Optuna keeps the record and its dashboard shows it; no sampler chooses a grid's cells. The truth about a cell is its
+run directory: a trial that says otherwise is set right when the sweep is planned. A trial is one try at a cell: whoever
+gives a cell up, or finds that its worker is gone, ends the trial and enqueues the cell again with another.
 """
 
 from __future__ import annotations
