@@ -78,7 +78,7 @@ def test_a_cell_that_gets_on_may_die_as_often_as_it_likes():
 @pytest.fixture
 def no_pause(monkeypatch):
     pauses = []
-    monkeypatch.setattr(worker.time, "sleep", pauses.append)
+    monkeypatch.setattr(worker, "rest", pauses.append)
     return pauses
 
 

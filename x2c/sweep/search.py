@@ -21,7 +21,7 @@ from optuna.study import Study, StudyDirection, create_study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from x2c.core.errors import UserError
-from x2c.sweep.plan import Sweep
+from x2c.sweep.schema import Sweep
 from x2c.sweep.space import Axis, Hyperband, Parameter, Range
 
 STARTUP_TRIALS = 10

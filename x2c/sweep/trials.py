@@ -10,8 +10,9 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from x2c.sweep.plan import Cell, Sweep
+from x2c.sweep.plan import Cell
 from x2c.sweep.retries import Tries
+from x2c.sweep.schema import Sweep
 from x2c.sweep.search import stored
 from x2c.sweep.space import Parameter
 

@@ -24,7 +24,8 @@ from x2c.core.script import PROJECT
 from x2c.core.stopping import listen
 from x2c.sweep import plan as planning
 from x2c.sweep.crew import STOP_SECONDS
-from x2c.sweep.plan import Plan, Sweep, make_plan, probe, read_sweep
+from x2c.sweep.plan import Plan, make_plan, probe, read_sweep
+from x2c.sweep.schema import Sweep
 from x2c.sweep.space import flat
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
 from x2c.sweep.view import View, plan_table, snapshots, wide_console

@@ -57,7 +57,13 @@ def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
                 return
             pause = _run(queue, lease, run)
         gc.collect()
-        time.sleep(pause)
+        rest(pause)
+
+
+def rest(seconds: float) -> None:
+    """Wait before the next cell, where one is to be tried again."""
+    if seconds:
+        time.sleep(seconds)
 
 
 def _run(queue: Queue, lease: Lease, run: Run) -> float:
