@@ -148,6 +148,19 @@ def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, 
     assert out.file.getvalue().count("exploratory") == 1
 
 
+def test_what_has_begun_cannot_be_locked_any_more(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(locks.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    first, second = measured.cells
+    first.run.report("running", "train xray", 1, 9)
+    second.run.report("done", "done")
+    with pytest.raises(UserError, match="every cell of s has begun; a plan is locked before it is run"):
+        lock(measured)
+    (second.run.path / "status.json").unlink()
+    assert list(locks.read_lock(lock(measured)).cells) == [second.run_id]
+    assert added_later(measured) == {first.run_id}
+
+
 def test_tables_mark_rows_that_were_in_no_locked_plan():
     class Run:
         def __init__(self, name):

@@ -104,9 +104,11 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
         out.print(view.space_table(plan))
         return 0
     if options.lock:
+        from x2c.core.locks import read_lock
         from x2c.sweep.lock import lock
 
-        print(f"locked {len(plan.cells)} cells in {lock(plan)}")
+        path = lock(plan)
+        print(f"locked {len(read_lock(path).cells)} of {len(plan.cells)} cells, those that had not begun, in {path}")
     costs = None
     if not options.no_cost:
         from x2c.sweep.cost import estimate

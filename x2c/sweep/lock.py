@@ -16,7 +16,11 @@ TEST = "Wilcoxon signed-rank, two-sided, over test patients, each row against th
 
 
 def lock(plan: Plan) -> Path:
-    """Write the lock of a plan; returns its path. Raises UserError where another plan of that name is locked already."""
+    """Write the lock of a plan; returns its path. A cell that has begun cannot be locked any more, and is left out.
+
+    Raises UserError where another plan of that name is locked already, or every cell has begun.
+    """
+    fresh = [cell for cell in plan.cells if not cell.run.status()]
     made = Lock(
         sweep=plan.sweep.name,
         scale=plan.scale,
@@ -27,17 +31,19 @@ def lock(plan: Plan) -> Path:
         metric=plan.sweep.metric.name,
         goal=plan.sweep.metric.goal,
         test=TEST,
-        cells={cell.run_id: cell.title for cell in plan.cells},
+        cells={cell.run_id: cell.title for cell in fresh},
     )
     if made.path.exists():
         before = read_lock(made.path)
-        later = [title for run, title in made.cells.items() if run not in before.cells]
+        later = [cell.title for cell in plan.cells if cell.run_id not in before.cells]
         if later or before.cohort != made.cohort:
             raise UserError(
                 f"--lock: {made.path} was locked on {before.date}; {len(later)} cells are not in it ({', '.join(later[:3])}"
                 f"{', …' if len(later) > 3 else ''}); run them as they are, exploratory, or delete the file to lock anew"
             )
         return made.path
+    if not fresh:
+        raise UserError(f"--lock: every cell of {plan.sweep.name} has begun; a plan is locked before it is run")
     made.write()
     return made.path
 
