@@ -59,8 +59,8 @@ class Scene:
             "--runs",
             "runs",
         ]
+        (folder / "site").mkdir(parents=True)
         if not settings.real:
-            (folder / "site").mkdir(parents=True)
             (folder / "site/sitecustomize.py").write_text(SITE)
         else:
             self.line += [f"--compute.cache={settings.cache}", "--tracker", "none"]
