@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,20 @@ class Comparison:
     ci_high: float
     p: float
     n: int
+    sd: float
+    """Of the differences (n - 1)."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Mean of a - b over paired cases by resampling the cases."""
+
+    difference: float
+    ci_low: float
+    ci_high: float
+    """Percentiles."""
+    p: float
+    """Two-sided: how often a mean resampled around "no difference" lies as far out."""
 
 
 def summary(x: ArrayLike, alpha: float = 0.05) -> Summary:
@@ -56,6 +71,44 @@ def compare(a: ArrayLike, b: ArrayLike, alpha: float = 0.05) -> Comparison:
     Raises ValueError for other shapes and for scores that are not finite.
     Source: Wilcoxon 1945; exact for at most 50 cases without ties, zero differences left out.
     """
+    a, b = _pairs(a, b)
+    difference = summary(a - b, alpha)
+    return Comparison(
+        difference.mean, difference.ci_low, difference.ci_high, _signed_rank_p(a - b), a.size, difference.sd
+    )
+
+
+def bootstrap(a: ArrayLike, b: ArrayLike, alpha: float = 0.05, resamples: int = 10_000, seed: int = 0) -> Bootstrap:
+    """Paired bootstrap of the mean difference: cases are drawn with replacement, each with both its scores.
+
+    a, b: [N], as `compare` takes them; the same seed gives the same numbers. Raises as `compare` does.
+    Source: Efron & Tibshirani 1993, chapters 13 and 16.
+    """
+    a, b = _pairs(a, b)
+    differences = a - b
+    # How often each case is drawn says all there is to know of a resample.
+    drawn = np.random.default_rng(seed).multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples)
+    mean = float(differences.mean())
+    means = drawn @ differences / a.size
+    low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
+    # Rounding must not tell a resampled mean from the equal one that was observed.
+    slack = 1e-12 * float(np.abs(differences).max())
+    beyond = int((np.abs(means - mean) >= abs(mean) - slack).sum())
+    return Bootstrap(mean, float(low), float(high), (beyond + 1) / (resamples + 1))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values of a family, adjusted so that the chance of any false finding stays below alpha. Source: Holm 1979."""
+    values = _scores("p", p) if len(p) else np.empty(0)
+    if ((values < 0) | (values > 1) | np.isnan(values)).any():
+        raise ValueError("p: expected values from 0 to 1; got others or NaN; leave out what was not tested")
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty(values.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * (values.size - np.arange(values.size))), 1.0)
+    return [float(x) for x in adjusted]
+
+
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     a, b = _scores("a", a), _scores("b", b)
     if a.shape != b.shape:
         raise ValueError(f"a: expected {b.size} scores, one for each of b; got {a.size}; pair them by patient")
@@ -67,8 +120,7 @@ def compare(a: ArrayLike, b: ArrayLike, alpha: float = 0.05) -> Comparison:
             )
     if a.size < 2:
         raise ValueError(f"a: expected at least 2 pairs; got {a.size}; score more cases")
-    difference = summary(a - b, alpha)
-    return Comparison(difference.mean, difference.ci_low, difference.ci_high, _signed_rank_p(a - b), a.size)
+    return a, b
 
 
 def _signed_rank_p(differences: NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.paired import compare, summary
+from analysis.stats.paired import bootstrap, compare, holm, summary
 
 
 def test_summary_of_known_scores() -> None:
@@ -84,3 +84,24 @@ def test_summary_refuses_nan_and_nothing() -> None:
         summary([1.0, np.nan, 2.0])
     with pytest.raises(ValueError, match="N >= 1"):
         summary([])
+
+
+def test_bootstrap_agrees_with_the_t_interval_of_many_cases() -> None:
+    generator = np.random.default_rng(5)
+    a = generator.normal(0.3, 1, 200)
+    result, t = bootstrap(a, np.zeros(200)), compare(a, np.zeros(200))
+    assert result.difference == pytest.approx(t.difference)
+    assert (result.ci_low, result.ci_high) == pytest.approx((t.ci_low, t.ci_high), abs=0.02)
+    assert bootstrap(a, np.zeros(200)) == result
+
+
+def test_bootstrap_of_no_difference() -> None:
+    result = bootstrap([1, 2, 3], [1, 2, 3])
+    assert (result.difference, result.p) == (0, 1)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    with pytest.raises(ValueError, match="^p: expected values from 0 to 1"):
+        holm([0.1, np.nan])
