@@ -1,11 +1,13 @@
-"""Per-volume image metrics in the fixed range [0, 1]: PSNR, SSIM and mean absolute error."""
+"""Per-volume image metrics in the fixed range [0, 1]: PSNR, SSIM, MS-SSIM, LPIPS and mean absolute error."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 _SIGMA = 1.5
 _RADIUS = 5
@@ -15,6 +17,9 @@ _C2 = 0.03**2
 # Windowing in float32 may overshoot by a rounding error; anything beyond that is a volume in other units.
 _RANGE_SLACK = 1e-6
 _AXES = ("depth", "height", "width")
+# Exponents of the finest scale to the coarsest, Wang et al. 2003.
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+SLICES_AT_ONCE = 64
 
 
 def psnr(pred: Tensor, target: Tensor) -> Tensor:
@@ -37,6 +42,28 @@ def mae(pred: Tensor, target: Tensor) -> Tensor:
     return (pred - target).abs().flatten(1).mean(1)
 
 
+def mae_hu(pred: Tensor, target: Tensor, low_hu: float, high_hu: float) -> Tensor:
+    """Mean absolute error of each volume in HU, within the window that [0, 1] stands for.
+
+    pred, target: [B, D, H, W] in [0, 1]. Returns [B]. Raises as `psnr` does.
+    """
+    if not low_hu < high_hu:
+        raise ValueError(f"low_hu: expected a value below high_hu; got {low_hu:g} and {high_hu:g}; give the window")
+    return mae(pred, target) * (high_hu - low_hu)
+
+
+def lpips(pred: Tensor, target: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Learned perceptual distance of each volume: the mean over its axial slices.
+
+    pred, target: [B, D, H, W] in [0, 1], on the network's device. network: takes two batches of grey slices [N, H, W] in
+    [-1, 1] and gives [N] distances. Returns [B]. Raises as `psnr` does.
+    Source: Zhang et al. 2018.
+    """
+    pred, target = _checked(pred, target)
+    slices = zip(*((x.flatten(0, 1) * 2 - 1).split(SLICES_AT_ONCE) for x in (pred, target)), strict=True)
+    return torch.cat([network(a, b) for a, b in slices]).view(pred.shape[:2]).mean(1)
+
+
 def ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
     """Structural similarity of each volume, as scikit-image computes it with Gaussian weights.
 
@@ -47,24 +74,50 @@ def ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
     Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity".
     """
     pred, target = _checked(pred, target)
-    if dims not in (2, 3):
-        raise ValueError(f"ssim: expected dims 2 or 3; got {dims!r}; use 2 for axial slices, 3 for the volume")
-    for axis in range(3 - dims, 3):
-        size = pred.shape[axis + 1]
-        if size < _WINDOW:
-            raise ValueError(
-                f"ssim: expected a {_AXES[axis]} of at least {_WINDOW} voxels for dims={dims}; got {size}; "
-                + ("use dims=2 or deeper volumes" if axis == 0 else "use larger slices")
-            )
+    _check_size("ssim", pred, dims, _WINDOW)
     # One volume at a time: the four moment maps of a whole batch would not fit where the batch itself does.
     return torch.stack([_ssim_volume(x, y, dims) for x, y in zip(pred, target, strict=True)])
 
 
-def _ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
-    # In float64 whatever came: autocast and TF32 would round float32 products to a few digits, and the
-    # variances are differences of nearly equal numbers.
+def ms_ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
+    """Multi-scale structural similarity of each volume over five scales, each half as fine as the one before.
+
+    At every scale the windows are those of `ssim`; contrast and structure count at all scales, luminance at the coarsest.
+    A negative mean counts as 0. Halving averages neighbours and drops an odd last one.
+    pred, target: [B, D, H, W] in [0, 1], every windowed axis at least 176 voxels. dims: 2 averages over axial slices, 3
+    uses cubic windows. Returns [B]. Raises as `ssim` does.
+    Source: Wang, Simoncelli & Bovik 2003, "Multi-scale structural similarity for image quality assessment".
+    """
+    pred, target = _checked(pred, target)
+    _check_size("ms_ssim", pred, dims, _WINDOW * 2 ** (len(_SCALE_WEIGHTS) - 1))
+    return torch.stack([_ms_ssim_volume(x, y, dims) for x, y in zip(pred, target, strict=True)])
+
+
+def _ms_ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
     dtype = x.dtype
     x, y = x.double(), y.double()
+    halved = F.avg_pool2d if dims == 2 else F.avg_pool3d
+    value = torch.ones(len(x) if dims == 2 else 1, dtype=x.dtype, device=x.device)
+    for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
+        luminance, structure = _likeness(x, y, dims)
+        last = scale == len(_SCALE_WEIGHTS)
+        map_ = luminance * structure if last else structure
+        value = value * map_.flatten(-2 if dims == 2 else 0).mean(-1).clamp(min=0) ** weight
+        if not last:
+            x, y = halved(x[None], 2)[0], halved(y[None], 2)[0]
+    return value.mean().to(dtype)
+
+
+def _ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
+    dtype = x.dtype
+    # In float64 whatever came: autocast and TF32 would round float32 products to a few digits, and the
+    # variances are differences of nearly equal numbers.
+    luminance, structure = _likeness(x.double(), y.double(), dims)
+    return luminance.mul_(structure).mean().to(dtype)
+
+
+def _likeness(x: Tensor, y: Tensor, dims: int) -> tuple[Tensor, Tensor]:
+    """Maps of likeness in luminance, and in contrast and structure, of two volumes [D, H, W]."""
     # The formula needs the two variances only as their sum, so four filtered maps do the work of five.
     moments = torch.stack([x, y, x * x + y * y, x * y])
     if dims == 3:
@@ -75,8 +128,8 @@ def _ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
     squares = mean_x * mean_x + mean_y * mean_y
     covariance = mean_product.sub_(product)
     variances = mean_squares.sub_(squares)
-    likeness = product.mul_(2).add_(_C1) * covariance.mul_(2).add_(_C2)
-    return (likeness / (squares.add_(_C1) * variances.add_(_C2))).mean().to(dtype)
+    structure = covariance.mul_(2).add_(_C2).div_(variances.add_(_C2))
+    return product.mul_(2).add_(_C1).div_(squares.add_(_C1)), structure
 
 
 def _gaussian(length: int, like: Tensor) -> Tensor:
@@ -89,6 +142,18 @@ def _gaussian(length: int, like: Tensor) -> Tensor:
     rows = torch.arange(length - 2 * _RADIUS, device=like.device)[:, None]
     columns = rows + torch.arange(_WINDOW, device=like.device)
     return like.new_zeros(len(rows), length).scatter_(1, columns, (weights / weights.sum()).expand_as(columns))
+
+
+def _check_size(metric: str, volume: Tensor, dims: int, least: int) -> None:
+    if dims not in (2, 3):
+        raise ValueError(f"{metric}: expected dims 2 or 3; got {dims!r}; use 2 for axial slices, 3 for the volume")
+    for axis in range(3 - dims, 3):
+        size = volume.shape[axis + 1]
+        if size < least:
+            raise ValueError(
+                f"{metric}: expected a {_AXES[axis]} of at least {least} voxels for dims={dims}; got {size}; "
+                + ("use dims=2 or deeper volumes" if axis == 0 else "use larger slices")
+            )
 
 
 def _checked(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
     """Outcomes [N] as booleans, from bool or 0/1. Raises ValueError for anything else, NaN and unknown labels included."""
-    values = _vector(name, y)
+    values = vector(name, y)
     if values.dtype == np.bool_:
         return values
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected 0 and 1; got {str(values.flat[0])!r}; turn the classes into 0 and 1") from None
+        raise ValueError(
+            f"{name}: expected 0 and 1; got {str(values.flat[0])!r}; turn the classes into 0 and 1"
+        ) from None
     if np.isnan(numbers).any():
         raise ValueError(
             f"{name}: expected 0 and 1; got NaN in {np.isnan(numbers).sum()} of {numbers.size}; leave those cases out"
@@ -29,46 +31,67 @@ def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
     return numbers == 1
 
 
-def scores(name: str, values: ArrayLike) -> NDArray[Any]:
-    """Scores [N], higher for the positive class; infinite ones are the highest or lowest. Raises ValueError for NaN."""
-    array = _vector(name, values)
-    if array.dtype == np.bool_:
-        return array.astype(np.int8)
-    if array.dtype.kind not in "iuf":
-        try:
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: expected numbers; got {str(array.flat[0])!r}; pass the classifier's scores") from None
-    if array.dtype.kind == "f" and np.isnan(array).any():
+def scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Scores [N], higher for the positive class; infinite ones are the highest or lowest.
+
+    Raises ValueError for NaN, and for whole numbers that float64 cannot tell apart.
+    """
+    array = vector(name, values)
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError):
         raise ValueError(
-            f"{name}: expected scores; got NaN in {np.isnan(array).sum()} of {array.size}; score those cases or leave "
+            f"{name}: expected numbers; got {str(array.flat[0])!r}; pass the classifier's scores"
+        ) from None
+    if np.isnan(numbers).any():
+        raise ValueError(
+            f"{name}: expected scores; got NaN in {np.isnan(numbers).sum()} of {array.size}; score those cases or leave "
             "them out of every score"
         )
-    return array
+    if array.dtype.kind in "iu" and np.abs(numbers).max() > 2**53:
+        raise ValueError(f"{name}: expected whole numbers up to 2⁵³; got {array.max()}; subtract or divide first")
+    return numbers
 
 
-def cases(y_true: ArrayLike, **named: ArrayLike) -> tuple[NDArray[np.bool_], list[NDArray[Any]]]:
+def cases(y_true: ArrayLike, **named: ArrayLike) -> tuple[NDArray[np.bool_], list[NDArray[np.float64]]]:
     """Outcomes and the scores of the same cases. Raises ValueError where they are not the same cases."""
     y = outcomes("y_true", y_true)
+    same_index(y_true=y_true, **named)
     made = []
     for name, values in named.items():
         array = scores(name, values)
         if array.shape != y.shape:
             raise ValueError(f"{name}: expected {y.size} scores, one for each of y_true; got {array.size}; pair them")
-        # Two pandas objects meet by position here, not by index: refuse where that would pair other cases.
-        if hasattr(y_true, "iloc") and hasattr(values, "iloc") and not y_true.index.equals(values.index):
-            raise ValueError(f"{name}: expected y_true's index; got another; align them, or pass .to_numpy() of both")
         made.append(array)
     return y, made
 
 
-def _vector(name: str, values: ArrayLike) -> NDArray[Any]:
+def same_index(**named: ArrayLike) -> None:
+    """Refuse pandas objects with different indices: they meet by position here, which would pair other cases."""
+    indexed: dict[str, Any] = {name: values for name, values in named.items() if hasattr(values, "iloc")}
+    (first, reference), *others = indexed.items() if indexed else [("", None)]
+    for name, values in others:
+        if not reference.index.equals(values.index):
+            raise ValueError(f"{name}: expected {first}'s index; got another; align them, or pass .to_numpy() of both")
+
+
+def check_alpha(alpha: float) -> None:
+    """Refuse an error probability that is none."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: expected a number between 0 and 1; got {alpha!r}; 0.05 gives 95 % intervals")
+
+
+def vector(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Values [N] as they come, N at least 1. Raises ValueError for other shapes, missing values and masks."""
     if hasattr(values, "iloc") and hasattr(values, "isna"):
-        missing = int(values.isna().to_numpy().sum())
+        series: Any = values
+        missing = int(series.isna().to_numpy().sum())
         if missing:
             raise ValueError(f"{name}: expected no missing values; got {missing}; leave those cases out")
-        values = values.to_numpy()
+        values = series.to_numpy()
     array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray) or array.dtype.kind in "cmM":
+        raise ValueError(f"{name}: expected plain numbers; got {type(values).__name__} of {array.dtype}; convert them")
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected [N], N >= 1; got shape {list(array.shape)}; pass one value a case")
     return array

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
-from analysis.stats.binary import cases
+from analysis.stats.binary import cases, check_alpha
 
 Interval = tuple[float, float]
 
@@ -71,9 +71,10 @@ def auc(y_true: ArrayLike, y_score: ArrayLike, alpha: float = 0.05) -> AUC:
     y_true: [N] bool or 0/1. y_score: [N], higher means positive.
     Perfectly separated classes (an area of 0 or 1) leave DeLong no variance: then the interval is exact. Of the pairs of
     cases min(n_pos, n_neg) are independent, so an area θ separates all with a chance of at most θ^min(n_pos, n_neg).
+    Scores that are all alike give .5 with an interval of no width, as in pROC.
     Raises ValueError for NaN, other shapes and labels, and fewer than two cases of a class.
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     y, (score,) = cases(y_true, y_score=y_score)
     area, variance = _area(*_placements(y, score))
     n_pos = int(y.sum())
@@ -82,7 +83,7 @@ def auc(y_true: ArrayLike, y_score: ArrayLike, alpha: float = 0.05) -> AUC:
         bound = (alpha / 2) ** (1 / min(n_pos, n_neg))
         exact = (bound, 1.0) if area == 1.0 else (0.0, 1 - bound)
         return AUC(area, variance, exact, exact, n_pos, n_neg, "exact")
-    half = float(ndtri(1 - alpha / 2)) * math.sqrt(variance)
+    half = -float(ndtri(alpha / 2)) * math.sqrt(variance)
     middle, spread = float(logit(area)), half / (area * (1 - area))
     return AUC(
         area,
@@ -103,7 +104,7 @@ def paired_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, alpha
     and p is 0, as in pROC: no more than a description of those very cases.
     Raises as `auc` does.
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     y, (a, b) = cases(y_true, score_a=score_a, score_b=score_b)
     (pos_a, neg_a), (pos_b, neg_b) = _placements(y, a), _placements(y, b)
     auc_a, _ = _area(pos_a, neg_a)
@@ -113,7 +114,7 @@ def paired_test(y_true: ArrayLike, score_a: ArrayLike, score_b: ArrayLike, alpha
     if np.array_equal(pos_a, pos_b) and np.array_equal(neg_a, neg_b):
         difference = variance = 0.0
     z = _ratio(difference, math.sqrt(variance))
-    half = float(ndtri(1 - alpha / 2)) * math.sqrt(variance)
+    half = -float(ndtri(alpha / 2)) * math.sqrt(variance)
     interval = (max(difference - half, -1.0), min(difference + half, 1.0))
     return PairedTest(auc_a, auc_b, difference, variance, z, 2 * float(ndtr(-abs(z))), interval)
 
@@ -125,7 +126,7 @@ def unpaired_test(
 
     Raises as `auc` does.
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     areas, parts = [], []
     for y_true, score in ((y_true_a, score_a), (y_true_b, score_b)):
         y, (values,) = cases(y_true, score=score)
@@ -139,7 +140,7 @@ def unpaired_test(
     t = _ratio(difference, math.sqrt(total))
     finite = math.isfinite(df)
     p = 2 * float(stdtr(df, -abs(t)) if finite else ndtr(-abs(t)))
-    half = float(stdtrit(df, 1 - alpha / 2) if finite else ndtri(1 - alpha / 2)) * math.sqrt(total)
+    half = float(-stdtrit(df, alpha / 2) if finite else -ndtri(alpha / 2)) * math.sqrt(total)
     interval = (max(difference - half, -1.0), min(difference + half, 1.0))
     return UnpairedTest(areas[0], areas[1], difference, total, t, df, p, interval)
 
@@ -180,8 +181,3 @@ def _ratio(difference: float, error: float) -> float:
     if difference == 0:
         return 0.0
     return difference / error if error else math.copysign(math.inf, difference)
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha: expected a number between 0 and 1; got {alpha!r}; 0.05 gives 95 % intervals")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 
+from analysis.stats.binary import scores
 from analysis.stats.delong import AUC, auc
 
 
@@ -23,7 +24,7 @@ class FoldSummary:
     mean_variance: float
     """DeLong's of that mean: Σ variance / K², the folds being other patients."""
     mean_ci: tuple[float, float]
-    """Normal, clipped to [0, 1]."""
+    """Normal, clipped to [0, 1]; NaN where every fold is perfectly separated, which leaves no variance."""
     sd: float
     """Of the folds' areas (K - 1): how much a fold differs, no error of the mean."""
     pooled: AUC
@@ -39,8 +40,9 @@ class KolmogorovSmirnov:
     """Exact, two-sided."""
 
 
-def over_folds(folds: Sequence[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldSummary:
+def over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldSummary:
     """Summarise (y_true, y_score) of each fold. Raises ValueError as `delong.auc` does, naming the fold."""
+    folds = list(folds)
     if not folds:
         raise ValueError("folds: expected at least one; got none; pass (y_true, y_score) of each")
     areas: list[AUC] = []
@@ -51,44 +53,50 @@ def over_folds(folds: Sequence[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05
             raise ValueError(f"fold {number}: {error}") from None
     values = np.array([area.auc for area in areas])
     mean, variance = float(values.mean()), sum(area.variance for area in areas) / len(areas) ** 2
-    half = float(ndtri(1 - alpha / 2)) * math.sqrt(variance)
-    pooled = auc(np.concatenate([np.asarray(y) for y, _ in folds]), np.concatenate([np.asarray(s) for _, s in folds]), alpha)
+    half = -float(ndtri(alpha / 2)) * math.sqrt(variance) if variance else math.nan
+    pooled = auc(
+        np.concatenate([np.asarray(y) for y, _ in folds]), np.concatenate([np.asarray(s) for _, s in folds]), alpha
+    )
     sd = float(values.std(ddof=1)) if len(areas) > 1 else math.nan
-    return FoldSummary(tuple(values.tolist()), mean, variance, (max(mean - half, 0.0), min(mean + half, 1.0)), sd, pooled)
+    return FoldSummary(
+        tuple(values.tolist()), mean, variance, (max(mean - half, 0.0), min(mean + half, 1.0)), sd, pooled
+    )
 
 
 def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> KolmogorovSmirnov:
     """Exact two-sample Kolmogorov-Smirnov test, ties included.
 
     a, b: [N], [M]. Counts the orders of the pooled sample that reach the observed distance, looking only where one value
-    ends and a greater begins. Of six folds each the p that can come out are .0022, .026, .143, .474 and 1.
+    ends and a greater begins. Of six folds each the p that can come out are .0022, .026, .143, .474, .931 and 1.
     Raises ValueError for other shapes and NaN. Source: Schröer & Trenkler 1995.
     """
-    first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
-    for name, x in (("a", first), ("b", second)):
-        if x.ndim != 1 or x.size == 0 or np.isnan(x).any():
-            raise ValueError(f"{name}: expected numbers [N], N >= 1; got shape {list(x.shape)}, or NaN; pass a sample")
+    first, second = scores("a", a), scores("b", b)
     m, n = first.size, second.size
     values = np.sort(np.concatenate([first, second]))
-    ends = np.r_[np.diff(values) != 0, True]
+    ends = np.r_[values[1:] != values[:-1], True]
     below = [np.searchsorted(np.sort(x), values, "right") for x in (first, second)]
     # In whole numbers of 1 / (m n), so that equal distances are equal.
     reached = int(np.abs(below[0] * n - below[1] * m).max())
-    return KolmogorovSmirnov(reached / (m * n), 1 - _share_within(m, n, reached, ends))
+    return KolmogorovSmirnov(reached / (m * n), _share_reaching(m, n, reached, ends))
 
 
-def _share_within(m: int, n: int, limit: int, ends: NDArray[np.bool_]) -> float:
-    """Share of the orders of m and n values whose distance stays below the limit at every end of equal values."""
-    # chance[i]: of being within the limit all along, with i of the first sample among the values so far.
-    chance = np.zeros(m + 1)
-    chance[0] = 1.0
+def _share_reaching(m: int, n: int, limit: int, ends: NDArray[np.bool_]) -> float:
+    """Share of the orders of m and n values whose distance reaches the limit at an end of equal values."""
+    if limit == 0:
+        return 1.0
+    # within[i]: the share of orders that stay below the limit so far, with i of the first sample among the values.
+    within, reached = np.zeros(m + 1), 0.0
+    within[0] = 1.0
     i = np.arange(m + 1)
     for taken, end in enumerate(ends):
         j = taken - i
         left = m + n - taken
         take_first = np.where((i < m) & (j >= 0) & (j <= n), (m - i) / left, 0.0)
         take_second = np.where((j >= 0) & (j < n), (n - j) / left, 0.0)
-        chance = chance * take_second + np.r_[0.0, (chance * take_first)[:-1]]
+        within = within * take_second + np.r_[0.0, (within * take_first)[:-1]]
         if end:
-            chance = np.where(np.abs(i * n - (taken + 1 - i) * m) >= limit, 0.0, chance)
-    return float(min(chance[m], 1.0)) if limit else 0.0
+            beyond = np.abs(i * n - (taken + 1 - i) * m) >= limit
+            # Summed up rather than taken from 1, which would leave nothing of a small p.
+            reached += float(within[beyond].sum())
+            within[beyond] = 0.0
+    return min(reached, 1.0)

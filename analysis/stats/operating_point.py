@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr, ndtri
 
-from analysis.stats.binary import cases, outcomes
+from analysis.stats.binary import cases, check_alpha, outcomes, same_index
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def youden(y_true: ArrayLike, y_score: ArrayLike) -> float:
     order = np.argsort(score, kind="stable")
     values, positive = score[order], y[order]
     # Thresholds lie below the first of each run of equal scores; the last is above all of them.
-    starts = np.r_[0, np.flatnonzero(np.diff(values) != 0) + 1, y.size]
+    starts = np.r_[0, np.flatnonzero(values[1:] != values[:-1]) + 1, y.size]
     positives_below = np.r_[0, np.cumsum(positive)][starts]
     # n_pos · n_neg · (sensitivity + specificity) in whole numbers, so that ties are ties.
     worth = (n_pos - positives_below) * n_neg + (starts - positives_below) * n_pos
@@ -73,12 +74,14 @@ def youden(y_true: ArrayLike, y_score: ArrayLike) -> float:
     if best in (0, starts.size - 1):
         return math.inf
     below, above = float(values[starts[best] - 1]), float(values[starts[best]])
+    # Infinity as a threshold calls no one positive, not even an infinite score.
+    above = min(above, sys.float_info.max)
     middle = below + (above - below) / 2
     return middle if below < middle <= above else above
 
 
 def at(y_true: ArrayLike, y_score: ArrayLike, threshold: float, alpha: float = 0.05) -> OperatingPoint:
-    """Counts and rates of calling cases at or above a threshold positive, with Wilson's intervals.
+    """Counts and rates of calling cases at or above a threshold positive, with Wilson's intervals; at +inf none is.
 
     y_true, y_score: [N]; one class alone leaves some rates NaN, with the reason. Raises ValueError for NaN and other
     shapes and labels.
@@ -86,7 +89,7 @@ def at(y_true: ArrayLike, y_score: ArrayLike, threshold: float, alpha: float = 0
     y, (score,) = cases(y_true, y_score=y_score)
     if math.isnan(threshold):
         raise ValueError("threshold: expected a number; got NaN; take it from `youden` on validation cases")
-    called = score >= threshold
+    called = (score >= threshold) & (threshold < math.inf)
     return from_counts(
         int((called & y).sum()),
         int((~called & y).sum()),
@@ -99,6 +102,7 @@ def at(y_true: ArrayLike, y_score: ArrayLike, threshold: float, alpha: float = 0
 
 def from_counts(tp: int, fn: int, tn: int, fp: int, threshold: float = math.nan, alpha: float = 0.05) -> OperatingPoint:
     """Rates of counts, such as those summed over folds that have a threshold each."""
+    tp, fn, tn, fp = (int(count) for count in (tp, fn, tn, fp))
     parts = {
         "sensitivity": (tp, tp + fn, "no positive case"),
         "specificity": (tn, tn + fp, "no negative case"),
@@ -120,11 +124,13 @@ def from_counts(tp: int, fn: int, tn: int, fp: int, threshold: float = math.nan,
 
 def wilson(hits: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
     """Wilson's score interval of a share; NaN of no cases. Source: Wilson 1927."""
+    check_alpha(alpha)
+    hits, n = int(hits), int(n)
     if not 0 <= hits <= n:
         raise ValueError(f"hits: expected 0 to n = {n}; got {hits}; count the hits among the n cases")
     if n == 0:
         return math.nan, math.nan
-    z, share = float(ndtri(1 - alpha / 2)), hits / n
+    z, share = -float(ndtri(alpha / 2)), hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     # At the ends the formula gives 0 and 1 but for its last digit.
@@ -139,6 +145,7 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike, alpha: float = 0.05) -> McNe
     Source: McNemar 1947; Newcombe 1998, method 10, for the interval.
     """
     a, b = outcomes("right_a", right_a), outcomes("right_b", right_b)
+    same_index(right_a=right_a, right_b=right_b)
     if a.shape != b.shape:
         raise ValueError(f"right_a: expected {b.size} cases, as right_b has; got {a.size}; pair them")
     both, only_a, only_b = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from analysis.stats.binary import check_alpha, same_index, vector
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -87,6 +89,8 @@ def bootstrap(a: ArrayLike, b: ArrayLike, alpha: float = 0.05, resamples: int = 
     a, b = _pairs(a, b)
     differences = a - b
     # How often each case is drawn says all there is to know of a resample.
+    if resamples < 100:
+        raise ValueError(f"resamples: expected at least 100; got {resamples}; 10000 is usual")
     drawn = np.random.default_rng(seed).multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples)
     mean = float(differences.mean())
     means = drawn @ differences / a.size
@@ -109,6 +113,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    same_index(a=a, b=b)
     a, b = _scores("a", a), _scores("b", b)
     if a.shape != b.shape:
         raise ValueError(f"a: expected {b.size} scores, one for each of b; got {a.size}; pair them by patient")
@@ -129,7 +134,8 @@ def _signed_rank_p(differences: NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
     # scipy's annotations do not know the result's fields.
-    result: Any = wilcoxon(differences, zero_method="wilcox")
+    # Zeros are left out here: scipy would take them for a reason not to be exact.
+    result: Any = wilcoxon(differences[differences != 0])
     return float(result.pvalue)
 
 
@@ -137,11 +143,12 @@ def _t_quantile(n: int, alpha: float) -> float:
     # scipy.stats takes most of a second to import; whoever only reads help or run states never waits for it.
     from scipy.special import stdtrit
 
-    return float(stdtrit(n - 1, 1 - alpha / 2))
+    check_alpha(alpha)
+    return -float(stdtrit(n - 1, alpha / 2))
 
 
 def _scores(name: str, x: ArrayLike) -> NDArray[np.float64]:
-    scores = np.asarray(x, dtype=np.float64)
-    if scores.ndim != 1 or scores.size == 0:
-        raise ValueError(f"{name}: expected scores [N], N >= 1; got shape {list(scores.shape)}; pass one score a case")
-    return scores
+    try:
+        return vector(name, x).astype(np.float64)
+    except TypeError:
+        raise ValueError(f"{name}: expected numbers; got {type(x).__name__}; pass a list or an array") from None

@@ -15,7 +15,7 @@ def detectable(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> fl
     if n < 2 or not math.isfinite(sd):
         return math.nan
     df = n - 1
-    return float(nctdtrinc(df, 1 - power, stdtrit(df, 1 - alpha / 2))) * sd / math.sqrt(n)
+    return float(nctdtrinc(df, 1 - power, -stdtrit(df, alpha / 2))) * sd / math.sqrt(n)
 
 
 def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
@@ -25,18 +25,22 @@ def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
     if sd == 0:
         return 1.0 if effect else alpha
     df, shift = n - 1, abs(effect) * math.sqrt(n) / sd
-    critical = stdtrit(df, 1 - alpha / 2)
-    return float(min(1 - nctdtr(df, shift, critical) + nctdtr(df, shift, -critical), 1.0))
+    critical = -stdtrit(df, alpha / 2)
+    # Beyond this the noncentral t overflows, and the chance is 1 to all digits.
+    if shift > critical + 30:
+        return 1.0
+    near, far = 1 - nctdtr(df, shift, critical), 1 - nctdtr(df, -shift, critical)
+    return float(min(near + (far if math.isfinite(far) else 0.0), 1.0))
 
 
 def detectable_z(se: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """The smallest difference that a two-sided z test finds with a chance of `power`; se: of the difference."""
-    return float(ndtri(1 - alpha / 2) + ndtri(power)) * se
+    return float(-ndtri(alpha / 2) + ndtri(power)) * se
 
 
 def power_of_z(effect: float, se: float, alpha: float = 0.05) -> float:
     """The chance that a two-sided z test finds a difference of `effect`; se: of the difference."""
     if not se > 0:
         return math.nan
-    critical, shift = ndtri(1 - alpha / 2), abs(effect) / se
+    critical, shift = -ndtri(alpha / 2), abs(effect) / se
     return float(ndtr(shift - critical) + ndtr(-shift - critical))

@@ -47,9 +47,7 @@ def test_paired_tests_are_procs(asah: dict, pair: str) -> None:
 def test_unpaired_tests_are_procs(asah: dict) -> None:
     inputs = {name: np.array(values) for name, values in asah["inputs"].items()}
     female = inputs["gender_female"] == 1
-    result = unpaired_test(
-        inputs["y"][female], inputs["s100b"][female], inputs["y"][~female], inputs["s100b"][~female]
-    )
+    result = unpaired_test(inputs["y"][female], inputs["s100b"][female], inputs["y"][~female], inputs["s100b"][~female])
     expected = asah["unpaired_female_vs_male_s100b"]
     assert (result.t, result.df, result.p) == pytest.approx([expected[k] for k in ("t", "df", "p")], rel=1e-11)
     result = unpaired_test(inputs["y"], inputs["s100b"], inputs["y"], inputs["wfns"])
@@ -82,7 +80,13 @@ def test_any_container_gives_the_same_numbers() -> None:
     y, score = [0, 1, 0, 1, 1], [0.1, 0.4, 0.35, 0.8, 0.2]
     expected = auc(y, score)
     assert expected.auc == pytest.approx(5 / 6)
-    for outcome in (np.array(y, bool), [bool(v) for v in y], pd.Series(y), pd.Series(y, dtype="Int64"), np.array(y, float)):
+    for outcome in (
+        np.array(y, bool),
+        [bool(v) for v in y],
+        pd.Series(y),
+        pd.Series(y, dtype="Int64"),
+        np.array(y, float),
+    ):
         assert auc(outcome, pd.Series(score) if isinstance(outcome, pd.Series) else score) == expected
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
 from scipy import stats
+from test_delong import GOLDEN
 
 from analysis.stats import power
 from analysis.stats.delong import auc
 from analysis.stats.folds import kolmogorov_smirnov, over_folds
-from test_delong import GOLDEN
 
 
 def test_three_summaries_of_the_folds() -> None:
@@ -29,7 +30,7 @@ def test_three_summaries_of_the_folds() -> None:
 
 
 def test_a_fold_without_a_class_is_named() -> None:
-    with pytest.raises(ValueError, match="^fold 1: y_true: expected at least 2 positive cases"):
+    with pytest.raises(ValueError, match=r"^fold 1: y_true: expected at least 2 positive cases"):
         over_folds([([0, 0, 1, 1], [1, 2, 3, 4]), ([0, 0, 0], [1, 2, 3])])
 
 
@@ -82,3 +83,18 @@ def test_power_is_what_simulation_finds() -> None:
     differences = generator.normal(0.5, 1, size=(4000, 20))
     found = (stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05).mean()
     assert power.power_of(0.5, 1, 20) == pytest.approx(found, abs=0.02)
+
+
+def test_power_of_a_large_effect_is_one() -> None:
+    assert power.power_of(2, 1, 100) == power.power_of(50, 1, 100) == 1
+    assert power.power_of(power.detectable(1, 2), 1, 2) == pytest.approx(0.8, abs=1e-3)
+
+
+def test_a_small_p_is_not_rounded_to_zero() -> None:
+    assert kolmogorov_smirnov(range(50), range(100, 150)).p == pytest.approx(2 / math.comb(100, 50), rel=1e-9)
+    assert kolmogorov_smirnov([0, 0, 0, -np.inf], [-np.inf, 0, -np.inf]).p == pytest.approx(0.4857142857)
+
+
+def test_perfect_folds_have_no_interval_of_their_mean() -> None:
+    result = over_folds(zip([[0, 0, 1, 1]] * 2, [[1, 2, 3, 4]] * 2, strict=True))
+    assert result.mean == 1 and np.isnan(result.mean_ci).all() and result.pooled.interval == "exact"

@@ -9,9 +9,9 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from test_delong import GOLDEN, SCORES
 
 from analysis.stats.operating_point import at, from_counts, mcnemar, wilson, youden
-from test_delong import GOLDEN, SCORES
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -59,7 +59,7 @@ def test_neighbouring_floats_stay_apart() -> None:
 
 
 def test_youden_needs_both_classes() -> None:
-    with pytest.raises(ValueError, match="^y_true: expected both classes; got 0 positive and 2 negative"):
+    with pytest.raises(ValueError, match=r"^y_true: expected both classes; got 0 positive and 2 negative"):
         youden([0, 0], [1, 2])
 
 
@@ -94,3 +94,14 @@ def test_newcombes_interval_is_as_published() -> None:
     for pattern in itertools.product([0, 1], repeat=3):
         low, high = mcnemar(pattern, [1, 0, 1]).ci
         assert -1 <= low <= mcnemar(pattern, [1, 0, 1]).difference <= high <= 1
+
+
+def test_infinite_scores_have_thresholds_too() -> None:
+    threshold = youden([0, 1, 0, 1], [0, math.inf, 1, math.inf])
+    assert at([0, 1, 0, 1], [0, math.inf, 1, math.inf], threshold).accuracy == 1
+    assert youden([0, 1, 0, 1], [-math.inf] * 4) == math.inf
+
+
+def test_half_precision_scores_keep_their_threshold() -> None:
+    score = np.float16([0.5, 0.5, 0.5005, 0.5005])
+    assert at([0, 0, 1, 1], score, youden([0, 0, 1, 1], score)).accuracy == 1

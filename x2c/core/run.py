@@ -18,7 +18,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, sync, write_text
 from x2c.core.machine import holder
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 STATUS_SECONDS = 60.0
 """No one takes as long to write status.json."""
 State = Literal["running", "done", "failed", "pruned"]

@@ -77,10 +77,11 @@ def cache_array(
     what: str,
     scaling: str = "standard",
     code_range: tuple[float, float] | None = None,
+    fold: str = "",
 ) -> Scaled:
     """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`.
 
-    It is read by a `scaling` of its training rows (see `config.Latents`).
+    It is read by a `scaling` of its training rows (see `config.Latents`), which are a `fold`'s own.
     """
 
     def build(path: Path) -> None:
@@ -88,14 +89,13 @@ def cache_array(
         with array_file(path / "array.npy", shape, "float32") as array:
             for rows in track(chunks, what, len(chunks)):
                 array[rows] = compute(rows)
-        values = torch.from_numpy(np.load(path / "array.npy")[training]).double().movedim(1, 0).flatten(1)
-        statistics = {"mean": values.mean(1), "std": values.std(1, correction=0).clamp(min=1e-6)}
-        statistics |= {"low": values.amin(1), "high": values.amax(1)}
-        write_json(path / "statistics.json", {name: value.tolist() for name, value in statistics.items()})
 
     build_once(folder, build)
-    s = {name: torch.tensor(value) for name, value in read_json(folder / "statistics.json").items()}
     raw = np.load(folder / "array.npy", mmap_mode="r")
+    statistics = folder / f"statistics{'-' if fold else ''}{fold.replace('/', 'of')}.json"
+    if not statistics.exists():
+        write_json(statistics, _statistics(raw[training]))
+    s = {name: torch.tensor(value) for name, value in read_json(statistics).items()}
     if scaling == "standard":
         centre, unit = s["mean"], s["std"]
     else:
@@ -104,6 +104,14 @@ def cache_array(
     largest = torch.maximum((s["high"] - centre) / unit, (centre - s["low"]) / unit).max()
     # Codes never leave their range, whatever the encoder's output before quantisation does.
     return Scaled(raw, Scale(centre, unit, 1.0 if code_range is not None else float(largest)))
+
+
+def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Of each channel of rows [N, C, ...]."""
+    values = torch.from_numpy(rows).double().movedim(1, 0).flatten(1)
+    found = {"mean": values.mean(1), "std": values.std(1, correction=0).clamp(min=1e-6)}
+    found |= {"low": values.amin(1), "high": values.amax(1)}
+    return {name: value.tolist() for name, value in found.items()}
 
 
 class TrainingPairs(Dataset[dict[str, Tensor]]):

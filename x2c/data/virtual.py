@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from x2c.core.config import DataOptions, Resolution
@@ -33,6 +34,13 @@ class Patient:
 
 Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"]], Patient]
 """Makes a patient from an id, the cohort's number, [D, H, W], the radiograph's size and kind; picklable."""
+
+
+STRUCTURES = ("artery", "clot", "heart", "lung")
+"""What is known of every voxel: the pulmonary arteries with their clots, the clots, the heart, the lungs."""
+
+StructureMaker = Callable[[str, int, tuple[int, int, int]], dict[str, Array]]
+"""The share of each voxel [D, H, W] that each of STRUCTURES takes, from an id, the cohort's number and [D, H, W]; picklable."""
 
 
 class VirtualCohort(ABC):
@@ -63,9 +71,14 @@ class VirtualCohort(ABC):
     def maker(self, cache: Path) -> Maker:
         """The function that makes a patient; what all patients share is prepared in the cache first."""
 
+    @abstractmethod
+    def structure_maker(self, cache: Path) -> StructureMaker:
+        """The function that tells where a patient's structures are."""
+
     def cohort_fingerprint(self) -> str:
-        """What identifies the patients, at whatever sample size."""
-        return digest({self.name: self.version, **self.options.model_dump(mode="json", exclude={"window", "flip"})})
+        """What identifies the patients, at whatever sample size and in whatever splits."""
+        patients = self.options.model_dump(mode="json", exclude={"window", "flip", "fold"})
+        return digest({self.name: self.version, **patients})
 
     def fingerprint(self, resolution: Resolution) -> str:
         """What identifies the data: known before they are made."""
@@ -75,6 +88,23 @@ class VirtualCohort(ABC):
         """The cohort, made first where it is not in the cache."""
         folder = cache / "datasets" / f"{self.name}-{self.fingerprint(resolution)}"
         return open_cohort(build_once(folder, partial(self._make, cache=cache, resolution=resolution, workers=workers)))
+
+    def structures(
+        self, cache: Path, resolution: Resolution, patients: Sequence[str], workers: int
+    ) -> dict[str, NDArray[np.float32]]:
+        """Of each of STRUCTURES the shares [N, D, H, W] in some patients' CTs, computed once and kept in the cache."""
+        folder = cache / "structures" / f"{self.name}-{self.fingerprint(resolution)}-{digest(list(patients))}"
+        make = partial(_structures_of, self.structure_maker(cache), (self.options.cohort, resolution.shape))
+
+        def build(path: Path) -> None:
+            shape = (len(patients), len(STRUCTURES), *resolution.shape)
+            with array_file(path / "shares.npy", shape, "uint8") as shares:
+                found = in_processes(make, patients, workers, f"locating structures of {len(patients)} patients")
+                for row, of_patient in enumerate(found):
+                    shares[row] = of_patient
+
+        shares = np.load(build_once(folder, build) / "shares.npy", mmap_mode="r")
+        return {name: shares[:, place].astype(np.float32) / 255 for place, name in enumerate(STRUCTURES)}
 
     def _make(self, folder: Path, cache: Path, resolution: Resolution, workers: int) -> None:
         o = self.options
@@ -99,6 +129,11 @@ class VirtualCohort(ABC):
                 spacing = patient.volume.spacing_mm
         pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
         write_about(folder, self.name, self.fingerprint(resolution), spacing)
+
+
+def _structures_of(maker: StructureMaker, how: tuple[int, tuple[int, int, int]], patient: str) -> NDArray[np.uint8]:
+    found = maker(patient, *how)
+    return np.stack([np.rint(found[name].clip(0, 1) * 255).astype(np.uint8) for name in STRUCTURES])
 
 
 def _made(maker: Maker, how: tuple[int, tuple[int, int, int], int, Literal["xray", "drr"]], patient: str) -> Patient:

@@ -85,8 +85,11 @@ def reference_volumes(data: Data, count: int) -> Tensor:
 
 def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: Tensor) -> pd.DataFrame:
     """One row per patient: patient, label and the per-volume scores."""
-    labels = data.cohort.labels[rows]
-    return pd.DataFrame({"patient": data.cohort.patients(rows), "label": labels, **scorer.per_volume(volumes, truth)})
+    scores = scorer.per_volume(volumes, truth)
+    structures = data.structures(rows)
+    if structures is not None:
+        scores |= scorer.per_structure(volumes, truth, structures, data.cohort.spacing_mm)
+    return pd.DataFrame({"patient": data.cohort.patients(rows), "label": data.cohort.labels[rows], **scores})
 
 
 def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:

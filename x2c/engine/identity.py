@@ -35,15 +35,30 @@ class PlannedStage:
 def data_fingerprint(config: Config, role: str | None = None) -> str:
     """The fingerprint of the data set in a role, by default the evaluated one's; known before it is made."""
     role = role or config.stages.last.data
+    return _of_fold(array_fingerprint(config, role), fold_of(config, role))
+
+
+def array_fingerprint(config: Config, role: str) -> str:
+    """What arrays computed from a data set depend on: its rows, whatever split they are in."""
     made = _fingerprint(config, role, config.resolution)
-    # Mirrored pairs are further rows of whatever is computed from the data.
-    return digest({"data": made, "flip": True}) if config.data(role).options.model_dump()["flip"] else made
+    # Mirrored pairs are further rows, and those of the training split alone.
+    mirrored = config.data(role).options.model_dump()["flip"]
+    return digest({"data": made, "flip": True, "fold": fold_of(config, role)}) if mirrored else made
+
+
+def fold_of(config: Config, role: str) -> str:
+    """The fold of cross-validation that a data set is in; empty for its own splits."""
+    return str(config.data(role).options.model_dump()["fold"])
 
 
 def cohort_fingerprint(config: Config) -> str:
     """Which patients are evaluated, at whatever sample size: what the rows of a table share."""
-    slot = config.evaluated
-    return DATASETS.get(slot.name)(slot.options).cohort_fingerprint()
+    slot, role = config.evaluated, config.stages.last.data
+    return _of_fold(DATASETS.get(slot.name)(slot.options).cohort_fingerprint(), fold_of(config, role))
+
+
+def _of_fold(fingerprint: str, fold: str) -> str:
+    return digest({"data": fingerprint, "fold": fold}) if fold else fingerprint
 
 
 def home_fingerprint(config: Config) -> str | None:

@@ -18,9 +18,10 @@ from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
 from x2c.data.cohort import Cohort
+from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
-from x2c.engine.identity import data_fingerprint, home_fingerprint, home_resolution
+from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, home_resolution
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
@@ -35,7 +36,8 @@ class Data:
         self.cache, self.device = parts.cache, parts.device
         window: Any = self.slot.options.window
         self.window_hu = (window.low_hu, window.high_hu)
-        data, made_from = data_fingerprint(config, role), parts.autoencoder.fingerprint(home_fingerprint(config) or "")
+        self.fold = fold_of(config, role)
+        data, made_from = array_fingerprint(config, role), parts.autoencoder.fingerprint(home_fingerprint(config) or "")
         self.latents_key = digest({"data": data, "window": self.window_hu, "autoencoder": made_from})
         self.embeddings_folder = (
             self.cache / "embeddings" / digest({"data": data, "encoder": parts.encoder.fingerprint()})
@@ -45,7 +47,7 @@ class Data:
     def cohort(self) -> Cohort:
         """The patients, each once more in a mirror where the data set asks for it."""
         cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, _cores())
-        return replace(cohort, mirrors=self.slot.options.flip)
+        return replace(in_fold(cohort, self.fold), mirrors=self.slot.options.flip)
 
     @functools.cached_property
     def latents(self) -> Scaled:
@@ -60,7 +62,8 @@ class Data:
 
         folder = self.cache / "latents" / self.latents_key
         with all_threads():
-            return cache_array(folder, encode, shape, self.cohort.rows("train"), "encoding volumes", scaling, codes)
+            training = self.cohort.rows("train")
+            return cache_array(folder, encode, shape, training, "encoding volumes", scaling, codes, self.fold)
 
     @functools.cached_property
     def embeddings(self) -> Scaled:
@@ -74,11 +77,19 @@ class Data:
             if not self.embeddings_folder.exists():
                 self.parts.load_encoder()
             shape = (len(self.cohort), encoder.dimension)
-            return cache_array(self.embeddings_folder, encode, shape, self.cohort.rows("train"), "encoding X-rays")
+            training = self.cohort.rows("train")
+            return cache_array(self.embeddings_folder, encode, shape, training, "encoding X-rays", fold=self.fold)
 
     def volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [-1, 1]."""
         return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu)) * 2 - 1
+
+    def structures(self, rows: Any) -> dict[str, Tensor] | None:
+        """The shares [B, D, H, W] of each voxel that structures take in the volumes of rows, where that is known."""
+        data_set = DATASETS.get(self.slot.name)(self.slot.options)
+        patients = self.cohort.patients(rows)
+        found = data_set.structures(self.cache, self.config.resolution, patients, _cores())
+        return found and {name: torch.from_numpy(share) for name, share in found.items()}
 
     def true_volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [0, 1]."""
@@ -147,7 +158,8 @@ class Parts:
         rows = data.cohort.rows("train")
         labels = torch.from_numpy(data.cohort.labels[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
-        key = digest({"latents": data.latents_key, "scaling": self.config.latents.scaling, **recipe})
+        scaled = {"latents": data.latents_key, "fold": data.fold, "scaling": self.config.latents.scaling}
+        key = digest({**scaled, **recipe})
         with all_threads():
             return trained_classifier(
                 data.cache / "classifiers" / key, data.latents[rows], labels, **recipe, device=self.device

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from analysis.metrics import VERSION as METRICS_VERSION
 from x2c.core.config import Config
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.script import PROJECT
@@ -39,11 +40,14 @@ OWN = ("x2c", "analysis", "experiments", "sweeps")
 def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[StandIn], device: torch.device) -> None:
     """Write provenance.json."""
     unique = dict.fromkeys(stand_ins)
+    window: Any = config.evaluated.options.window
+    window_hu = (window.low_hu, window.high_hu)
     run.write(
         "provenance.json",
         {
             **_code(),
             "format": FORMAT_VERSION,
+            "metrics": METRICS_VERSION,
             "packages": {name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
@@ -52,6 +56,7 @@ def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[Stan
                 "name": config.evaluated.name,
                 "fingerprint": data_fingerprint(config),
                 "cohort": cohort_fingerprint(config),
+                "window_hu": list(window_hu),
             },
             "stages": [{"name": planned.name, "key": planned.key} for planned in planned_stages(config)],
             "stand_ins": [asdict(stand_in) for stand_in in unique],

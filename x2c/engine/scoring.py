@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from analysis.metrics.distribution import frechet_distance, kernel_distance, paired_sqdist
-from analysis.metrics.image import mae, psnr, ssim
-from x2c.core.config import Config
+from analysis.metrics import anatomy
+from analysis.metrics.distribution import frechet_distance, paired_sqdist
+from analysis.metrics.image import lpips, mae_hu, ms_ssim, psnr, ssim
+from analysis.metrics.stateful import FeatureSets
+from x2c.core.config import Config, Slot
+from x2c.core.files import digest
+from x2c.core.published import asset_of
 from x2c.core.registry import FEATURES, PERCEPTUAL
+from x2c.core.weights import source_fingerprint
+from x2c.engine.feature_store import FeatureStore
 from x2c.models.frozen import StandIn
 
-DEEPEST_SSIM_WINDOW = 11
-SLICES_AT_ONCE = 64
+SSIM_WINDOW, MS_SSIM_WINDOW = 11, 176
+"""The fewest voxels of an axis that the metrics take."""
+VOLUMES_AT_ONCE = 4
+SLICES_PER_PLANE = 16
+"""Of each volume and plane, evenly spaced, for the distance of sets of slices."""
+AIR_SHARE = 0.05
+"""What is darker than this share of the window counts as air."""
 
 
 class Scorer:
@@ -24,10 +36,13 @@ class Scorer:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         window: Any = config.evaluated.options.window
-        self.window_width_hu = window.high_hu - window.low_hu
-        self.perceptual: nn.Module = PERCEPTUAL.get(config.perceptual.name)(config.perceptual.options).to(device)
+        self.window_hu = (window.low_hu, window.high_hu)
+        self.perceptual: Any = PERCEPTUAL.get(config.perceptual.name)(config.perceptual.options).to(device)
         self.features = FEATURES.get(config.features.name)(config.features.options)
-        self.device = device
+        self.weights = {slot: weights_of(getattr(config, slot)) for slot in ("perceptual", "features")}
+        self.device, cache = device, Path(config.compute.cache) / "features"
+        self.of_volumes = FeatureStore(cache / self.weights["features"][:16], lambda v: self.features(v.to(device)))
+        self.of_slices = FeatureStore(cache / f"slices-{self.weights['perceptual'][:16]}", self._slice_features)
 
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
@@ -35,17 +50,40 @@ class Scorer:
         return tuple(part.stand_in for part in (self.perceptual, self.features) if isinstance(part.stand_in, StandIn))
 
     def per_volume(self, volumes: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
-        """The per-volume scores of [B, D, H, W] in [0, 1] against the truth, columns of scores.parquet."""
-        deep = volumes.shape[1] >= DEEPEST_SSIM_WINDOW
+        """The per-volume scores of [B, D, H, W] in [0, 1] against the truth, columns of scores.parquet.
+
+        NaN where the volumes are too small for a metric's window.
+        """
+        depth, *plane = volumes.shape[1:]
+        absent = torch.full((len(volumes),), torch.nan)
         scores = {
             "psnr": psnr(volumes, truth),
             "ssim_2d": ssim(volumes, truth, dims=2),
-            "ssim_3d": ssim(volumes, truth, dims=3) if deep else torch.full((len(volumes),), torch.nan),
-            "mae_hu": mae(volumes, truth) * self.window_width_hu,
+            "ssim_3d": ssim(volumes, truth, dims=3) if depth >= SSIM_WINDOW else absent,
+            "ms_ssim": ms_ssim(volumes, truth) if min(plane) >= MS_SSIM_WINDOW else absent,
+            "mae_hu": mae_hu(volumes, truth, *self.window_hu),
             "lpips": self.lpips(volumes, truth),
-            "paired_feature_sqdist": paired_sqdist(self.of(volumes), self.of(truth)),
+            "paired_feature_sqdist": paired_sqdist(self.of_volumes(volumes), self.of_volumes(truth)),
         }
         return {name: value.double().numpy() for name, value in scores.items()}
+
+    def per_structure(
+        self, volumes: Tensor, truth: Tensor, structures: Mapping[str, Tensor], spacing_mm: tuple[float, float, float]
+    ) -> dict[str, np.ndarray]:
+        """Errors in what a radiologist would measure, made minus true, where structures' shares of voxels are known."""
+        low, high = self.window_hu
+        air_below = low + AIR_SHARE * (high - low)
+
+        def measured(unit: Tensor) -> dict[str, Tensor]:
+            hu = unit * (high - low) + low
+            return {
+                "vessel_contrast_error_hu": anatomy.vessel_contrast_hu(hu, structures["artery"], spacing_mm),
+                "lung_volume_error_ml": anatomy.lung_volume_ml(hu, structures["lung"], spacing_mm, air_below),
+                "heart_width_error_mm": anatomy.heart_width_mm(hu, structures["heart"], spacing_mm, air_below),
+            }
+
+        made, true = measured(volumes), measured(truth)
+        return {name: (made[name] - true[name]).double().numpy() for name in made}
 
     def per_set(self, volumes: Tensor, truth: Tensor, reference: Tensor) -> dict[str, dict[str, Any]]:
         """Distances between the set of volumes and the set of true ones.
@@ -53,38 +91,68 @@ class Scorer:
         The floor is the distance between as many real training volumes (`reference`) and the true ones: what a perfect
         generator would get at this n.
         """
-        made, real, other = self.of(volumes), self.of(truth), self.of(reference)
-        about = {
-            "n": len(made),
-            "dimension": made.shape[1],
-            "extractor": self.features.name,
-            "stand_in": self.features.stand_in is not None,
-        }
+        made, real, other = (self.of_volumes(x) for x in (volumes, truth, reference))
+        distances, floors = _between(made, real), _between(other, real)
+        about = self._about("features", self.features.name, made.shape[1], len(made))
+        slices, floor = self._slice_distance(volumes, truth), self._slice_distance(reference, truth)
+        name = f"{type(self.perceptual).__name__}, slices in three planes"
+        about_slices = self._about("perceptual", name, self.of_slices(volumes[:1]).shape[-1], len(volumes))
         return {
-            "frechet": {
-                "value": float(frechet_distance(made, real)),
-                "floor": float(frechet_distance(other, real)),
-                **about,
-            },
+            "frechet": {"value": distances["frechet"], "floor": floors["frechet"], **about},
             "kernel": {
-                "value": float(kernel_distance(made, real)),
-                "floor": float(kernel_distance(other, real)),
+                "value": distances["kernel"],
+                "p": distances["kernel_p"],
+                "floor": floors["kernel"],
+                "floor_p": floors["kernel_p"],
                 **about,
             },
+            "frechet_2d": {"value": slices, "floor": floor, "slices_per_plane": SLICES_PER_PLANE, **about_slices},
         }
 
-    @torch.no_grad()
     def lpips(self, volumes: Tensor, truth: Tensor) -> Tensor:
         """Mean perceptual distance over axial slices, [B]."""
-        pairs = zip(_slices(volumes, self.device), _slices(truth, self.device), strict=True)
-        distances = torch.cat([self.perceptual(a, b).cpu() for a, b in pairs])
-        return distances.view(volumes.shape[:2]).mean(dim=1)
+        pairs = zip(volumes.split(VOLUMES_AT_ONCE), truth.split(VOLUMES_AT_ONCE), strict=True)
+        with torch.no_grad():
+            return torch.cat([lpips(a.to(self.device), b.to(self.device), self.perceptual).cpu() for a, b in pairs])
 
-    def of(self, volumes: Tensor) -> Tensor:
-        """Features [B, F] of volumes."""
-        return torch.cat([self.features(part.to(self.device)).cpu() for part in volumes.split(4)])
+    def _about(self, slot: str, name: str, dimension: int, n: int) -> dict[str, Any]:
+        """What a distance of sets depends on besides the volumes."""
+        part = getattr(self, slot)
+        return {
+            "n": n,
+            "dimension": dimension,
+            "extractor": name,
+            "weights": self.weights[slot],
+            "stand_in": part.stand_in is not None,
+            "window_hu": list(self.window_hu),
+        }
+
+    def _slice_distance(self, made: Tensor, real: Tensor) -> float:
+        """Mean over the three planes of the Fréchet distance between sets of slices: a 2.5D FID."""
+        a, b = self.of_slices(made), self.of_slices(real)
+        return sum(frechet_distance(a[:, p].flatten(0, 1), b[:, p].flatten(0, 1)) for p in range(3)) / 3
+
+    @torch.no_grad()
+    def _slice_features(self, volumes: Tensor) -> Tensor:
+        """Features [B, 3, SLICES_PER_PLANE, F] of axial, coronal and sagittal slices."""
+        planes = []
+        for axis in (1, 2, 3):
+            places = np.linspace(0, volumes.shape[axis] - 1, SLICES_PER_PLANE).round().astype(int)
+            slices = volumes.movedim(axis, 1)[:, places].flatten(0, 1) * 2 - 1
+            planes.append(self.perceptual.features(slices.to(self.device)).unflatten(0, (-1, SLICES_PER_PLANE)).cpu())
+        return torch.stack(planes, dim=1)
 
 
-def _slices(volumes: Tensor, device: torch.device) -> Iterator[Tensor]:
-    for part in (volumes.flatten(0, 1) * 2 - 1).split(SLICES_AT_ONCE):
-        yield part.to(device)
+def weights_of(slot: Slot) -> str:
+    """SHA-256 of the weights behind a metric; of its name and options where they are drawn from a seed."""
+    asset = asset_of(slot.name)
+    if asset is None:
+        return digest(slot.model_dump(mode="json"), 64)
+    return source_fingerprint(str(getattr(slot.options, "source", "")), asset.name)
+
+
+def _between(made: Tensor, real: Tensor) -> dict[str, float]:
+    sets = FeatureSets(sync_on_compute=False)
+    sets.update(made, real=False)
+    sets.update(real, real=True)
+    return sets.compute()

@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from x2c.core.config import Section
 from x2c.core.registry import FEATURES
 from x2c.core.weights import local_copy
 from x2c.models.frozen import StandIn, frozen, seeded
+from x2c.models.i3d import FEWEST_FRAMES, SIZE, I3DNetwork
+from x2c.models.pretrained import expecting, read_state
 
 
 @FEATURES.register("i3d")
@@ -35,6 +38,40 @@ class I3D:
         """volumes [B, D, H, W] in [0, 1] -> [B, 400]."""
         frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
         return self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
+
+
+@FEATURES.register("i3d_pytorch")
+class I3DPyTorch:
+    """I3D's logits from a state dict in pytorch-i3d's layout: no code is loaded."""
+
+    name = "I3D (pytorch-i3d)"
+    stand_in: StandIn | None = None
+
+    class Options(Section):
+        """Where the weights are."""
+
+        source: str = ""
+        """Local rgb_imagenet.pt, or another state dict with its names."""
+
+    def __init__(self, options: Options) -> None:
+        path = local_copy("i3d_pytorch", options.source)
+        # Torch's own initialisation would be thrown away at once.
+        with torch.device("meta"):
+            network = I3DNetwork()
+        with expecting("i3d_pytorch", path):
+            network.load_state_dict(read_state(path), strict=True, assign=True)
+        self.network = frozen(network)
+
+    @torch.no_grad()
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
+        if volumes.shape[1] < FEWEST_FRAMES:
+            raise ValueError(
+                f"features: expected at least {FEWEST_FRAMES} slices; got {volumes.shape[1]}; take deeper volumes"
+            )
+        resized = F.interpolate(volumes, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
+        frames = (resized * 2 - 1)[:, None].expand(-1, 3, -1, -1, -1)
+        return self.network.to(volumes.device)(frames)
 
 
 @FEATURES.register("conv3d_standin")

@@ -29,6 +29,14 @@ class Perceptual(nn.Module):
         images = [self._prepare(slices) for slices in (first, second)]
         return self.network(*images).flatten()
 
+    def features(self, slices: Tensor) -> Tensor:
+        """The network's last features [N, F], averaged over places, of grey slices [N, H, W] in [-1, 1]."""
+        return self.last_maps(self._prepare(slices)).mean(dim=(-2, -1))
+
+    def last_maps(self, images: Tensor) -> Tensor:
+        """The network's last feature maps [N, F, h, w] of images [N, 3, H, W]; LPIPS's trunk unless an entry has another."""
+        return self.network.net(self.network.scaling_layer(images))[-1]
+
     def _prepare(self, slices: Tensor) -> Tensor:
         images = slices[:, None].expand(-1, 3, -1, -1)
         if min(images.shape[-2:]) >= SMALLEST_IMAGE:
@@ -77,6 +85,10 @@ class RadImageNet(Perceptual):
 
     def __init__(self, options: Options) -> None:
         super().__init__(_ResNetDistance(options.source))
+
+    def last_maps(self, images: Tensor) -> Tensor:
+        """ResNet-50's, [N, 2048, h, w]."""
+        return self.network.trunk(images)
 
 
 def _random_lpips() -> Any:

@@ -13,7 +13,7 @@ from x2c.data.atlas.template import open_template
 from x2c.data.projection import Geometry, project
 from x2c.data.radiograph import Detector, display, drr, expose
 from x2c.data.virtual import Patient
-from x2c.data.volume import Array, Volume
+from x2c.data.volume import Array, Volume, averaged
 
 FIELD_MM = (300.0, 320.0, 320.0)
 """The CT's field of view along z, y and x, around the lungs' box."""
@@ -77,17 +77,29 @@ def _grid(shape: tuple[int, ...], field_mm: tuple[float, ...], centre_mm: Array)
 
 def sampled(subject: Subject, shape: tuple[int, int, int]) -> Volume:
     """The noiseless CT on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
+    return subject.volume(subject.lying, _refined(subject, shape))
+
+
+def _refined(subject: Subject, shape: tuple[int, int, int]) -> Axes:
     finer = [n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True)]
     centre, _ = subject.lung_box(subject.lying)
-    grid = _grid(tuple(finer), FIELD_MM, centre)
-    return subject.volume(subject.lying, grid)
+    return _grid(tuple(finer), FIELD_MM, centre)
+
+
+def make_structures(template: Path, patient_id: str, cohort_seed: int, shape: tuple[int, int, int]) -> dict[str, Array]:
+    """The shares [D, H, W] = shape of each voxel that structures (`virtual.STRUCTURES`) take in a patient's CT."""
+    subject = Subject(open_template(template), patient_id, cohort_seed)
+    grid = _refined(subject, shape)
+    return {
+        name: averaged(subject.on_grid(share, subject.lying, grid), shape)
+        for name, share in subject.structures().items()
+    }
 
 
 def scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volume:
     """A fine volume averaged to [D, H, W] = shape, with the noise of a scanner at that voxel size."""
     factors = [n // m for n, m in zip(fine.hu.shape, shape, strict=True)]
-    blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
-    hu = fine.hu.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine.hu
+    hu = averaged(fine.hu, shape)
     z, y, x = ((s * k, o + s * (k - 1) / 2) for s, o, k in zip(fine.spacing_mm, fine.origin_mm, factors, strict=True))
     spacing = (z[0], y[0], x[0])
     # As many quanta as reach a voxel: noise falls with the root of its volume.

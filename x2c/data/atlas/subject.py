@@ -13,7 +13,7 @@ from x2c.data.atlas.disease import Clots, lodge, paint_clots, paint_effusions
 from x2c.data.atlas.modes import MODES
 from x2c.data.atlas.parameters import FINE_MM, ROUGH_MM, Parameters, Pose, ct_pose, radiograph_pose, sample_parameters
 from x2c.data.atlas.template import LATTICE_MM, Template
-from x2c.data.atlas.tissues import palette
+from x2c.data.atlas.tissues import LEVELS, Tissue, palette
 from x2c.data.phantom.parameters import generator
 from x2c.data.volume import Array, Volume
 
@@ -70,6 +70,16 @@ class Subject:
         paint_clots(flat, template, self.clots, densities.artery, densities.lung)
         paint_effusions(flat, template, p.disease, imaged.placement, imaged.pose.upright, imaged.lung_ml)
         return hu
+
+    def structures(self) -> dict[str, Array]:
+        """The share of each of the template's voxels [D, H, W] that structures (`virtual.STRUCTURES`) take."""
+        t = self.template
+        tissue = np.asarray(t.codes) // LEVELS
+        lung, clot = (np.zeros(tissue.shape, dtype=np.float32) for _ in range(2))
+        lung.ravel()[np.asarray(t.lung_at)[np.asarray(t.lung_core)]] = 1
+        clot.ravel()[np.asarray(t.artery_at)] = self.clots.share
+        artery, heart = ((tissue == kind).astype(np.float32) for kind in (Tissue.ARTERY, Tissue.HEART))
+        return {"artery": np.maximum(artery, clot), "clot": clot, "heart": heart, "lung": lung}
 
     def _aerate(self, flat: Array, imaged: Imaged, lung_hu: float) -> None:
         """Thin the lungs out by the air that is in them, and let gravity and chance vary their density."""

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from x2c.core.registry import DATASETS
-from x2c.data.atlas import make_patient
+from x2c.data.atlas import make_patient, make_structures
 from x2c.data.atlas.template import prepare_template
-from x2c.data.virtual import Maker, VirtualCohort
+from x2c.data.virtual import Maker, StructureMaker, VirtualCohort
 
 
 @DATASETS.register("atlas")
@@ -21,3 +21,7 @@ class Atlas(VirtualCohort):
     def maker(self, cache: Path) -> Maker:
         """Patients from the template, which is prepared in the cache first."""
         return partial(make_patient, prepare_template(cache))
+
+    def structure_maker(self, cache: Path) -> StructureMaker:
+        """Structures from the template's labels."""
+        return partial(make_structures, prepare_template(cache))

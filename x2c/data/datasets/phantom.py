@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from x2c.core.registry import DATASETS
-from x2c.data.phantom import make_patient
-from x2c.data.virtual import Maker, VirtualCohort
+from x2c.data.phantom import make_patient, make_structures
+from x2c.data.virtual import Maker, StructureMaker, VirtualCohort
 
 
 @DATASETS.register("phantom")
@@ -19,3 +19,7 @@ class Phantom(VirtualCohort):
     def maker(self, cache: Path) -> Maker:
         """Nothing to prepare: all of a patient comes from its id."""
         return make_patient
+
+    def structure_maker(self, cache: Path) -> StructureMaker:
+        """They come from the patient's id as well."""
+        return make_structures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,9 @@ class Prepared:
         ratios = [there / asked for there, asked in zip(stored, resolution.shape, strict=True)]
         dz, dy, dx = (mm * ratio for mm, ratio in zip(self.about["spacing_mm"], ratios, strict=True))
         return Cohort("prepared", self.fingerprint(resolution), manifest, hu, radiographs, (dz, dy, dx))
+
+    def structures(self, cache: Path, resolution: Resolution, patients: Sequence[str], workers: int) -> None:
+        """None: nobody has said where they are."""
 
     def _check_counts(self, manifest: pd.DataFrame) -> None:
         for split, fewest in FEWEST.items():

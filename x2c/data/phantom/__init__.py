@@ -14,8 +14,8 @@ from x2c.data.phantom.thorax import Thorax
 from x2c.data.phantom.vessels import build_circulation
 from x2c.data.projection import Geometry, project
 from x2c.data.radiograph import Detector, display, drr, expose
-from x2c.data.virtual import Patient
-from x2c.data.volume import Array, Volume
+from x2c.data.virtual import STRUCTURES, Patient
+from x2c.data.volume import Array, Volume, averaged
 
 __all__ = ["FIELD_MM", "Patient", "make_patient", "make_radiograph", "make_subject", "make_volume"]
 
@@ -41,17 +41,26 @@ def make_volume(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Vo
 
 def _rendered(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
     """The noiseless chest on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
+    fine = _refined(subject, shape)
+    return Volume(render(subject, pose, fine).hu, fine.spacing_mm, fine.origin_mm)
+
+
+def _refined(subject: Subject, shape: tuple[int, int, int]) -> Grid:
     grid = _grid(subject, shape)
     factors = [int(np.ceil(s / finest)) for s, finest in zip(grid.spacing_mm, FINEST_MM, strict=True)]
-    fine = grid.refined((factors[0], factors[1], factors[2]))
-    return Volume(render(subject, pose, fine).hu, fine.spacing_mm, fine.origin_mm)
+    return grid.refined((factors[0], factors[1], factors[2]))
+
+
+def make_structures(patient_id: str, cohort_seed: int, shape: tuple[int, int, int]) -> dict[str, Array]:
+    """The shares [D, H, W] = shape of each voxel that structures (`virtual.STRUCTURES`) take in a patient's CT."""
+    subject = make_subject(patient_id, cohort_seed)
+    rendering = render(subject, ct_pose(patient_id, cohort_seed), _refined(subject, shape))
+    return {name: averaged(getattr(rendering, name), shape) for name in STRUCTURES}
 
 
 def _scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volume:
     """A fine volume averaged to [D, H, W] = shape, with scanner noise."""
-    factors = [n // m for n, m in zip(fine.hu.shape, shape, strict=True)]
-    blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
-    hu = fine.hu.reshape(blocks).mean((1, 3, 5), dtype=np.float32) if max(factors) > 1 else fine.hu
+    hu = averaged(fine.hu, shape)
     grid = _grid(subject, shape)
     rng = generator(subject.patient_id, subject.cohort_seed, f"scanner noise {shape}")
     sigma = 26.0 * min(1.0, (8.0 / np.prod(grid.spacing_mm)) ** 0.5)

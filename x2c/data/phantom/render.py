@@ -29,11 +29,16 @@ class Subject:
 
 @dataclass(frozen=True)
 class Rendering:
-    """hu, and the shares of each voxel taken by pulmonary artery and by clot; all [D, H, W]."""
+    """hu, and the shares of each voxel that structures take; all [D, H, W]."""
 
     hu: Array
     artery: Array
+    """The pulmonary arteries, clots included."""
     clot: Array
+    heart: Array
+    """Muscle and chambers."""
+    lung: Array
+    """The pleural spaces but for what other structures take of them; fluid included."""
 
 
 def render(subject: Subject, pose: Pose, grid: Grid) -> Rendering:
@@ -61,7 +66,7 @@ def render(subject: Subject, pose: Pose, grid: Grid) -> Rendering:
         paint_ribs(slab, thorax, p, z, walls)
         paint_spine(slab, thorax, p, z, walls)
     paint_clavicles(canvas, thorax, bone, p)
-    _heart(canvas, thorax, soft, p, blood, inside)
+    heart = _heart(canvas, thorax, soft, p, blood, inside)
 
     artery, clot = np.zeros_like(canvas.hu), np.zeros_like(canvas.hu)
     for segments, wall_mm, hu in (
@@ -83,7 +88,7 @@ def render(subject: Subject, pose: Pose, grid: Grid) -> Rendering:
             coverage = clot[box] = np.minimum(coverage, artery[box])
         canvas.blend(coverage, hu, box)
     _nodules(canvas, subject, soft, lungs)
-    return Rendering(canvas.hu, artery, clot)
+    return Rendering(canvas.hu, artery, clot, heart, lungs * (1 - heart))
 
 
 def _body(
@@ -225,8 +230,11 @@ def lung_volumes(thorax: Thorax, pose: Pose) -> tuple[float, float]:
 
 def _heart(
     canvas: Canvas, thorax: Thorax, frame: Frame, p: PatientParameters, blood: dict[str, float], inside: Array
-) -> None:
-    """Pericardial fat, myocardium, and the four chambers, the right ones filled with contrast first."""
+) -> Array:
+    """Pericardial fat, myocardium, and the four chambers, the right ones filled with contrast first.
+
+    Returns the share of each voxel that the heart takes, without the fat.
+    """
     axes, centre, size = thorax.heart_axes(), thorax.heart_centre, thorax.heart_scale
     wide = 1 + 0.55 * p.rv_dilation
     wall = 105.0 if blood["artery"] > BLOOD_HU else 50.0
@@ -242,6 +250,12 @@ def _heart(
     chamber((8, 24, 4), (44 * wide**0.5, 18 * wide, 34 * wide**0.5), blood["right"])
     chamber((-36, 16, 14), (26 * wide, 26 * wide**0.5, 28), blood["right"])
     chamber((-34, -26, -6), (22, 22, 32), blood["vein"])
+    covered = np.zeros_like(canvas.hu)
+    found = canvas.ellipsoid_distance(frame, centre, axes * (np.array((66, 46, 48)) * size))
+    if found is not None:
+        box, distance = found
+        covered[box] = canvas.coverage(distance) * inside[box]
+    return covered
 
 
 def _nodules(canvas: Canvas, subject: Subject, frame: Frame, lungs: Array) -> None:

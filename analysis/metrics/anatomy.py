@@ -1,0 +1,79 @@
+"""What a radiologist would measure in a volume, where it is known what is where in the true one.
+
+The structures of the true volume say where to look; the same measurement on the true and on a generated volume, and not
+a label, gives the two numbers whose difference is the error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+RING_MM = 10.0
+"""How far around the arteries their surroundings are looked at."""
+REACH_MM = 20.0
+"""How far from the true lungs a generated lung is still counted."""
+HALF = 0.5
+"""A voxel belongs to a structure that takes at least this share of it."""
+
+Spacing = tuple[float, float, float]
+
+
+def vessel_contrast_hu(volume_hu: Tensor, artery: Tensor, spacing_mm: Spacing) -> Tensor:
+    """How much brighter the pulmonary arteries are than what surrounds them.
+
+    volume_hu: [B, D, H, W]. artery: the share of each voxel that is artery, [B, D, H, W] in [0, 1]. spacing_mm: (z, y, x).
+    Returns [B]; NaN where no voxel is mostly artery.
+    """
+    inside = artery >= HALF
+    around = (_within(inside, RING_MM, spacing_mm)) & (artery < 0.1)
+    return _mean(volume_hu, inside) - _mean(volume_hu, around)
+
+
+def lung_volume_ml(volume_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+    """Volume that is as dark as lung, in the true lungs and up to REACH_MM around them.
+
+    volume_hu: [B, D, H, W]. lung: share of each voxel that is lung, in the true volume, [B, D, H, W]. Fat as dark as the
+    window's lower end counts as well, in both volumes. Returns [B].
+    """
+    dark = (volume_hu < air_below_hu) & _within(lung >= HALF, REACH_MM, spacing_mm)
+    z, y, x = spacing_mm
+    return dark.flatten(1).sum(1).double() * (z * y * x / 1000)
+
+
+def heart_width_mm(volume_hu: Tensor, heart: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+    """From lung to lung through the heart, where it is widest: the mean over the widest fifth of its rows.
+
+    volume_hu: [B, D, H, W]. heart: share of each voxel that is heart, in the true volume, [B, D, H, W]. A row in which no
+    lung bounds the heart reaches to the end of the volume. Returns [B]; NaN where no voxel is mostly heart.
+    """
+    return torch.stack(
+        [_row_width(hu, mask >= HALF, air_below_hu) * spacing_mm[2] for hu, mask in zip(volume_hu, heart, strict=True)]
+    )
+
+
+def _row_width(hu: Tensor, heart: Tensor, air_below_hu: float) -> Tensor:
+    length = heart.sum(-1)
+    if not bool(length.any()):
+        return hu.new_full((), float("nan"), dtype=torch.float64)
+    widest = length.flatten().sort(descending=True).values
+    rows = length >= widest[: max(int((length > 0).sum()) // 5, 1)].min().clamp(min=1)
+    place = torch.arange(hu.shape[-1], device=hu.device)
+    member = heart[rows].double()
+    middle = ((member * place).sum(-1) / member.sum(-1)).round()[:, None]
+    air = hu[rows] < air_below_hu
+    left = torch.where(air & (place < middle), place, -1).amax(-1)
+    right = torch.where(air & (place > middle), place, hu.shape[-1]).amin(-1)
+    return (right - left - 1).double().mean()
+
+
+def _within(mask: Tensor, mm: float, spacing_mm: Spacing) -> Tensor:
+    """The voxels of a box of this half width around each voxel of a mask [B, D, H, W]."""
+    reach = [int(mm / spacing) for spacing in spacing_mm]
+    grown = F.max_pool3d(mask[:, None].float(), [2 * r + 1 for r in reach], 1, reach)
+    return grown[:, 0] > 0
+
+
+def _mean(volume: Tensor, mask: Tensor) -> Tensor:
+    return (volume.double() * mask).flatten(1).sum(1) / mask.flatten(1).sum(1)

@@ -1,0 +1,42 @@
+"""Metrics that gather over batches and processes: torchmetrics keeps and reduces the state, `distribution` does the maths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from analysis.metrics.distribution import frechet_distance, kernel_test
+
+
+class FeatureSets(Metric):
+    """Distances between the features of made volumes and of real ones, seen batch by batch, by whichever process.
+
+    `compute` gives the Fréchet distance, and the kernel distance with its permutation p, as plain numbers.
+    """
+
+    full_state_update = False
+    made: list[Tensor]
+    real: list[Tensor]
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.add_state("made", default=[], dist_reduce_fx="cat")
+        self.add_state("real", default=[], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, *, real: bool) -> None:
+        """Take features [B, F] of made or of real volumes."""
+        (self.real if real else self.made).append(features.double())
+
+    def compute(self) -> dict[str, float]:
+        """frechet, kernel, kernel_p. Raises ValueError where a side has fewer than two volumes."""
+        made, real = (_rows(side) for side in (self.made, self.real))
+        kernel = kernel_test(made, real)
+        return {"frechet": frechet_distance(made, real), "kernel": kernel.value, "kernel_p": kernel.p}
+
+
+def _rows(side: Any) -> Tensor:
+    return dim_zero_cat(side) if len(side) else torch.empty(0, 1)

@@ -1,0 +1,45 @@
+"""Cross-validation splits of a cohort: every patient is tested once, by models that never saw the patient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from x2c.core.errors import UserError
+from x2c.data.cohort import Cohort
+
+
+def fold_names(count: int) -> list[str]:
+    """What `fold` of a data set may be for so many folds: `1/6` to `6/6`."""
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
+def in_fold(cohort: Cohort, fold: str) -> Cohort:
+    """The same patients in other splits: a fold is tested, the next one validates, the others are trained on.
+
+    Folds are stratified by embolism and depend on the patients' ids alone, not on their order or their former splits. All
+    rows of a patient stay together. An empty `fold` leaves the cohort as it is.
+    Raises UserError where there are fewer patients with or without an embolism than folds.
+    """
+    if not fold:
+        return cohort
+    number, count = map(int, fold.split("/"))
+    patients = cohort.manifest.drop_duplicates("patient").sort_values("patient")
+    positive = patients["label"] == 1
+    smallest = int(min(positive.sum(), (~positive).sum()))
+    if smallest < count:
+        raise UserError(
+            f"dataset.fold: expected at most {smallest} folds, a patient with and one without embolism in each; came {count}; "
+            "ask for fewer, or take a larger data set"
+        )
+    splitter = StratifiedKFold(count, shuffle=True, random_state=0)
+    tested = {
+        patient: place
+        for place, (_, rows) in enumerate(splitter.split(patients, positive), start=1)
+        for patient in patients["patient"].to_numpy()[rows]
+    }
+    places = cohort.manifest["patient"].map(tested).to_numpy()
+    split = np.where(places == number, "test", np.where(places == number % count + 1, "val", "train"))
+    return replace(cohort, manifest=cohort.manifest.assign(split=split))

@@ -1,0 +1,42 @@
+"""Features of volumes, computed once: kept by extractor and by what is in the volume."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from x2c.core.files import replacing
+
+VOLUMES_AT_ONCE = 4
+
+
+class FeatureStore:
+    """What `extract(volumes [B, D, H, W]) -> [B, ...]` gives for a volume, looked up where it has been computed before.
+
+    `folder` belongs to one extractor with its weights. True volumes meet again in every run, generated ones in a resumed
+    evaluation.
+    """
+
+    def __init__(self, folder: Path, extract: Callable[[Tensor], Tensor]) -> None:
+        self.folder, self.extract = folder, extract
+
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """Features [B, ...] of volumes [B, D, H, W], on the CPU."""
+        paths = [self._path(volume) for volume in volumes]
+        missing = [row for row, path in enumerate(paths) if not path.exists()]
+        for start in range(0, len(missing), VOLUMES_AT_ONCE):
+            rows = missing[start : start + VOLUMES_AT_ONCE]
+            for row, features in zip(rows, self.extract(volumes[rows]).cpu().numpy(), strict=True):
+                with replacing(paths[row], durable=False) as path, path.open("wb") as stream:
+                    np.save(stream, features)
+        return torch.stack([torch.from_numpy(np.load(path)) for path in paths])
+
+    def _path(self, volume: Tensor) -> Path:
+        content = np.ascontiguousarray(volume.cpu().numpy())
+        name = hashlib.sha256(repr((content.shape, str(content.dtype))).encode() + content.tobytes()).hexdigest()
+        return self.folder / name[:2] / f"{name[2:]}.npy"
