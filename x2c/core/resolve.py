@@ -57,15 +57,15 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
     row = read_yaml(EXPERIMENTS / f"{variant}.yaml")
     asked: Layer = {}
     for override in overrides:
-        asked = _merge(asked, parse_override(override))
+        asked = merge(asked, parse_override(override))
     data = asked.pop("data", None)
-    chosen = _merge(row, asked)
+    chosen = merge(row, asked)
     for reserved in {"variant", "scale", "seed"} & chosen.keys():
         raise UserError(f"{reserved}: given once, by --{reserved}; not in experiments/{variant}.yaml or twice")
-    merged = _stand_in(_merge(_merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
+    merged = _stand_in(merge(merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
     if data is not None:
-        merged = _merge(merged, _everywhere(data))
-    return _validate({**_merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
+        merged = merge(merged, _everywhere(data))
+    return _validate({**merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -83,8 +83,8 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         raise UserError(f"{path}: not a config that this version of x2c can build: {error}") from None
     asked: Layer = {}
     for override in overrides:
-        asked = _merge(asked, parse_override(override))
-    return _validate(_merge(written, asked), asked) if asked else config
+        asked = merge(asked, parse_override(override))
+    return _validate(merge(written, asked), asked) if asked else config
 
 
 def read_yaml(path: Path) -> Layer:
@@ -131,7 +131,7 @@ def _stand_in(layer: Layer, stand_ins: Layer) -> Layer:
     return replaced
 
 
-def _merge(lower: Layer, upper: Layer) -> Layer:
+def merge(lower: Layer, upper: Layer) -> Layer:
     """`upper` over `lower`. A slot given another name starts from that entry's own defaults."""
     merged = dict(lower)
     for key, value in upper.items():

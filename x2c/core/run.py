@@ -43,6 +43,7 @@ class RunDirectory:
         self.lock = path / ".lock"
         self.scores = path / "scores.parquet"
         self.samples = path / "samples"
+        self.starts = 0
 
     @contextmanager
     def owned(self, patience_seconds: float = 1.0) -> Iterator[None]:
@@ -57,6 +58,8 @@ class RunDirectory:
             if not free:
                 raise UserError(f"{self.path.name}: another process is running it; wait for it or stop it")
             self._clear()
+            # Told with the next report: looking at a finished run is no start.
+            self.starts = int(self.status().get("starts", 0)) + 1
             yield
 
     def status(self) -> dict[str, Any]:
@@ -83,7 +86,7 @@ class RunDirectory:
     ) -> None:
         """Write status.json."""
         status = {"state": state, "phase": phase, "step": step, "steps": steps, "reason": reason}
-        status |= {"seconds_left": seconds_left, "updated": time.time()}
+        status |= {"seconds_left": seconds_left, "starts": self.starts, "updated": time.time()}
         # Twice a second while it runs: only what ends a run is worth waiting for the disk.
         self._write_text("status.json", json.dumps(status, indent=2) + "\n", durable=state != "running")
 

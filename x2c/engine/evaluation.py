@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -21,6 +23,9 @@ from x2c.engine.scoring import Scorer
 from x2c.engine.stages import ADAPTER, WEIGHTS
 
 Rows = NDArray[np.int64]
+WORST_BY = {"psnr": +1, "ssim_2d": +1, "lpips": -1}
+"""Scores whose worst cases are kept; +1 where low is bad."""
+WORST_OF_EACH = 2
 
 
 def evaluate(
@@ -62,7 +67,7 @@ def evaluate(
     table = score_table(data, rows, scorer, volumes, truth)
     for name, values in scorer.per_volume(torch.cat(other), truth).items():
         table[f"{name}_other_xray"] = values
-    keep_pictures(config, run, data, rows, volumes, truth)
+    keep_pictures(config, run, data, rows, volumes, truth, table)
     run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
     write_scores(run, table)
     return table
@@ -98,16 +103,35 @@ def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:
         table.to_parquet(path)
 
 
-def keep_pictures(config: Config, run: RunDirectory, data: Data, rows: Rows, volumes: Tensor, truth: Tensor) -> None:
-    """Keep the first test patients' volumes in HU, with truth and radiograph, for figures."""
-    count, (low, high) = config.evaluation.pictures, data.window_hu
+def keep_pictures(
+    config: Config, run: RunDirectory, data: Data, rows: Rows, volumes: Tensor, truth: Tensor, table: pd.DataFrame
+) -> None:
+    """Keep volumes for figures: of the first test patients in volumes.npz, of those with the worst scores in worst.npz."""
     run.samples.mkdir(exist_ok=True)
-    with replacing(run.samples / "volumes.npz") as path, path.open("wb") as stream:
+    first = np.arange(min(config.evaluation.pictures, len(rows)))
+    for name, picked in (("volumes.npz", first), ("worst.npz", worst_cases(table))):
+        _keep(run.samples / name, data, rows[picked], volumes[picked], truth[picked])
+
+
+def worst_cases(table: pd.DataFrame) -> Rows:
+    """Row numbers of the patients that any of the scores likes least, WORST_OF_EACH by each."""
+    found = {name: np.argsort(sign * table[name].to_numpy(), kind="stable") for name, sign in WORST_BY.items()}
+    return np.array(sorted({int(row) for order in found.values() for row in order[:WORST_OF_EACH]}))
+
+
+def _keep(file: Path, data: Data, rows: Rows, volumes: Tensor, truth: Tensor) -> None:
+    low, high = data.window_hu
+    structures = data.structures(rows)
+    # What is not known is not there: no file claims that a patient has no embolus.
+    clots = {} if structures is None else {"clot_share": np.rint(structures["clot"].numpy() * 255).astype(np.uint8)}
+    with replacing(file) as path, path.open("wb") as stream:
         np.savez_compressed(
             stream,
-            patients=np.array(data.cohort.patients(rows[:count])),
-            generated_hu=np.rint(unwindow(volumes[:count].numpy(), low, high)).astype(np.int16),
-            truth_hu=np.rint(unwindow(truth[:count].numpy(), low, high)).astype(np.int16),
-            radiographs=np.rint(data.cohort.xrays(rows[:count]) * 255).astype(np.uint8),
+            patients=np.array(data.cohort.patients(rows)),
+            generated_hu=np.rint(unwindow(volumes.numpy(), low, high)).astype(np.int16),
+            truth_hu=np.rint(unwindow(truth.numpy(), low, high)).astype(np.int16),
+            radiographs=np.rint(data.cohort.xrays(rows) * 255).astype(np.uint8),
             spacing_mm=np.array(data.cohort.spacing_mm),
+            labels=data.cohort.labels[rows],
+            **clots,
         )

@@ -85,11 +85,14 @@ class Data:
         return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu)) * 2 - 1
 
     def structures(self, rows: Any) -> dict[str, Tensor] | None:
-        """The shares [B, D, H, W] of each voxel that structures take in the volumes of rows, where that is known."""
-        data_set = DATASETS.get(self.slot.name)(self.slot.options)
-        patients = self.cohort.patients(rows)
-        found = data_set.structures(self.cache, self.config.resolution, patients, _cores())
-        return found and {name: torch.from_numpy(share) for name, share in found.items()}
+        """The shares [B, D, H, W] of each voxel that structures take in test patients' volumes, where that is known."""
+        test = self.cohort.rows("test")
+        places = {int(row): place for place, row in enumerate(test)}
+        picked = [places[int(row)] for row in rows]
+        found = DATASETS.get(self.slot.name)(self.slot.options).structures(
+            self.cache, self.config.resolution, self.cohort.patients(test), _cores()
+        )
+        return found and {name: torch.from_numpy(share[picked]) for name, share in found.items()}
 
     def true_volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [0, 1]."""

@@ -1,4 +1,4 @@
-"""The embolism classifier on latents: MONAI's 3D DenseNet-121, with fewer blocks where latents are small."""
+"""Embolism classifiers: of latents MONAI's 3D DenseNet-121, with fewer blocks where they are small; of X-rays ResNet-50."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from x2c.core.console import track
 from x2c.core.files import build_once, write_json
 from x2c.models.frozen import frozen, seeded
+from x2c.models.perceptual import radimagenet_state
+from x2c.models.pretrained import expecting
 
 DENSENET_121 = (6, 12, 24, 16)
 
@@ -32,6 +34,71 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
     return network
 
 
+def xray_classifier(source: Path | None) -> nn.Module:
+    """A classifier of grey X-rays [B, h, w], standardised, with one logit: ResNet-50.
+
+    It starts from RadImageNet's weights, or, where there are none, from a seed. Raises UserError where the file holds
+    others.
+    """
+    from torchvision.models import resnet50
+
+    network = resnet50(weights=None)
+    network.fc = nn.Linear(network.fc.in_features, 1)
+    if source is not None:
+        with expecting("radimagenet_resnet50", source):
+            state = radimagenet_state(source)
+            head = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
+            network.load_state_dict({**state, **head}, strict=True)
+    return nn.Sequential(_Grey(), network)
+
+
+class _Grey(nn.Module):
+    """[B, h, w] -> [B, 3, h, w]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, None].expand(-1, 3, -1, -1)
+
+
+def fit(
+    network: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float = 0.01,
+    what: str,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Train a network with one logit on inputs [N, ...] and labels [N] in {0, 1}; returns the last batch's loss.
+
+    Binary cross-entropy with the positive class weighted by its rarity. Batches come from torch's global generator.
+    """
+    network.to(device).train()
+    positives = float(labels.sum())
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    weight = torch.tensor((len(labels) - positives) / max(positives, 1.0), device=device)
+    loss = torch.tensor(torch.nan)
+    for _ in track(range(steps), what, steps):
+        pick = torch.randint(len(labels), (batch_size,))
+        logits = network(inputs[pick].to(device))[:, 0]
+        loss = F.binary_cross_entropy_with_logits(logits, labels[pick].float().to(device), pos_weight=weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def logits(network: nn.Module, inputs: Tensor, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """The logit [N] of each of inputs [N, ...], in evaluation mode."""
+    network.eval()
+    return torch.cat([network(part.to(device))[:, 0].cpu() for part in inputs.split(batch_size)])
+
+
 def trained_classifier(
     folder: Path,
     latents: Tensor,
@@ -42,35 +109,20 @@ def trained_classifier(
     learning_rate: float,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """A frozen classifier trained on standardised real latents [N, C, D, h, w] and labels [N], once per `folder`.
-
-    Binary cross-entropy with the positive class weighted by its rarity.
-    """
+    """A frozen classifier trained on standardised real latents [N, C, D, h, w] and labels [N], once per `folder`."""
 
     def fresh() -> nn.Module:
         return latent_classifier(latents.shape[1], latents.shape[2], min(latents.shape[-2:]))
 
     def train(path: Path) -> None:
-        positives = float(labels.sum())
         with seeded(0):
-            network = fresh().to(device)
-            optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-            weight = torch.tensor((len(labels) - positives) / max(positives, 1.0), device=device)
-            loss = torch.tensor(torch.nan)
-            for _ in track(range(steps), "training the classifier on real latents", steps):
-                pick = torch.randint(len(labels), (batch_size,))
-                logits = network(latents[pick].to(device))[:, 0]
-                loss = F.binary_cross_entropy_with_logits(logits, labels[pick].float().to(device), pos_weight=weight)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+            network = fresh()
+            what = "training the classifier on real latents"
+            recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+            loss = fit(network, latents, labels, **recipe, what=what, device=device)
         save_file(network.state_dict(), path / "model.safetensors")
-        write_json(
-            path / "training.json",
-            {"steps": steps, "volumes": len(labels), "positive": int(positives), "last_loss": float(loss.detach())},
-        )
+        about = {"steps": steps, "volumes": len(labels), "positive": int(labels.sum()), "last_loss": loss}
+        write_json(path / "training.json", about)
 
     build_once(folder, train)
     network = fresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -126,13 +127,18 @@ class _ResNetDistance(nn.Module):
             network = resnet50(weights=None)
         network.fc = nn.Identity()
         with expecting("radimagenet_resnet50", path):
-            state = {_torchvision_name(name): value for name, value in read_state(path).items()}
-            network.load_state_dict({n: value for n, value in state.items() if not n.startswith("fc.")}, strict=True)
+            network.load_state_dict(radimagenet_state(path), strict=True)
         self.trunk = nn.Sequential(*list(network.children())[:-2])
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (nn.functional.normalize(self.trunk(images), dim=1) for images in (first, second))
         return (a - b).square().sum(dim=1).mean(dim=(-2, -1))
+
+
+def radimagenet_state(path: Path) -> dict[str, Tensor]:
+    """RadImageNet's ResNet-50 under torchvision's names, without the last layer."""
+    state = {_torchvision_name(name): value for name, value in read_state(path).items()}
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}
 
 
 def _torchvision_name(name: str) -> str:

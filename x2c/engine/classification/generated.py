@@ -1,0 +1,75 @@
+"""Volumes generated for classification, as the latents that a classifier sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from x2c.core.config import Config
+from x2c.core.console import track
+from x2c.core.files import replacing
+from x2c.core.run import RunDirectory
+from x2c.data.folds import fold_names
+from x2c.diffusion.guidance import UNKNOWN
+from x2c.engine.generator import Frame, Generator
+from x2c.engine.parts import open_parts
+from x2c.engine.stages import train_stages, trained_denoiser
+
+Rows = NDArray[np.int64]
+
+
+def generated_latents(
+    directory: Path, config_in_fold: Callable[[str], Config], folds: int, cross_fitted: bool, accelerator: Accelerator
+) -> NDArray[np.float32]:
+    """Raw latents [N, C, D, h, w] of a volume generated from every X-ray of the manifest, in its rows' order.
+
+    `cross_fitted`: one generator for each fold, trained without that fold's patients, makes their volumes. Otherwise one
+    generator of the data set's own split makes all of them, those of the patients it was trained on among them. What is
+    finished in `directory` is kept: a killed call goes on.
+    """
+    parts = [_of_fold(directory, config_in_fold(f), accelerator) for f in (fold_names(folds) if cross_fitted else [""])]
+    if not cross_fitted:
+        return parts[0][1]
+    latents = np.empty((sum(len(rows) for rows, _ in parts), *parts[0][1].shape[1:]), dtype=np.float32)
+    for rows, made in parts:
+        latents[rows] = made
+    return latents
+
+
+def _of_fold(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Rows, NDArray[np.float32]]:
+    """The rows that a generator makes volumes for, and these volumes' latents."""
+    role = config.stages.last.data
+    fold = str(config.data(role).options.model_dump()["fold"])
+    name = f"fold-{fold.replace('/', '-of-')}" if fold else "single"
+    parts = open_parts(config, accelerator.device)
+    data = parts.data(role)
+    manifest = data.cohort.manifest
+    # Rows, not patients: of a patient with several volumes each is wanted.
+    rows = np.flatnonzero((manifest["split"] == "test").to_numpy()) if fold else np.arange(len(manifest))
+    made = directory / f"{name}.npy"
+    if not made.exists():
+        run = RunDirectory(directory / name)
+        run.path.mkdir(parents=True, exist_ok=True)
+        with run.owned():
+            run.write_config(config)
+            train_stages(config, run, parts, accelerator)
+            generate = Generator(
+                config, trained_denoiser(config, run), parts.autoencoder, Frame.of(data), accelerator.device
+            )
+            size = config.evaluation.batch_size
+            batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+            latents = []
+            for batch in track(batches, f"generating volumes, {name}", len(batches)):
+                # Never the true label: the classifier's question would be answered in it.
+                labels = torch.full((len(batch),), UNKNOWN)
+                volumes = generate(data.embeddings[batch], data.cohort.patients(batch), labels)
+                latents.append(parts.autoencoder.encode(volumes.to(accelerator.device) * 2 - 1).cpu().numpy())
+            with replacing(made) as path, path.open("wb") as stream:
+                np.save(stream, np.concatenate(latents))
+            run.report("done", "done")
+    return rows, np.load(made)

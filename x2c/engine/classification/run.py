@@ -1,0 +1,242 @@
+"""One classification from its configs to a prediction for every patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from analysis.stats.operating_point import youden
+from x2c.core import weights
+from x2c.core.config import Config, identity
+from x2c.core.console import console
+from x2c.core.errors import UserError
+from x2c.core.files import digest, replacing
+from x2c.core.registry import DATASETS
+from x2c.core.resolve import resolve
+from x2c.core.run import FORMAT_VERSION, RunDirectory
+from x2c.core.seeding import seed_of
+from x2c.data.cohort import Cohort
+from x2c.data.folds import fold_names, in_fold
+from x2c.engine.classification.generated import generated_latents
+from x2c.engine.classification.settings import PREFIX, ClassifierSettings, Training, resolve_settings
+from x2c.engine.experiment import best_device
+from x2c.engine.identity import data_fingerprint, fold_of
+from x2c.engine.parts import all_threads, check_parts, open_parts
+from x2c.engine.provenance import write_provenance
+from x2c.losses.combinations import stand_ins as loss_stand_ins
+from x2c.models.classifier import fit, latent_classifier, logits, xray_classifier
+from x2c.models.frozen import StandIn, seeded
+
+ARMS = ("ctpa", "xray", "generated")
+FOLDER = "classifications"
+"""Where classifications lie in the folder of runs."""
+PREDICTIONS = "predictions.parquet"
+UNTRAINED_XRAY = StandIn("xray_classifier", "resnet50_random", "RadImageNet ResNet-50")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to classify: generators of a variant, and how their volumes are made."""
+
+    variant: str
+    scale: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+    generated: Literal["cross_fitted", "single"] = "cross_fitted"
+
+    def config(self, fold: str = "") -> Config:
+        """The generator's config, in a fold of the data set that its last stage is trained on."""
+        mine = [text for text in self.overrides if not text.startswith(PREFIX)]
+        config = resolve(self.variant, self.scale, self.seed, mine)
+        if not fold:
+            return config
+        # JSON's quotes are YAML's: 1/6 stays text.
+        return resolve(self.variant, self.scale, self.seed, [*mine, f'{config.stages.last.data}.fold="{fold}"'])
+
+    def settings(self) -> ClassifierSettings:
+        """The classifiers' settings."""
+        mine = [text.removeprefix(PREFIX) for text in self.overrides if text.startswith(PREFIX)]
+        return resolve_settings(self.scale, mine)
+
+
+def classify(request: Request) -> RunDirectory:
+    """Train and apply the classifiers of all arms and folds; returns the directory with predictions.parquet.
+
+    predictions.parquet has a row for each arm, fold and patient of the fold's test and validation split: arm, fold,
+    split, patient, label, score (a logit) and the fold's threshold, which its validation patients alone have set. A killed
+    call goes on with what is not finished; a finished one returns at once. Patients whose label nobody knows are left out.
+    Raises UserError where there are no labels, or the generator would be told them.
+    """
+    config, settings = request.config(), request.settings()
+    _check(config)
+    about = {"config": identity(config), "data": data_fingerprint(config), "generated": request.generated}
+    key = digest({**about, "settings": settings.model_dump(mode="json"), "format": FORMAT_VERSION})
+    name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
+    directory = RunDirectory(Path(config.compute.runs) / FOLDER / name)
+    if directory.done:
+        return directory
+    directory.path.mkdir(parents=True, exist_ok=True)
+    with directory.owned():
+        try:
+            directory.report("running", "prepare")
+            with all_threads():
+                _classify(request, config, settings, directory)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason)
+            raise
+        directory.report("done", "done")
+    return directory
+
+
+def _classify(request: Request, config: Config, settings: ClassifierSettings, directory: RunDirectory) -> None:
+    device = best_device(config)
+    parts = open_parts(config, device)
+    data = parts.data(config.stages.last.data)
+    cohort = replace(data.cohort, mirrors=False)
+    source = _radimagenet(settings)
+    stand_ins = [*parts.stand_ins, *loss_stand_ins(config.loss), *([] if source else [UNTRAINED_XRAY])]
+    directory.write_config(config)
+    directory.write("classification.json", _about(request, settings))
+    write_provenance(directory, config, stand_ins, device)
+
+    def xray_network() -> nn.Module:
+        return xray_classifier(source)
+
+    rows, shape = slice(0, len(cohort)), data.latents.raw.shape[1:]
+    arms: dict[str, tuple[Callable[[], Tensor], Callable[[], nn.Module], Training]] = {
+        "ctpa": (lambda: _tensor(data.latents.raw[rows]), lambda: _latent_network(shape), settings.volumes),
+        "xray": (lambda: _resized(cohort, settings.xrays.size), xray_network, settings.xrays),
+        "generated": (
+            lambda: _tensor(_generate(request, config, settings, directory)),
+            lambda: _latent_network(shape),
+            settings.volumes,
+        ),
+    }
+    tables = []
+    for arm in ARMS:
+        inputs, network, training = arms[arm]
+        files = [directory.path / "folds" / f"{arm}-{place + 1}.parquet" for place in range(settings.folds)]
+        if not all(file.exists() for file in files):
+            values = inputs()
+            for place, (fold, file) in enumerate(zip(fold_names(settings.folds), files, strict=True)):
+                directory.report("running", f"classify {arm}", place, settings.folds)
+                if not file.exists():
+                    seed = seed_of("classifier", request.seed, arm, place)
+                    table = _predicted(
+                        values, in_fold(cohort, fold), network, training, seed, device, f"{arm}, fold {fold}"
+                    )
+                    with replacing(file) as path:
+                        table.assign(arm=arm, fold=place + 1).to_parquet(path)
+        tables += [pd.read_parquet(file) for file in files]
+    columns = ["arm", "fold", "split", "patient", "label", "score", "threshold"]
+    with replacing(directory.path / PREDICTIONS) as path:
+        pd.concat(tables, ignore_index=True)[columns].to_parquet(path)
+
+
+def _predicted(
+    inputs: Tensor,
+    cohort: Cohort,
+    network: Callable[[], nn.Module],
+    training: Training,
+    seed: int,
+    device: torch.device,
+    what: str,
+) -> pd.DataFrame:
+    """Scores of a fold's test and validation patients by a classifier that was trained on the others."""
+    labels, split = cohort.labels, cohort.manifest["split"].to_numpy()
+    known = labels != 2
+    train = np.flatnonzero((split == "train") & known)
+    mean, sd = _moments(inputs[train])
+    scaled = (inputs - mean) / sd
+    with seeded(seed):
+        model = network()
+        recipe = {name: getattr(training, name) for name in ("steps", "batch_size", "learning_rate", "weight_decay")}
+        fit(
+            model, scaled[train], torch.from_numpy(labels[train]), **recipe, what=f"classifier of {what}", device=device
+        )
+    tables: list[pd.DataFrame] = []
+    for part in ("val", "test"):
+        # Of a patient with several volumes the first, as everywhere.
+        rows = np.array([row for row in cohort.rows(part) if known[row]], dtype=np.int64)
+        scores = logits(model, scaled[rows], training.batch_size, device).double().numpy()
+        about = {"split": part, "patient": cohort.patients(rows), "label": labels[rows], "score": scores}
+        tables.append(pd.DataFrame(about))
+    threshold = youden(tables[0]["label"], tables[0]["score"])
+    return pd.concat(tables, ignore_index=True).assign(threshold=threshold)
+
+
+def _generate(
+    request: Request, config: Config, settings: ClassifierSettings, directory: RunDirectory
+) -> NDArray[np.float32]:
+    accelerator = Accelerator(
+        cpu=config.compute.cpu,
+        mixed_precision=config.training.mixed_precision,
+        gradient_accumulation_steps=config.training.accumulation,
+    )
+    directory.report("running", "generate")
+    cross_fitted = request.generated == "cross_fitted"
+    console.print(
+        f"generated volumes: {f'{settings.folds} generators, each without a fold' if cross_fitted else 'one generator'}"
+    )
+    return generated_latents(directory.path / "generators", request.config, settings.folds, cross_fitted, accelerator)
+
+
+def _check(config: Config) -> None:
+    check_parts(config)
+    weights.check(config)
+    role = config.stages.last.data
+    slot = config.data(role)
+    if not DATASETS.get(slot.name)(slot.options).labelled:
+        raise UserError(f"{role}: a classification needs labels 0 and 1; this data set has not both; take another")
+    if fold_of(config, role):
+        raise UserError(f"{role}.fold: the classification lays its own folds; leave it out, or set {PREFIX}folds")
+    if config.guidance.name == "label" and config.guidance.options.model_dump()["given"] == "known":
+        raise UserError(
+            "guidance.given: 'known' tells the generator the label that the classifier is asked for; "
+            "set --guidance.given=unknown"
+        )
+
+
+def _radimagenet(settings: ClassifierSettings) -> Path | None:
+    name, asked = "radimagenet_resnet50", settings.xrays.source
+    return weights.local_copy(name, asked) if asked or weights.find(name) else None
+
+
+def _about(request: Request, settings: ClassifierSettings) -> dict[str, object]:
+    return {
+        "variant": request.variant,
+        "generated": request.generated,
+        "settings": settings.model_dump(mode="json"),
+        "arms": list(ARMS),
+    }
+
+
+def _latent_network(shape: Sequence[int]) -> nn.Module:
+    return latent_classifier(shape[0], shape[1], min(shape[-2:]))
+
+
+def _tensor(array: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _resized(cohort: Cohort, size: int) -> Tensor:
+    """X-rays [N, size, size] in [0, 1]."""
+    images = torch.from_numpy(cohort.xrays(slice(0, len(cohort))))
+    return F.interpolate(images[:, None], size=(size, size), mode="bilinear", antialias=True)[:, 0]
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and SD of rows [N, C, ...] by channel, or of grey images [N, h, w] altogether; shaped to divide such rows."""
+    axes = [axis for axis in range(rows.dim()) if axis != 1 or rows.dim() == 3]
+    return rows.mean(axes, keepdim=True), rows.std(axes, keepdim=True).clamp(min=1e-6)
