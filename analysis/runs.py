@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import json
 import logging
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
+
+from x2c.core.files import is_locked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ _NOT_RECIPE = (
 )
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
 """The rows made without the model under test, each with the part that it depends on besides the data."""
-_NO_RUNS = ("logs", "stages")
+_NO_RUNS = ("classifications", "logs", "stages")
 _log = logging.getLogger(__name__)
 
 
@@ -281,7 +282,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_status(folder: Path) -> tuple[dict[str, Any], bool]:
-    alive = _is_locked(folder / ".lock")
+    alive = is_locked(folder / ".lock")
     # Read after the lock was looked at: a run that ended in between then reads as ended, not as interrupted.
     status = _read_json(folder / "status.json")
     if status is None:
@@ -289,18 +290,6 @@ def _read_status(folder: Path) -> tuple[dict[str, Any], bool]:
     if not isinstance(status, dict) or status.get("state") not in ("running", "done", "failed", "pruned"):
         raise _NotARunError("status.json names no state (running, done, failed, pruned)")
     return status, alive
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open() as handle:
-            # Shared, so that readers do not see one another; it is gone when the file closes.
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _read_json(path: Path) -> Any:

@@ -86,7 +86,11 @@ class RunDirectory:
     ) -> None:
         """Write status.json."""
         status = {"state": state, "phase": phase, "step": step, "steps": steps, "reason": reason}
-        status |= {"seconds_left": seconds_left, "starts": self.starts, "updated": time.time()}
+        status |= {
+            "seconds_left": seconds_left,
+            "starts": self.starts or self.status().get("starts", 0),
+            "updated": time.time(),
+        }
         # Twice a second while it runs: only what ends a run is worth waiting for the disk.
         self._write_text("status.json", json.dumps(status, indent=2) + "\n", durable=state != "running")
 
