@@ -100,6 +100,7 @@ figures: $(READY) ## the pictures of finished runs
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py
 	@$(BIN)/python benchmarks/memory.py
+	@$(BIN)/python benchmarks/metrics.py
 	@$(BIN)/python benchmarks/drr.py
 	@$(BIN)/python benchmarks/preparation.py
 	@$(BIN)/python benchmarks/sweeps.py

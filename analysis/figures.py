@@ -1,4 +1,4 @@
-"""Figure 4 of the paper from finished runs, the visual ablation: reports/visual_ablation.{png,pdf}."""
+"""The figures of finished runs: reports/<figure>.{png,pdf}, all that the runs allow."""
 
 from __future__ import annotations
 
@@ -10,27 +10,43 @@ if not __package__:
     _folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
 
+import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from analysis.cli import START, NothingToShowError, Parser, find_groups, run_command
-from analysis.runs import Group, Run, group_runs, window_hu
+from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, run_command
 
+if TYPE_CHECKING:
+    from analysis.runs import Run
+
+FIGURES = {
+    "volumes": ("volumes", "generated CT beside the true one, of the full model (the paper's Fig. 2)"),
+    "emboli": ("emboli", "true emboli and what was generated in their place (Fig. 3)"),
+    "visual_ablation": ("ablation", "X-ray, truth, the autoencoder's ceiling and every variant (Fig. 4)"),
+    "lidc": ("volumes", "volumes after fine-tuning by adapters, variant lidc_lora (Fig. 5)"),
+    "worst": ("worst", "the worst cases, by which score, and where they are wrong (Fig. 6)"),
+    "roc": ("roc", "ROC curves of the embolism classifiers"),
+    "distributions": ("distributions", "every test patient's PSNR, SSIM, LPIPS and MAE, by variant"),
+    "training": ("training", "training and validation loss, stage by stage"),
+    "steps_quality": ("budget", "scores against training steps"),
+    "sampler_quality": ("budget", "scores against sampling steps"),
+}
+"""Each with its module in analysis/pictures/ and what it shows."""
 _EPILOG = """\
-what it shows:
-  Two or three test patients: the X-ray, the true CT, the autoencoder's reconstruction of it where there is
-  one (no variant of that sample size can be better), and the CT that each finished variant made of the X-ray;
-  the same two axial slices and the same coronal one throughout, at one physical scale and in one HU window.
-  Without --scale and --data it takes the runs updated last.
+figures:
+{figures}
+
+  Without --figure all are drawn that the runs allow; of the others a line says what to run for them.
+  Without --scale and --data it takes the runs updated last; lidc and roc take what there is at that scale.
 
 examples:
   python analysis/figures.py
-  python analysis/figures.py --scale gpu --data ctpa --out figures
+  python analysis/figures.py --figure volumes,worst --scale gpu --data ctpa --out figures
 
-exit codes: 0 the figure was written, 1 no finished run has samples, 2 an unknown flag, scale or data set
+exit codes: 0 a figure was written, 1 none could be, 2 an unknown flag, figure, scale or data set
 """
 _PATIENTS = 3
-_CEILING = "baseline_reconstruction"
 
 
 def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -> Path:
@@ -40,78 +56,57 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
     Raises NothingToShowError when no finished run has samples.
     Source: the paper's Fig. 4.
     """
-    groups = group_runs(runs)
-    shown = _shown_runs(groups[0]) if groups else []
-    if not any(run.variant != _CEILING for run in shown):
-        raise NothingToShowError(
-            f"no finished variant has samples/volumes.npz: there is nothing to draw yet; run: {START}"
-        )
-    # Imported late: help and complaints about flags need none of it.
-    from analysis.montage import Sample, draw, read_sample
-    from analysis.table2_notes import NOT_FOR_DIAGNOSIS, guidance_text, sampler_text, window_text
+    # Imported late, as all that draws: help and complaints about flags need none of it.
+    from analysis.pictures.ablation import visual_ablation as draw
 
-    samples = [read_sample(run.path / "samples" / "volumes.npz") for run in shown]
-    common = [p for p in samples[0].patients if all(p in sample.patients for sample in samples)][:patients]
-    if not common:
-        raise NothingToShowError(
-            "the finished runs kept samples of different patients; sample them again with the same split"
-        )
-    group = groups[0]
-    columns: list[tuple[str, Sample, dict[str, float]]] = [
-        (_title(run), sample, _psnr(run)) for run, sample in zip(shown, samples, strict=True)
-    ]
-    trained = [run for run in shown if run.variant != _CEILING]
-    stand_ins = sorted(
-        {
-            f"{s.part}: {s.name}" + (f" for {s.instead_of}" if s.instead_of else "")
-            for run in shown
-            for s in run.stand_ins
-        }
-    )
-    tested = sorted({len(run.scores) for run in trained if run.scores is not None})
-    footer = [
-        f"Scale {group.scale}, data {group.dataset}, {len(common)} of {' or '.join(map(str, tested))} "
-        f"test patients, seed {trained[0].seed}; sampler {sampler_text(trained)}"
-        + (f"; guidance {guidance}" if (guidance := guidance_text(trained)) else "")
-        + f"; all slices in the window {window_text(shown[:1])}; PSNR is the whole volume's, at its own sample size.",
-        ("Stand-in networks: " + "; ".join(stand_ins) + ". " if stand_ins else "") + NOT_FOR_DIAGNOSIS,
-    ]
-    return draw(columns, common, window_hu(shown[0].config), footer, out / "visual_ablation.png")
+    return draw(runs, out, patients)
 
 
-def _shown_runs(group: Group) -> list[Run]:
-    """One finished run with samples for each variant: the ceiling first, then in the table's order."""
-    from analysis.table2 import BASELINE_SECTION, collect
-
-    rows = collect(group).rows
-    # The first ceiling is that of the usual sample size and autoencoder.
-    ceiling = [row for row in rows if row.variant == _CEILING][:1]
-    shown: list[Run] = []
-    for row in (*ceiling, *(row for row in rows if row.section != BASELINE_SECTION)):
-        runs = [r for r in row.runs if r.state == "done" and (r.path / "samples" / "volumes.npz").is_file()]
-        shown += runs[:1]
-    return shown
-
-
-def _title(run: Run) -> str:
-    return "Autoencoder (ceiling)" if run.variant == _CEILING else run.label + (f" ({run.note})" if run.note else "")
-
-
-def _psnr(run: Run) -> dict[str, float]:
-    if run.scores is None or "psnr" not in run.scores.columns:
-        return {}
-    return dict(zip(run.scores["patient"].astype(str), run.scores["psnr"].astype(float), strict=True))
+def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, str]]:
+    """Draw figures of an `analysis.pictures.source.Source`: the PNGs, and of those that it does not allow why."""
+    drawn: list[Path] = []
+    missing: dict[str, str] = {}
+    for name in names:
+        module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
+        try:
+            if name == "visual_ablation":
+                drawn.append(visual_ablation(source.group.runs, out))
+            else:
+                drawn.append(getattr(module, name)(source, out))
+        except NothingToShowError as error:
+            missing[name] = str(error)
+    return drawn, missing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = Parser("figures.py", __doc__ or "", _EPILOG)
+    listed = "\n".join(f"  {name:<16}{text}" for name, (_, text) in FIGURES.items())
+    parser = Parser("figures.py", __doc__ or "", _EPILOG.format(figures=listed))
+    parser.add_argument("--figure", metavar="NAME,NAME", help="only these figures (default: all)")
+    return run_command(parser, _act, argv)
 
-    def act(runs_dir: Path, out: Path, scale: str | None, data: str | None, prefer: str | None) -> None:
-        path = visual_ablation(find_groups(runs_dir, scale, data, prefer)[0].runs, out)
+
+def _act(args: Any) -> None:
+    names = list(dict.fromkeys(args.figure.split(","))) if args.figure else list(FIGURES)
+    for name in names:
+        if name not in FIGURES:
+            from x2c.core.errors import unknown
+
+            raise UnknownChoiceError(str(unknown("--figure", "figure", name, FIGURES)))
+    group = find_groups(args.runs, args.scale, args.data, args.prefer)[0]
+    # Only lidc looks beyond the group: its model is scored on other patients.
+    same_scale = find_groups(args.runs, group.scale, None, args.prefer) if "lidc" in names else []
+    from analysis.pictures.source import Source
+
+    elsewhere = tuple(other for other in same_scale if (other.cohort, other.dataset) != (group.cohort, group.dataset))
+    drawn, missing = draw_figures(names, Source(group, args.runs, elsewhere), args.out)
+    for path in drawn:
         print(f"Wrote {path} and {path.with_suffix('.pdf')}")
-
-    return run_command(parser, lambda args: act(args.runs, args.out, args.scale, args.data, args.prefer), argv)
+    lines = [f"{name}: not drawn: {why}" for name, why in missing.items()]
+    if not drawn:
+        raise NothingToShowError("\n".join(lines))
+    for line in lines:
+        print(line)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""A table of runs on a terminal and as Markdown, LaTeX and CSV."""
+"""Tables 1, 2 and 4 on a terminal and as Markdown, LaTeX, HTML and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -14,56 +12,37 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from analysis.table2 import Cell, Column, Row, Table, Value
+from analysis import sheet as sheets
+from analysis.differences import Difference
+from analysis.measures import Cell, Column, Value
+from analysis.sheet import Entry, Sheet
+from analysis.table2 import Row, Table
 
 _LABEL_WIDTH = 26
-_ARROWS = {+1: "↑", -1: "↓"}
+_ARROWS = {+1: "↑", -1: "↓", 0: "→0"}
 _CSV_FIELDS = (
-    "scale", "dataset", "cohort", "section", "variant", "label", "state", "detail", "metric",
+    "table", "scale", "dataset", "cohort", "section", "variant", "label", "state", "detail", "metric",
     "name", "unit", "mean", "sd", "n", "seeds", "ci_low", "ci_high", "p", "best", "paper_name",
-    "paper_mean", "paper_sd", "footnotes",
+    "paper_mean", "paper_sd", "reference", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon",
+    "p_wilcoxon_holm", "p_bootstrap", "p_bootstrap_holm", "detectable", "runs", "footnotes",
 )  # fmt: skip
-_LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": "$|$",
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "·": r"$\cdot$", "³": "$^3$", "²": "$^2$",
-    "ε": r"$\varepsilon$", "<": "$<$", ">": "$>$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-    "→": r"$\rightarrow$", "–": "--",
-}  # fmt: skip
 
 
-def write_files(table: Table, out: Path) -> list[Path]:
-    """Write table2.md, table2.tex and table2.csv to `out`, each whole or not at all; returns their paths.
-
-    What is not the paper's Table 2 is called results.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
-    stem = "table2" if table.beside_paper else "results"
-    for suffix, text in (("md", markdown(table)), ("tex", latex(table)), ("csv", tidy_csv(table))):
-        path = out / f"{stem}.{suffix}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-        paths.append(path)
-    return paths
-
-
-def terminal(table: Table, width: int = 120) -> RichTable:
-    """The table for a terminal: the measured value, and the paper's dimmed under it.
+def terminal(table: Table, width: int = 120, ci: bool = False) -> RichTable:
+    """The table for a terminal: the measured value, and the paper's dimmed under it; with `ci` the mean's interval.
 
     All of it needs 100 columns; in less, metrics that the paper does not have go first, and a line says so.
     """
     columns = list(table.columns)
     for key in ("", "paired_feature_sqdist", "mae_hu", "ssim_2d", "frechet"):
         columns = [column for column in columns if column.key != key]
-        view = _terminal(table, columns)
+        view = _terminal(table, columns, ci)
         if Console(width=1000).measure(view).minimum <= width:
             break
     return view
 
 
-def _terminal(table: Table, columns: list[Column]) -> RichTable:
+def _terminal(table: Table, columns: list[Column], ci: bool) -> RichTable:
     missing = ", ".join(column.name for column in table.columns if column not in columns)
     view = RichTable(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
@@ -77,85 +56,86 @@ def _terminal(table: Table, columns: list[Column]) -> RichTable:
     for title, rows in table.sections:
         view.add_row(Text(title, style="bold cyan"))
         for row in rows:
-            view.add_row(_label(row), *(_terminal_cell(row, column) for column in columns), end_section=row is rows[-1])
+            cells = (_terminal_cell(table, row, column, ci) for column in columns)
+            view.add_row(_label(row), *cells, end_section=row is rows[-1])
     return view
 
 
 def notes(table: Table) -> Text:
     """The footnotes for a terminal."""
-    lines = [
-        Text.assemble((f"{note.mark} " if note.mark else "", "bold"), (note.text, "dim")) for note in table.footnotes
-    ]
-    return Text("\n").join(lines)
+    return sheets.notes(table.footnotes)
 
 
-def markdown(table: Table) -> str:
+def markdown(table: Table, ci: bool = False) -> str:
     """The table as GitHub's Markdown, the paper's values in italic columns of their own."""
-    heads = ["Variant", "Runs"]
-    for column in table.columns:
-        heads.append(_title(column) + "".join(f"<sup>{mark}</sup>" for mark in column.marks))
-        if column.paper:
-            heads.append(f"*paper: {column.paper_name}*")
-    lines = [
-        f"**{table.title}**",
-        "",
-        _md_line(heads),
-        _md_line(["---", "---", *["---:"] * (len(heads) - 2)]),
-    ]
-    for title, rows in table.sections:
-        lines.append(_md_line([f"**{_md(title)}**", *[""] * (len(heads) - 1)]))
-        for row in rows:
-            line = [_md(row.label) + "".join(f"<sup>{mark}</sup>" for mark in row.marks), _md(row.detail)]
-            for column in table.columns:
-                text = _measured(row, column, " ± ", counted=True)
-                line.append(f"**{text}**" if _is_best(row, column) else text)
-                if column.paper:
-                    value = row.paper.get(column.key)
-                    line.append(f"*{_paper(value, ' ± ')}*" if value else "–")
-            lines.append(_md_line(line))
-    lines.append("")
-    lines += [f"- {f'<sup>{note.mark}</sup> ' if note.mark else ''}{note.text}" for note in table.footnotes]
-    return "\n".join(lines) + "\n"
+    return sheets.markdown(sheets_of(table, ci))
 
 
-def latex(table: Table) -> str:
-    """The table as a LaTeX document that compiles as it stands; the tabular can be lifted out of it."""
-    heads, columns = ["Variant", "Runs"], "ll"
+def latex(table: Table, ci: bool = False) -> str:
+    """The table as a LaTeX document that compiles as it stands."""
+    return sheets.latex(sheets_of(table, ci))
+
+
+def html(table: Table, ci: bool = False) -> str:
+    """The table as a page."""
+    return sheets.html(sheets_of(table, ci))
+
+
+def sheets_of(table: Table, ci: bool = False) -> list[Sheet]:
+    """The table, the metrics that the paper does not have, and the differences to the reference row."""
+    made = [_main_sheet(table, ci)]
+    if table.more_columns:
+        rows = [row for row in table.rows if any(column.key in row.cells for column in table.more_columns)]
+        heads = (Entry("Variant"), *(_head(column) for column in table.more_columns))
+        lines = [(row.section, (_name(row), *(_entry(table, row, c, ci) for c in table.more_columns))) for row in rows]
+        made.append(Sheet(f"More metrics. {table.title}", heads, tuple(lines)))
+    if table.differences:
+        made.append(_difference_sheet(table))
+    return made
+
+
+def _main_sheet(table: Table, ci: bool) -> Sheet:
+    heads = [Entry("Variant"), Entry("Runs")]
     for column in table.columns:
-        heads.append(_tex(_title(column)) + _tex_marks(column.marks))
-        if column.paper:
-            heads.append(rf"\textit{{paper: {_tex(column.paper_name)}}}")
-    width = len(heads)
-    columns += "r" * (width - 2)
-    lines = [
-        r"\documentclass{article}",
-        r"\usepackage[utf8]{inputenc}",
-        r"\usepackage[a4paper,landscape,margin=15mm]{geometry}",
-        r"\usepackage{booktabs,graphicx}",
-        r"\begin{document}",
-        r"\pagestyle{empty}",
-        rf"\noindent\textbf{{{_tex(table.title)}}}\par\medskip",
-        r"\noindent\resizebox{\linewidth}{!}{%",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-    ]
-    for title, rows in table.sections:
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\textbf{{{_tex(title)}}}}} \\"]
-        for row in rows:
-            line = [_tex(row.label) + _tex_marks(row.marks), _tex(row.detail)]
-            for column in table.columns:
-                text = _tex(_measured(row, column, " ± ", counted=True))
-                line.append(rf"\textbf{{{text}}}" if _is_best(row, column) else text)
-                if column.paper:
-                    value = row.paper.get(column.key)
-                    line.append(rf"\textit{{{_tex(_paper(value, ' ± '))}}}" if value else "--")
-            lines.append(" & ".join(line) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\medskip", r"{\footnotesize\noindent"]
-    lines += [
-        (_tex_marks((note.mark,)) if note.mark else "") + _tex(note.text) + r"\par\noindent" for note in table.footnotes
-    ]
-    return "\n".join([*lines, "}", r"\end{document}"]) + "\n"
+        heads.append(_head(column))
+        heads += [Entry(f"paper: {column.paper_name}", "italic")] if column.paper else []
+    lines: list[tuple[str, tuple[Entry, ...]]] = []
+    for row in table.rows:
+        entries = [_name(row), Entry(row.detail)]
+        for column in table.columns:
+            entries.append(_entry(table, row, column, ci))
+            value = row.paper.get(column.key)
+            if column.paper:
+                entries.append(Entry(_paper(value, " ± "), "italic") if value else Entry())
+        lines.append((row.section, tuple(entries)))
+    return Sheet(table.title, tuple(heads), tuple(lines), table.footnotes, left=2)
+
+
+def _difference_sheet(table: Table) -> Sheet:
+    label = next(row.label for row in table.rows if row.variant == table.reference)
+    heads = ("Variant", "Metric", f"Δ to {label}", "95 % CI", "p (Wilcoxon)", "Holm", "p (bootstrap)", "Holm",
+             "smallest visible Δ", "n")  # fmt: skip
+    names = {column.key: (column.name, column) for column in (*table.columns, *table.more_columns)}
+    lines = []
+    for row in table.rows:
+        for (variant, key), d in table.differences.items():
+            if variant != row.variant:
+                continue
+            name, column = names[key]
+            digits = _digits(d.sd if d.sd else abs(d.mean), column)
+            texts = [
+                f"{name} {_ARROWS[column.better]}",
+                _signed(d.mean, digits) + (" *" if d.significant else ""),
+                f"{_signed(d.ci_low, digits)} to {_signed(d.ci_high, digits)}",
+                *(
+                    _p(p).removeprefix("p = ").removeprefix("p ")
+                    for p in (d.p, d.p_holm, d.p_bootstrap, d.p_bootstrap_holm)
+                ),
+                _number(d.detectable, digits),
+                str(d.n),
+            ]
+            lines.append((row.section, (_name(row), *map(Entry, texts))))
+    return Sheet(f"Differences to {label}. {table.title}", tuple(map(Entry, heads)), tuple(lines), left=2)
 
 
 def tidy_csv(table: Table) -> str:
@@ -164,36 +144,38 @@ def tidy_csv(table: Table) -> str:
     stream = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(stream, _CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
+    about = {"table": table.stem, "scale": table.scale, "dataset": table.dataset, "cohort": table.cohort}
     for row in table.rows:
-        for column in table.columns:
+        runs = " ".join(run.id for run in row.runs)
+        of_row = {name: getattr(row, name) for name in ("section", "variant", "label", "state", "detail")}
+        for column in (*table.columns, *table.more_columns):
             cell, value = row.cells.get(column.key), row.paper.get(column.key)
-            line: dict[str, Any] = {
-                "scale": table.scale,
-                "dataset": table.dataset,
-                "cohort": table.cohort,
-                "section": row.section,
-                "variant": row.variant,
-                "label": row.label,
-                "state": row.state,
-                "detail": row.detail,
-                "metric": column.key,
-                "name": column.name,
-                "unit": column.unit,
-            }
+            line: dict[str, Any] = about | of_row | {"runs": runs}
+            line |= {"metric": column.key, "name": column.name, "unit": column.unit}
             if value:
                 line |= {"paper_name": column.paper_name, "paper_mean": value.mean, "paper_sd": value.sd}
             if cell:
-                line |= {
-                    "mean": cell.mean,
-                    "n": cell.n,
-                    "seeds": cell.seeds,
-                    "best": int(cell.best),
-                    "p": cell.p,
-                }
+                line |= {"mean": cell.mean, "n": cell.n, "seeds": cell.seeds, "best": int(cell.best), "p": cell.p}
                 line |= {k: v for k in ("sd", "ci_low", "ci_high") if not math.isnan(v := getattr(cell, k))}
                 line["footnotes"] = " ".join(texts[mark] for mark in cell.marks)
+            if difference := table.differences.get((row.variant, column.key)):
+                line |= _csv_difference(difference, table.reference)
             writer.writerow(line)
     return stream.getvalue()
+
+
+def _csv_difference(d: Difference, reference: str) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "difference": d.mean,
+        "difference_ci_low": d.ci_low,
+        "difference_ci_high": d.ci_high,
+        "p_wilcoxon": d.p,
+        "p_wilcoxon_holm": d.p_holm,
+        "p_bootstrap": d.p_bootstrap,
+        "p_bootstrap_holm": d.p_bootstrap_holm,
+        "detectable": d.detectable,
+    }
 
 
 def _heading(column: Column) -> list[str]:
@@ -212,16 +194,18 @@ def _label(row: Row) -> Text:
     label = Text(text, style="" if row.state == "done" else "dim")
     if row.marks:
         label.append(" " + ",".join(row.marks), style="dim")
-    style = {"failed": "red", "running": "yellow", "interrupted": "yellow"}.get(row.state, "dim")
+    style = {"failed": "red", "refused": "red", "running": "yellow", "interrupted": "yellow"}.get(row.state, "dim")
     return label.append("\n" + row.detail, style=style)
 
 
-def _terminal_cell(row: Row, column: Column) -> Text:
+def _terminal_cell(table: Table, row: Row, column: Column, ci: bool) -> Text:
     text = Text(
-        _measured(row, column, "±"),
+        _measured(row, column, "±") + _star(table, row, column),
         style="bold" if _is_best(row, column) else "" if column.key in row.cells else "dim",
     )
     cell, value = row.cells.get(column.key), row.paper.get(column.key)
+    if cell and ci and not math.isnan(cell.ci_low):
+        text.append("\n" + _interval(cell, column).replace(" to ", "–"), style="dim not bold")
     if value:
         text.append("\n" + _paper(value, "±"), style="dim italic not bold")
     elif cell and cell.p is not None:
@@ -229,13 +213,41 @@ def _terminal_cell(row: Row, column: Column) -> Text:
     return text
 
 
+def _name(row: Row) -> Entry:
+    return Entry(row.label, marks=row.marks)
+
+
+def _head(column: Column) -> Entry:
+    return Entry(
+        f"{column.name} {_ARROWS[column.better]}" + (f" {column.unit}" if column.unit else ""), marks=column.marks
+    )
+
+
+def _entry(table: Table, row: Row, column: Column, ci: bool) -> Entry:
+    cell = row.cells.get(column.key)
+    text = _measured(row, column, " ± ", counted=True)
+    if cell and ci and not math.isnan(cell.ci_low):
+        text += f" [{_interval(cell, column)}]"
+    return Entry(text + _star(table, row, column), "bold" if _is_best(row, column) else "")
+
+
+def _star(table: Table, row: Row, column: Column) -> str:
+    difference = table.differences.get((row.variant, column.key))
+    return " *" if difference and difference.significant else ""
+
+
+def _interval(cell: Cell, column: Column) -> str:
+    digits = _digits(cell.mean, column)
+    return f"{_number(cell.ci_low, digits)} to {_number(cell.ci_high, digits)}"
+
+
 def _measured(row: Row, column: Column, plus_minus: str, counted: bool = False) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    sign = "+" if column.key == "xray_gain" and cell.mean >= 0 else ""
-    digits = _digits(cell, column)
-    text = sign + f"{cell.mean:.{digits}f}".replace("-", "−")
+    digits = _digits(cell.mean, column)
+    signed = column.key == "xray_gain" or column.better == 0
+    text = _signed(cell.mean, digits) if signed else _number(cell.mean, digits)
     if cell.p is not None:
         return text + (f" ({_p(cell.p)}, n = {cell.n})" if counted else "")
     if not math.isnan(cell.sd):
@@ -243,12 +255,20 @@ def _measured(row: Row, column: Column, plus_minus: str, counted: bool = False) 
     return text + (f" ({cell.n})" if counted else "")
 
 
-def _digits(cell: Cell, column: Column) -> int:
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _signed(value: float, digits: int) -> str:
+    return ("+" if value >= 0 else "") + _number(value, digits)
+
+
+def _digits(value: float, column: Column) -> int:
     if column.digits is not None:
         return column.digits
-    if not math.isfinite(cell.mean) or cell.mean == 0:
+    if not math.isfinite(value) or value == 0:
         return 2
-    return min(max(2 - math.floor(math.log10(abs(cell.mean))), 0), 5)
+    return min(max(2 - math.floor(math.log10(abs(value))), 0), 5)
 
 
 def _paper(value: Value, plus_minus: str) -> str:
@@ -259,26 +279,6 @@ def _p(p: float) -> str:
     return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
-def _title(column: Column) -> str:
-    return f"{column.name} {_ARROWS[column.better]}" + (f" {column.unit}" if column.unit else "")
-
-
 def _is_best(row: Row, column: Column) -> bool:
     cell = row.cells.get(column.key)
     return cell is not None and cell.best
-
-
-def _md_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
-
-
-def _tex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _tex_marks(marks: tuple[str, ...]) -> str:
-    return rf"\textsuperscript{{{','.join(marks)}}}" if marks else ""

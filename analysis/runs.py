@@ -95,6 +95,8 @@ class Run:
     phase: str
     updated: float
     """Unix time of the last report."""
+    starts: int
+    """How many processes have begun or gone on with it: more than one was interrupted or tried again."""
     scores: pd.DataFrame | None = field(repr=False)
     set_scores: dict[str, Any] | None = field(repr=False)
     provenance: dict[str, Any] | None = field(repr=False)
@@ -263,6 +265,7 @@ def _load(folder: Path) -> Run:
         progress=min(step / steps, 1.0) if steps else None,
         phase=str(status.get("phase") or ""),
         updated=float(status.get("updated") or (folder / "status.json").stat().st_mtime),
+        starts=int(status.get("starts") or 1),
         scores=scores,
         set_scores=set_scores,
         provenance=provenance if isinstance(provenance, dict) else None,

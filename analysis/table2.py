@@ -1,4 +1,4 @@
-"""Table 2, the ablation: from the runs of one scale and data set to rows, cells and footnotes.
+"""Tables 1, 2 and 4, of image quality: from the runs of one scale and data set to rows, cells and footnotes.
 
 What is in the table is decided here; how it looks on a terminal or in a file is `analysis.render`'s.
 """
@@ -8,78 +8,45 @@ from __future__ import annotations
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.baselines import baseline_rows
+from analysis.basis import refusals, strangers
+from analysis.differences import Difference, differences
+from analysis.measures import COLUMNS, MORE_COLUMNS, Cell, Column, Value, cell_of, named, patients_of
 from analysis.runs import BASELINES, Group, Run, voxels
-from analysis.stats.paired import compare, summary
 from analysis.table2_notes import Footnote, footnotes, stand_in_marks
 from x2c.core.locks import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
 BEYOND = "Beyond the paper"
-_PAPER = Path(__file__).parent / "paper" / "table2.csv"
+_PAPER = Path(__file__).parent / "paper"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric of the table. `name` carries the mark of a stand-in network where one measured it."""
+class Kind:
+    """One of the paper's tables of image quality."""
 
-    key: str
-    name: str
-    unit: str
-    better: int
-    """+1 where higher is better, -1 where lower is."""
-    digits: int | None
-    """Decimals to print; None for three significant digits."""
-    paper: str | None = None
-    """Prefix of the paper's columns; None where the paper has no such metric."""
-    paper_name: str = ""
-    part: str | None = None
-    """The part of a run whose stand-in makes this metric one of another name."""
-    marks: tuple[str, ...] = ()
+    number: int
+    title: str
+    reference: str
+    """The row that the others are compared with."""
+    every_variant: bool
+    """Whether variants of our own have rows as well."""
 
 
-COLUMNS = (
-    Column("frechet", "Fréchet", "", -1, None, "fvd_e3", "FVD ×10³", "features"),
-    Column("psnr", "PSNR", "dB", +1, 2, "psnr", "PSNR dB"),
-    Column("ssim_2d", "SSIM (2D)", "", +1, 3, "ssim", "SSIM"),
-    Column("lpips", "LPIPS", "", -1, None, "lpips", "LPIPS", "perceptual"),
-    Column("mae_hu", "MAE", "HU", -1, None),
-    Column("paired_feature_sqdist", "Paired distance", "", -1, None, None, "", "features"),
-    Column("xray_gain", "X-ray gain", "dB", +1, 2),
-)
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number of the paper: mean ± SD as printed there."""
-
-    mean: float
-    sd: float
+KINDS = {
+    1: Kind(1, "Image quality", "baseline_nearest", every_variant=False),
+    2: Kind(2, "Ablation", "l1", every_variant=True),
+    4: Kind(4, "Image quality after fine-tuning", "baseline_nearest", every_variant=False),
+}
 
 
 EXPLORATORY = "exploratory"
 """Mark of a row that was not in the plan that was locked."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A measured number. NaN where it is not defined: a set distance of one seed has no spread."""
-
-    mean: float
-    sd: float
-    n: int
-    """Test patients, not patients times seeds."""
-    seeds: int
-    ci_low: float = math.nan
-    ci_high: float = math.nan
-    p: float | None = None
-    best: bool = False
-    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,7 +57,7 @@ class Row:
     section: str
     label: str
     state: str
-    """`done`, `running`, `interrupted`, `failed` or `not run`."""
+    """`done`, `running`, `interrupted`, `failed`, `refused` or `not run`."""
     detail: str
     """The state in words, with percentage or reason; for `done` the patients and seeds."""
     cells: Mapping[str, Cell]
@@ -107,12 +74,23 @@ class Table:
     scale: str
     dataset: str
     cohort: str | None
-    beside_paper: bool
-    """Whether this is the paper's Table 2."""
+    kind: Kind | None
+    """Which of the paper's tables this is; None: results that the paper has no table for."""
     columns: tuple[Column, ...]
+    more_columns: tuple[Column, ...]
+    """What files have beside the paper's metrics; those that any row was scored with."""
     rows: tuple[Row, ...]
     """In the paper's order, section after section; the baselines last."""
+    reference: str
+    """The variant that the others are compared with."""
+    differences: Mapping[tuple[str, str], Difference]
+    """By variant and metric, where patients could be paired."""
     footnotes: tuple[Footnote, ...]
+
+    @property
+    def beside_paper(self) -> bool:
+        """Whether the paper has values for it."""
+        return self.kind is not None
 
     @property
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
@@ -124,29 +102,122 @@ class Table:
     def title(self) -> str:
         """What the table shows, in a line."""
         data = self.dataset + (f" ({self.cohort[:12]})" if self.cohort else "")
-        return f"{'Table 2. Ablation' if self.beside_paper else 'Results'} at scale {self.scale} on {data}"
+        name = f"Table {self.kind.number}. {self.kind.title}" if self.kind else "Results"
+        return f"{name} at scale {self.scale} on {data}"
+
+    @property
+    def stem(self) -> str:
+        """What its files are called."""
+        return f"table{self.kind.number}" if self.kind else "results"
 
 
-def collect(group: Group) -> Table:
-    """A group's runs, beside the paper's numbers where it has them. Runs that are not done are rows without cells."""
-    paper = _paper_rows()
-    beside_paper = bool({row.variant for row in paper} & {run.variant for run in group.runs})
-    rows = _all_rows(paper if beside_paper else [], group)
+def collect(group: Group, number: int = 2, reference: str | None = None, elsewhere: Sequence[Group] = ()) -> Table:
+    """A group's runs, beside the paper's numbers where it has them. Runs that are not done are rows without cells.
+
+    A run that was scored on other data, in another window, with other metrics or on other patients than the others is
+    refused: its row says so and has no cells. `reference` is the variant that the others are compared with. `elsewhere`
+    are groups on other patients: what is finished only there is told.
+    """
+    kind: Kind | None = KINDS[number]
+    assert kind is not None
+    paper = _paper_rows(number)
+    if number == 2 and not {row.variant for row in paper} & {run.variant for run in group.runs}:
+        kind, paper = None, []
+    if kind and not kind.every_variant:
+        about = {row.variant for row in paper} | set(BASELINES)
+        group = replace(group, runs=tuple(run for run in group.runs if run.variant in about))
+    rows = _all_rows(paper, group)
+    used = [run for row in rows for run in row.runs]
+    reference = reference or (kind.reference if kind else "baseline_nearest")
+    refused = refusals([run for run in used if run.state == "done"], [run for run in used if run.variant == reference])
+    rows = [_without(row, refused) for row in rows]
+    if kind and not kind.every_variant:
+        # Of the baselines' settings the usual one, which comes first: the others belong to rows of Table 2.
+        rows = list({(row.variant, row.section): row for row in reversed(rows)}.values())[::-1]
     used = [run for row in rows for run in row.runs]
     done = [run for run in used if run.state == "done"]
     marks = stand_in_marks(done)
-    columns = tuple(_named(column if beside_paper else replace(column, paper=None), done, marks) for column in COLUMNS)
-    rows = _with_best([_filled(row, columns, marks) for row in rows], columns)
+    columns = tuple(column if kind else replace(column, paper=None) for column in COLUMNS)
+    strange = {column.key: strangers(column, done) for column in (*columns, *MORE_COLUMNS)}
+    by_key = {key: [run for run in done if run.id not in reasons] for key, reasons in strange.items()}
+    columns, more = (tuple(named(c, by_key[c.key], marks) for c in some) for some in (columns, MORE_COLUMNS))
+    rows = [_filled(row, (*columns, *more), marks, strange) for row in rows]
+    rows = _with_best(rows, (*columns, *more))
     locks = locks_of(group.scale, group.cohort)
     rows = [_with_plan(row, locks) for row in rows]
+    compared = {row.variant: [run for run in row.runs if run.state == "done"] for row in rows if row.cells}
+    if number == 2:
+        compared = {v: runs for v, runs in compared.items() if v not in BASELINES or v == reference}
+    found = {
+        (variant, key): difference
+        for (variant, key), difference in differences(compared, reference, (*columns, *more)).items()
+        # A cell that is refused has no difference either.
+        if key in next(row for row in rows if row.variant == variant).cells
+    }
     return Table(
         scale=group.scale,
         dataset=group.dataset,
         cohort=group.cohort,
-        beside_paper=beside_paper,
+        kind=kind,
         columns=columns,
+        more_columns=tuple(column for column in more if any(column.key in row.cells for row in rows)),
         rows=tuple(rows),
-        footnotes=footnotes(group, used, marks, beside_paper) + _plan_notes(rows, locks),
+        reference=reference,
+        differences=found,
+        footnotes=footnotes(group, used, marks, beside_paper=kind is not None)
+        + _test_notes(rows, reference, found)
+        + _refusal_notes(rows, refused, strange)
+        + _elsewhere_notes(rows, elsewhere)
+        + _plan_notes(rows, locks),
+    )
+
+
+def _without(row: Row, refused: Mapping[str, str]) -> Row:
+    """The row without its refused runs; where none is left it is refused itself and keeps them as its reason."""
+    kept = tuple(run for run in row.runs if run.id not in refused)
+    reasons = sorted({refused[run.id] for run in row.runs if run.id in refused})
+    if not reasons:
+        return row
+    if any(run.state == "done" for run in kept):
+        count = len(row.runs) - len(kept)
+        return replace(row, runs=kept, detail=f"{count} seed{'s' if count > 1 else ''} refused")
+    return replace(row, runs=(), state="refused", detail=f"refused: {'; '.join(reasons)}")
+
+
+def _test_notes(rows: list[Row], reference: str, found: Mapping[tuple[str, str], Difference]) -> tuple[Footnote, ...]:
+    if not any(difference.significant for difference in found.values()):
+        return ()
+    label = next(row.label for row in rows if row.variant == reference)
+    return (
+        Footnote(
+            "*",
+            f"Differs from {label} in a paired test over patients: Wilcoxon's signed-rank and the paired bootstrap, both "
+            f"below .05 after Holm's correction over {len(found)} comparisons of this table. It is a test over patients; "
+            "another training run of the same recipe may differ by more.",
+        ),
+    )
+
+
+def _refusal_notes(
+    rows: list[Row], refused: Mapping[str, str], strange: Mapping[str, Mapping[str, str]]
+) -> tuple[Footnote, ...]:
+    texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
+    of_run = {run.id: row.label for row in rows for run in row.runs}
+    texts += sorted(
+        {f"Refused: {of_run[run_id]}: {reason}." for reasons in strange.values() for run_id, reason in reasons.items()}
+    )
+    return tuple(Footnote("", text) for text in texts)
+
+
+def _elsewhere_notes(rows: list[Row], elsewhere: Sequence[Group]) -> tuple[Footnote, ...]:
+    """What has no row here and a finished run on other patients: not compared, and not forgotten."""
+    absent = {row.variant: row.label for row in rows if row.state == "not run" and row.variant not in BASELINES}
+    return tuple(
+        Footnote(
+            "", f"{absent[variant]}: finished on other patients ({group.name}), which do not belong in this table."
+        )
+        for group in elsewhere
+        for variant in sorted({run.variant for run in group.runs if run.state == "done"} & absent.keys())
     )
 
 
@@ -168,8 +239,8 @@ def _plan_notes(rows: list[Row], locks: list[Lock]) -> tuple[Footnote, ...]:
     return notes
 
 
-def _paper_rows() -> list[Row]:
-    with _PAPER.open(encoding="utf-8", newline="") as stream:
+def _paper_rows(number: int) -> list[Row]:
+    with (_PAPER / f"table{number}.csv").open(encoding="utf-8", newline="") as stream:
         return [
             Row(
                 variant=line["variant"],
@@ -214,7 +285,9 @@ def _all_rows(paper: list[Row], group: Group) -> list[Row]:
     return rows
 
 
-def _filled(row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str]) -> Row:
+def _filled(
+    row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str], strange: Mapping[str, Mapping[str, str]]
+) -> Row:
     done = [run for run in row.runs if run.state == "done"]
     if not done:
         if not row.runs:
@@ -226,75 +299,27 @@ def _filled(row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str]) -> 
     model_marks = tuple(mark for stand_in, mark in of_run if stand_in.part not in metric_parts)
     cells: dict[str, Cell] = {}
     for column in columns:
-        cell = _cell(column.key, done)
+        cell = None if any(run.id in strange[column.key] for run in done) else cell_of(column, done)
         if cell:
             own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
             cells[column.key] = replace(cell, marks=model_marks + own)
-    patients = len({patient for run in done for patient in _patients(run)})
-    note = next((run.note for run in done if run.note), "")
-    detail = f"n = {patients}" + (f", {len(done)} seeds" if len(done) > 1 else "") + (f", {note}" if note else "")
-    return replace(row, state="done", detail=detail, cells=cells, marks=model_marks)
+    details = [f"n = {len({patient for run in done for patient in patients_of(run)})}"]
+    details += [f"{len(done)} seeds"] if len(done) > 1 else []
+    details += [row.detail] if row.detail.endswith("refused") else []
+    starts = max(run.starts for run in done)
+    details += [f"started {starts} times"] if starts > 1 else []
+    details += list(dict.fromkeys(run.note for run in done if run.note))[:1]
+    return replace(row, state="done", detail=", ".join(details), cells=cells, marks=model_marks)
 
 
 def _state_text(run: Run) -> str:
     if run.state == "running":
         share = "" if run.progress is None else f" {run.progress:.0%}".replace("%", " %")
         return "running" + share + (f" ({run.phase})" if run.phase not in ("", "train") else "")
+    again = f" (started {run.starts} times)" if run.starts > 1 else ""
     if run.state == "failed":
-        return f"failed: {run.reason or 'no reason was written'}"
-    return run.state
-
-
-def _cell(key: str, runs: list[Run]) -> Cell | None:
-    if key == "frechet":
-        return _set_cell(key, runs)
-    if key == "xray_gain":
-        return _gain_cell(runs)
-    scores = _by_patient(runs, key)
-    if not scores:
-        return None
-    means = summary([sum(values) / len(values) for values in scores.values()])
-    pooled = summary([value for values in scores.values() for value in values])
-    # Seeds are no patients: the interval comes from one mean a patient, whatever the number of seeds.
-    return Cell(pooled.mean, pooled.sd, means.n, len(runs), means.ci_low, means.ci_high)
-
-
-def _set_cell(key: str, runs: list[Run]) -> Cell | None:
-    entries = [entry for run in runs if (entry := (run.set_scores or {}).get(key))]
-    values = [float(entry["value"]) for entry in entries if entry.get("value") is not None]
-    if not values or any(math.isnan(value) for value in values):
-        return None
-    over_seeds = summary(values)
-    return Cell(over_seeds.mean, over_seeds.sd, int(entries[0]["n"]), len(values))
-
-
-def _gain_cell(runs: list[Run]) -> Cell | None:
-    own, other = _by_patient(runs, "psnr"), _by_patient(runs, "psnr_other_xray")
-    patients = [patient for patient in own if patient in other]
-    pairs = [(sum(own[p]) / len(own[p]), sum(other[p]) / len(other[p])) for p in patients]
-    if len(pairs) < 2 or not all(math.isfinite(x) for pair in pairs for x in pair):
-        return None
-    result = compare([a for a, _ in pairs], [b for _, b in pairs])
-    sd = summary([a - b for a, b in pairs]).sd
-    return Cell(result.difference, sd, result.n, len(runs), result.ci_low, result.ci_high, result.p)
-
-
-def _by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
-    """Each patient's scores over the seeds; empty when a run has no such score or one is NaN."""
-    scores: dict[str, list[float]] = {}
-    for run in runs:
-        values = (
-            [] if run.scores is None or column not in run.scores.columns else [float(v) for v in run.scores[column]]
-        )
-        if not values or any(math.isnan(value) for value in values):
-            return {}
-        for patient, value in zip(_patients(run), values, strict=True):
-            scores.setdefault(patient, []).append(value)
-    return scores
-
-
-def _patients(run: Run) -> list[str]:
-    return [] if run.scores is None else [str(patient) for patient in run.scores["patient"]]
+        return f"failed{again}: {run.reason or 'no reason was written'}"
+    return run.state + again
 
 
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
@@ -306,34 +331,13 @@ def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     for column in columns:
         rivals = {i: rows[i].cells[column.key] for i in sizes if sizes[i] == usual and column.key in rows[i].cells}
         means = [cell.mean for cell in rivals.values() if not math.isnan(cell.mean)]
-        # A Fréchet distance falls with the number of cases, so unequal sets have no best.
-        if len(means) < 2 or (column.key == "frechet" and len({cell.n for cell in rivals.values()}) > 1):
+        # A distance of sets falls with the number of cases, so unequal sets have no best.
+        if len(means) < 2 or (column.of_set and len({cell.n for cell in rivals.values()}) > 1):
+            continue
+        if column.better == 0:
             continue
         best = max(means) if column.better > 0 else min(means)
         for i, cell in rivals.items():
             if cell.mean == best:
                 rows[i] = replace(rows[i], cells={**rows[i].cells, column.key: replace(cell, best=True)})
     return rows
-
-
-def _named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
-    if not column.part:
-        return column
-    stand_ins = {s for run in done for s in run.stand_ins if s.part == column.part}
-    entries = [entry for run in done if (entry := (run.set_scores or {}).get("frechet"))]
-    # One stand-in anywhere in the column takes the real metric's name from all of it.
-    stand_in = bool(stand_ins) or (column.part == "features" and any(entry.get("stand_in") for entry in entries))
-    extractors = sorted({str(entry.get("extractor")) for entry in entries})
-    real_i3d = bool(entries) and not stand_in and all("i3d" in name.lower() for name in extractors)
-    name = column.name
-    if column.key == "frechet" and real_i3d:
-        name = "FVD"
-    elif column.key == "frechet":
-        name += " [stand-in features]" if stand_in or not entries else f" [{', '.join(extractors)}]"
-    elif column.key == "lpips":
-        name += "[stand-in]" if stand_in else ""
-    elif real_i3d:
-        name = "Paired I3D sqdist"
-    elif stand_in:
-        name += " [stand-in features]"
-    return replace(column, name=name, marks=tuple(sorted(marks[s] for s in stand_ins)))

@@ -13,7 +13,6 @@ runs/classifications/; the table is made from them, here and by `python analysis
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from x2c.core.script import leave_script_folder
 
@@ -53,9 +52,9 @@ def main() -> None:
         options.generated,
     )
     directory = classify(request)
-    from analysis.tables import show_classification
+    from analysis import tables
 
-    show_classification(directory.path, Path("reports"))
+    tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--prefer", directory.path.name])
 
 
 if __name__ == "__main__":

@@ -70,8 +70,11 @@ def _row_width(hu: Tensor, heart: Tensor, air_below_hu: float) -> Tensor:
 
 def _within(mask: Tensor, mm: float, spacing_mm: Spacing) -> Tensor:
     """The voxels of a box of this half width around each voxel of a mask [B, D, H, W]."""
-    reach = [int(mm / spacing) for spacing in spacing_mm]
-    grown = F.max_pool3d(mask[:, None].float(), [2 * r + 1 for r in reach], 1, reach)
+    grown = mask[:, None].float()
+    # Axis by axis: the same box for a fortieth of the work.
+    for axis, spacing in enumerate(spacing_mm):
+        reach = [int(mm / spacing) if a == axis else 0 for a in range(3)]
+        grown = F.max_pool3d(grown, [2 * r + 1 for r in reach], 1, reach)
     return grown[:, 0] > 0
 
 

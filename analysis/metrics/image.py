@@ -20,6 +20,7 @@ _AXES = ("depth", "height", "width")
 # Exponents of the finest scale to the coarsest, Wang et al. 2003.
 _SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SLICES_AT_ONCE = 64
+_BLOCK, _SLICES, _COLUMNS = 32, 4, 4096
 
 
 def psnr(pred: Tensor, target: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def lpips(pred: Tensor, target: Tensor, network: Callable[[Tensor, Tensor], Tens
     Source: Zhang et al. 2018.
     """
     pred, target = _checked(pred, target)
-    slices = zip(*((x.flatten(0, 1) * 2 - 1).split(SLICES_AT_ONCE) for x in (pred, target)), strict=True)
+    slices = zip(*((x.flatten(0, 1).float() * 2 - 1).split(SLICES_AT_ONCE) for x in (pred, target)), strict=True)
     return torch.cat([network(a, b) for a, b in slices]).view(pred.shape[:2]).mean(1)
 
 
@@ -99,49 +100,88 @@ def _ms_ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
     halved = F.avg_pool2d if dims == 2 else F.avg_pool3d
     value = torch.ones(len(x) if dims == 2 else 1, dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
-        luminance, structure = _likeness(x, y, dims)
+        similarity, structure = _similarities(x, y, dims)
         last = scale == len(_SCALE_WEIGHTS)
-        map_ = luminance * structure if last else structure
-        value = value * map_.flatten(-2 if dims == 2 else 0).mean(-1).clamp(min=0) ** weight
+        value = value * (similarity if last else structure).clamp(min=0) ** weight
         if not last:
             x, y = halved(x[None], 2)[0], halved(y[None], 2)[0]
     return value.mean().to(dtype)
 
 
 def _ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
-    dtype = x.dtype
     # In float64 whatever came: autocast and TF32 would round float32 products to a few digits, and the
     # variances are differences of nearly equal numbers.
-    luminance, structure = _likeness(x.double(), y.double(), dims)
-    return luminance.mul_(structure).mean().to(dtype)
+    similarity, _ = _similarities(x.double(), y.double(), dims)
+    return similarity.mean().to(x.dtype)
 
 
-def _likeness(x: Tensor, y: Tensor, dims: int) -> tuple[Tensor, Tensor]:
-    """Maps of likeness in luminance, and in contrast and structure, of two volumes [D, H, W]."""
-    # The formula needs the two variances only as their sum, so four filtered maps do the work of five.
-    moments = torch.stack([x, y, x * x + y * y, x * y])
-    if dims == 3:
-        moments = (_gaussian(moments.shape[1], x) @ moments.flatten(2)).unflatten(2, moments.shape[2:])
-    moments = _gaussian(moments.shape[2], x) @ moments
-    mean_x, mean_y, mean_squares, mean_product = moments @ _gaussian(moments.shape[3], x).T
+def _similarities(x: Tensor, y: Tensor, dims: int) -> tuple[Tensor, Tensor]:
+    """Means of SSIM and of its part for contrast and structure: of each slice [D], or of the volume [1].
+
+    In parts that a processor's cache holds: of whole volumes the memory would set the pace.
+    """
+    planes = [_in_plane(a, b) for a, b in zip(x.split(_SLICES), y.split(_SLICES), strict=True)]
+    if dims == 2:
+        maps = [_likeness(moments) for moments in planes]
+        return torch.cat([s.mean((1, 2)) for s, _ in maps]), torch.cat([c.mean((1, 2)) for _, c in maps])
+    columns = torch.cat(planes, dim=1).flatten(2)
+    maps = [_likeness(_smoothed(part)) for part in columns.split(_COLUMNS, dim=2)]
+    count = (columns.shape[1] - 2 * _RADIUS) * columns.shape[2]
+    similarity, structure = (torch.stack([m[i].sum() for m in maps]).sum()[None] / count for i in range(2))
+    return similarity, structure
+
+
+def _in_plane(x: Tensor, y: Tensor) -> Tensor:
+    """Smoothed x, y, x² + y² and xy [4, d, H - 10, W - 10] of slices [d, H, W].
+
+    The formula needs the two variances only as their sum, so four maps do the work of five.
+    """
+    moments = torch.stack([x, y, torch.addcmul(x * x, y, y), x * y])
+    return _smoothed_rows(_smoothed(moments.flatten(0, 1))).unflatten(0, (4, -1))
+
+
+def _likeness(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM, and its part for contrast and structure, at every place of smoothed maps [4, ...]."""
+    mean_x, mean_y, mean_squares, mean_product = moments
     product = mean_x * mean_y
-    squares = mean_x * mean_x + mean_y * mean_y
-    covariance = mean_product.sub_(product)
-    variances = mean_squares.sub_(squares)
+    squares = torch.addcmul(mean_x * mean_x, mean_y, mean_y)
+    covariance = mean_product - product
+    variances = mean_squares - squares
     structure = covariance.mul_(2).add_(_C2).div_(variances.add_(_C2))
-    return product.mul_(2).add_(_C1).div_(squares.add_(_C1)), structure
+    return product.mul_(2).add_(_C1).div_(squares.add_(_C1)).mul_(structure), structure
 
 
-def _gaussian(length: int, like: Tensor) -> Tensor:
-    """Band matrix [length - 10, length] that smooths one axis wherever the window fits.
+def _smoothed(x: Tensor) -> Tensor:
+    """[M, n, K] smoothed along n wherever the window fits: [M, n - 10, K]."""
+    return torch.cat([_band(b - a, x) @ x[:, a : b + 2 * _RADIUS] for a, b in _blocks(x.shape[1])], dim=1)
 
-    A dense product is several times faster than a one-dimensional convolution of float64 volumes on a CPU.
+
+def _smoothed_rows(x: Tensor) -> Tensor:
+    """[..., n] smoothed along n wherever the window fits: [..., n - 10]."""
+    rows = x.flatten(0, -2)
+    smoothed = [rows[:, a : b + 2 * _RADIUS] @ _band(b - a, x).T for a, b in _blocks(x.shape[-1])]
+    return torch.cat(smoothed, dim=1).unflatten(0, x.shape[:-1])
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    """Where blocks of about _BLOCK outputs begin and end."""
+    out = length - 2 * _RADIUS
+    count = max(1, round(out / _BLOCK))
+    edges = [out * i // count for i in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def _band(out: int, like: Tensor) -> Tensor:
+    """Band matrix [out, out + 10] of the Gaussian.
+
+    Products with small dense bands are several times faster than one-dimensional convolutions of float64 volumes on a
+    CPU, and than one large band, which is mostly zeros.
     """
     taps = torch.arange(-_RADIUS, _RADIUS + 1, dtype=like.dtype, device=like.device)
     weights = torch.exp(-0.5 * (taps / _SIGMA) ** 2)
-    rows = torch.arange(length - 2 * _RADIUS, device=like.device)[:, None]
-    columns = rows + torch.arange(_WINDOW, device=like.device)
-    return like.new_zeros(len(rows), length).scatter_(1, columns, (weights / weights.sum()).expand_as(columns))
+    columns = torch.arange(out, device=like.device)[:, None] + torch.arange(_WINDOW, device=like.device)
+    band = like.new_zeros(out, out + 2 * _RADIUS)
+    return band.scatter_(1, columns, (weights / weights.sum()).expand_as(columns))
 
 
 def _check_size(metric: str, volume: Tensor, dims: int, least: int) -> None:

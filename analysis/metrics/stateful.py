@@ -15,6 +15,7 @@ from analysis.metrics.distribution import frechet_distance, kernel_test
 class FeatureSets(Metric):
     """Distances between the features of made volumes and of real ones, seen batch by batch, by whichever process.
 
+    Of several processes each has to have seen a batch, if only one of no volumes ([0, F]).
     `compute` gives the Fréchet distance, and the kernel distance with its permutation p, as plain numbers.
     """
 
@@ -29,7 +30,10 @@ class FeatureSets(Metric):
 
     def update(self, features: Tensor, *, real: bool) -> None:
         """Take features [B, F] of made or of real volumes."""
-        (self.real if real else self.made).append(features.double())
+        mine, other = (self.real, self.made) if real else (self.made, self.real)
+        mine.append(features.double())
+        # A process that has seen one side alone has something to send of the other: no rows.
+        other.append(features.double()[:0])
 
     def compute(self) -> dict[str, float]:
         """frechet, kernel, kernel_p. Raises ValueError where a side has fewer than two volumes."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from analysis.stats.binary import scores
-from analysis.stats.delong import AUC, auc
+from analysis.stats.delong import AUC, PairedTest, auc, paired_test
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,36 @@ def _share_reaching(m: int, n: int, limit: int, ends: NDArray[np.bool_]) -> floa
             reached += float(within[beyond].sum())
             within[beyond] = 0.0
     return min(reached, 1.0)
+
+
+@dataclass(frozen=True)
+class FoldComparison:
+    """Two scores of the same cases over the folds, a minus b, compared within each fold."""
+
+    difference: float
+    """Mean of the folds' differences of areas."""
+    se: float
+    """DeLong's of that mean."""
+    z: float
+    p: float
+    """Two-sided."""
+    ci: tuple[float, float]
+
+
+def paired_over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldComparison:
+    """DeLong's paired test of the mean area over folds: scores of different folds need no common scale.
+
+    folds: (y_true, score_a, score_b) of each. Where the folds leave no variance and do not differ, z is 0 and p is 1.
+    Raises ValueError as `delong.paired_test` does, naming the fold.
+    """
+    tests: list[PairedTest] = []
+    for number, (y, a, b) in enumerate(folds):
+        try:
+            tests.append(paired_test(y, a, b, alpha))
+        except ValueError as error:
+            raise ValueError(f"fold {number}: {error}") from None
+    difference = sum(test.difference for test in tests) / len(tests)
+    se = math.sqrt(sum(test.variance for test in tests)) / len(tests)
+    z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
+    half = -float(ndtri(alpha / 2)) * se
+    return FoldComparison(difference, se, z, 2 * float(ndtr(-abs(z))), (difference - half, difference + half))

@@ -161,7 +161,8 @@ def test_edges_are_scored_as_scikit_image_scores_them(case: str, dtype: torch.dt
         lambda a, b: ssim(a, b, dims=3): structural_similarity(target[0], pred[0], **GAUSSIAN),
     }
     for metric, value in expected.items():
-        np.testing.assert_allclose(metric(*volumes), [value], rtol=0, atol=1e-6)
+        # Of some 30 dB, a float32 holds no more than six decimals.
+        np.testing.assert_allclose(metric(*volumes), [value], rtol=1e-7 if dtype == torch.float32 else 0, atol=1e-6)
 
 
 def test_mae_in_hu_is_the_windows_share() -> None:
@@ -217,7 +218,6 @@ def test_ms_ssim_3d_is_wangs_with_cubes(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(ms_ssim(pred, target, dims=3), expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.slow
 def test_ms_ssim_3d_over_all_five_scales() -> None:
     pred, target = pair((1, 176, 176, 176))
     expected = wang_2003(pred[0].numpy(), target[0].numpy(), WANG)
@@ -269,7 +269,7 @@ def test_lpips_is_the_mean_over_axial_slices_in_minus_one_to_one() -> None:
     pred[..., 0, 0], target[..., 0, 0] = 0, 1
     # The network's distance is a mean over voxels, so over slices it is the volume's.
     expected = 6 * mae(pred, target) + 2 * target.mean((1, 2, 3))
-    np.testing.assert_allclose(lpips(pred, target, network), expected, rtol=1e-12)
+    np.testing.assert_allclose(lpips(pred, target, network), expected, rtol=1e-6)
     assert batches == [SLICES_AT_ONCE, SLICES_AT_ONCE, 150 - 2 * SLICES_AT_ONCE]
 
 

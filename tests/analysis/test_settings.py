@@ -79,7 +79,9 @@ def test_a_baseline_has_a_row_for_each_setting_it_depends_on(make_run: MakeRun) 
     console = Console(width=100, file=io.StringIO())
     console.print(render.terminal(result, 100))
     assert max(map(len, console.file.getvalue().splitlines())) <= 100
-    assert len(list(csv.DictReader(io.StringIO(render.tidy_csv(result))))) == 7 * len(result.rows)
+    assert len(list(csv.DictReader(io.StringIO(render.tidy_csv(result))))) == len(
+        result.columns + result.more_columns
+    ) * len(result.rows)
 
 
 def test_the_plain_baseline_is_that_of_most_finished_runs(make_run: MakeRun) -> None:
@@ -148,10 +150,14 @@ def test_real_networks_keep_their_names(make_run: MakeRun) -> None:
     assert not any(note.mark for note in result.footnotes)
 
 
-def test_one_stand_in_renames_the_whole_column(make_run: MakeRun) -> None:
+def test_a_cell_of_another_network_is_refused(make_run: MakeRun) -> None:
     make_run("l1", stand_ins=())
-    names = [column.name for column in table(make_run("l1_lpips").parent).columns]
-    assert "FVD" not in names and "LPIPS" not in names
+    make_run("l1_adv", stand_ins=())
+    result = table(make_run("l1_lpips").parent)
+    assert [column.name for column in result.columns if column.part] == ["FVD", "LPIPS", "Paired I3D sqdist"]
+    cells = next(row.cells for row in result.rows if row.variant == "l1_lpips")
+    assert set(cells) & {c.key for c in result.columns} == {"psnr", "ssim_2d", "mae_hu", "xray_gain"}
+    assert "Refused: L1 + LPIPS: LPIPS measured with alexnet_random where the others have" in said(result)
 
 
 def test_rows_carry_the_marks_of_their_own_stand_ins(make_run: MakeRun) -> None:

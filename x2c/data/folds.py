@@ -26,8 +26,8 @@ def in_fold(cohort: Cohort, fold: str) -> Cohort:
     if not fold:
         return cohort
     number, count = map(int, fold.split("/"))
-    patients = cohort.manifest.drop_duplicates("patient").sort_values("patient")
-    positive = patients["label"] == 1
+    positive = (cohort.manifest["label"] == 1).groupby(cohort.manifest["patient"]).any().sort_index()
+    patients = positive.index.to_numpy()
     smallest = int(min(positive.sum(), (~positive).sum()))
     if smallest < count:
         raise UserError(
@@ -38,7 +38,7 @@ def in_fold(cohort: Cohort, fold: str) -> Cohort:
     tested = {
         patient: place
         for place, (_, rows) in enumerate(splitter.split(patients, positive), start=1)
-        for patient in patients["patient"].to_numpy()[rows]
+        for patient in patients[rows]
     }
     places = cohort.manifest["patient"].map(tested).to_numpy()
     split = np.where(places == number, "test", np.where(places == number % count + 1, "val", "train"))

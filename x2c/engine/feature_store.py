@@ -28,7 +28,7 @@ class FeatureStore:
     def __call__(self, volumes: Tensor) -> Tensor:
         """Features [B, ...] of volumes [B, D, H, W], on the CPU."""
         paths = [self._path(volume) for volume in volumes]
-        missing = [row for row, path in enumerate(paths) if not path.exists()]
+        missing = list({path: row for row, path in enumerate(paths) if not _whole(path)}.values())
         for start in range(0, len(missing), VOLUMES_AT_ONCE):
             rows = missing[start : start + VOLUMES_AT_ONCE]
             for row, features in zip(rows, self.extract(volumes[rows]).cpu().numpy(), strict=True):
@@ -40,3 +40,12 @@ class FeatureStore:
         content = np.ascontiguousarray(volume.cpu().numpy())
         name = hashlib.sha256(repr((content.shape, str(content.dtype))).encode() + content.tobytes()).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.npy"
+
+
+def _whole(path: Path) -> bool:
+    """Whether there are features; after a power cut a file may be empty."""
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True

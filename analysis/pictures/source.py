@@ -1,0 +1,145 @@
+"""What the figures are drawn from, and what every one of them has to say about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from analysis.cli import NothingToShowError
+from analysis.measures import COLUMNS, Column, by_patient
+from analysis.runs import BASELINES, Group, Run, evaluated, window_hu
+from analysis.table2 import Row, Table, collect
+from analysis.table2_notes import NOT_FOR_DIAGNOSIS, guidance_text, sampler_text, window_text
+
+METRIC_PARTS = ("perceptual", "features")
+"""Networks that measure; all other stand-ins are the model's."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The runs of one scale and data set, and their neighbours."""
+
+    group: Group
+    runs_dir: Path = Path("runs")
+    elsewhere: tuple[Group, ...] = field(default=(), repr=False)
+    """Groups of the same scale on other patients, the latest first."""
+
+    @cached_property
+    def table(self) -> Table:
+        """Table 2 of the group: its order of rows, and the runs that may stand beside each other."""
+        return collect(self.group)
+
+    @cached_property
+    def rows(self) -> tuple[tuple[Row, tuple[Run, ...]], ...]:
+        """The table's rows that are finished, each with its finished runs; the baselines last."""
+        found = ((row, tuple(run for run in row.runs if run.state == "done")) for row in self.table.rows)
+        return tuple((row, runs) for row, runs in found if runs)
+
+    @property
+    def variants(self) -> list[tuple[Row, tuple[Run, ...]]]:
+        """The rows that are no baselines."""
+        return [(row, runs) for row, runs in self.rows if row.variant not in BASELINES]
+
+    def column(self, key: str) -> Column:
+        """A metric under the name that its network earns it."""
+        columns = (*self.table.columns, *self.table.more_columns, *COLUMNS)
+        return next(column for column in columns if column.key == key)
+
+    def pictured(self, file: str) -> tuple[Run, str]:
+        """The run whose samples/`file` is shown, and why that one: `full`, else the best by LPIPS; the lowest seed.
+
+        Raises NothingToShowError where no run kept the file.
+        """
+        with_file = ((row, [r for r in runs if (r.path / "samples" / file).is_file()]) for row, runs in self.variants)
+        kept = [(row, runs[0]) for row, runs in with_file if runs]
+        if not kept:
+            raise NothingToShowError(f"no finished variant has samples/{file}; run: {self.sweep('losses')}")
+        for row, run in kept:
+            if row.variant == "full":
+                return run, "the paper's method"
+        scored = [(mean_of([run], "lpips"), row.variant, run) for row, run in kept]
+        _, _, best = min(scored, key=lambda entry: (math.isnan(entry[0]), entry[0], entry[1]))
+        name = self.column("lpips").name
+        why = (
+            f"of {len(kept)} variants the one with the best mean {name} on these test patients; `full` has not been run"
+        )
+        return best, why if len(kept) > 1 else "the only variant with volumes"
+
+    def sweep(self, name: str) -> str:
+        """The command that runs a sweep at this scale, on this data set, into this folder."""
+        given = {"scale": self.group.scale, "data": self.data, "runs": str(self.runs_dir)}
+        usual = {"scale": "cpu", "data": "phantom", "runs": "runs"}
+        told = [f" {key}={value}" for key, value in given.items() if value != usual[key]]
+        return f"make sweep name={name}" + "".join(told)
+
+    def script(self, name: str, variant: str) -> str:
+        """The command of an entry point for a variant, at this scale and into this folder."""
+        given = {"scale": self.group.scale, "data": self.data, "runs": str(self.runs_dir)}
+        usual = {"scale": "cpu", "data": "phantom", "runs": "runs"}
+        told = [f" --{key} {value}" for key, value in given.items() if value != usual[key]]
+        return f"python x2c/{name} --variant {variant}" + "".join(told)
+
+    @property
+    def data(self) -> str:
+        """What `--data` takes for it: the folder of a prepared data set, else the name."""
+        return str(evaluated(self.group.runs[0].config).get("folder") or self.group.dataset)
+
+
+def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, sampling: bool = True) -> str:
+    """Scale, data, n and seeds; with `ct` the window in which slices are shown, with `sampling` how it was done."""
+    seeds = sorted({run.seed for run in runs})
+    parts = [
+        f"Scale {group.scale}, data {group.dataset}" + (f" (cohort {group.cohort[:12]})" if group.cohort else ""),
+        n,
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+    ]
+    if ct:
+        parts.append(f"slices in the window {window_text(runs[:1])}")
+    if sampling:
+        parts.append(f"sampler {sampler_text(runs)}")
+    if sampling and (guidance := guidance_text(runs)):
+        parts.append(f"guidance {guidance}")
+    return "; ".join(parts) + "."
+
+
+def closing(runs: Iterable[Run], *, metrics: bool = True) -> str:
+    """The stand-in networks behind the runs, those that measure only with `metrics`; and what the picture is not for."""
+    stand_ins = sorted(
+        {
+            f"{s.part}: {s.name}" + (f" for {s.instead_of}" if s.instead_of else "")
+            for run in runs
+            for s in run.stand_ins
+            if metrics or s.part not in METRIC_PARTS
+        }
+    )
+    return ("Stand-in networks: " + "; ".join(stand_ins) + ". " if stand_ins else "") + NOT_FOR_DIAGNOSIS
+
+
+def patients(runs: Iterable[Run]) -> str:
+    """How many test patients were scored, e.g. `n = 24 test patients`."""
+    numbers = sorted({len(run.scores) for run in runs if run.scores is not None})
+    return f"n = {' or '.join(map(str, numbers))} test patients"
+
+
+def title_of(run: Run) -> str:
+    """How figures call a run's variant."""
+    return run.label + (f" ({run.note})" if run.note else "")
+
+
+def windowed(run: Run) -> tuple[float, float]:
+    """The HU window that slices of the run are shown in."""
+    return window_hu(run.config)
+
+
+def patient_means(runs: Iterable[Run], key: str) -> dict[str, float]:
+    """Each test patient's score, its mean over the seeds; empty where a run has no such score."""
+    return {patient: sum(values) / len(values) for patient, values in by_patient(runs, key).items()}
+
+
+def mean_of(runs: Iterable[Run], key: str) -> float:
+    """Mean of a score over patients; NaN where there is none."""
+    means = patient_means(runs, key)
+    return sum(means.values()) / len(means) if means else math.nan

@@ -1,0 +1,232 @@
+"""How the losses fell: a small panel for each variant, stage after stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from analysis.cli import NothingToShowError
+from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, lines_of, page, width_of, wrapped
+from analysis.pictures.source import Source, closing, setting, title_of
+from analysis.pictures.style import BLUE, FAINT, GREY, INK, VERMILLION
+from analysis.runs import Run, evaluated
+
+MOST = 400
+"""Points drawn of a stage; the losses of one with more than four times as many as a band over so many bins."""
+_COLUMNS, _PANEL, _GAP, _LINE, _HEAD, _FOOT, _MARGIN = 4, 1.55, 0.16, 0.15, 0.28, 0.4, 0.45
+_WINDOW = 15
+"""Of a stage's length, the share that is smoothed over: one in so many."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's curves. Steps count over all stages."""
+
+    name: str
+    steps: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    validation_steps: NDArray[np.int64]
+    validation_loss: NDArray[np.float64]
+
+
+def training(source: Source, out: Path) -> Path:
+    """Draw training.{png,pdf}: training and validation loss of each variant's lowest seed."""
+    found = [(runs[0], stages) for _, runs in source.variants if (stages := read(runs[0].path / "metrics.jsonl"))]
+    if not found:
+        raise NothingToShowError(f"no finished variant has metrics.jsonl; run: {source.sweep('losses')}")
+    runs = [run for run, _ in found]
+    columns = min(_COLUMNS, len(found))
+    rows = -(-len(found) // columns)
+    width = (WIDTH - LEFT - RIGHT - _MARGIN - _GAP * (columns - 1)) / columns
+    titles = [wrapped(title_of(run), width, 8.0, bold=True) for run in runs]
+    above = [0.06 + _LINE * max(map(lines_of, titles[row * columns : (row + 1) * columns])) for row in range(rows)]
+    body = _HEAD + sum(above) + rows * (_PANEL + _FOOT)
+    limits = _limits([stage for _, stages in found for stage in stages])
+    notes = [
+        setting(source.group, runs, _patients(runs[0]), sampling=False),
+        "Training loss: all terms of the stage with their weights; its running mean reaches over a "
+        f"{_WINDOW}th of the stage. Validation loss: the mean absolute error alone, of the averaged weights, at noise that "
+        "never changes. Steps count over all stages; a stage that variants share was trained once.",
+        closing(runs, metrics=False),
+    ]
+    png = out / "training.png"
+    with page(png, body, "Loss during training", notes) as sheet:
+        _key(sheet)
+        for number, ((_, stages), title) in enumerate(zip(found, titles, strict=True)):
+            row, column = divmod(number, columns)
+            left = LEFT + _MARGIN + column * (width + _GAP)
+            top = sheet.top + _HEAD + row * (_PANEL + _FOOT) + sum(above[: row + 1])
+            axes = sheet.axes(left, top, width, _PANEL)
+            sheet.text(left, top - 0.04, title, ha="left", va="bottom", weight="bold")
+            _panel(axes, stages, limits, width)
+            if column:
+                axes.tick_params(axis="y", which="both", labelleft=False)
+            else:
+                axes.set_ylabel("loss")
+            if number + columns >= len(found):
+                axes.set_xlabel("step")
+    return png
+
+
+def read(path: Path) -> list[Stage]:
+    """The stages of a metrics.jsonl in their order; a step that is told twice counts as told last."""
+    if not path.is_file():
+        return []
+    stages: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        entry = _entry(line)
+        if entry is None:
+            continue
+        losses, validation = stages.setdefault(str(entry["stage"]), ({}, {}))
+        if "loss" in entry:
+            losses[int(entry["step"])] = float(entry["loss"])
+        if "validation_loss" in entry:
+            validation[int(entry["step"])] = float(entry["validation_loss"])
+    made = []
+    for name, (losses, validation) in stages.items():
+        if losses:
+            curves = [
+                (np.array(sorted(some)), np.array([some[step] for step in sorted(some)]))
+                for some in (losses, validation)
+            ]
+            made.append(Stage(name, *curves[0], *curves[1]))
+    return made
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """What a line tells of a step; None of a line that a crash has cut, or of something else."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"stage", "step"} <= entry.keys() else None
+
+
+def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of a window around each value, shorter at the ends."""
+    half = len(values) // _WINDOW // 2
+    sums = np.r_[0.0, np.cumsum(values)]
+    low = np.maximum(np.arange(len(values)) - half, 0)
+    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    means: NDArray[np.float64] = (sums[high] - sums[low]) / (high - low)
+    return means
+
+
+def _panel(axes: Axes, stages: Sequence[Stage], limits: tuple[float, float], width: float) -> None:
+    first, last = int(stages[0].steps[0]), int(stages[-1].steps[-1])
+    total = max(last - first + 1, 1)
+    axes.set_yscale("log")
+    axes.set(xlim=(first - 1, last), ylim=limits)
+    for number, stage in enumerate(stages):
+        start = int(stage.steps[0]) - 1
+        if number % 2:
+            axes.axvspan(start, int(stage.steps[-1]), color=FAINT, alpha=0.55, linewidth=0, zorder=0)
+        if number:
+            axes.axvline(start, color=GREY, linewidth=0.6, zorder=1)
+        _raw(axes, stage)
+        few = np.unique(np.linspace(0, len(stage.steps) - 1, MOST).astype(int))
+        axes.plot(stage.steps[few], smoothed(stage.loss)[few], color=BLUE, linewidth=1.5, zorder=3)
+        axes.plot(
+            stage.validation_steps,
+            stage.validation_loss,
+            color=VERMILLION,
+            linestyle=(0, (3, 1.5)),
+            linewidth=1.0,
+            marker="o",
+            markersize=2.4,
+            zorder=4,
+        )
+    _names(axes, stages, width / total)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.grid(True, axis="y")
+    axes.set_axisbelow(True)
+
+
+def _names(axes: Axes, stages: Sequence[Stage], inches_per_step: float) -> None:
+    """Each stage's name where it begins: upright where the stage is short, lower where it would touch the last one."""
+    points, space = 6.5, 0.04
+    free_from, lowest = -1.0, 0.0
+    first = int(stages[0].steps[0])
+    for stage in stages:
+        left = (int(stage.steps[0]) - first) * inches_per_step + space
+        length, height = width_of(stage.name, points), points * 1.2 / 72
+        upright = length > len(stage.steps) * inches_per_step - space
+        below = lowest if left < free_from else space
+        axes.text(
+            int(stage.steps[0]) - 1 + space / inches_per_step,
+            1 - below / _PANEL,
+            stage.name,
+            transform=axes.get_xaxis_transform(),
+            size=points,
+            va="top",
+            rotation=90 if upright else 0,
+            color=INK,
+            zorder=5,
+        )
+        free_from = left + (height if upright else length)
+        lowest = below + (length if upright else height) + space
+
+
+def _raw(axes: Axes, stage: Stage) -> None:
+    if len(stage.steps) <= 4 * MOST:
+        axes.plot(stage.steps, stage.loss, color=BLUE, linewidth=0.5, alpha=0.35, zorder=2)
+        return
+    # A million points would make the PDF unreadable and show nothing that their range does not.
+    edges = np.linspace(0, len(stage.steps), MOST + 1).astype(int)[:-1]
+    low, high = np.minimum.reduceat(stage.loss, edges), np.maximum.reduceat(stage.loss, edges)
+    axes.fill_between(stage.steps[edges], low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
+
+
+def _limits(stages: Sequence[Stage]) -> tuple[float, float]:
+    """Shared by all panels; the few values beyond are those of the first steps and of spikes."""
+    values = np.concatenate([part for stage in stages for part in (stage.loss, stage.validation_loss)])
+    values = values[np.isfinite(values) & (values > 0)]
+    if not values.size:
+        return 0.1, 1.0
+    low, high = np.quantile(values, [0.0, 0.998])
+    # Stage names stand above the curves.
+    return float(low) / 1.15, float(high) * (max(high / low, 2.0) ** 0.3)
+
+
+def _patients(run: Run) -> str:
+    """How many patients the last stage was trained and validated on, where the config says so."""
+    slot = evaluated(run.config)
+    counts = [f"{slot[key]} {name}" for key, name in (("train", "training"), ("val", "validation")) if key in slot]
+    if counts:
+        return f"n = {' and '.join(counts)} patients in the last stage"
+    return f"n = {0 if run.scores is None else len(run.scores)} test patients, none of them here"
+
+
+def _key(sheet: Page) -> None:
+    top = sheet.top + 0.06
+    entries = (
+        ("training loss of each step, or its range", {"color": BLUE, "linewidth": 0.5, "alpha": 0.5}),
+        ("running mean", {"color": BLUE, "linewidth": 1.5}),
+        (
+            "validation loss",
+            {"color": VERMILLION, "linestyle": (0, (3, 1.5)), "linewidth": 1.0, "marker": "o", "markersize": 2.4},
+        ),
+    )
+    left = LEFT + _MARGIN
+    for text, line in entries:
+        axes = sheet.axes(left, top - 0.06, 0.35, 0.12)
+        axes.plot([0, 0.5, 1], [0, 0, 0], **line)  # type: ignore[arg-type]
+        axes.set_axis_off()
+        sheet.text(left + 0.42, top, text, ha="left", va="center", size=7.5)
+        left += 0.42 + width_of(text, 7.5) + 0.35
+
+
+def _short(value: float, _: object = None) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10000 else f"{value:g}"

@@ -1,0 +1,156 @@
+"""Which tables there are to show, and showing them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from analysis import render, sheet, table2, table3, table3_render
+from analysis.classifications import Classification, load_classifications
+from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups
+from analysis.runs import Group
+from x2c.core.files import write_text
+
+NEEDS = {1: ("full", "make sweep name=ablation"), 4: ("lidc_lora", "make sweep name=beyond")}
+"""The variant that a table is about, and what runs it."""
+CLASSIFY = "python x2c/classify.py"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table in every form."""
+
+    stem: str
+    view: Callable[[int], Sequence[RenderableType]]
+    """For a terminal of a width."""
+    texts: Mapping[str, Callable[[], str]]
+    """By format."""
+
+
+def show(args: argparse.Namespace) -> list[Path]:
+    """Print the tables that were asked for and write their files; returns their paths.
+
+    Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
+    """
+    found, reasons = collect(args)
+    if not found:
+        raise NothingToShowError("\n".join(reasons))
+    if args.format:
+        for shown in found:
+            print(shown.texts[args.format](), end="")
+        return []
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=120)
+    paths: list[Path] = []
+    for shown in found:
+        for part in shown.view(console.width):
+            console.print(part)
+        for suffix, text in shown.texts.items():
+            paths.append(args.out / f"{shown.stem}.{suffix}")
+            write_text(paths[-1], text())
+        console.print()
+    for reason in reasons:
+        print(reason)
+    print("Wrote " + ", ".join(str(path) for path in paths))
+    return paths
+
+
+def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
+    """The tables that can be shown, and of the others what is missing."""
+    wanted = (args.table,) if args.table else (1, 2, 3, 4)
+    found: list[Shown] = []
+    reasons: list[str] = []
+    groups: list[Group] = []
+    if set(wanted) & {1, 2, 4}:
+        try:
+            groups = find_groups(args.runs, args.scale, args.data, args.prefer)
+        except (NothingToShowError, UnknownChoiceError):
+            if args.table or not _classifications(args):
+                raise
+    for number in wanted:
+        if number == 3:
+            some = _classifications(args)
+            if some:
+                found.append(_shown3(some[0]))
+            elif args.table:
+                reasons.append(f"Table 3: no classification in {args.runs}; run: {CLASSIFY}")
+            continue
+        group = _group_for(number, groups)
+        if group is None:
+            variant, run = NEEDS.get(number, ("", ""))
+            if args.table:
+                reasons.append(f"Table {number}: no finished run of {variant} in {args.runs}; run: {run}")
+            continue
+        found.append(_shown(group, number, args, groups))
+    if 2 in wanted and groups:
+        reasons += [_other(other, groups) for other in groups[1:]]
+    return found, reasons
+
+
+def _group_for(number: int, groups: Sequence[Group]) -> Group | None:
+    """The group that a table is of: the latest; of Tables 1 and 4 the latest with a finished run of their variant."""
+    if number == 2:
+        return groups[0] if groups else None
+    variant = NEEDS[number][0]
+    # Table 1 belongs to the patients of Table 2; Table 4 is of other ones.
+    candidates = groups[:1] if number == 1 else groups
+    return next((g for g in candidates if any(r.variant == variant and r.state == "done" for r in g.runs)), None)
+
+
+def _shown(group: Group, number: int, args: argparse.Namespace, groups: Sequence[Group]) -> Shown:
+    elsewhere = [g for g in groups if g is not group and g.scale == group.scale]
+    table = table2.collect(group, number, args.reference if number == 2 else None, elsewhere)
+    return Shown(
+        table.stem,
+        lambda width: (render.terminal(table, width, args.ci), render.notes(table)),
+        {
+            "md": lambda: render.markdown(table, args.ci),
+            "tex": lambda: render.latex(table, args.ci),
+            "csv": lambda: render.tidy_csv(table),
+            "html": lambda: render.html(table, args.ci),
+        },
+    )
+
+
+def _shown3(of: Classification) -> Shown:
+    table = table3.collect(of)
+    made = table3_render.sheets_of(table)
+    return Shown(
+        "table3",
+        lambda _: (
+            sheet.terminal(table3_render.terminal_sheet(table)),
+            *([sheet.terminal(table3_render.terminal_pairs(table))] if table.pairs else []),
+            sheet.notes([note for part in made for note in part.notes]),
+        ),
+        {
+            "md": lambda: sheet.markdown(made),
+            "tex": lambda: sheet.latex(made),
+            "csv": lambda: table3_render.tidy_csv(table),
+            "html": lambda: sheet.html(made),
+        },
+    )
+
+
+def _classifications(args: argparse.Namespace) -> list[Classification]:
+    """Those that match the flags; finished ones first, then the latest."""
+    some = [
+        c
+        for c in load_classifications(args.runs)
+        if args.scale in (None, c.scale)
+        and (args.data is None or args.data == c.dataset or c.cohort.startswith(args.data))
+    ]
+    preferred = (args.prefer or "").split(",")
+    return sorted(some, key=lambda c: (c.path.name not in preferred, c.state != "done"))
+
+
+def _other(other: Group, groups: Sequence[Group]) -> str:
+    done = sum(run.state == "done" for run in other.runs)
+    namesakes = [group for group in groups if (group.scale, group.dataset) == (other.scale, other.dataset)]
+    data_flag = other.dataset if len(namesakes) == 1 else (other.cohort or other.dataset)[:12]
+    return f"Another table: --scale {other.scale} --data {data_flag} ({done} of {len(other.runs)} runs done)"
