@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: "):
             given = message.removeprefix("unrecognized arguments: ").split()[0].split("=")[0]
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            message = _no_choice(given, "a known flag", flags)
+            message = no_choice(given, "a known flag", flags)
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -106,19 +106,20 @@ def find_groups(
     if scale is not None:
         scales = {group.scale for group in groups}
         if scale not in scales:
-            raise UnknownChoiceError(f"--scale: {_no_choice(scale, 'a scale that has runs', scales)}")
+            raise UnknownChoiceError(f"--scale: {no_choice(scale, 'a scale that has runs', scales)}")
         groups = [group for group in groups if group.scale == scale]
     if data is not None:
         matching = [group for group in groups if data == group.dataset or (group.cohort or "").startswith(data)]
         if not matching:
             names = {group.dataset for group in groups} | {(group.cohort or "")[:12] for group in groups}
             at = "" if scale is None else f" at scale {scale}"
-            raise UnknownChoiceError(f"--data: {_no_choice(data, f'a data set that has runs{at}', names - {''})}")
+            raise UnknownChoiceError(f"--data: {no_choice(data, f'a data set that has runs{at}', names - {''})}")
         groups = matching
     return groups
 
 
-def _no_choice(given: str, expected: str, choices: Iterable[str]) -> str:
+def no_choice(given: str, expected: str, choices: Iterable[str]) -> str:
+    """What to say of a name that does not exist: the nearest one, and all choices."""
     choices = sorted(set(choices))
     near = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
     nearest = f"nearest: {near[0]}; " if near else ""

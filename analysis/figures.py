@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, run_command
+from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, no_choice, run_command
 
 if TYPE_CHECKING:
     from analysis.runs import Run
@@ -90,9 +90,7 @@ def _act(args: Any) -> None:
     names = list(dict.fromkeys(args.figure.split(","))) if args.figure else list(FIGURES)
     for name in names:
         if name not in FIGURES:
-            from x2c.core.errors import unknown
-
-            raise UnknownChoiceError(str(unknown("--figure", "figure", name, FIGURES)))
+            raise UnknownChoiceError(f"--figure: {no_choice(name, 'a figure', FIGURES)}")
     group = find_groups(args.runs, args.scale, args.data, args.prefer)[0]
     # Only lidc looks beyond the group: its model is scored on other patients.
     same_scale = find_groups(args.runs, group.scale, None, args.prefer) if "lidc" in names else []

@@ -106,7 +106,7 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
             entries.append(_entry(table, row, column, ci))
             value = row.paper.get(column.key)
             if column.paper:
-                entries.append(Entry(_paper(value, " ± "), "italic") if value else Entry())
+                entries.append(Entry(paper_text(value), "italic") if value else Entry())
         lines.append((row.section, tuple(entries)))
     return Sheet(table.title, tuple(heads), tuple(lines), table.footnotes, left=2)
 
@@ -207,7 +207,7 @@ def _terminal_cell(table: Table, row: Row, column: Column, ci: bool) -> Text:
     if cell and ci and not math.isnan(cell.ci_low):
         text.append("\n" + _interval(cell, column).replace(" to ", "–"), style="dim not bold")
     if value:
-        text.append("\n" + _paper(value, "±"), style="dim italic not bold")
+        text.append("\n" + paper_text(value, "±"), style="dim italic not bold")
     elif cell and cell.p is not None:
         text.append("\n" + _p(cell.p).replace(" ", ""), style="dim not bold")
     return text
@@ -271,7 +271,8 @@ def _digits(value: float, column: Column) -> int:
     return min(max(2 - math.floor(math.log10(abs(value))), 0), 5)
 
 
-def _paper(value: Value, plus_minus: str) -> str:
+def paper_text(value: Value, plus_minus: str = " ± ") -> str:
+    """A number of the paper as printed there."""
     return f"{value.mean:g}{plus_minus}{value.sd:g}"
 
 

@@ -71,17 +71,17 @@ def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
         try:
             groups = find_groups(args.runs, args.scale, args.data, args.prefer)
         except (NothingToShowError, UnknownChoiceError):
-            if args.table or not _classifications(args):
+            if args.table or not classifications(args):
                 raise
     for number in wanted:
         if number == 3:
-            some = _classifications(args)
+            some = classifications(args)
             if some:
                 found.append(_shown3(some[0]))
             elif args.table:
                 reasons.append(f"Table 3: no classification in {args.runs}; run: {CLASSIFY}")
             continue
-        group = _group_for(number, groups)
+        group = group_for(number, groups)
         if group is None:
             variant, run = NEEDS.get(number, ("", ""))
             if args.table:
@@ -93,7 +93,7 @@ def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
     return found, reasons
 
 
-def _group_for(number: int, groups: Sequence[Group]) -> Group | None:
+def group_for(number: int, groups: Sequence[Group]) -> Group | None:
     """The group that a table is of: the latest; of Tables 1 and 4 the latest with a finished run of their variant."""
     if number == 2:
         return groups[0] if groups else None
@@ -137,7 +137,7 @@ def _shown3(of: Classification) -> Shown:
     )
 
 
-def _classifications(args: argparse.Namespace) -> list[Classification]:
+def classifications(args: argparse.Namespace) -> list[Classification]:
     """Those that match the flags; finished ones first, then the latest."""
     some = [
         c

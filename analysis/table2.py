@@ -120,7 +120,7 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     """
     kind: Kind | None = KINDS[number]
     assert kind is not None
-    paper = _paper_rows(number)
+    paper = paper_rows(number)
     if number == 2 and not {row.variant for row in paper} & {run.variant for run in group.runs}:
         kind, paper = None, []
     if kind and not kind.every_variant:
@@ -239,7 +239,8 @@ def _plan_notes(rows: list[Row], locks: list[Lock]) -> tuple[Footnote, ...]:
     return notes
 
 
-def _paper_rows(number: int) -> list[Row]:
+def paper_rows(number: int) -> list[Row]:
+    """The rows of one of the paper's tables, with its values and nothing measured."""
     with (_PAPER / f"table{number}.csv").open(encoding="utf-8", newline="") as stream:
         return [
             Row(

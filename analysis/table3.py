@@ -79,9 +79,10 @@ class Table3:
 
 def collect(of: Classification) -> Table3:
     """The table of one classification. An arm without predictions, or on other patients than the X-rays', is refused."""
-    with _PAPER.open(encoding="utf-8", newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    paper = {line["arm"]: {k: float(v) for k, v in line.items() if k not in ("arm", "input")} for line in lines}
+    paper = {
+        arm: {name: float(text) for name, text in line.items() if name not in ("arm", "input")}
+        for arm, line in paper_values().items()
+    }
     if of.predictions is None:
         state = of.state + (f": {of.reason}" if of.reason else "")
         return Table3(of, {}, (), dict.fromkeys(LABELS, state), paper, _notes(of, {}))
@@ -92,6 +93,12 @@ def collect(of: Classification) -> Table3:
     arms = {arm: _arm(arm, table) for arm, table in tables.items()}
     pairs = _pairs(tables, arms)
     return Table3(of, arms, pairs, refused, paper, _notes(of, arms))
+
+
+def paper_values() -> dict[str, dict[str, str]]:
+    """The paper's Table 3 by arm, as printed there."""
+    with _PAPER.open(encoding="utf-8", newline="") as stream:
+        return {line["arm"]: line for line in csv.DictReader(stream)}
 
 
 def _unlike(table: pd.DataFrame, reference: pd.DataFrame) -> str:

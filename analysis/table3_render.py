@@ -11,6 +11,8 @@ from analysis.sheet import Entry, Sheet
 from analysis.table2_notes import Footnote
 from analysis.table3 import LABELS, RATES, Table3, marks_of
 
+_CSV_FIELDS = ("table", "scale", "dataset", "cohort", "variant", "generated", "arm", "metric", "value", "ci_low",
+               "ci_high", "n", "p", "paper", "state")  # fmt: skip
 _TITLES = {"ppv": "PPV", "npv": "NPV"}
 
 
@@ -112,41 +114,52 @@ def _pair_sheet(table: Table3) -> Sheet:
 def tidy_csv(table: Table3) -> str:
     """One line per arm and number, unrounded, and per pair and test."""
     stream = io.StringIO()
-    fields = ("table", "scale", "dataset", "cohort", "variant", "generated", "arm", "metric", "value", "ci_low",
-              "ci_high", "n", "p", "paper", "state")  # fmt: skip
-    writer: csv.DictWriter[str] = csv.DictWriter(stream, fields, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(stream, _CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
+    writer.writerows(tidy_lines(table))
+    return stream.getvalue()
+
+
+def tidy_lines(table: Table3) -> list[dict[str, object]]:
+    """The lines of the CSV; what is undefined is left out of its line."""
     c = table.of
-    about = {"table": "table3", "scale": c.scale, "dataset": c.dataset, "cohort": c.cohort}
+    about: dict[str, object] = {"table": "table3", "scale": c.scale, "dataset": c.dataset, "cohort": c.cohort}
     about |= {"variant": c.variant, "generated": c.generated}
+    lines: list[dict[str, object]] = []
     for arm in LABELS:
         if arm not in table.arms:
-            writer.writerow(about | {"arm": arm, "state": table.refused[arm]})
+            lines.append(about | {"arm": arm, "state": table.refused[arm]})
             continue
         areas, point, paper = table.arms[arm].areas, table.arms[arm].point, table.paper[arm]
         n = areas.pooled.n_pos + areas.pooled.n_neg
-        of_arm = about | {"arm": arm, "state": "done", "n": n}
+        none = (math.nan, math.nan)
         numbers: list[tuple[str, float, tuple[float, float], float | None]] = [
             ("auc_folds", areas.mean, areas.mean_ci, paper["auc"]),
-            ("auc_folds_sd", areas.sd, (math.nan, math.nan), paper["auc_std_folds"]),
+            ("auc_folds_sd", areas.sd, none, paper["auc_std_folds"]),
             ("auc_pooled", areas.pooled.auc, areas.pooled.ci, None),
             ("auc_pooled_logit", areas.pooled.auc, areas.pooled.logit_ci, None),
             *((rate, getattr(point, rate), point.ci[rate], paper[rate] / 100) for rate in RATES),
-            *((count, float(getattr(point, count)), (math.nan, math.nan), None) for count in ("tp", "fn", "tn", "fp")),
+            *((count, float(getattr(point, count)), none, None) for count in ("tp", "fn", "tn", "fp")),
         ]
-        for metric, value, (low, high), printed in numbers:
-            known = {"value": value, "ci_low": low, "ci_high": high, "paper": printed}
-            writer.writerow(of_arm | {"metric": metric} | {k: v for k, v in known.items() if v is not None and v == v})
+        for metric, value, interval, printed in numbers:
+            line = about | {"arm": arm, "state": "done", "n": n, "metric": metric}
+            lines.append(line | _known(value, interval) | ({} if printed is None else {"paper": printed}))
     for pair in table.pairs:
-        of_pair = about | {"arm": f"{pair.a} - {pair.b}", "state": "done"}
-        tests = (("auc_folds", pair.areas.difference, pair.areas.ci, pair.areas.p),
-                 ("auc_folds_ks", pair.areas.difference, (math.nan, math.nan), pair.ks_p),
-                 ("sensitivity", pair.sensitivity.difference, pair.sensitivity.ci, pair.sensitivity.p),
-                 ("specificity", pair.specificity.difference, pair.specificity.ci, pair.specificity.p))  # fmt: skip
-        for metric, value, (low, high), p in tests:
-            interval = {} if math.isnan(low) else {"ci_low": low, "ci_high": high}
-            writer.writerow(of_pair | {"metric": f"{metric}_difference", "value": value, "p": p} | interval)
-    return stream.getvalue()
+        tests = (
+            ("auc_folds", pair.areas.difference, pair.areas.ci, pair.areas.p),
+            ("auc_folds_ks", pair.areas.difference, (math.nan, math.nan), pair.ks_p),
+            ("sensitivity", pair.sensitivity.difference, pair.sensitivity.ci, pair.sensitivity.p),
+            ("specificity", pair.specificity.difference, pair.specificity.ci, pair.specificity.p),
+        )
+        for metric, value, interval, p in tests:
+            line = about | {"arm": f"{pair.a} - {pair.b}", "state": "done", "metric": f"{metric}_difference", "p": p}
+            lines.append(line | _known(value, interval))
+    return lines
+
+
+def _known(value: float, interval: tuple[float, float]) -> dict[str, object]:
+    numbers = dict(zip(("value", "ci_low", "ci_high"), (value, *interval), strict=True))
+    return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
 
 def _share(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ def _blocks(length: int) -> list[tuple[int, int]]:
     out = length - 2 * _RADIUS
     count = max(1, round(out / _BLOCK))
     edges = [out * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def _band(out: int, like: Tensor) -> Tensor:

@@ -14,16 +14,15 @@ from matplotlib.ticker import NullLocator
 
 from analysis.basis import refusals
 from analysis.cli import NothingToShowError
-from analysis.pictures.distributions import METRICS
-from analysis.pictures.page import LEFT, RIGHT, WIDTH, page, width_of
+from analysis.pictures.distributions import METRICS, heading
+from analysis.pictures.page import LEFT, RIGHT, WIDTH, page
 from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of
-from analysis.pictures.style import GREY, LINES
+from analysis.pictures.style import LINES
 from analysis.runs import BASELINES, Run
 from analysis.stats.paired import Summary, summary
 
 _HEAD, _HEIGHT, _FOOT, _GAP, _MARGIN = 0.4, 2.1, 0.42, 0.5, 0.42
 SAMPLING = "sampling steps"
-_BETTER = {1: "higher is better", -1: "lower is better"}
 Taken = Callable[[dict[str, Any]], dict[str, int]]
 """Takes the steps out of a resolved config, and returns them by name."""
 
@@ -65,7 +64,7 @@ def longest(source: Source, take: Taken) -> Series | None:
     for run in done:
         config = json.loads(run.recipe)
         steps = take(config)
-        recipes.setdefault(json.dumps(config, sort_keys=True), []).append((steps, run))
+        recipes.setdefault(run.variant + json.dumps(config, sort_keys=True), []).append((steps, run))
     found = [series for members in recipes.values() if (series := _series(members)) is not None]
     latest = [max(run.updated for runs in series.runs.values() for run in runs) for series in found]
     ranked = sorted(zip(found, latest, strict=True), key=lambda pair: (len(pair[0].runs), pair[1]))
@@ -104,8 +103,10 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
     columns = [source.column(key) for key in METRICS]
     points = {column.key: _points(series, column.key) for column in columns}
     columns = [column for column in columns if len(points[column.key]) > 1]
+    if not columns:
+        raise NothingToShowError(f"the runs that differ in their {series.steps} have no finite scores in common")
     runs = [run for some in series.runs.values() for run in some]
-    width = (WIDTH - LEFT - RIGHT - _MARGIN - _GAP * (len(columns) - 1)) / max(len(columns), 1)
+    width = (WIDTH - LEFT - RIGHT - _MARGIN - _GAP * (len(columns) - 1)) / len(columns)
     first = runs[0]
     seeds = " Of several seeds a patient's mean counts." if max(map(len, series.runs.values())) > 1 else ""
     notes = [
@@ -120,10 +121,7 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
             top = sheet.top + _HEAD
             axes = sheet.axes(left, top, width, _HEIGHT)
             _panel(axes, points[column.key])
-            name = column.name + (f" ({column.unit})" if column.unit else "")
-            size = 8.0 * min(1.0, width / width_of(name, 8.0, bold=True))
-            sheet.text(left, top - 0.21, name, ha="left", va="bottom", weight="bold", size=size)
-            sheet.text(left, top - 0.07, _BETTER[column.better], ha="left", va="bottom", size=6.5, color=GREY)
+            heading(sheet, column, left, top, width)
         middle = LEFT + _MARGIN + (WIDTH - LEFT - RIGHT - _MARGIN) / 2
         sheet.text(middle, sheet.bottom - 0.02, series.steps, va="bottom")
     return png

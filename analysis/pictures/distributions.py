@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from analysis.cli import NothingToShowError
 from analysis.measures import Column
-from analysis.pictures.page import LEFT, RIGHT, WIDTH, lines_of, page, width_of, wrapped
+from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, lines_of, page, width_of, wrapped
 from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of
 from analysis.pictures.style import BLUE, GREY, INK, ORANGE
 from analysis.runs import BASELINES, Run, voxels
@@ -64,11 +64,16 @@ def distributions(source: Source, out: Path) -> Path:
             left = LEFT + _LABEL + place * (width + _GAP)
             axes = sheet.axes(left, top, width, height)
             _panel(axes, column, entries, scores[column.key], lines=most <= FEW)
-            name = column.name + (f" ({column.unit})" if column.unit else "")
-            points = 8.0 * min(1.0, width / width_of(name, 8.0, bold=True))
-            sheet.text(left, top - 0.21, name, ha="left", va="bottom", weight="bold", size=points)
-            sheet.text(left, top - 0.07, _BETTER[column.better], ha="left", va="bottom", size=6.5, color=GREY)
+            heading(sheet, column, left, top, width)
     return png
+
+
+def heading(sheet: Page, column: Column, left: float, top: float, width: float) -> None:
+    """Name, unit and direction of a metric over the axes that begin there."""
+    name = column.name + (f" ({column.unit})" if column.unit else "")
+    points = 8.0 * min(1.0, width / width_of(name, 8.0, bold=True))
+    sheet.text(left, top - 0.21, name, ha="left", va="bottom", weight="bold", size=points)
+    sheet.text(left, top - 0.07, _BETTER[column.better], ha="left", va="bottom", size=6.5, color=GREY)
 
 
 def entries_of(source: Source) -> list[Entry]:

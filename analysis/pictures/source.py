@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from analysis.classifications import Classification
 from analysis.cli import NothingToShowError
 from analysis.measures import COLUMNS, Column, by_patient
 from analysis.runs import BASELINES, Group, Run, evaluated, window_hu
@@ -105,7 +106,7 @@ def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, samp
     return "; ".join(parts) + "."
 
 
-def closing(runs: Iterable[Run], *, metrics: bool = True) -> str:
+def closing(runs: Iterable[Run | Classification], *, metrics: bool = True) -> str:
     """The stand-in networks behind the runs, those that measure only with `metrics`; and what the picture is not for."""
     stand_ins = sorted(
         {

@@ -14,7 +14,8 @@ import pytest
 from scipy.stats import binom
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from analysis import figures
+from analysis import figures, table3
+from analysis.classifications import Classification, load_classifications
 from analysis.cli import NothingToShowError
 from analysis.pictures import budget, distributions, emboli, roc, style, training, worst
 from analysis.pictures.page import Page, fitting, width_of, wrapped
@@ -77,7 +78,9 @@ def classify(run: Path, name: str, updated: float = 1.0, state: str = "done") ->
     for file in ("config.yaml", "provenance.json"):
         (folder / file).write_text((run / file).read_text())
     (folder / "status.json").write_text(json.dumps({"state": state, "updated": updated}))
-    about = {"variant": "l1", "generated": "single", "arms": ["ctpa", "xray", "generated"]}
+    steps = {"steps": 2}
+    settings = {"folds": 4, "volumes": steps, "xrays": steps}
+    about = {"variant": "l1", "generated": "single", "settings": settings, "arms": ["ctpa", "xray", "generated"]}
     (folder / "classification.json").write_text(json.dumps(about))
     return table
 
@@ -279,17 +282,18 @@ def test_a_rectangle_of_the_band_covers_its_pair_of_rates(rate: float, sensitivi
     assert coverage == pytest.approx(0.95, abs=0.015)
 
 
-def test_arms_count_test_patients_at_their_folds_thresholds(make_run: MakeRun) -> None:
-    classify(make_run("l1"), "one")
-    (entry,) = roc.read(make_run("l1_adv").parent / "classifications")
-    arm = roc.arm_of("ctpa", entry.predictions)
-    mine = entry.predictions[entry.predictions["arm"] == "ctpa"]
-    called = (mine["score"] >= 0.5) & (mine["fold"] != 4)
-    assert (arm.area.n_pos, arm.area.n_neg) == (20, 40)
-    assert arm.point.tp == int((called & (mine["label"] == 1)).sum()) and arm.point.fp == int(
-        (called & (mine["label"] == 0)).sum()
-    )
-    assert arm.area.auc == pytest.approx(roc_auc_score(mine["label"], mine["score"]))
+def test_curves_are_of_test_patients_and_end_in_their_arms_area(make_run: MakeRun) -> None:
+    run = make_run("l1")
+    table = classify(run, "one")
+    (of,) = load_classifications(run.parent)
+    curves = roc.curves_of(table3.collect(of))
+    assert [curve.name for curve in curves] == ["ctpa", "xray", "generated"]
+    for curve in curves:
+        mine = table[(table["arm"] == curve.name) & (table["split"] == "test")]
+        assert (curve.areas.pooled.n_pos, curve.areas.pooled.n_neg) == (20, 40)
+        assert np.trapezoid(curve.rates[:, 1], curve.rates[:, 0]) == pytest.approx(curve.areas.pooled.auc)
+        called = (mine["score"] >= 0.5) & (mine["fold"] != 4)
+        assert curve.point.tp == int((called & (mine["label"] == 1)).sum())
 
 
 def test_the_newest_finished_classification_of_the_same_patients_is_drawn(
@@ -300,13 +304,15 @@ def test_the_newest_finished_classification_of_the_same_patients_is_drawn(
     for name, updated, state in (("a", 1.0, "done"), ("b", 3.0, "running"), ("c", 2.0, "done")):
         classify(run, name, updated, state)
     classify(stranger, "d", 9.0)
-    (run.parent / "classifications" / "e").mkdir()
-    (run.parent / "classifications" / "e" / "predictions.parquet").write_text("cut")
-    notes = roc._notes
-    seen: list[roc.Classification] = []
-    monkeypatch.setattr(roc, "_notes", lambda source, chosen, arms: seen.append(chosen) or notes(source, chosen, arms))
+    seen: list[str] = []
+
+    def remember(of: Classification) -> table3.Table3:
+        seen.append(of.path.name)
+        return table3.collect(of)
+
+    monkeypatch.setattr(roc, "collect", remember)
     assert roc.roc(source_of(run.parent), tmp_path).is_file()
-    assert [(entry.updated, entry.cohort) for entry in seen] == [(2.0, "f00dfeedbeef")]
+    assert seen == ["c"]
 
 
 def test_losses_are_read_by_stage_and_the_last_word_counts(tmp_path: Path) -> None:

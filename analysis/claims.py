@@ -1,0 +1,49 @@
+"""The paper's claims held against finished runs, and its published numbers against themselves: reports/claims.*."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:
+    # Run by path: Python put this folder first on sys.path, where tables.py would shadow PyTables for pandas.
+    _folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
+
+import argparse
+from collections.abc import Sequence
+
+from analysis.cli import Parser, run_command
+
+_EPILOG = """\
+what it shows:
+  Every claim of analysis/claims.yaml with a verdict: supported, contradicted, or not enough data; with the effect of
+  each metric, its interval, its p after Holm's correction over the page, and the chance to have found an effect of the
+  paper's size. It says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
+  --published checks the paper's Table 3 against itself instead, for which no run is needed.
+
+examples:
+  python analysis/claims.py
+  python analysis/claims.py --scale cpu --data atlas
+  python analysis/claims.py --published
+
+exit codes: 0 verdicts were printed, 1 there are no runs, 2 an unknown flag, scale or data set
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = Parser("claims.py", __doc__ or "", _EPILOG)
+    parser.add_argument("--published", action="store_true", help="check the paper's Table 3 against itself")
+
+    def act(args: argparse.Namespace) -> None:
+        # Imported late: help and complaints about flags need none of it.
+        from analysis import verdict_page
+
+        verdict_page.show(args)
+
+    return run_command(parser, act, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Everything behind a cell of a table: runs, configuration, code, data, weights, patients."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:
+    # Run by path: Python put this folder first on sys.path, where tables.py would shadow PyTables for pandas.
+    _folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
+
+import argparse
+from collections.abc import Sequence
+
+from analysis.cli import Parser, run_command
+
+_EPILOG = """\
+cells:
+  [tableN:]ROW[:COLUMN]   ROW is a variant (an input in Table 3: ctpa, xray, generated), COLUMN a metric as the CSV files
+  name them; without a table Table 2, without a column the whole row.
+
+examples:
+  python analysis/trace.py l1_lpips:psnr
+  python analysis/trace.py table2:baseline_nearest
+  python analysis/trace.py table3:generated:auc_folds --scale cpu --data atlas
+
+exit codes: 0 the cell was found, 1 there are no runs, 2 there is no such cell
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = Parser("trace.py", __doc__ or "", _EPILOG)
+    parser.add_argument("cell", help="[tableN:]ROW[:COLUMN]")
+
+    def act(args: argparse.Namespace) -> None:
+        # Imported late: help and complaints about flags need none of it.
+        from analysis.tracing import trace
+
+        trace(args)
+
+    return run_command(parser, act, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

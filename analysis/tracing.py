@@ -1,0 +1,193 @@
+"""From a cell's name to what made it, printed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from analysis import render, table2, table3, table3_render
+from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no_choice
+from analysis.measures import Column, by_patient
+from analysis.runs import Run, evaluated, window_hu
+from analysis.show import CLASSIFY, NEEDS, classifications, group_for
+from analysis.table2 import Row, Table
+
+_FIELDS = ("stages", "loss", "guidance", "encoder", "autoencoder", "prediction", "sampler", "denoiser", "training")
+
+
+def trace(args: argparse.Namespace) -> None:
+    """Print what is behind a cell. Raises UnknownChoiceError where a table, row or column does not exist."""
+    table, row, column = _parsed(args.cell)
+    console = Console() if Console().is_terminal else Console(width=120)
+    if table == 3:
+        _trace_classification(args, row, column, console)
+    else:
+        _trace_quality(args, table, row, column, console)
+
+
+def _parsed(cell: str) -> tuple[int, str, str]:
+    match = re.fullmatch(r"(?:(?:table)?([1-4]):)?([\w-]+)(?:[:/]([\w-]+))?", cell)
+    if not match:
+        raise UnknownChoiceError(f"cell: expected [tableN:]ROW[:COLUMN]; got {cell!r}; e.g. l1_lpips:psnr")
+    return int(match[1] or 2), match[2], match[3] or ""
+
+
+def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str, console: Console) -> None:
+    groups = find_groups(args.runs, args.scale, args.data, args.prefer)
+    group = group_for(number, groups)
+    if group is None:
+        variant, command = NEEDS[number]
+        raise NothingToShowError(f"Table {number}: no finished run of {variant} in {args.runs}; run: {command}")
+    table = table2.collect(group, number)
+    rows = [row for row in table.rows if row.variant == name]
+    if not rows:
+        raise UnknownChoiceError(f"cell: {no_choice(name, 'a row of the table', {r.variant for r in table.rows})}")
+    columns = [*table.columns, *table.more_columns]
+    if metric and metric not in {column.key for column in columns}:
+        raise UnknownChoiceError(f"cell: {no_choice(metric, 'a column', {c.key for c in columns})}")
+    for row in rows:
+        console.print(Text(f"{table.title}: {row.label}", style="bold"))
+        console.print(f"state: {row.detail}", highlight=False)
+        for column in columns:
+            if metric in ("", column.key) and (column.key in row.cells or metric):
+                _print_cell(table, row, column, console)
+        for run in row.runs:
+            _print_run(run, console)
+        if metric:
+            _print_patients(row, metric, console)
+        marks = {mark for cell in row.cells.values() for mark in cell.marks}
+        for note in table.footnotes:
+            if not note.mark or note.mark in marks:
+                console.print(Text(f"{note.mark} {note.text}".strip(), style="dim"))
+
+
+def _print_cell(table: Table, row: Row, column: Column, console: Console) -> None:
+    cell, paper = row.cells.get(column.key), row.paper.get(column.key)
+    if cell is None:
+        console.print(f"{column.name}: no number", highlight=False)
+        return
+    texts = [f"{column.name}: {cell.mean!r}" + (f" {column.unit}" if column.unit else "")]
+    texts += [f"SD {cell.sd!r}"] if not math.isnan(cell.sd) else []
+    texts += [f"95 % CI of the mean {cell.ci_low!r} to {cell.ci_high!r}"] if not math.isnan(cell.ci_low) else []
+    texts += [f"n = {cell.n} patients, {cell.seeds} seed{'s' if cell.seeds > 1 else ''}"]
+    texts += [f"p = {cell.p!r}"] if cell.p is not None else []
+    texts += [f"the paper has {column.paper_name} {render.paper_text(paper)}"] if paper else []
+    console.print("; ".join(texts), highlight=False)
+    difference = table.differences.get((row.variant, column.key))
+    if difference:
+        console.print(
+            f"  minus {table.reference}: {difference.mean!r} (bootstrap CI {difference.ci_low!r} to "
+            f"{difference.ci_high!r}); Wilcoxon p = {difference.p!r}, Holm {difference.p_holm!r}; bootstrap p = "
+            f"{difference.p_bootstrap!r}, Holm {difference.p_bootstrap_holm!r}; smallest visible at 80 % power "
+            f"{difference.detectable!r}",
+            highlight=False,
+        )
+    for run in row.runs:
+        record = (run.set_scores or {}).get(column.key)
+        if record:
+            console.print(f"  {run.id}: {_flat(record)}", highlight=False)
+
+
+def _print_run(run: Run, console: Console) -> None:
+    low, high = window_hu(run.config)
+    _print_facts(
+        console,
+        run.id,
+        {
+            "directory": str(run.path),
+            "state": f"{run.state}, started {run.starts} time{'s' if run.starts > 1 else ''}",
+            "seed": run.seed,
+            "HU window": f"{low:g} to {high:g}",
+            "data set": _flat(evaluated(run.config)),
+            **_provenance_facts(run.provenance or {}),
+            **{field: _flat(run.config[field]) for field in _FIELDS if field in run.config},
+        },
+    )
+
+
+def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, str]:
+    dirty = " with local changes (provenance.json holds them)" if provenance.get("dirty") else ""
+    data = provenance.get("data") or {}
+    facts = {
+        "code": f"commit {provenance.get('commit') or 'unknown'}{dirty}",
+        "format, metrics": f"{provenance.get('format')}, {provenance.get('metrics')}",
+        "data fingerprint": f"{data.get('fingerprint')} (cohort {data.get('cohort')})",
+        "device": f"{provenance.get('device')}, {provenance.get('threads')} threads",
+        "packages": _flat(provenance.get("packages") or {}),
+        "stages": ", ".join(f"{s['name']} {s['key']}" for s in provenance.get("stages") or ()),
+    }
+    for option, weights in sorted((provenance.get("weights") or {}).items()):
+        facts[f"weights {option}"] = _flat(weights)
+    for stand_in in provenance.get("stand_ins") or ():
+        facts[f"stand-in {stand_in['part']}"] = f"{stand_in['name']} instead of {stand_in.get('instead_of', '')}"
+    return facts
+
+
+def _print_patients(row: Row, metric: str, console: Console) -> None:
+    scores = by_patient([run for run in row.runs if run.state == "done"], metric)
+    if scores:
+        _print_scores(console, metric, ((p, " ".join(repr(v) for v in values)) for p, values in sorted(scores.items())))
+
+
+def _trace_classification(args: argparse.Namespace, name: str, metric: str, console: Console) -> None:
+    found = classifications(args)
+    if not found:
+        raise NothingToShowError(f"Table 3: no classification in {args.runs}; run: {CLASSIFY}")
+    of = found[0]
+    if name not in table3.LABELS:
+        raise UnknownChoiceError(f"cell: {no_choice(name, 'an input', table3.LABELS)}")
+    table = table3.collect(of)
+    console.print(Text(f"{table.title}: {table3.LABELS[name]}", style="bold"))
+    lines = table3_render.tidy_lines(table)
+    metrics = [str(line["metric"]) for line in lines if line["arm"] == name and "metric" in line]
+    if metric and metric not in metrics:
+        raise UnknownChoiceError(f"cell: {no_choice(metric, 'a number', metrics)}")
+    for line in lines:
+        if line["arm"] == name and metric in ("", line.get("metric")):
+            told = {
+                k: v for k, v in line.items() if k in ("metric", "value", "ci_low", "ci_high", "n", "paper", "state")
+            }
+            console.print(_flat(told), highlight=False)
+    facts = {"directory": str(of.path), "generated volumes": of.generated, "settings": _flat(of.settings)}
+    _print_facts(console, of.path.name, facts | _provenance_facts(of.provenance))
+    if of.predictions is not None and metric:
+        own = of.predictions[(of.predictions["arm"] == name) & (of.predictions["split"] == "test")]
+        told = ((str(r.patient), f"fold {r.fold}, label {r.label}, score {r.score!r}, threshold {r.threshold!r}")
+                for r in own.sort_values(["fold", "patient"]).itertuples())  # fmt: skip
+        _print_scores(console, "prediction", told)
+    for note in table.footnotes:
+        console.print(Text(f"{note.mark} {note.text}".strip(), style="dim"))
+
+
+def _print_facts(console: Console, title: str, facts: Mapping[str, object]) -> None:
+    view = RichTable(box=None, show_header=False, padding=(0, 2, 0, 0), title=Text(title), title_justify="left")
+    view.add_column(style="cyan", no_wrap=True)
+    view.add_column(overflow="fold")
+    for name, value in facts.items():
+        view.add_row(name, Text(str(value)))
+    console.print(view)
+
+
+def _print_scores(console: Console, what: str, scores: Iterable[tuple[str, str]]) -> None:
+    view = RichTable("patient", what, box=None, padding=(0, 2, 0, 0))
+    for patient, text in scores:
+        view.add_row(Text(patient), Text(text))
+    console.print(view)
+
+
+def _flat(value: Any, prefix: str = "") -> str:
+    """Nested options on one line: a.b=1, c=2."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    parts = []
+    for key, inner in value.items():
+        name = f"{prefix}{key}"
+        parts.append(_flat(inner, f"{name}.") if isinstance(inner, Mapping) else f"{name}={inner}")
+    return ", ".join(part for part in parts if part)
