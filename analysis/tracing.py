@@ -34,7 +34,7 @@ def trace(args: argparse.Namespace) -> None:
 
 def _parsed(cell: str) -> tuple[int, str, str]:
     match = re.fullmatch(r"(?:(?:table)?([1-4]):)?([\w-]+)(?:[:/]([\w-]+))?", cell)
-    if not match:
+    if not match or re.fullmatch(r"table\d+", match[2]):
         raise UnknownChoiceError(f"cell: expected [tableN:]ROW[:COLUMN]; got {cell!r}; e.g. l1_lpips:psnr")
     return int(match[1] or 2), match[2], match[3] or ""
 

@@ -111,8 +111,9 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
     seeds = " Of several seeds a patient's mean counts." if max(map(len, series.runs.values())) > 1 else ""
     notes = [
         setting(source.group, runs, patients(runs), sampling=series.steps != SAMPLING),
-        f"Variant {first.variant}, sampler {first.config['sampler']['name']}; the runs differ in nothing but their steps. Mean over test patients and its 95 % interval "
-        f"(Student's t); the same patients everywhere, so that intervals which overlap may still differ.{seeds}",
+        f"Variant {first.variant}, sampler {first.config['sampler']['name']}; the runs differ in nothing but their steps. "
+        "Mean over test patients and its 95 % interval (Student's t); the same patients everywhere, so that scores whose "
+        f"intervals overlap may still differ.{seeds}",
         closing(runs),
     ]
     with page(png, _HEAD + _HEIGHT + _FOOT, f"{title}: {title_of(first)}", notes) as sheet:

@@ -108,7 +108,7 @@ def _reading(entries: Sequence[Entry], most: int) -> str:
         if entry.is_reference:
             texts.append(f"Dashed: the median of {entry.label}, which the others are compared with.")
     if any(entry.is_baseline for entry in entries):
-        texts.append("Grey: baselines that need no trained model.")
+        texts.append("Grey: baselines, made without the model under test.")
     if len({voxels(entry.runs[0].config) for entry in entries}) > 1:
         texts.append("Another sample size is scored against its own truth: not comparable voxel for voxel.")
     return " ".join(texts)

@@ -93,8 +93,8 @@ def emboli(source: Source, out: Path) -> Path:
             + (f"the {len(shown)} with most of it" if len(found) > len(shown) else "all of these"),
             ct=True,
         ),
-        f"Variant {run.variant}: {why}. The axial slice that holds most clot; the contour is the true embolus's in both, "
-        "along the edges of voxels, and tells nothing of what was generated. The box is what the zoom shows.",
+        f"Variant {run.variant}: {why}. The axial slice that holds most clot; the contour is the true embolus's in "
+        "both, along the edges of voxels, and tells nothing of what was generated. The box is what the zoom shows.",
         closing([run]),
     ]
     png = out / "emboli.png"
@@ -155,7 +155,7 @@ def _draw_patient(sheet: Page, run: Run, clot: Clot, top: float, size: float, ro
 
 
 def outline(mask: NDArray[np.bool_], spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
-    """The edges between voxels inside and outside of a mask [H, W]: [N, 2 ends, (x, y)] in mm from the top left corner."""
+    """Edges between voxels inside and outside of a mask [H, W]: [N, 2 ends, (x, y)] in mm from the top left corner."""
     y_mm, x_mm = spacing_mm
     padded = np.pad(mask, 1)
     rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])

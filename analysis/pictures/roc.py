@@ -190,10 +190,10 @@ def _notes(table: Table3, curves: list[Curve]) -> list[str]:
         + (f" (cohort {of.cohort[:12]})" if of.cohort else "")
         + f"; n = {pooled[0].n_pos + pooled[0].n_neg} patients, each tested once in {len(curves[0].areas.aucs)} folds; "
         f"generators: {of.variant}, seed {of.seed}. {_GENERATED[of.generated]}{left_out}",
-        "Curves and AUC: the scores of all test folds together, which takes the folds' classifiers to score on one scale; the "
-        f"mean of the folds' AUC does not. Brackets: DeLong's 95 % intervals{exact}; of sensitivity and specificity Wilson's. "
-        "Marks: every fold at the threshold that its validation patients set (Youden), summed, so that a mark need not lie on "
-        "its curve. Bands: at each threshold Wilson's intervals of both rates, with 95 % coverage of the pair; pointwise, not "
-        "of the whole curve.",
+        "Curves and AUC: the scores of all test folds together, which takes the folds' classifiers to score on one scale; "
+        f"the mean of the folds' AUC does not. Brackets: DeLong's 95 % intervals{exact}; of sensitivity and specificity "
+        "Wilson's. Marks: every fold at the threshold that its validation patients set (Youden), summed, so that a mark "
+        "need not lie on its curve. Bands: at each threshold Wilson's intervals of both rates, with 95 % coverage of the "
+        "pair; pointwise, not of the whole curve.",
         closing([of]),
     ]

@@ -53,8 +53,8 @@ def training(source: Source, out: Path) -> Path:
     notes = [
         setting(source.group, runs, _patients(runs[0]), sampling=False),
         "Training loss: all terms of the stage with their weights; its running mean reaches over a "
-        f"{_WINDOW}th of the stage. Validation loss: the mean absolute error alone, of the averaged weights, at noise that "
-        "never changes. Steps count over all stages; a stage that variants share was trained once.",
+        f"{_WINDOW}th of the stage. Validation loss: the mean absolute error alone, of the averaged weights, at noise "
+        "that never changes. Steps count over all stages; a stage that variants share was trained once.",
         closing(runs, metrics=False),
     ]
     png = out / "training.png"

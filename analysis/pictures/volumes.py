@@ -54,8 +54,8 @@ def _draw(group: Group, run: Run, title: str, why: str, png: Path) -> Path:
     body = head + len(shown) * block + (len(shown) - 1) * _PATIENT_GAP
     notes = [
         setting(group, [run], f"{len(shown)} of {patients([run])}, the first ones", ct=True),
-        f"Variant {run.variant}: {why}. Axial levels are shares of the box's height, from below; the coronal slice is the "
-        "middle one; the patient's right is on the left. All at one physical scale; PSNR is the whole volume's.",
+        f"Variant {run.variant}: {why}. Axial levels are shares of the box's height, from below; the coronal slice is "
+        "the middle one; the patient's right is on the left. All at one physical scale; PSNR is the whole volume's.",
         closing([run]),
     ]
     with page(png, body, title, notes) as sheet:

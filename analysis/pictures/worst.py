@@ -38,9 +38,9 @@ def worst(source: Source, out: Path) -> Path:
     low, high = windowed(run)
     notes = [
         setting(source.group, [run], f"{len(order)} of {patients([run])}", ct=True),
-        f"Variant {run.variant}: {why}. Kept are the cases that PSNR, SSIM or {source.column('lpips').name} likes least. Each "
-        "plane is cut where, in the middle 70 % of the box, the volumes differ most; the number in the corner is its place, as a "
-        "share of the box from below or from the front. diff.: generated minus true.",
+        f"Variant {run.variant}: {why}. Kept are the cases that PSNR, SSIM or {source.column('lpips').name} likes least. "
+        "Each plane is cut where, in the middle 70 % of the box, the volumes differ most; the number in the corner is its "
+        "place, as a share of the box from below or from the front. diff.: generated minus true.",
         closing([run]),
     ]
     png = out / "worst.png"

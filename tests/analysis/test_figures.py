@@ -189,7 +189,9 @@ def test_figures_are_chosen_by_name(make_run: MakeRun, tmp_path: Path, capsys: p
     assert figures.main([*arguments, "roc"]) == 1
     assert "roc: not drawn: no finished classification" in capsys.readouterr().err
     assert figures.main([*arguments, "worts"]) == 2
-    assert "--figure: expected a figure; got 'worts'; nearest: worst; choices: distributions," in capsys.readouterr().err
+    assert (
+        "--figure: expected a figure; got 'worts'; nearest: worst; choices: distributions," in capsys.readouterr().err
+    )
 
 
 def test_help_lists_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
