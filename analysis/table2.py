@@ -233,7 +233,7 @@ def _plan_notes(rows: list[Row], locks: list[Lock]) -> tuple[Footnote, ...]:
     if not locks:
         return ()
     plans = "; ".join(f"{lock.sweep}, {len(lock.cells)} cells, on {lock.date}, for {lock.metric}" for lock in locks)
-    notes = (Footnote("", f"Locked before it was run: {plans} (sweeps/locks/)."),)
+    notes: tuple[Footnote, ...] = (Footnote("", f"Locked before it was run: {plans} (sweeps/locks/)."),)
     if any(EXPLORATORY in row.marks for row in rows):
         notes += (Footnote(EXPLORATORY, "Not in a locked plan: added later, or run with other settings."),)
     return notes

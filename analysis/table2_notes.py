@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
+from typing import Protocol
 
 from analysis.runs import BASELINES, Group, Run, StandIn, steps_text, voxels, window_hu
 
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
 _PART_NAMES = {"features": "Fréchet and paired feature distances", "perceptual": "the metric LPIPS"}
+
+
+class HasStandIns(Protocol):
+    """A run, or a classification."""
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """The stand-ins that its numbers depend on."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,7 @@ class Footnote:
     text: str
 
 
-def stand_in_marks(runs: Iterable[Run]) -> dict[StandIn, str]:
+def stand_in_marks(runs: Iterable[HasStandIns]) -> dict[StandIn, str]:
     """A letter for every stand-in, the model's parts before the metrics' networks."""
     found = {stand_in for run in runs for stand_in in run.stand_ins}
     ordered = sorted(found, key=lambda s: (s.part in _PART_NAMES, s.part, s.name, s.instead_of))

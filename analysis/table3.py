@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.classifications import Classification
-from analysis.runs import window_hu
+from analysis.runs import StandIn, window_hu
 from analysis.stats.folds import FoldComparison, FoldSummary, kolmogorov_smirnov, over_folds, paired_over_folds
 from analysis.stats.operating_point import McNemar, OperatingPoint, at, from_counts, mcnemar
 from analysis.stats.paired import holm
@@ -194,16 +194,14 @@ def _notes(of: Classification, arms: Mapping[str, Arm]) -> tuple[Footnote, ...]:
     return (*notes, Footnote("", NOT_FOR_DIAGNOSIS))
 
 
-def stand_in_marks_of(of: Classification) -> dict[Any, str]:
+def stand_in_marks_of(of: Classification) -> dict[StandIn, str]:
     """A letter for every stand-in of a classification."""
     return stand_in_marks([of])
 
 
 def marks_of(table: Table3, arm: str) -> tuple[str, ...]:
     """The letters of the stand-ins that an arm's numbers depend on."""
-    mine = {
-        "ctpa": lambda part: part == "autoencoder",
-        "xray": lambda part: part == "xray_classifier",
-        "generated": lambda part: part != "xray_classifier",
-    }[arm]
-    return tuple(mark for stand_in, mark in stand_in_marks_of(table.of).items() if mine(stand_in.part))
+    marks = stand_in_marks_of(table.of)
+    parts = {s.part for s in marks}
+    mine = {"ctpa": {"autoencoder"}, "xray": {"xray_classifier"}}.get(arm, parts - {"xray_classifier"})
+    return tuple(mark for stand_in, mark in marks.items() if stand_in.part in mine)

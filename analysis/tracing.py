@@ -159,9 +159,9 @@ def _trace_classification(args: argparse.Namespace, name: str, metric: str, cons
     _print_facts(console, of.path.name, facts | _provenance_facts(of.provenance))
     if of.predictions is not None and metric:
         own = of.predictions[(of.predictions["arm"] == name) & (of.predictions["split"] == "test")]
-        told = ((str(r.patient), f"fold {r.fold}, label {r.label}, score {r.score!r}, threshold {r.threshold!r}")
+        scores = ((str(r.patient), f"fold {r.fold}, label {r.label}, score {r.score!r}, threshold {r.threshold!r}")
                 for r in own.sort_values(["fold", "patient"]).itertuples())  # fmt: skip
-        _print_scores(console, "prediction", told)
+        _print_scores(console, "prediction", scores)
     for note in table.footnotes:
         console.print(Text(f"{note.mark} {note.text}".strip(), style="dim"))
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"x2c.data", "x2c.models", "x2c.diffusion"},
     {"x2c.losses"},
     {"x2c.engine"},
-    {"x2c.train", "x2c.train_autoencoder", "x2c.sample", "x2c.prepare", "x2c.weights"},
+    {"x2c.train", "x2c.classify", "x2c.train_autoencoder", "x2c.sample", "x2c.prepare", "x2c.weights"},
     {"x2c.sweep", "analysis.*"},
 ]
 LEAVES = LAYERS[0]

@@ -91,7 +91,7 @@ def _covariance_root(centred: Tensor) -> Tensor:
 
 
 def _cubic(x: Tensor) -> Tensor:
-    return (x @ x.T / x.shape[1] + 1) ** 3
+    return torch.pow(x @ x.T / x.shape[1] + 1, 3)
 
 
 def _discrepancies(kernel: Tensor, first: Tensor) -> Tensor:

@@ -138,7 +138,8 @@ def _in_plane(x: Tensor, y: Tensor) -> Tensor:
     The formula needs the two variances only as their sum, so four maps do the work of five.
     """
     moments = torch.stack([x, y, torch.addcmul(x * x, y, y), x * y])
-    return _smoothed_rows(_smoothed(moments.flatten(0, 1))).unflatten(0, (4, -1))
+    smoothed = _smoothed_rows(_smoothed(moments.flatten(0, 1)))
+    return smoothed.view(4, -1, *smoothed.shape[1:])
 
 
 def _likeness(moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +162,7 @@ def _smoothed_rows(x: Tensor) -> Tensor:
     """[..., n] smoothed along n wherever the window fits: [..., n - 10]."""
     rows = x.flatten(0, -2)
     smoothed = [rows[:, a : b + 2 * _RADIUS] @ _band(b - a, x).T for a, b in _blocks(x.shape[-1])]
-    return torch.cat(smoothed, dim=1).unflatten(0, x.shape[:-1])
+    return torch.cat(smoothed, dim=1).view(*x.shape[:-1], -1)
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
     """Outcomes [N] as booleans, from bool or 0/1. Raises ValueError for anything else, NaN and unknown labels included."""
     values = vector(name, y)
     if values.dtype == np.bool_:
-        return values
+        return np.asarray(values, dtype=np.bool_)
     try:
         numbers = values.astype(np.float64)
     except (TypeError, ValueError):
@@ -69,9 +69,9 @@ def cases(y_true: ArrayLike, **named: ArrayLike) -> tuple[NDArray[np.bool_], lis
 def same_index(**named: ArrayLike) -> None:
     """Refuse pandas objects with different indices: they meet by position here, which would pair other cases."""
     indexed: dict[str, Any] = {name: values for name, values in named.items() if hasattr(values, "iloc")}
-    (first, reference), *others = indexed.items() if indexed else [("", None)]
-    for name, values in others:
-        if not reference.index.equals(values.index):
+    first = next(iter(indexed), "")
+    for name, values in indexed.items():
+        if not indexed[first].index.equals(values.index):
             raise ValueError(f"{name}: expected {first}'s index; got another; align them, or pass .to_numpy() of both")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from x2c.data.atlas.tissues import Densities
+from x2c.data.atlas.tissues import BLOOD_HU, Densities
 from x2c.data.phantom.parameters import PREVALENCE, clipped, generator, one_sided
 
 SIZE = (0.84, 1.16)
@@ -22,6 +22,9 @@ SHIFT_MM = 22.0
 """Mediastinal shift: more is tension or a lost lung."""
 HEART = (-0.08, 0.26)
 """Linear growth of the heart: a cardiothoracic ratio from about .40 to .60."""
+TRANSIT = 0.9
+"""Share by which contrast after the lungs falls per dilation of the right ventricle: by a half in the worst case, as in the
+pulmonary vein sign of embolism."""
 CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
 """Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
 way; a chest X-ray is taken at full inspiration, which not all manage."""
@@ -115,7 +118,7 @@ def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Di
     collapse = one_sided(rng, 0.12, 8, 18) * (1 if rng.random() < 0.5 else -1)
     # Fluid pushes the mediastinum away.
     pushed = 0.008 * (disease.effusion_right_ml - disease.effusion_left_ml)
-    growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0) + 0.08 * disease.rv_dilation
+    growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0) + 0.25 * disease.rv_dilation
     return {
         "raised_right": one_sided(rng, 0.16, *RAISED_MM),
         "raised_left": one_sided(rng, 0.16, *RAISED_MM),
@@ -131,6 +134,8 @@ def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Di
 
 def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
     right = float(rng.uniform(330, 450))
+    # A strained right ventricle is slow to pass the contrast on: what comes after the lungs is less bright.
+    passed = 1 - TRANSIT * disease.rv_dilation
     return Densities(
         lung=clipped(rng, -850, 24, -905, -790),
         fat=clipped(rng, -103, 6, -118, -88),
@@ -140,8 +145,8 @@ def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
         spleen=clipped(rng, 120, 25, 70, 180),
         kidney=clipped(rng, 170, 30, 110, 230),
         artery=right,
-        vein=float(rng.uniform(230, 340)),
-        aorta=float(rng.uniform(180, 330)),
+        vein=BLOOD_HU + passed * (float(rng.uniform(230, 340)) - BLOOD_HU),
+        aorta=BLOOD_HU + passed * (float(rng.uniform(180, 330)) - BLOOD_HU),
         cava=right + float(rng.uniform(80, 400)),
         wall=clipped(rng, 100, 10, 80, 120),
         mass=42.0 if disease.tumour else -850.0,
