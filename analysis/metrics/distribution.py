@@ -87,7 +87,10 @@ def _covariance_root(centred: Tensor) -> Tensor:
     """A matrix R with RᵀR = the covariance, of as few rows as that takes."""
     n, width = centred.shape
     scaled = centred / (n - 1) ** 0.5
-    return torch.linalg.qr(scaled, mode="r").R if n > width else scaled
+    if n <= width:
+        return scaled
+    root: Tensor = torch.linalg.qr(scaled, mode="r").R
+    return root
 
 
 def _cubic(x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
         raise ValueError(
             f"{name}: expected 0 and 1; got {other[0]:g} in {other.size} of {numbers.size}; leave unknown outcomes out"
         )
-    return numbers == 1
+    return np.equal(numbers, 1)
 
 
 def scores(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -240,7 +240,7 @@ def test_other_patients_have_a_table_of_their_own(
     assert tables.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0
     assert "Another table: --scale cpu --data f00dfeedbeef (1 of 1 runs done)" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        f"results.{kind}" for kind in ("csv", "html", "md", "tex")
+        f"{stem}.{kind}" for stem in ("results", "table4") for kind in ("csv", "html", "md", "tex")
     }
 
 
