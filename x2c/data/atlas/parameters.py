@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from x2c.data.atlas.tissues import BLOOD_HU, Densities
-from x2c.data.phantom.parameters import PREVALENCE, clipped, generator, one_sided
+from x2c.data.phantom.parameters import PREVALENCE, clipped, generator, one_sided, passed_on
 
 SIZE = (0.84, 1.16)
 """Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
@@ -22,9 +22,6 @@ SHIFT_MM = 22.0
 """Mediastinal shift: more is tension or a lost lung."""
 HEART = (-0.08, 0.26)
 """Linear growth of the heart: a cardiothoracic ratio from about .40 to .60."""
-TRANSIT = 0.9
-"""Share by which contrast after the lungs falls per dilation of the right ventricle: by a half in the worst case, as in the
-pulmonary vein sign of embolism."""
 CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
 """Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
 way; a chest X-ray is taken at full inspiration, which not all manage."""
@@ -134,8 +131,6 @@ def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Di
 
 def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
     right = float(rng.uniform(330, 450))
-    # A strained right ventricle is slow to pass the contrast on: what comes after the lungs is less bright.
-    passed = 1 - TRANSIT * disease.rv_dilation
     return Densities(
         lung=clipped(rng, -850, 24, -905, -790),
         fat=clipped(rng, -103, 6, -118, -88),
@@ -145,8 +140,8 @@ def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
         spleen=clipped(rng, 120, 25, 70, 180),
         kidney=clipped(rng, 170, 30, 110, 230),
         artery=right,
-        vein=BLOOD_HU + passed * (float(rng.uniform(230, 340)) - BLOOD_HU),
-        aorta=BLOOD_HU + passed * (float(rng.uniform(180, 330)) - BLOOD_HU),
+        vein=passed_on(rng.uniform(230, 340), disease.rv_dilation, BLOOD_HU),
+        aorta=passed_on(rng.uniform(180, 330), disease.rv_dilation, BLOOD_HU),
         cava=right + float(rng.uniform(80, 400)),
         wall=clipped(rng, 100, 10, 80, 120),
         mass=42.0 if disease.tumour else -850.0,

@@ -14,7 +14,7 @@ class Phantom(VirtualCohort):
     """Procedural thorax pairs."""
 
     name = "phantom"
-    version = 1
+    version = 2
 
     def maker(self, cache: Path) -> Maker:
         """Nothing to prepare: all of a patient comes from its id."""

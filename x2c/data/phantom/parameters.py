@@ -9,6 +9,11 @@ import numpy as np
 
 PREVALENCE = 0.34
 """Share of patients with an embolism."""
+BLOOD_HU = 45.0
+"""Blood without contrast agent."""
+TRANSIT = 1.2
+"""Share by which contrast after the lungs falls per dilation of the right ventricle: a strained ventricle is slow to pass it
+on, so that veins, left heart and aorta are less bright (the pulmonary vein sign of embolism); by two thirds at worst."""
 
 
 def generator(patient_id: str, cohort_seed: int, purpose: str) -> np.random.Generator:
@@ -63,6 +68,11 @@ class PatientParameters:
     oligaemia: float
 
 
+def passed_on(hu: float, rv_dilation: float, blood_hu: float = BLOOD_HU) -> float:
+    """Density of blood behind the lungs, HU, where it would be `hu` behind a healthy right ventricle."""
+    return blood_hu + (1 - TRANSIT * rv_dilation) * (hu - blood_hu)
+
+
 def clipped(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
     """A normal draw, no further out than `low` and `high`."""
     return float(np.clip(rng.normal(mean, sd), low, high))
@@ -114,8 +124,8 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
         effusion_right_ml=effusion_right_ml,
         n_nodules=int(rng.integers(1, 8)) if rng.random() < 0.25 else 0,
         artery_hu=float(rng.uniform(330, 430)),
-        vein_hu=float(rng.uniform(210, 320)),
-        aorta_hu=float(rng.uniform(170, 310)),
+        vein_hu=passed_on(rng.uniform(210, 320), float(dilation)),
+        aorta_hu=passed_on(rng.uniform(170, 310), float(dilation)),
         embolism=embolism,
         clot_burden=burden,
         rv_dilation=float(dilation),

@@ -31,7 +31,7 @@ from x2c.engine.classification.generated import generated_latents
 from x2c.engine.classification.settings import PREFIX, ClassifierSettings, Training, resolve_settings
 from x2c.engine.experiment import best_device
 from x2c.engine.identity import data_fingerprint, fold_of
-from x2c.engine.parts import all_threads, check_parts, open_parts
+from x2c.engine.parts import check_parts, open_parts
 from x2c.engine.provenance import write_provenance
 from x2c.losses.combinations import stand_ins as loss_stand_ins
 from x2c.models.classifier import fit, latent_classifier, logits, xray_classifier
@@ -89,8 +89,9 @@ def classify(request: Request) -> RunDirectory:
     with directory.owned():
         try:
             directory.report("running", "prepare")
-            with all_threads():
-                _classify(request, config, settings, directory)
+            if config.compute.threads:
+                torch.set_num_threads(config.compute.threads)
+            _classify(request, config, settings, directory)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason)
