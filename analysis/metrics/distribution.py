@@ -94,7 +94,8 @@ def _covariance_root(centred: Tensor) -> Tensor:
 
 
 def _cubic(x: Tensor) -> Tensor:
-    return torch.pow(x @ x.T / x.shape[1] + 1, 3)
+    kernel: Tensor = torch.pow(x @ x.T / x.shape[1] + 1, 3)
+    return kernel
 
 
 def _discrepancies(kernel: Tensor, first: Tensor) -> Tensor:
