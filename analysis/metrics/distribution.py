@@ -86,7 +86,7 @@ def paired_sqdist(a: Tensor, b: Tensor) -> Tensor:
 def _covariance_root(centred: Tensor) -> Tensor:
     """A matrix R with RᵀR = the covariance, of as few rows as that takes."""
     n, width = centred.shape
-    scaled = centred / (n - 1) ** 0.5
+    scaled: Tensor = centred / (n - 1) ** 0.5
     if n <= width:
         return scaled
     root: Tensor = torch.linalg.qr(scaled, mode="r").R
