@@ -29,7 +29,7 @@ what can be changed:
 """
 
 
-def main() -> None:
+def main() -> int:
     """Parse, classify, and print the table."""
     parser = Parser(prog="classify.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--variant", default="full", metavar="NAME", help="whose generators (default: full)")
@@ -40,7 +40,7 @@ def main() -> None:
         default="cross_fitted",
         help="generators that never saw the patient, or one that saw most (default: cross_fitted)",
     )
-    add_config_options(parser)
+    add_config_options(parser, tracker=False)
     options, overrides = parser.split(sys.argv[1:])
     from x2c.engine.classification.run import Request, classify
 
@@ -54,7 +54,7 @@ def main() -> None:
     directory = classify(request)
     from analysis import tables
 
-    tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--prefer", directory.path.name])
+    return tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--prefer", directory.path.name])
 
 
 if __name__ == "__main__":

@@ -49,17 +49,18 @@ class Parser(argparse.ArgumentParser):
         return f"{self.prog}: unknown option {option}; {hint}options: {', '.join(options)}, or --a.b=value for any config field"
 
 
-def add_config_options(parser: Parser) -> None:
-    """The options that choose a config, apart from its variant."""
+def add_config_options(parser: Parser, *, tracker: bool = True) -> None:
+    """The options that choose a config, apart from its variant; without a tracker's where nothing is tracked."""
     parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
     parser.add_argument(
         "--data",
         metavar="NAME",
         help=f"data set: {', '.join(SLOTS['dataset'].names())}, or the folder of a prepared one (default: the variant's)",
     )
-    parser.add_argument(
-        "--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)"
-    )
+    if tracker:
+        parser.add_argument(
+            "--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)"
+        )
     parser.add_argument("--runs", metavar="DIR", help="folder of the run directories (default: runs)")
 
 
@@ -67,7 +68,7 @@ def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> lis
     """The overrides, with those that --data, --tracker and --runs stand for. JSON is YAML: quoting survives."""
     asked = [] if options.data is None else [f"data={json.dumps(options.data)}"]
     asked += overrides
-    if options.tracker is not None:
+    if getattr(options, "tracker", None) is not None:
         names = [name for name in options.tracker.split(",") if name not in ("", "none")]
         asked.append(f"compute.tracker={json.dumps(names)}")
     if options.runs is not None:

@@ -33,7 +33,7 @@ from x2c.losses.combinations import stand_ins as loss_stand_ins
 
 def prepare(config: Config) -> None:
     """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
-    _check(config)
+    check(config)
     device = best_device(config)
     scorer = _load_scorer(config, device)
     parts = open_parts(config, device)
@@ -51,7 +51,7 @@ def run(config: Config) -> RunDirectory:
 
     On an error, status.json says `failed` with the reason, and the error is raised.
     """
-    _check(config)
+    check(config)
     directory = run_directory(config)
     if directory.done:
         forget_batches(directory)
@@ -75,11 +75,16 @@ def run(config: Config) -> RunDirectory:
             if not directory.done:
                 _run(config, directory, accelerator)
     finally:
-        accelerator.end_training()
-        # Accelerate keeps its state for the process; a worker's next cell may want another precision.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        end(accelerator)
     return directory
+
+
+def end(accelerator: Accelerator) -> None:
+    """Close the trackers, and let the process have another accelerator."""
+    accelerator.end_training()
+    # Accelerate keeps its state for the process; a worker's next cell may want another precision.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:
@@ -110,7 +115,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         raise
 
 
-def _check(config: Config) -> None:
+def check(config: Config) -> None:
     """Refuse what would fail late: unknown trackers, absent weights or starts, folders that cannot be written."""
     tracking.check(config.compute.tracker)
     planned_stages(config)

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from x2c.core.config import Config
 from x2c.core.console import track
+from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.run import RunDirectory
 from x2c.data.folds import fold_names
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.generator import Frame, Generator
-from x2c.engine.parts import open_parts
+from x2c.engine.parts import Parts, open_parts
 from x2c.engine.stages import train_stages, trained_denoiser
 
 Rows = NDArray[np.int64]
@@ -53,6 +54,8 @@ def _of_fold(directory: Path, config: Config, accelerator: Accelerator) -> tuple
     rows = np.flatnonzero((manifest["split"] == "test").to_numpy()) if fold else np.arange(len(manifest))
     made = directory / f"{name}.npy"
     if not made.exists():
+        if fold:
+            _check_unseen(config, parts, set(data.cohort.patients(rows)))
         run = RunDirectory(directory / name)
         run.path.mkdir(parents=True, exist_ok=True)
         with run.owned():
@@ -73,3 +76,15 @@ def _of_fold(directory: Path, config: Config, accelerator: Accelerator) -> tuple
                 np.save(stream, np.concatenate(latents))
             run.report("done", "done")
     return rows, np.load(made)
+
+
+def _check_unseen(config: Config, parts: Parts, tested: set[str]) -> None:
+    """Refuse data sets of other roles that train on the fold's patients in splits of their own."""
+    for role in sorted({stage.data for stage in config.stages.each.values()}):
+        cohort = parts.data(role).cohort
+        seen = tested & set(cohort.patients(cohort.training_rows))
+        if seen:
+            raise UserError(
+                f"{role}: {len(seen)} of the patients that a cross-fitted generator must not see are trained on here; "
+                "give this role another data set, or the same options as the last stage's"
+            )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from analysis.stats.operating_point import youden
 from x2c.core import weights
-from x2c.core.config import Config, identity
+from x2c.core.config import DATA_ROLES, Config, Slot, identity
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
@@ -25,13 +25,14 @@ from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.seeding import seed_of
+from x2c.core.weights import source_fingerprint
 from x2c.data.cohort import Cohort
 from x2c.data.folds import fold_names, in_fold
 from x2c.engine.classification.generated import generated_latents
 from x2c.engine.classification.settings import PREFIX, ClassifierSettings, Training, resolve_settings
-from x2c.engine.experiment import best_device
+from x2c.engine.experiment import best_device, check, end
 from x2c.engine.identity import data_fingerprint, fold_of
-from x2c.engine.parts import check_parts, open_parts
+from x2c.engine.parts import open_parts
 from x2c.engine.provenance import write_provenance
 from x2c.losses.combinations import stand_ins as loss_stand_ins
 from x2c.models.classifier import fit, latent_classifier, logits, xray_classifier
@@ -41,6 +42,7 @@ ARMS = ("ctpa", "xray", "generated")
 FOLDER = "classifications"
 """Where classifications lie in the folder of runs."""
 PREDICTIONS = "predictions.parquet"
+RADIMAGENET = "radimagenet_resnet50"
 UNTRAINED_XRAY = StandIn("xray_classifier", "resnet50_random", "RadImageNet ResNet-50")
 
 
@@ -60,8 +62,11 @@ class Request:
         config = resolve(self.variant, self.scale, self.seed, mine)
         if not fold:
             return config
+        # In whatever roles the same patients come: pretraining on them would let the generator see them after all.
+        patients = _patients_of(config.evaluated)
+        roles = [role for role in DATA_ROLES if (slot := getattr(config, role)) and _patients_of(slot) == patients]
         # JSON's quotes are YAML's: 1/6 stays text.
-        return resolve(self.variant, self.scale, self.seed, [*mine, f'{config.stages.last.data}.fold="{fold}"'])
+        return resolve(self.variant, self.scale, self.seed, [*mine, *(f'{role}.fold="{fold}"' for role in roles)])
 
     def settings(self) -> ClassifierSettings:
         """The classifiers' settings."""
@@ -79,8 +84,12 @@ def classify(request: Request) -> RunDirectory:
     """
     config, settings = request.config(), request.settings()
     _check(config)
+    source = _radimagenet(settings)
     about = {"config": identity(config), "data": data_fingerprint(config), "generated": request.generated}
-    key = digest({**about, "settings": settings.model_dump(mode="json"), "format": FORMAT_VERSION})
+    about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
+    # By content, wherever the file lies.
+    about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
+    key = digest({**about, "format": FORMAT_VERSION})
     name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
     directory = RunDirectory(Path(config.compute.runs) / FOLDER / name)
     if directory.done:
@@ -91,7 +100,7 @@ def classify(request: Request) -> RunDirectory:
             directory.report("running", "prepare")
             if config.compute.threads:
                 torch.set_num_threads(config.compute.threads)
-            _classify(request, config, settings, directory)
+            _classify(request, config, settings, source, directory)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason)
@@ -100,12 +109,14 @@ def classify(request: Request) -> RunDirectory:
     return directory
 
 
-def _classify(request: Request, config: Config, settings: ClassifierSettings, directory: RunDirectory) -> None:
+def _classify(
+    request: Request, config: Config, settings: ClassifierSettings, source: Path | None, directory: RunDirectory
+) -> None:
     device = best_device(config)
     parts = open_parts(config, device)
     data = parts.data(config.stages.last.data)
     cohort = replace(data.cohort, mirrors=False)
-    source = _radimagenet(settings)
+    _check_folds(cohort, settings.folds)
     stand_ins = [*parts.stand_ins, *loss_stand_ins(config.loss), *([] if source else [UNTRAINED_XRAY])]
     directory.write_config(config)
     directory.write("classification.json", _about(request, settings))
@@ -190,12 +201,15 @@ def _generate(
     console.print(
         f"generated volumes: {f'{settings.folds} generators, each without a fold' if cross_fitted else 'one generator'}"
     )
-    return generated_latents(directory.path / "generators", request.config, settings.folds, cross_fitted, accelerator)
+    try:
+        return generated_latents(
+            directory.path / "generators", request.config, settings.folds, cross_fitted, accelerator
+        )
+    finally:
+        end(accelerator)
 
 
 def _check(config: Config) -> None:
-    check_parts(config)
-    weights.check(config)
     role = config.stages.last.data
     slot = config.data(role)
     if not DATASETS.get(slot.name)(slot.options).labelled:
@@ -207,11 +221,30 @@ def _check(config: Config) -> None:
             "guidance.given: 'known' tells the generator the label that the classifier is asked for; "
             "set --guidance.given=unknown"
         )
+    check(config)
+
+
+def _check_folds(cohort: Cohort, folds: int) -> None:
+    try:
+        in_fold(cohort, fold_names(folds)[0])
+    except UserError as error:
+        # It is this option that has laid them.
+        raise UserError(str(error).replace("dataset.fold", f"{PREFIX}folds")) from None
+
+
+def _patients_of(slot: Slot) -> tuple[str, str]:
+    """What tells the patients of two data sets apart, whatever is taken of them."""
+    same = slot.options.model_dump(mode="json", exclude={"window", "flip", "fold", "radiographs"})
+    return slot.name, digest(same)
 
 
 def _radimagenet(settings: ClassifierSettings) -> Path | None:
-    name, asked = "radimagenet_resnet50", settings.xrays.source
-    return weights.local_copy(name, asked) if asked or weights.find(name) else None
+    asked = settings.xrays.source
+    try:
+        return weights.local_copy(RADIMAGENET, asked) if asked or weights.find(RADIMAGENET) else None
+    except UserError as error:
+        # The same file as the loss's, by another option.
+        raise UserError(str(error).replace(weights.WEIGHTS[RADIMAGENET].option, f"{PREFIX}xrays.source")) from None
 
 
 def _about(request: Request, settings: ClassifierSettings) -> dict[str, object]:
