@@ -121,23 +121,24 @@ def _similarities(x: Tensor, y: Tensor, dims: int) -> tuple[Tensor, Tensor]:
 
     In parts that a processor's cache holds: of whole volumes the memory would set the pace.
     """
-    planes = [_in_plane(a, b) for a, b in zip(x.split(_SLICES), y.split(_SLICES), strict=True)]
-    if dims == 2:
-        maps = [_likeness(moments) for moments in planes]
-        return torch.cat([s.mean((1, 2)) for s, _ in maps]), torch.cat([c.mean((1, 2)) for _, c in maps])
-    columns = torch.cat(planes, dim=1).flatten(2)
-    maps = [_likeness(_smoothed(part)) for part in columns.split(_COLUMNS, dim=2)]
-    count = (columns.shape[1] - 2 * _RADIUS) * columns.shape[2]
-    similarity, structure = (torch.stack([m[i].sum() for m in maps]).sum()[None] / count for i in range(2))
-    return similarity, structure
+    if dims == 3:
+        columns = zip(x.flatten(1).split(_COLUMNS, dim=1), y.flatten(1).split(_COLUMNS, dim=1), strict=True)
+        moments = torch.cat([_smoothed(_moments(a, b)) for a, b in columns], dim=2)
+        parts = moments.view(4, -1, *x.shape[1:]).split(_SLICES, dim=1)
+    else:
+        parts = tuple(_moments(a, b) for a, b in zip(x.split(_SLICES), y.split(_SLICES), strict=True))
+    maps = [_likeness(_in_plane(part)) for part in parts]
+    similarity, structure = (torch.cat([pair[i].mean((1, 2)) for pair in maps]) for i in range(2))
+    return (similarity, structure) if dims == 2 else (similarity.mean()[None], structure.mean()[None])
 
 
-def _in_plane(x: Tensor, y: Tensor) -> Tensor:
-    """Smoothed x, y, x² + y² and xy [4, d, H - 10, W - 10] of slices [d, H, W].
+def _moments(x: Tensor, y: Tensor) -> Tensor:
+    """x, y, x² + y² and xy, [4, ...]: the formula needs the two variances only as their sum."""
+    return torch.stack([x, y, torch.addcmul(x * x, y, y), x * y])
 
-    The formula needs the two variances only as their sum, so four maps do the work of five.
-    """
-    moments = torch.stack([x, y, torch.addcmul(x * x, y, y), x * y])
+
+def _in_plane(moments: Tensor) -> Tensor:
+    """Maps [4, d, H, W] smoothed in their planes: [4, d, H - 10, W - 10]."""
     smoothed = _smoothed_rows(_smoothed(moments.flatten(0, 1)))
     return smoothed.view(4, -1, *smoothed.shape[1:])
 
