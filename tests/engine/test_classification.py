@@ -25,6 +25,7 @@ from torchvision.models import resnet50
 from analysis.stats.operating_point import youden
 from x2c import classify as command
 from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.files import file_digest
 from x2c.core.resolve import scales
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
