@@ -24,6 +24,8 @@ SETTLE_SECONDS = 5.0
 """Between two looks for cells whose workers, on whatever machine, are gone."""
 MOST_CRASHES = 3
 """Workers that may end by themselves without having held a cell, one after the other, before no more are started."""
+PAUSE_SECONDS = 1.5
+"""Before a new worker after such an end, doubled with each: a disk that is full for a moment is no reason to give up."""
 MOST_KILLED = 20
 """Workers that may be killed from outside, likewise."""
 
@@ -59,7 +61,7 @@ class Crew:
         self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
         self.workers: dict[int, Worker] = {}
         self.crashes = self.killed = 0
-        self.waiting, self.settled = 0, -math.inf
+        self.waiting, self.settled, self.again = 0, -math.inf, -math.inf
 
     def start(self) -> None:
         """Start all workers."""
@@ -78,7 +80,7 @@ class Crew:
             if self.plan.sweep.is_search:
                 self.cells = self.queue.cells()
             self._replace()
-        return bool(self.workers)
+        return bool(self.workers) or (self.waiting > 0 and self._hopeful)
 
     def stop(self) -> None:
         """Ask the workers to stop, then make them."""
@@ -104,6 +106,8 @@ class Crew:
             say(f"worker {number} died ({cause}) at {cell.title}")
             return
         self.crashes += code > 0
+        if code > 0:
+            self.again = time.monotonic() + PAUSE_SECONDS * 2**self.crashes
         self.killed += code < 0
         say(f"worker {number} died ({cause}) without a cell: {worker.last_line()}  [{worker.log}]")
 
@@ -113,9 +117,14 @@ class Crew:
         if before != self.waiting:
             self.crashes = self.killed = 0
         free = [number for number in range(1, self.size + 1) if number not in self.workers]
-        if self.crashes < MOST_CRASHES and self.killed < MOST_KILLED:
+        if self._hopeful and time.monotonic() >= self.again:
             for number in free[: self.waiting]:
                 self.workers[number] = self._start(number)
+
+    @property
+    def _hopeful(self) -> bool:
+        """Whether workers do not seem to die whatever they are given."""
+        return self.crashes < MOST_CRASHES and self.killed < MOST_KILLED
 
     def _start(self, number: int) -> Worker:
         log = self.plan.runs / "logs" / f"{self.plan.sweep.name}-worker-{number}.log"
