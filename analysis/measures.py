@@ -130,11 +130,11 @@ def named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
         name += "[stand-in]" if stand_in else ""
     elif column.key == "paired_feature_sqdist" and real_i3d:
         name = "Paired I3D sqdist"
-    elif stand_in or not entries:
-        name += " [stand-in features]" if stand_in else ""
-    elif column.key == "frechet_2d":
+    elif stand_in:
+        name += tag
+    elif entries and column.key == "frechet_2d":
         name = f"2.5D FID{tag}"
-    elif column.key == "kernel" and not real_i3d:
+    elif entries and column.key == "kernel" and not real_i3d:
         name += tag
     return replace(column, name=name, marks=tuple(sorted(marks[s] for s in stand_ins)))
 

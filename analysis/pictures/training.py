@@ -211,7 +211,7 @@ def _patients(run: Run) -> str:
 
 def _key(sheet: Page) -> None:
     top = sheet.top + 0.06
-    entries = (
+    entries: tuple[tuple[str, dict[str, Any]], ...] = (
         ("training loss of each step, or its range", {"color": BLUE, "linewidth": 0.5, "alpha": 0.5}),
         ("running mean", {"color": BLUE, "linewidth": 1.5}),
         (
@@ -222,7 +222,7 @@ def _key(sheet: Page) -> None:
     left = LEFT + _MARGIN
     for text, line in entries:
         axes = sheet.axes(left, top - 0.06, 0.35, 0.12)
-        axes.plot([0, 0.5, 1], [0, 0, 0], **line)  # type: ignore[arg-type]
+        axes.plot([0, 0.5, 1], [0, 0, 0], **line)
         axes.set_axis_off()
         sheet.text(left + 0.42, top, text, ha="left", va="center", size=7.5)
         left += 0.42 + width_of(text, 7.5) + 0.35

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -122,16 +123,14 @@ def _classify(
     directory.write("classification.json", _about(request, settings))
     write_provenance(directory, config, stand_ins, device)
 
-    def xray_network() -> nn.Module:
-        return xray_classifier(source)
-
     rows, shape = slice(0, len(cohort)), data.latents.raw.shape[1:]
+    xray_network, latent_network = partial(xray_classifier, source), partial(_latent_network, shape)
     arms: dict[str, tuple[Callable[[], Tensor], Callable[[], nn.Module], Training]] = {
-        "ctpa": (lambda: _tensor(data.latents.raw[rows]), lambda: _latent_network(shape), settings.volumes),
+        "ctpa": (lambda: _tensor(data.latents.raw[rows]), latent_network, settings.volumes),
         "xray": (lambda: _resized(cohort, settings.xrays.size), xray_network, settings.xrays),
         "generated": (
             lambda: _tensor(_generate(request, config, settings, directory)),
-            lambda: _latent_network(shape),
+            latent_network,
             settings.volumes,
         ),
     }
