@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from fabricated import predictions, write_classification
 
-from analysis import claims, published, sheet, table3, table3_render, tables, trace
+from analysis import claims, published, sheet, table3, table3_render, tables, trace, verdict_page
 from analysis.classifications import load_classifications
 from analysis.runs import group_runs, load_runs
 from analysis.stats.delong import auc, paired_test
@@ -107,9 +109,20 @@ def test_the_command_shows_it_beside_the_others(
     assert "python x2c/classify.py" in capsys.readouterr().err
 
 
-def test_latex_of_table_3_is_latin(tmp_path: Path) -> None:
+def test_latex_of_table_3_and_the_published_check_is_latin(tmp_path: Path) -> None:
+    # Plain LaTeX stops at what is beyond: without it at hand this is what can be seen.
     write_classification(tmp_path)
-    assert max(map(ord, sheet.latex(table3_render.sheets_of(made(tmp_path))))) < 256
+    for sheets in (table3_render.sheets_of(made(tmp_path)), [verdict_page.published_sheet()]):
+        assert max(map(ord, sheet.latex(sheets))) < 256
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_of_table_3_compiles_as_it_is(tmp_path: Path) -> None:
+    write_classification(tmp_path)
+    (tmp_path / "t.tex").write_text(sheet.latex(table3_render.sheets_of(made(tmp_path))), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
+    assert result.returncode == 0, result.stdout[-2000:]
 
 
 def test_published_counts_are_those_of_facts() -> None:
