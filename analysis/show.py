@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 
 from analysis import render, sheet, table2, table3, table3_render
 from analysis.classifications import Classification, load_classifications
-from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups
+from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no_choice
 from analysis.runs import Group
 from x2c.core.files import write_text
 
@@ -104,6 +104,9 @@ def group_for(number: int, groups: Sequence[Group]) -> Group | None:
 
 
 def _shown(group: Group, number: int, args: argparse.Namespace, groups: Sequence[Group]) -> Shown:
+    variants = {run.variant for run in group.runs}
+    if args.reference is not None and args.reference not in variants:
+        raise UnknownChoiceError(f"--reference: {no_choice(args.reference, 'a variant that has runs', variants)}")
     elsewhere = [g for g in groups if g is not group and g.scale == group.scale]
     table = table2.collect(group, number, args.reference if number == 2 else None, elsewhere)
     return Shown(

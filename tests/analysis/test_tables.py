@@ -313,6 +313,7 @@ def test_no_runs_is_one_line_that_says_what_to_run(tmp_path: Path, capsys: pytes
             "--scale: expected a scale that has runs; got 'cpuu'; nearest: cpu; choices: cpu",
         ),
         (["--data", "fantom"], "nearest: phantom"),
+        (["--reference", "l2"], "--reference: expected a variant that has runs; got 'l2'; nearest: l1;"),
         (["--scales", "cpu"], "got '--scales'; nearest: --scale;"),
         (["--scale"], "expected one argument"),
     ],
