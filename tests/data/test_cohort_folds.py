@@ -83,6 +83,20 @@ def test_the_order_of_a_patients_examinations_changes_no_fold() -> None:
     assert splits(in_fold(other, "2/5")) == splits(in_fold(whole, "2/5"))
 
 
+def test_the_folds_of_a_prepared_data_set_are_taken_where_they_are_as_many() -> None:
+    whole = cohort(12, 18, rows_each=2)
+    plain = [splits(in_fold(whole, fold)) for fold in fold_names(6)]
+    own = (whole.manifest["patient"].str[1:].astype(int) + 1) % 6
+    prepared = Cohort("toy", "abc", whole.manifest.assign(fold=own), whole.hu, whole.radiographs, whole.spacing_mm)
+    for number, fold in enumerate(fold_names(6)):
+        split = in_fold(prepared, fold).manifest["split"]
+        assert ((split == "test") == (own == number)).all() and ((split == "val") == (own == (number + 1) % 6)).all()
+    assert splits(in_fold(prepared, "1/5")) == splits(in_fold(whole, "1/5"))
+    # Folds of which one lacks a kind of patient would leave a classifier without a threshold.
+    whole.manifest["fold"] = whole.manifest["patient"].str[1:].astype(int) // 5
+    assert [splits(in_fold(whole, fold)) for fold in fold_names(6)] == plain
+
+
 def test_no_fold_leaves_the_cohort_as_it_is() -> None:
     whole = cohort(3, 3)
     assert in_fold(whole, "") is whole

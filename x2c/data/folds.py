@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedKFold
 
 from x2c.core.errors import UserError
@@ -19,27 +20,36 @@ def fold_names(count: int) -> list[str]:
 def in_fold(cohort: Cohort, fold: str) -> Cohort:
     """The same patients in other splits: a fold is tested, the next one validates, the others are trained on.
 
-    Folds are stratified by embolism and depend on the patients' ids alone, not on their order or their former splits. All
-    rows of a patient stay together. An empty `fold` leaves the cohort as it is.
+    A prepared data set has folds of its own, which are taken where they are as many and each has patients with and
+    without embolism. Others are stratified by embolism and depend on the patients' ids alone, not on their order or their
+    former splits. All rows of a patient stay together. An empty `fold` leaves the cohort as it is.
     Raises UserError where there are fewer patients with or without an embolism than folds.
     """
     if not fold:
         return cohort
     number, count = map(int, fold.split("/"))
     positive = (cohort.manifest["label"] == 1).groupby(cohort.manifest["patient"]).any().sort_index()
-    patients = positive.index.to_numpy()
     smallest = int(min(positive.sum(), (~positive).sum()))
     if smallest < count:
         raise UserError(
             f"dataset.fold: expected at most {smallest} folds, a patient with and one without embolism in each; came {count}; "
             "ask for fewer, or take a larger data set"
         )
-    splitter = StratifiedKFold(count, shuffle=True, random_state=0)
-    tested = {
-        patient: place
-        for place, (_, rows) in enumerate(splitter.split(patients, positive), start=1)
-        for patient in patients[rows]
-    }
+    tested = _prepared(cohort.manifest, positive, count)
+    if tested is None:
+        tested = pd.Series(0, index=positive.index)
+        splitter = StratifiedKFold(count, shuffle=True, random_state=0)
+        for place, (_, rows) in enumerate(splitter.split(tested, positive), start=1):
+            tested.iloc[rows] = place
     places = cohort.manifest["patient"].map(tested).to_numpy()
     split = np.where(places == number, "test", np.where(places == number % count + 1, "val", "train"))
     return replace(cohort, manifest=cohort.manifest.assign(split=split))
+
+
+def _prepared(manifest: pd.DataFrame, positive: pd.Series, count: int) -> pd.Series | None:
+    """The fold, from 1, that each patient is tested in by the manifest; None where it has no folds that fit."""
+    if "fold" not in manifest:
+        return None
+    folds = manifest.groupby("patient")["fold"].first() + 1
+    kinds = positive.groupby(folds).nunique()
+    return folds if kinds.index.tolist() == list(range(1, count + 1)) and (kinds == 2).all() else None
