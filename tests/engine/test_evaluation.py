@@ -13,6 +13,7 @@ import torch
 from analysis.metrics.image import psnr
 from x2c.engine.baselines import BASELINES, mean_volume, nearest_patient, reconstruction
 from x2c.engine.build import build_denoiser
+from x2c.engine.evaluation import spread
 from x2c.engine.experiment import run
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.scoring import Scorer
@@ -35,6 +36,23 @@ def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_part
     torch.testing.assert_close(
         psnr(generated.clamp(0, 1), truth), torch.tensor(scores["psnr"].tolist()[:2]), atol=0.02, rtol=0
     )
+
+
+def test_more_samples_change_no_score_and_tell_of_the_spread(finished, smoke_config):
+    alone = pd.read_parquet(finished[0].scores)
+    assert not {"psnr_of_one", "psnr_of_mean", "spread_hu"} & set(alone)
+    again = pd.read_parquet(run(smoke_config("l1", "evaluation.samples=3")).scores)
+    pd.testing.assert_frame_equal(again[alone.columns], alone)
+    assert (again["spread_hu"] > 0).all() and np.isfinite(again[["psnr_of_one", "psnr_of_mean"]]).all(axis=None)
+
+
+def test_the_spread_of_samples_is_what_it_says():
+    truth = torch.full((1, 2, 3, 3), 0.5)
+    # Errors of ±.1 that cancel: each sample has 20 dB, their mean none to measure.
+    found = spread(torch.stack([truth + 0.1, truth - 0.1]), truth, (-100.0, 900.0))
+    assert found["psnr_of_one"] == pytest.approx(20, abs=1e-4)
+    assert found["psnr_of_mean"] > 60
+    assert found["spread_hu"] == pytest.approx(100 * 2**0.5, rel=1e-5)
 
 
 def test_set_scores_name_their_extractor_and_size(finished):

@@ -258,6 +258,9 @@ class Evaluation(Section):
     """Volumes sampled at once; does not change a volume, which is seeded by its patient."""
     pictures: PositiveInt
     """Test patients whose volumes are kept for figures and trackers."""
+    samples: PositiveInt
+    """Volumes of each test patient, from as many draws of noise. The first is scored as ever; what the others say of the
+    spread is in columns of their own."""
 
 
 class Config(Section):

@@ -25,7 +25,7 @@ class EvaluationCost:
     seconds_to_open: float
     """To load what a cell needs, once a cell."""
     seconds_per_volume: float
-    """Sampled once and scored once; an evaluation does so with each patient's own X-ray and with another's."""
+    """Sampled once and scored once; an evaluation does so with each patient's own X-ray, once or more, and with another's."""
     joules_per_volume: float | None
     patients: int
     """That are tested."""

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from analysis.metrics.image import psnr
 from x2c.core.config import Config
 from x2c.core.files import file_digest, replacing, write_json
 from x2c.core.run import RunDirectory
@@ -34,8 +35,9 @@ def evaluate(
     """Sample and score the test patients; writes scores.parquet, set_scores.json and samples/volumes.npz.
 
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
-    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. A killed evaluation goes on
-    after the last batch it sampled; `forget_batches` removes what is kept for that.
+    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. With `evaluation.samples` above
+    one each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). A killed evaluation
+    goes on after the last batch it sampled; `forget_batches` removes what is kept for that.
     """
     data = parts.evaluated
     rows = data.cohort.rows("test")
@@ -48,12 +50,14 @@ def evaluate(
     adapters = sorted((run.path / ADAPTER).glob("*.safetensors"))
     kept = KeptBatches(run, run.path / WEIGHTS, *adapters)
     own, other = list[Tensor](), list[Tensor]()
+    spreads = list[dict[str, NDArray[np.float64]]]()
 
-    def sampled(kind: str, xrays: Rows, chunk: Rows) -> Tensor:
+    def sampled(kind: str, xrays: Rows, chunk: Rows, draw: int = 1) -> Tensor:
         name = f"{kind}-{chunk[0]:05d}-{chunk[-1]:05d}"
         volumes = kept.get(name)
         if volumes is None:
-            names = data.cohort.patients(rows[chunk])
+            patients = data.cohort.patients(rows[chunk])
+            names = patients if draw == 1 else [f"{patient}-{draw}" for patient in patients]
             volumes = kept.put(name, generate(data.embeddings[xrays[chunk]], names, labels[rows[chunk]]))
         return volumes
 
@@ -61,12 +65,17 @@ def evaluate(
         for number, chunk in enumerate(chunks, start=1):
             own.append(sampled("own", rows, chunk))
             other.append(sampled("other", others, chunk))
+            again = [sampled(f"own{draw}", rows, chunk, draw) for draw in range(2, config.evaluation.samples + 1)]
+            if again:
+                spreads.append(spread(torch.stack([own[-1], *again]), data.true_volumes(rows[chunk]), data.window_hu))
             report.tick(number)
     run.report("running", "score", len(chunks), len(chunks))
     volumes, truth = torch.cat(own), data.true_volumes(rows)
     table = score_table(data, rows, scorer, volumes, truth)
     for name, values in scorer.per_volume(torch.cat(other), truth).items():
         table[f"{name}_other_xray"] = values
+    if spreads:
+        table = table.assign(**{name: np.concatenate([part[name] for part in spreads]) for name in spreads[0]})
     keep_pictures(config, run, data, rows, volumes, truth, table)
     run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
     write_scores(run, table)
@@ -95,6 +104,22 @@ def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: 
     if structures is not None:
         scores |= scorer.per_structure(volumes, truth, structures, data.cohort.spacing_mm)
     return pd.DataFrame({"patient": data.cohort.patients(rows), "label": data.cohort.labels[rows], **scores})
+
+
+def spread(samples: Tensor, truth: Tensor, window_hu: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
+    """How much samples [K, B, D, H, W] of the same X-rays differ, and whether their mean is nearer to the truth than one is.
+
+    Volumes in [0, 1]. psnr_of_one: the mean of K samples' PSNR, dB. psnr_of_mean: of the mean volume. spread_hu: SD over
+    the samples (n - 1), its mean over voxels. Each [B].
+    """
+    low, high = window_hu
+    each = torch.stack([psnr(volumes, truth) for volumes in samples]).double()
+    deviation = samples.double().std(dim=0).flatten(1).mean(1) * (high - low)
+    return {
+        "psnr_of_one": each.mean(0).numpy(),
+        "psnr_of_mean": psnr(samples.mean(0), truth).double().numpy(),
+        "spread_hu": deviation.numpy(),
+    }
 
 
 def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:

@@ -123,7 +123,7 @@ def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Cos
     for cell in cells:
         config, training = cell.config, cell.config.training
         evaluation: EvaluationCost = EvaluationCost(**read_json(_path(config, device, None)))
-        volumes = 2 * evaluation.patients
+        volumes = (1 + config.evaluation.samples) * evaluation.patients
         stages: dict[str, float] = {}
         jobs.append(Job(cell.run_id, stages, evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume))
         joules.append(_times(evaluation.joules_per_volume, volumes))
