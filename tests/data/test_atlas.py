@@ -27,7 +27,6 @@ from x2c.data.atlas import (
 from x2c.data.atlas.disease import Clots
 from x2c.data.atlas.parameters import (
     CT_BREATH_MM,
-    PREVALENCE,
     Parameters,
     ct_pose,
     radiograph_pose,
@@ -37,6 +36,7 @@ from x2c.data.atlas.source import find_source
 from x2c.data.atlas.subject import JACOBIAN_MIN, Subject, place, random_field
 from x2c.data.atlas.template import Template, open_template, prepare_template
 from x2c.data.atlas.tissues import BLOOD_HU, LEVELS, LOW_HU, STEP_HU, Tissue, encode, palette
+from x2c.data.embolism import PREVALENCE
 from x2c.data.ingest.images import read_image
 from x2c.data.preprocess.steps import upright
 from x2c.data.readers import read_radiograph

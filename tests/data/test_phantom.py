@@ -6,9 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from x2c.data.embolism import PREVALENCE
 from x2c.data.phantom import FIELD_MM, Patient, make_patient, make_radiograph, make_subject
 from x2c.data.phantom.canvas import Grid
-from x2c.data.phantom.parameters import PREVALENCE, ct_pose, radiograph_pose, sample_parameters
+from x2c.data.phantom.parameters import ct_pose, radiograph_pose, sample_parameters
 from x2c.data.phantom.render import Rendering, render
 from x2c.data.volume import window
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from x2c.data import embolism as embolisms
 from x2c.data.atlas.tissues import BLOOD_HU, Densities
-from x2c.data.phantom.parameters import PREVALENCE, clipped, generator, one_sided, passed_on
+from x2c.data.phantom.parameters import clipped, generator, one_sided
 
 SIZE = (0.84, 1.16)
 """Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
@@ -22,6 +23,8 @@ SHIFT_MM = 22.0
 """Mediastinal shift: more is tension or a lost lung."""
 HEART = (-0.08, 0.26)
 """Linear growth of the heart: a cardiothoracic ratio from about .40 to .60."""
+HEART_GROWTH = 0.2
+"""Of that for each dilation of the right ventricle: hearts that are not ill differ less here than the phantom's."""
 CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
 """Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
 way; a chest X-ray is taken at full inspiration, which not all manage."""
@@ -94,15 +97,14 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> Parameters:
 
 
 def _disease(rng: np.random.Generator, enlarged: bool, roominess: float) -> Disease:
-    embolism = bool(rng.random() < PREVALENCE)
-    burden = float(rng.beta(1.6, 1.6)) if embolism else 0.0
-    chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
+    embolism = embolisms.draw(rng)
+    chance = embolisms.effusion_chance(embolism.present, enlarged)
     right, left = (roominess * one_sided(rng, chance, 150, most) * rng.uniform(0.4, 1) for most in (1300, 1100))
     return Disease(
-        embolism=embolism,
-        clot_burden=burden,
-        rv_dilation=burden * float(rng.uniform(0.2, 0.55)),
-        oligaemia=burden * float(rng.uniform(0.4, 0.9)),
+        embolism=embolism.present,
+        clot_burden=embolism.burden,
+        rv_dilation=embolism.rv_dilation,
+        oligaemia=embolism.oligaemia,
         effusion_right_ml=float(right),
         effusion_left_ml=float(left),
         fluid_hu=float(rng.uniform(5, 25)),
@@ -115,7 +117,8 @@ def _weights(rng: np.random.Generator, female: bool, enlarged: bool, disease: Di
     collapse = one_sided(rng, 0.12, 8, 18) * (1 if rng.random() < 0.5 else -1)
     # Fluid pushes the mediastinum away.
     pushed = 0.008 * (disease.effusion_right_ml - disease.effusion_left_ml)
-    growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0) + 0.25 * disease.rv_dilation
+    growth = rng.normal(0.02, 0.03) + (rng.uniform(0.08, 0.2) if enlarged else 0.0)
+    growth += HEART_GROWTH * disease.rv_dilation
     return {
         "raised_right": one_sided(rng, 0.16, *RAISED_MM),
         "raised_left": one_sided(rng, 0.16, *RAISED_MM),
@@ -140,8 +143,8 @@ def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
         spleen=clipped(rng, 120, 25, 70, 180),
         kidney=clipped(rng, 170, 30, 110, 230),
         artery=right,
-        vein=passed_on(rng.uniform(230, 340), disease.rv_dilation, BLOOD_HU),
-        aorta=passed_on(rng.uniform(180, 330), disease.rv_dilation, BLOOD_HU),
+        vein=embolisms.passed_on(rng.uniform(230, 340), disease.rv_dilation, BLOOD_HU),
+        aorta=embolisms.passed_on(rng.uniform(180, 330), disease.rv_dilation, BLOOD_HU),
         cava=right + float(rng.uniform(80, 400)),
         wall=clipped(rng, 100, 10, 80, 120),
         mass=42.0 if disease.tumour else -850.0,

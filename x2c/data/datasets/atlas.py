@@ -16,7 +16,7 @@ class Atlas(VirtualCohort):
     """Virtual patients whose anatomy is that of a contrast-enhanced thorax CT."""
 
     name = "atlas"
-    version = 3
+    version = 4
 
     def maker(self, cache: Path) -> Maker:
         """Patients from the template, which is prepared in the cache first."""

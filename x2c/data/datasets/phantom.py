@@ -14,7 +14,7 @@ class Phantom(VirtualCohort):
     """Procedural thorax pairs."""
 
     name = "phantom"
-    version = 2
+    version = 3
 
     def maker(self, cache: Path) -> Maker:
         """Nothing to prepare: all of a patient comes from its id."""

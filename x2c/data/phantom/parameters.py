@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PREVALENCE = 0.34
-"""Share of patients with an embolism."""
+from x2c.data import embolism as embolisms
+
+HEART_GROWTH = 0.35
+"""Share by which the heart is wider for each dilation of its right ventricle."""
 BLOOD_HU = 45.0
 """Blood without contrast agent."""
-TRANSIT = 1.2
-"""Share by which contrast after the lungs falls per dilation of the right ventricle: a strained ventricle is slow to pass it
-on, so that veins, left heart and aorta are less bright (the pulmonary vein sign of embolism); by two thirds at worst."""
 
 
 def generator(patient_id: str, cohort_seed: int, purpose: str) -> np.random.Generator:
@@ -68,11 +67,6 @@ class PatientParameters:
     oligaemia: float
 
 
-def passed_on(hu: float, rv_dilation: float, blood_hu: float = BLOOD_HU) -> float:
-    """Density of blood behind the lungs, HU, where it would be `hu` behind a healthy right ventricle."""
-    return blood_hu + (1 - TRANSIT * rv_dilation) * (hu - blood_hu)
-
-
 def clipped(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
     """A normal draw, no further out than `low` and `high`."""
     return float(np.clip(rng.normal(mean, sd), low, high))
@@ -87,19 +81,17 @@ def one_sided(rng: np.random.Generator, chance: float, low: float, high: float) 
 def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
     """Draw a patient."""
     rng = generator(patient_id, cohort_seed, "parameters")
-    embolism = bool(rng.random() < PREVALENCE)
-    burden = float(rng.beta(1.6, 1.6)) if embolism else 0.0
+    embolism = embolisms.draw(rng)
     female = bool(rng.random() < 0.5)
     size = rng.normal(0, 1) + (-0.5 if female else 0.5)
     obesity = rng.gamma(2.2, 0.5)
     enlarged = bool(rng.random() < 0.3)
     cage_width = float(np.clip(262 + 23 * size + rng.normal(0, 6), 196, 322))
     ratio = clipped(rng, 0.455, 0.03, 0.39, 0.52) + (rng.uniform(0.08, 0.2) if enlarged else 0.0)
-    dilation = burden * rng.uniform(0.2, 0.55)
     sick_side = rng.random(2).tolist()
-    effusion_chance = 0.15 + 0.12 * embolism + 0.12 * enlarged
-    effusion_left_ml = one_sided(rng, effusion_chance, 150, 1700) * (0.4 + 0.6 * sick_side[0])
-    effusion_right_ml = one_sided(rng, effusion_chance, 150, 1900) * (0.4 + 0.6 * sick_side[1])
+    wet = embolisms.effusion_chance(embolism.present, enlarged)
+    effusion_left_ml = one_sided(rng, wet, 150, 1700) * (0.4 + 0.6 * sick_side[0])
+    effusion_right_ml = one_sided(rng, wet, 150, 1900) * (0.4 + 0.6 * sick_side[1])
     collapse = one_sided(rng, 0.12, 14, 34) * (1 if rng.random() < 0.5 else -1)
     return PatientParameters(
         female=female,
@@ -112,7 +104,7 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
         kyphosis_mm=clipped(rng, 15, 7, 3, 36),
         scoliosis_mm=clipped(rng, 0, 7, -22, 22),
         bone_hu=clipped(rng, 200, 50, 90, 320),
-        heart_width_mm=cage_width * ratio * (1 + 0.25 * dilation),
+        heart_width_mm=cage_width * ratio * (1 + HEART_GROWTH * embolism.rv_dilation),
         heart_enlarged=enlarged,
         # Fluid pushes the mediastinum away, a lost lobe pulls it over.
         mediastinal_shift_mm=float(np.clip(collapse + 0.012 * (effusion_right_ml - effusion_left_ml), -28, 28)),
@@ -124,12 +116,12 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
         effusion_right_ml=effusion_right_ml,
         n_nodules=int(rng.integers(1, 8)) if rng.random() < 0.25 else 0,
         artery_hu=float(rng.uniform(330, 430)),
-        vein_hu=passed_on(rng.uniform(210, 320), float(dilation)),
-        aorta_hu=passed_on(rng.uniform(170, 310), float(dilation)),
-        embolism=embolism,
-        clot_burden=burden,
-        rv_dilation=float(dilation),
-        oligaemia=float(burden * rng.uniform(0.4, 0.9)),
+        vein_hu=embolisms.passed_on(rng.uniform(210, 320), embolism.rv_dilation, BLOOD_HU),
+        aorta_hu=embolisms.passed_on(rng.uniform(170, 310), embolism.rv_dilation, BLOOD_HU),
+        embolism=embolism.present,
+        clot_burden=embolism.burden,
+        rv_dilation=embolism.rv_dilation,
+        oligaemia=embolism.oligaemia,
     )
 
 

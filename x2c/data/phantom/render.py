@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from x2c.data.embolism import UNDERFILLED
 from x2c.data.phantom.bones import paint_clavicles, paint_ribs, paint_spine
 from x2c.data.phantom.canvas import Canvas, Frame, Grid
 from x2c.data.phantom.parameters import BLOOD_HU, PatientParameters, Pose, generator
@@ -246,7 +247,8 @@ def _heart(
     chamber((0, 0, 0), (70, 50, 52), -60.0)
     chamber((0, 0, 0), (66, 46, 48), wall)
     chamber((22, -14, 0), (43, 29, 31), wall)
-    chamber((18, -14, 0), (32, 18, 20), blood["vein"] - 20)
+    narrow = 1 - UNDERFILLED * p.rv_dilation
+    chamber((18, -14, 0), (32, 18 * narrow, 20 * narrow), blood["vein"] - 20)
     chamber((8, 24, 4), (44 * wide**0.5, 18 * wide, 34 * wide**0.5), blood["right"])
     chamber((-36, 16, 14), (26 * wide, 26 * wide**0.5, 28), blood["right"])
     chamber((-34, -26, -6), (22, 22, 32), blood["vein"])
