@@ -41,7 +41,7 @@ class Seen:
 
 
 def asked(cache: Path, runs: Path, variant: str = "l1", *overrides: str, generated: Any = "cross_fitted") -> Request:
-    places = (f"compute.cache={cache}", f"compute.runs={runs}", "compute.tracker=[]")
+    places = (f"compute.cache={cache}", f"compute.runs={runs}", "compute.tracker=[]", "compute.workers=1")
     return Request(variant, "smoke", 0, (*places, *overrides), generated)
 
 

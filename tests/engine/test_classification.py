@@ -219,3 +219,11 @@ def test_two_processes_do_not_classify_the_same(ask, painted, monkeypatch):
     path = killed(request, monkeypatch, classifying, "logits", 1)
     with RunDirectory(path).owned(), pytest.raises(UserError, match="another process is running it"):
         classify(request)
+
+
+@pytest.mark.slow
+def test_several_processes_predict_what_one_does(ask, finished):
+    directory = finished[1]
+    again = classify(ask("l1", *SHORT, "compute.workers=2"))
+    assert again.path.name == directory.path.name and again.path != directory.path
+    pd.testing.assert_frame_equal(predictions(again), predictions(directory))

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from classification_parts import FOLDS, SHORT, Painter, watch
 
@@ -59,7 +58,7 @@ def test_a_single_generator_makes_all_volumes(ask, painted, cohort):
 @pytest.mark.parametrize("cross_fitted", [True, False])
 def test_a_volume_lies_in_its_patients_row(cross_fitted, ask, painted, tmp_path):
     request = ask("l1", "evaluation.batch_size=3")
-    latents = generated_latents(tmp_path / "made", request.config, FOLDS, cross_fitted, Accelerator(cpu=True))
+    latents = generated_latents(tmp_path / "made", request.config, FOLDS, cross_fitted, workers=1)
     frozen = open_parts(request.config())
     names = frozen.evaluated.cohort.patients(range(len(latents)))
     volumes = Painter(request.config())(torch.zeros(len(names)), names, torch.zeros(len(names)))

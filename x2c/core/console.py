@@ -30,7 +30,7 @@ def progress(*extra: ProgressColumn) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    return Progress(*columns, console=console, disable=console.quiet or not console.is_terminal, transient=True)
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:

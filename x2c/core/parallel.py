@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from x2c.core.console import track
+from x2c.core.console import console, track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ def in_processes(
     """`work(item)` for every item, in the items' order, under a progress bar; with one worker in this process.
 
     `work`, items and results are pickled. Raises concurrent.futures.process.BrokenProcessPool where a process is killed.
-    What was not begun is not begun any more once the caller stops taking results.
+    What was not begun is not begun any more once the caller stops taking results; Ctrl-C ends what was.
     """
     workers = min(workers, len(items))
     if workers < 2:
@@ -39,15 +39,22 @@ def in_processes(
     threads = max(1, cores() // workers)
     # Started anew rather than forked: a fork may inherit a lock that a thread of torch holds.
     # joblib's processes, which leave when they have grown by some hundred MB, were seen to hang in doing so.
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), partial(_begin, threads))
     try:
         yield from track(pool.map(work, items), description, len(items))
+    except KeyboardInterrupt:
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin(threads: int) -> None:
     os.environ |= dict.fromkeys(THREADS, str(threads))
+    # Their bars would be drawn over each other, and over the parent's.
+    console.quiet = True
     # A terminal sends Ctrl-C to all: the parent ends the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

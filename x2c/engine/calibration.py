@@ -5,18 +5,16 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 
 from x2c.core.config import Config
 from x2c.core.run import RunDirectory
+from x2c.engine.accelerating import accelerated
 from x2c.engine.build import build_denoiser
 from x2c.engine.costs import EvaluationCost, StageCost
 from x2c.engine.generator import Frame, Generator
@@ -52,7 +50,7 @@ class _Clock:
 
 def measure_stage(config: Config, planned: PlannedStage) -> StageCost:
     """Train a stage's recipe for a few steps in a temporary folder, with one validation and one checkpoint."""
-    with _accelerator(config) as accelerator, tempfile.TemporaryDirectory() as folder:
+    with accelerated(config) as accelerator, tempfile.TemporaryDirectory() as folder:
         short = planned.stage.model_copy(update={"steps": WARM_UP + TIMED})
         directory = RunDirectory(Path(folder) / "stage")
         directory.path.mkdir()
@@ -77,7 +75,7 @@ def measure_stage(config: Config, planned: PlannedStage) -> StageCost:
 
 def measure_evaluation(config: Config) -> EvaluationCost:
     """Sample one batch of test patients with untrained weights, and score it."""
-    with _accelerator(config) as accelerator:
+    with accelerated(config) as accelerator:
         started = time.monotonic()
         parts = open_parts(config, accelerator.device)
         data = parts.evaluated
@@ -95,18 +93,3 @@ def measure_evaluation(config: Config) -> EvaluationCost:
             seconds = (time.monotonic() - began) / len(rows)
         joules = None if meter.watts is None else meter.watts * seconds
         return EvaluationCost(began - started, seconds, joules, len(tested), 2 * 2 * volumes[0].numel())
-
-
-@contextmanager
-def _accelerator(config: Config) -> Iterator[Accelerator]:
-    if config.compute.threads:
-        torch.set_num_threads(config.compute.threads)
-    try:
-        yield Accelerator(
-            cpu=config.compute.cpu,
-            mixed_precision=config.training.mixed_precision,
-            gradient_accumulation_steps=config.training.accumulation,
-        )
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()

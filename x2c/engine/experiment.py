@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import InitProcessGroupKwargs
 
 from x2c.core import weights
@@ -19,6 +18,7 @@ from x2c.core.progress import Pruned
 from x2c.core.run import RunDirectory
 from x2c.data.volume import window
 from x2c.engine import tracking
+from x2c.engine.accelerating import accelerated
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import planned_stages, run_directory
@@ -56,35 +56,17 @@ def run(config: Config) -> RunDirectory:
     if directory.done:
         forget_batches(directory)
         return directory
-    if config.compute.threads:
-        torch.set_num_threads(config.compute.threads)
-    accelerator = Accelerator(
-        cpu=config.compute.cpu,
-        mixed_precision=config.training.mixed_precision,
-        gradient_accumulation_steps=config.training.accumulation,
-        log_with=list(config.compute.tracker) or None,
-        project_dir=str(directory.path),
-        # The main process samples and scores while the others wait: at full scale for hours.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
-    )
-    directory.writes = accelerator.is_main_process
-    try:
+    tracked = {"log_with": list(config.compute.tracker) or None, "project_dir": str(directory.path)}
+    # The main process samples and scores while the others wait: at full scale for hours.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    with accelerated(config, **tracked, kwargs_handlers=[patient]) as accelerator:
+        directory.writes = accelerator.is_main_process
         with directory.owned():
             accelerator.wait_for_everyone()
             # Another process may have finished it while this one waited for the lock.
             if not directory.done:
                 _run(config, directory, accelerator)
-    finally:
-        end(accelerator)
     return directory
-
-
-def end(accelerator: Accelerator) -> None:
-    """Close the trackers, and let the process have another accelerator."""
-    accelerator.end_training()
-    # Accelerate keeps its state for the process; a worker's next cell may want another precision.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:

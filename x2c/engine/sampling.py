@@ -24,6 +24,7 @@ from x2c.core.weights import needed, source_fingerprint
 from x2c.data.nifti import SUFFIX
 from x2c.data.readers import radiographs_in, read_radiograph
 from x2c.diffusion.guidance import UNKNOWN
+from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import Parts
@@ -69,8 +70,7 @@ def sample_xrays(request: Request) -> list[Made]:
     targets = _targets(request)
     _check_writable(request, [path for _, out in targets for path in files(out, request.samples)])
     xrays = _read_all(targets)
-    if config.compute.threads:
-        torch.set_num_threads(config.compute.threads)
+    use_threads(config)
     device = best_device(config)
     generate, parts = _open(request, run, config, device)
     frame = generate.frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from x2c.core.config import Config
 from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
+from x2c.core.parallel import in_processes
 from x2c.core.run import RunDirectory
 from x2c.data.folds import fold_names
 from x2c.diffusion.guidance import UNKNOWN
+from x2c.engine.accelerating import accelerated
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import Parts, open_parts
 from x2c.engine.stages import train_stages, trained_denoiser
@@ -25,15 +28,17 @@ Rows = NDArray[np.int64]
 
 
 def generated_latents(
-    directory: Path, config_in_fold: Callable[[str], Config], folds: int, cross_fitted: bool, accelerator: Accelerator
+    directory: Path, config_in_fold: Callable[[str], Config], folds: int, cross_fitted: bool, workers: int
 ) -> NDArray[np.float32]:
     """Raw latents [N, C, D, h, w] of a volume generated from every X-ray of the manifest, in its rows' order.
 
     `cross_fitted`: one generator for each fold, trained without that fold's patients, makes their volumes. Otherwise one
-    generator of the data set's own split makes all of them, those of the patients it was trained on among them. What is
+    generator of the data set's own split makes all of them, those of the patients it was trained on among them. So many
+    `workers` train at once, each a process of its own where there are several (see `in_processes`). What is
     finished in `directory` is kept: a killed call goes on.
     """
-    parts = [_of_fold(directory, config_in_fold(f), accelerator) for f in (fold_names(folds) if cross_fitted else [""])]
+    configs = [config_in_fold(fold) for fold in (fold_names(folds) if cross_fitted else [""])]
+    parts = list(in_processes(partial(_of_fold, directory), configs, workers, "generators"))
     if not cross_fitted:
         return parts[0][1]
     latents = np.empty((sum(len(rows) for rows, _ in parts), *parts[0][1].shape[1:]), dtype=np.float32)
@@ -42,8 +47,13 @@ def generated_latents(
     return latents
 
 
-def _of_fold(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Rows, NDArray[np.float32]]:
+def _of_fold(directory: Path, config: Config) -> tuple[Rows, NDArray[np.float32]]:
     """The rows that a generator makes volumes for, and these volumes' latents."""
+    with accelerated(config) as accelerator:
+        return _made(directory, config, accelerator)
+
+
+def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Rows, NDArray[np.float32]]:
     role = config.stages.last.data
     fold = str(config.data(role).options.model_dump()["fold"])
     name = f"fold-{fold.replace('/', '-of-')}" if fold else "single"

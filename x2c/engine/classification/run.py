@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +21,7 @@ from x2c.core.config import DATA_ROLES, Config, Slot, identity
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
+from x2c.core.parallel import in_processes
 from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve
 from x2c.core.run import FORMAT_VERSION, RunDirectory
@@ -29,9 +29,10 @@ from x2c.core.seeding import seed_of
 from x2c.core.weights import source_fingerprint
 from x2c.data.cohort import Cohort
 from x2c.data.folds import fold_names, in_fold
+from x2c.engine.accelerating import use_threads
 from x2c.engine.classification.generated import generated_latents
 from x2c.engine.classification.settings import PREFIX, ClassifierSettings, Training, resolve_settings
-from x2c.engine.experiment import best_device, check, end
+from x2c.engine.experiment import best_device, check
 from x2c.engine.identity import data_fingerprint, fold_of
 from x2c.engine.parts import open_parts
 from x2c.engine.provenance import write_provenance
@@ -99,8 +100,7 @@ def classify(request: Request) -> RunDirectory:
     with directory.owned():
         try:
             directory.report("running", "prepare")
-            if config.compute.threads:
-                torch.set_num_threads(config.compute.threads)
+            use_threads(config)
             _classify(request, config, settings, source, directory)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -129,53 +129,67 @@ def _classify(
         "ctpa": (lambda: _tensor(data.latents.raw[rows]), latent_network, settings.volumes),
         "xray": (lambda: _resized(cohort, settings.xrays.size), xray_network, settings.xrays),
         "generated": (
-            lambda: _tensor(_generate(request, config, settings, directory)),
+            lambda: _tensor(_generate(request, settings, directory, _workers(config, device))),
             latent_network,
             settings.volumes,
         ),
     }
+    # Of the cohort a classifier needs the manifest alone: what is heavy does not go to other processes.
+    patients = replace(cohort, hu=cohort.hu[:0], radiographs=cohort.radiographs[:0])
     tables = []
     for arm in ARMS:
         inputs, network, training = arms[arm]
         files = [directory.path / "folds" / f"{arm}-{place + 1}.parquet" for place in range(settings.folds)]
-        if not all(file.exists() for file in files):
+        todo = [place for place, file in enumerate(files) if not file.exists()]
+        if todo:
             values = inputs()
-            for place, (fold, file) in enumerate(zip(fold_names(settings.folds), files, strict=True)):
-                directory.report("running", f"classify {arm}", place, settings.folds)
-                if not file.exists():
-                    seed = seed_of("classifier", request.seed, arm, place)
-                    table = _predicted(
-                        values, in_fold(cohort, fold), network, training, seed, device, f"{arm}, fold {fold}"
-                    )
-                    with replacing(file) as path:
-                        table.assign(arm=arm, fold=place + 1).to_parquet(path)
+            names, seeds = fold_names(settings.folds), [seed_of("classifier", request.seed, arm, p) for p in todo]
+            jobs = [
+                Job(arm, place + 1, values, in_fold(patients, names[place]), seed)
+                for place, seed in zip(todo, seeds, strict=True)
+            ]
+            work = partial(_predicted, network=network, training=training, device=device, config=config)
+            directory.report("running", f"classify {arm}", settings.folds - len(todo), settings.folds)
+            for place, table in zip(
+                todo, in_processes(work, jobs, _workers(config, device), f"classifiers of {arm}"), strict=True
+            ):
+                with replacing(files[place]) as path:
+                    table.to_parquet(path)
+                directory.report("running", f"classify {arm}", place + 1, settings.folds)
         tables += [pd.read_parquet(file) for file in files]
     columns = ["arm", "fold", "split", "patient", "label", "score", "threshold"]
     with replacing(directory.path / PREDICTIONS) as path:
         pd.concat(tables, ignore_index=True)[columns].to_parquet(path)
 
 
+@dataclass(frozen=True)
+class Job:
+    """One classifier to train: on what, and of the fold's cohort who is trained on, validated by and tested."""
+
+    arm: str
+    fold: int
+    """From 1."""
+    inputs: Tensor
+    cohort: Cohort
+    seed: int
+
+
 def _predicted(
-    inputs: Tensor,
-    cohort: Cohort,
-    network: Callable[[], nn.Module],
-    training: Training,
-    seed: int,
-    device: torch.device,
-    what: str,
+    job: Job, network: Callable[[], nn.Module], training: Training, device: torch.device, config: Config
 ) -> pd.DataFrame:
     """Scores of a fold's test and validation patients by a classifier that was trained on the others."""
+    use_threads(config)
+    inputs, cohort = job.inputs, job.cohort
     labels, split = cohort.labels, cohort.manifest["split"].to_numpy()
     known = labels != 2
     train = np.flatnonzero((split == "train") & known)
     mean, sd = _moments(inputs[train])
     scaled = (inputs - mean) / sd
-    with seeded(seed):
+    with seeded(job.seed):
         model = network()
         recipe = {name: getattr(training, name) for name in ("steps", "batch_size", "learning_rate", "weight_decay")}
-        fit(
-            model, scaled[train], torch.from_numpy(labels[train]), **recipe, what=f"classifier of {what}", device=device
-        )
+        what = f"classifier of {job.arm}, fold {job.fold}"
+        fit(model, scaled[train], torch.from_numpy(labels[train]), **recipe, what=what, device=device)
     tables: list[pd.DataFrame] = []
     for part in ("val", "test"):
         # Of a patient with several volumes the first, as everywhere.
@@ -184,28 +198,23 @@ def _predicted(
         about = {"split": part, "patient": cohort.patients(rows), "label": labels[rows], "score": scores}
         tables.append(pd.DataFrame(about))
     threshold = youden(tables[0]["label"], tables[0]["score"])
-    return pd.concat(tables, ignore_index=True).assign(threshold=threshold)
+    return pd.concat(tables, ignore_index=True).assign(threshold=threshold, arm=job.arm, fold=job.fold)
+
+
+def _workers(config: Config, device: torch.device) -> int:
+    """How many classifiers, or generators, are trained at once."""
+    return config.compute.workers if device.type == "cpu" else config.compute.workers_per_gpu
 
 
 def _generate(
-    request: Request, config: Config, settings: ClassifierSettings, directory: RunDirectory
+    request: Request, settings: ClassifierSettings, directory: RunDirectory, workers: int
 ) -> NDArray[np.float32]:
-    accelerator = Accelerator(
-        cpu=config.compute.cpu,
-        mixed_precision=config.training.mixed_precision,
-        gradient_accumulation_steps=config.training.accumulation,
-    )
     directory.report("running", "generate")
     cross_fitted = request.generated == "cross_fitted"
     console.print(
         f"generated volumes: {f'{settings.folds} generators, each without a fold' if cross_fitted else 'one generator'}"
     )
-    try:
-        return generated_latents(
-            directory.path / "generators", request.config, settings.folds, cross_fitted, accelerator
-        )
-    finally:
-        end(accelerator)
+    return generated_latents(directory.path / "generators", request.config, settings.folds, cross_fitted, workers)
 
 
 def _check(config: Config) -> None:

@@ -1,0 +1,54 @@
+"""The results page of finished runs: RESULTS.md and docs/results/*.png, every number of them measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:
+    # Run by path: Python put this folder first on sys.path, where tables.py would shadow PyTables for pandas.
+    _folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.cli import Parser, run_command
+
+_EPILOG = """\
+what it writes:
+  For each data set with finished runs at the scale: a headline, the visual ablation, Tables 1 to 4 as far as there are
+  runs, whether the results make sense (does the X-ray matter, is the nearest training X-ray beaten, do samples vary, do
+  generated volumes carry embolism signal, has training converged), the verdicts on the paper's claims, the figures, where
+  every number comes from, and the commands that made it. The same runs give the same bytes. Pictures in docs/results that
+  the page no longer shows are deleted. Without --scale it is the scale whose runs were updated last.
+
+examples:
+  python analysis/results.py
+  python analysis/results.py --scale gpu
+  python analysis/results.py --scale cpu --data atlas --out /tmp/page
+
+exit codes: 0 the page was written, 1 there is no finished run, 2 an unknown flag, scale or data set
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = Parser("results.py", __doc__ or "", _EPILOG)
+    parser.set_defaults(out=Path())
+    for action in parser._actions:
+        if action.dest == "out":
+            action.help = "folder of RESULTS.md and docs/results (default: this one)"
+
+    def act(args: argparse.Namespace) -> None:
+        # Imported late: help and complaints about flags need none of it.
+        from analysis import results_page
+
+        results_page.show(args)
+
+    return run_command(parser, act, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""Whether results make sense: what has to be asked of any model before its rows are compared, each with a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis import table2, table3
+from analysis.checks import Check, Verdict, corrected, number
+from analysis.classifications import Classification
+from analysis.measures import COLUMNS, MORE_COLUMNS, Column, patients_of
+from analysis.pictures.source import METRIC_PARTS, Source
+from analysis.pictures.training import Stage, read
+from analysis.runs import BASELINES, Group, Run, StandIn, voxels
+from analysis.stats.paired import compare, summary
+from analysis.table2 import Row, Table
+from analysis.table3 import Table3
+
+SMALL = 0.2
+"""In SDs of the compared patients: an improvement that stays below counts as none (Cohen's small effect)."""
+SMALL_AUC = 0.05
+"""Of an area above chance."""
+VARIES_HU = 1.0
+"""Samples that differ by less are the same volume: CT is stored in whole HU."""
+PERMUTATIONS = 10_000
+CONVERGED = 0.02
+"""Relative fall of the validation loss, from a quarter of the stage to the next, below which training counts as over."""
+_SAMPLES = ("psnr_of_one", "psnr_of_mean", "spread_hu")
+_ANATOMY = ("lung_volume_error_ml", "heart_width_error_mm", "vessel_contrast_error_hu")
+_ARMS = {
+    "generated": ("Do generated volumes carry embolism signal?", "embolism is seen in generated volumes"),
+    "ctpa": ("Is embolism seen in the true CTs?", "embolism is seen in true CTs"),
+    "xray": ("Is embolism seen in the X-rays?", "embolism is seen in X-rays"),
+}
+
+
+def sense(group: Group, found: Sequence[Classification], variant: str | None = None) -> list[Check]:
+    """All checks of a group of runs, Holm's correction over them.
+
+    `found` are classifications, of which those of the group's scale and patients count. The variant is `full` where it is
+    finished, else the last finished row of losses, unless it is named.
+    """
+    return corrected(measure(group, found, variant))
+
+
+def measure(group: Group, found: Sequence[Classification], variant: str | None = None) -> list[Check]:
+    """The checks before a correction, for a page of several groups: verdicts come with `corrected`."""
+    table = table2.collect(group)
+    row = chosen(table, variant)
+    checks: list[Check] = []
+    if row is None:
+        missing = f"No finished run{f' of {variant}' if variant else ''}; run: `{Source(group).sweep('losses')}`"
+        checks.append(Check("X-ray", "Does the X-ray matter?", "PSNR, LPIPS", says=missing))
+    else:
+        checks += [*_xray(row, table), *_nearest(row, table, group), *_samples(row, group)]
+    about = row.variant if row else variant or "full"
+    checks += _embolism(group, classification_of(group, found, about), about)
+    return checks + [_convergence(one) for one in table.rows if one.cells and one.variant not in BASELINES]
+
+
+def chosen(table: Table, variant: str | None = None) -> Row | None:
+    """The row that is checked: the named one, else `full`, else the last of the losses, else the last; None: none finished."""
+    done = [row for row in table.rows if row.cells and row.variant not in BASELINES]
+    if variant is not None:
+        done = [row for row in done if row.variant == variant]
+    full = [row for row in done if row.variant == "full"]
+    losses = [row for row in done if row.section == "Loss"]
+    return next(reversed(full or losses or done), None)
+
+
+def classification_of(group: Group, found: Sequence[Classification], variant: str | None) -> Classification | None:
+    """The finished classification of the group's patients, that of the variant's volumes where there is one."""
+    here = [c for c in found if (c.scale, c.cohort, c.state) == (group.scale, group.cohort or "", "done")]
+    return next((c for c in here if c.variant == variant), here[0] if here else None)
+
+
+def swapped_areas(
+    folds: Iterable[tuple[ArrayLike, ArrayLike]], permutations: int = PERMUTATIONS, seed: int = 0
+) -> NDArray[np.float64]:
+    """Mean AUC over folds when the inputs of a fold's patients are swapped among each other, [permutations].
+
+    folds: (y_true, y_score) of each, labels of both classes. A classifier's score belongs to its input, so that swapping
+    inputs is giving the scores to other patients. The same seed gives the same areas.
+    """
+    from scipy.stats import rankdata
+
+    generator = np.random.default_rng(seed)
+    areas, count = np.zeros(permutations), 0
+    for y_true, y_score in folds:
+        positive, ranks = np.asarray(y_true) == 1, rankdata(y_score)
+        n_pos = int(positive.sum())
+        drawn = generator.permuted(np.tile(positive, (permutations, 1)), axis=1)
+        areas += (drawn @ ranks - n_pos * (n_pos + 1) / 2) / (n_pos * (positive.size - n_pos))
+        count += 1
+    return areas / count
+
+
+def relative_fall(stage: Stage) -> tuple[float, int]:
+    """Fall of the validation loss from the third to the last quarter of a stage, as a share, and how many scores are in both.
+
+    Negative where it rises; NaN where a quarter has no score.
+    """
+    first, last = int(stage.steps[0]) - 1, int(stage.steps[-1])
+    quarter = (last - first) / 4
+    late = stage.validation_loss[stage.validation_steps > last - quarter]
+    within = (stage.validation_steps > last - 2 * quarter) & (stage.validation_steps <= last - quarter)
+    before = stage.validation_loss[within]
+    if not late.size or not before.size or not before.mean() > 0:
+        return math.nan, 0
+    return float(1 - late.mean() / before.mean()), late.size + before.size
+
+
+def _xray(row: Row, table: Table) -> list[Check]:
+    runs = _done(row)
+    return [
+        _paired(
+            Check("X-ray", f"Does the X-ray matter to {column.name}?", "", "the patient's own X-ray gives the better volume"),
+            column,
+            ("own X-ray", _scores(runs, key)),
+            ("another patient's", _scores(runs, f"{key}_other_xray")),
+            runs,
+        )
+        for key in ("psnr", "lpips")
+        if (column := _column(table, key))
+    ]  # fmt: skip
+
+
+def _nearest(row: Row, table: Table, group: Group) -> list[Check]:
+    """Against the training patient whose X-ray is most like the patient's, at the same sample size."""
+    runs = _done(row)
+    rivals = [one for one in table.rows if one.variant == "baseline_nearest" and one.cells]
+    rival = [one for one in rivals if voxels(one.runs[0].config) == voxels(runs[0].config)][:1]
+    checks: list[Check] = []
+    for key in ("lpips", *_ANATOMY):
+        column = _column(table, key)
+        name = column.name if key == "lpips" else f"absolute {column.name.lower()}"
+        claim = "a generated volume is nearer to the truth than that of the nearest training X-ray"
+        check = Check("Baseline", f"Does it beat the nearest training X-ray in {name}?", name, claim)
+        if not rival:
+            missing = f"No finished baseline_nearest at this sample size; run: `{Source(group).sweep('losses')}`"
+            checks.append(replace(check, says=missing))
+            continue
+        of = float if key == "lpips" else abs
+        others = _done(rival[0])
+        named = replace(column, name=name, better=-1)
+        sides = (("generated", _scores(runs, key, of)), ("nearest", _scores(others, key, of)))
+        checks.append(_paired(check, named, *sides, [*runs, *others]))
+    return checks
+
+
+def _samples(row: Row, group: Group) -> list[Check]:
+    """From any finished run that was sampled several times: the checked variant's first, then the latest."""
+    having = [run for run in group.runs if run.scores is not None and set(_SAMPLES) <= set(run.scores.columns)]
+    vary = Check(
+        "Samples", "Do samples of one X-ray differ?", "SD over samples, mean over voxels", "samples differ", "HU"
+    )
+    mean = Check("Samples", "Is the mean of several samples better than one?", "PSNR", "the mean beats a single sample")
+    if not having:
+        missing = f"No run has several samples of a patient; run: `{Source(group).sweep('samples')}`"
+        return [replace(check, says=missing) for check in (vary, mean)]
+    first = min(having, key=lambda run: (run.variant != row.variant, -run.updated, run.id))
+    runs = [run for run in having if run.recipe == first.recipe]
+    count = (first.config.get("evaluation") or {}).get("samples", "several")
+    of = f"{count} samples of {first.label}"
+    spread = list(_scores(runs, "spread_hu").values())
+    if len(spread) >= 2:
+        tested = compare(spread, [VARIES_HU] * len(spread))
+        vary = replace(
+            vary,
+            measured=f"SD over {of}, mean over voxels; {VARIES_HU:g} HU is rounding",
+            effect=tested.difference + VARIES_HU,
+            ci_low=tested.ci_low + VARIES_HU,
+            ci_high=tested.ci_high + VARIES_HU,
+            p=tested.p,
+            n=tested.n,
+            null=VARIES_HU,
+            stand_ins=_stand_ins(runs),
+        )
+    else:
+        vary = replace(vary, says="Fewer than two patients were scored.")
+    column = replace(next(c for c in COLUMNS if c.key == "psnr"), name=f"PSNR, {of}")
+    sides = (("mean of them", _scores(runs, "psnr_of_mean")), ("one", _scores(runs, "psnr_of_one")))
+    return [vary, _paired(mean, column, *sides, runs)]
+
+
+def _embolism(group: Group, of: Classification | None, variant: str) -> list[Check]:
+    checks = {arm: Check("Embolism", asks, "mean AUC over folds", claim) for arm, (asks, claim) in _ARMS.items()}
+    if of is None:
+        command = Source(group).script("classify.py", variant)
+        return [replace(checks["generated"], says=f"No finished classification; run: `{command}`")]
+    try:
+        table = table3.collect(of)
+    except ValueError as error:
+        return [replace(check, says=f"{' '.join(str(error).split())}.") for check in checks.values()]
+    return [
+        _signal(check, table, arm) if arm in table.arms else replace(check, says=f"{table.refused[arm].capitalize()}.")
+        for arm, check in checks.items()
+    ]
+
+
+def _signal(check: Check, table: Table3, arm: str) -> Check:
+    """An arm's area against that of inputs swapped among the patients of a fold."""
+    predictions, areas = table.of.predictions, table.arms[arm].areas
+    assert predictions is not None
+    own = predictions[(predictions["arm"] == arm) & (predictions["split"] == "test")]
+    ordered = own.sort_values(["fold", "patient"], kind="stable")
+    swapped = swapped_areas((part["label"], part["score"]) for _, part in ordered.groupby("fold", sort=True))
+    # Two-sided, as every p here; rounding must not tell an area from the same one of another order.
+    beyond = int((np.abs(swapped - 0.5) >= abs(areas.mean - 0.5) - 1e-12).sum())
+    source = {"ctpa": "", "xray": "", "generated": f" of volumes by {table.of.variant}"}[arm]
+    inputs = "CTs" if arm == "ctpa" else "X-rays"
+    letters = table3.marks_of(table, arm)
+    return replace(
+        check,
+        measured=f"mean AUC{source} over {len(areas.aucs)} folds; with {inputs} swapped in each fold {swapped.mean():.3f}",
+        effect=areas.mean,
+        ci_low=areas.mean_ci[0],
+        ci_high=areas.mean_ci[1],
+        p=(beyond + 1) / (swapped.size + 1),
+        n=len(own),
+        null=0.5,
+        least=SMALL_AUC,
+        stand_ins=tuple(s for s, letter in table3.stand_in_marks_of(table.of).items() if letter in letters),
+    )
+
+
+def _convergence(row: Row) -> Check:
+    """Of a variant's last stage. No test: a curve's points hang together, and seeds are few."""
+    runs = _done(row)
+    check = Check("Training", f"Has training of {row.label} converged?", "validation loss", stand_ins=_stand_ins(runs))
+    last = [stages[-1] for run in runs if (stages := read(run.path / "metrics.jsonl"))]
+    falls = [(fall, count) for fall, count in map(relative_fall, last) if count]
+    if not falls:
+        return replace(check, says="Too few validation scores in the second half of the last stage.")
+    mean = sum(fall for fall, _ in falls) / len(falls)
+    over = [fall < CONVERGED for fall, _ in falls]
+    verdict: Verdict = "yes" if all(over) else "cannot tell" if any(over) else "no"
+    says = {
+        "yes": "Converged" + (", and the loss rises again: it overfits." if mean < -CONVERGED else "."),
+        "no": "Still falling: more steps would change its numbers.",
+        "cannot tell": f"Converged in {sum(over)} of {len(over)} seeds.",
+    }[verdict]
+    seeds = f", {len(falls)} seeds" if len(falls) > 1 else ""
+    measured = f"fall of the validation loss, third to last quarter of stage {last[0].name}{seeds}"
+    return replace(
+        check, measured=measured, unit="%", effect=100 * mean, n=sum(count for _, count in falls), verdict=verdict, says=says
+    )  # fmt: skip
+
+
+def _paired(
+    check: Check, column: Column, ours: tuple[str, Mapping[str, float]], theirs: tuple[str, Mapping[str, float]],
+    runs: Sequence[Run],
+) -> Check:  # fmt: skip
+    """How much better our side is, patient by patient."""
+    (name, a), (other, b) = ours, theirs
+    # Of identical volumes PSNR is infinite: such a pair has no difference.
+    pairs = [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p] + b[p])]
+    check = replace(check, unit=column.unit, measured=column.name, stand_ins=_stand_ins(runs, column.part))
+    if len(pairs) < 2:
+        return replace(check, says="Fewer than two patients have both scores.")
+    result = compare([column.better * x for x, _ in pairs], [column.better * y for _, y in pairs])
+    base = summary([y for _, y in pairs])
+    means = [number(summary([pair[side] for pair in pairs]).mean, signed=False) for side in (0, 1)]
+    return replace(
+        check,
+        measured=f"{column.name}: {name} {means[0]}, {other} {means[1]}",
+        effect=result.difference,
+        ci_low=result.ci_low,
+        ci_high=result.ci_high,
+        p=result.p,
+        n=result.n,
+        least=SMALL * base.sd,
+    )
+
+
+def _done(row: Row) -> list[Run]:
+    return [run for run in row.runs if run.state == "done"]
+
+
+def _column(table: Table, key: str) -> Column:
+    """The column under the name that its network earns it."""
+    return next(column for column in (*table.columns, *table.more_columns, *MORE_COLUMNS) if column.key == key)
+
+
+def _scores(runs: Iterable[Run], column: str, of: Callable[[float], float] = float) -> dict[str, float]:
+    """Each patient's score, its mean over the seeds; without those where the score is not defined."""
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        if run.scores is None or column not in run.scores.columns:
+            return {}
+        for patient, value in zip(patients_of(run), run.scores[column], strict=True):
+            scores.setdefault(patient, []).append(of(float(value)))
+    means = {patient: sum(values) / len(values) for patient, values in scores.items()}
+    return {patient: mean for patient, mean in means.items() if not math.isnan(mean)}
+
+
+def _stand_ins(runs: Iterable[Run], part: str | None = None) -> tuple[StandIn, ...]:
+    """The stand-ins of the models, and of the network that measures."""
+    found = {s for run in runs for s in run.stand_ins if s.part not in METRIC_PARTS or s.part == part}
+    return tuple(sorted(found, key=astuple))

@@ -1,0 +1,297 @@
+"""Whether results make sense: every check can say yes, no and cannot tell, and says what is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import SHIFTS, predictions, write_classification
+
+from analysis import table2
+from analysis.checks import Check, corrected, number
+from analysis.classifications import load_classifications
+from analysis.pictures.training import Stage
+from analysis.runs import group_runs, load_runs
+from analysis.sense import chosen, relative_fall, sense, swapped_areas
+from analysis.stats.delong import auc
+
+MakeRun = Callable[..., Path]
+PATIENTS = 24
+# Differences of the one sort, in SDs of the patients: how large, and how much they vary.
+DIFFERENCES = {"yes": (1.0, 0.3), "no": (0.0, 0.1), "cannot tell": (0.3, 2.0)}
+BASES = {"psnr": (20.0, 1.5), "lpips": (0.3, 0.02), "lung_volume_error_ml": (900.0, 90.0),
+         "heart_width_error_mm": (40.0, 4.0), "vessel_contrast_error_hu": (200.0, 20.0)}  # fmt: skip
+SIGNS = np.where(np.arange(PATIENTS) % 2, 1.0, -1.0)
+
+
+def spread_out(seed: int) -> np.ndarray:
+    """Patients with mean 0 and SD 1, in an order of their own."""
+    values = np.random.default_rng(seed).permutation(np.linspace(-1, 1, PATIENTS))
+    return (values - values.mean()) / values.std(ddof=1)
+
+
+def base(key: str) -> np.ndarray:
+    mean, sd = BASES[key]
+    return mean + sd * spread_out(1)
+
+
+def worse(key: str, verdict: str) -> np.ndarray:
+    """Scores that the base's are better than as far as the verdict asks."""
+    shift, noise = DIFFERENCES[verdict]
+    return base(key) + (-1 if key == "psnr" else 1) * BASES[key][1] * (shift + noise * spread_out(2))
+
+
+def rescored(folder: Path, **columns: np.ndarray | list[float]) -> Path:
+    """The run with 24 patients and these scores instead of its own."""
+    scores = pd.DataFrame({"patient": [f"p{i:03d}" for i in range(PATIENTS)], "label": [0, 1] * (PATIENTS // 2)})
+    scores.assign(**columns).to_parquet(folder / "scores.parquet")
+    return folder
+
+
+def plain() -> dict[str, np.ndarray]:
+    return {
+        "psnr": base("psnr"),
+        "lpips": base("lpips"),
+        "psnr_other_xray": base("psnr"),
+        "lpips_other_xray": base("lpips"),
+    }
+
+
+def curve(folder: Path, losses: list[float], every: int = 10) -> None:
+    """100 steps of the stage xray, validated evenly."""
+    lines = [{"step": step, "stage": "xray", "loss": 1.0} for step in range(1, 101)]
+    lines += [{"step": (i + 1) * every, "stage": "xray", "validation_loss": loss} for i, loss in enumerate(losses)]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def checks(runs: Path, variant: str | None = None) -> list[Check]:
+    return sense(group_runs(load_runs(runs))[0], load_classifications(runs), variant)
+
+
+def about(runs: Path, words: str, variant: str | None = None) -> Check:
+    (found,) = [check for check in checks(runs, variant) if words in check.question]
+    return found
+
+
+@pytest.mark.parametrize("verdict", DIFFERENCES)
+@pytest.mark.parametrize("key", ["psnr", "lpips"])
+def test_the_xray_matters_or_not(make_run: MakeRun, key: str, verdict: str) -> None:
+    run = rescored(make_run("l1"), **plain() | {f"{key}_other_xray": worse(key, verdict)})
+    check = about(run.parent, {"psnr": "matter to PSNR", "lpips": "matter to LPIPS"}[key])
+    assert check.verdict == verdict, check
+    assert check.n == PATIENTS and check.ci_low < check.effect < check.ci_high
+    assert {s.part for s in check.stand_ins} == ({"encoder", "perceptual"} if key == "lpips" else {"encoder"})
+
+
+def test_the_wrong_way_round_is_no(make_run: MakeRun) -> None:
+    run = rescored(make_run("l1"), **plain() | {"psnr_other_xray": base("psnr") + 2 + 0.1 * spread_out(3)})
+    check = about(run.parent, "matter to PSNR")
+    assert (check.verdict, check.says) == ("no", "It goes the other way.")
+    assert check.effect == pytest.approx(-2)
+
+
+@pytest.mark.parametrize("verdict", DIFFERENCES)
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("lpips", "training X-ray in LPIPS"),
+        ("lung_volume_error_ml", "lung volume"),
+        ("heart_width_error_mm", "heart width"),
+        ("vessel_contrast_error_hu", "vessel contrast"),
+    ],
+)
+def test_the_nearest_training_xray_is_beaten_or_not(make_run: MakeRun, key: str, words: str, verdict: str) -> None:
+    # Errors of either sign: what counts is how far off they are.
+    signs = 1.0 if key == "lpips" else SIGNS
+    rescored(make_run("baseline_nearest"), **{"psnr": base("psnr"), key: signs * worse(key, verdict)})
+    run = rescored(make_run("l1"), **plain() | {key: -signs * base(key) if key != "lpips" else base(key)})
+    check = about(run.parent, words)
+    assert check.verdict == verdict, check
+    assert check.effect == pytest.approx(DIFFERENCES[verdict][0] * BASES[key][1], abs=1e-9)
+
+
+def test_patients_without_a_structure_are_left_out(make_run: MakeRun) -> None:
+    errors = np.where(np.arange(PATIENTS) < 4, math.nan, base("heart_width_error_mm"))
+    rescored(make_run("baseline_nearest"), psnr=base("psnr"), heart_width_error_mm=errors + 9)
+    run = rescored(make_run("l1"), **plain() | {"heart_width_error_mm": base("heart_width_error_mm")})
+    assert about(run.parent, "heart width").n == PATIENTS - 4
+
+
+def test_without_the_baseline_it_says_what_to_run(make_run: MakeRun) -> None:
+    small = {"resolution": {"size": "128x128x64", "reduction": 4}}
+    make_run("baseline_nearest", config=small)
+    check = about(make_run("l1").parent, "training X-ray in LPIPS")
+    assert check.verdict == "cannot tell" and check.says.endswith("run: `make sweep name=losses`")
+
+
+@pytest.mark.parametrize("verdict", DIFFERENCES)
+def test_the_mean_of_samples_beats_one_or_not(make_run: MakeRun, verdict: str) -> None:
+    several = {"psnr_of_one": worse("psnr", verdict), "psnr_of_mean": base("psnr"), "spread_hu": [9.0] * PATIENTS}
+    run = rescored(make_run("l1", config={"evaluation": {"samples": 5}}), **plain() | several)
+    check = about(run.parent, "better than one")
+    assert check.verdict == verdict, check
+    assert check.measured.startswith("PSNR, 5 samples of L1: mean of them ")
+
+
+@pytest.mark.parametrize(
+    ("spread", "verdict"),
+    [(30 + 5 * spread_out(4), "yes"), (0.1 + 0.01 * spread_out(4), "no"), (1.3 + 1.1 * SIGNS, "cannot tell")],
+)
+def test_samples_vary_or_not(make_run: MakeRun, spread: np.ndarray, verdict: str) -> None:
+    several = {"psnr_of_one": base("psnr"), "psnr_of_mean": base("psnr"), "spread_hu": spread}
+    run = rescored(make_run("l1"), **plain() | several)
+    check = about(run.parent, "samples of one X-ray differ")
+    assert check.verdict == verdict, check
+    assert check.effect == pytest.approx(spread.mean())
+
+
+def test_samples_are_those_of_any_run_and_else_a_command(make_run: MakeRun) -> None:
+    run = rescored(make_run("full", scale="gpu"), **plain())
+    for words in ("samples of one X-ray differ", "better than one"):
+        check = about(run.parent, words)
+        assert check.verdict == "cannot tell" and check.says.endswith("run: `make sweep name=samples scale=gpu`")
+    several = {"psnr_of_one": base("psnr"), "psnr_of_mean": base("psnr"), "spread_hu": [9.0] * PATIENTS}
+    again = make_run("full", scale="gpu", updated=10, config={"evaluation": {"samples": 3}})
+    rescored(again, **plain() | several)
+    assert "3 samples of" in about(run.parent, "samples of one X-ray differ").measured
+
+
+@pytest.mark.parametrize("arm", SHIFTS)
+@pytest.mark.parametrize(
+    ("shift", "patients", "verdict"), [(1.6, 120, "yes"), (0.0, 3000, "no"), (0.2, 120, "cannot tell")]
+)
+def test_embolism_is_seen_or_not(
+    make_run: MakeRun, arm: str, shift: float, patients: int, verdict: str
+) -> None:  # fmt: skip
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(patients=patients, shifts=dict.fromkeys(SHIFTS, 0.0) | {arm: shift}))
+    words = {"ctpa": "true CTs", "xray": "in the X-rays", "generated": "generated volumes carry"}[arm]
+    check = about(runs, words)
+    assert check.verdict == verdict, check
+    assert check.n == patients and check.null == 0.5
+    assert float(check.measured.rsplit(" ", 1)[1]) == pytest.approx(0.5, abs=0.005)
+    parts = {"ctpa": {"autoencoder"}, "xray": {"xray_classifier"}, "generated": {"autoencoder", "encoder"}}[arm]
+    assert {s.part for s in check.stand_ins} == parts
+
+
+def test_perfect_separation_has_no_interval_and_is_a_yes(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(shifts=dict.fromkeys(SHIFTS, 100.0)))
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "yes" and math.isnan(check.ci_low) and check.p == pytest.approx(1 / 10_001)
+
+
+def test_other_patients_classification_does_not_count(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, cohort="0ther0ther00")
+    write_classification(runs, "l1", state="failed")
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "cannot tell"
+    assert check.says == "No finished classification; run: `python x2c/classify.py --variant full`"
+
+
+def test_a_refused_arm_says_why(make_run: MakeRun) -> None:
+    table = predictions()
+    runs = make_run("full").parent
+    write_classification(runs, table=table[table["arm"] != "generated"])
+    assert about(runs, "generated volumes carry").says == "Not run."
+    assert about(runs, "true CTs").verdict == "yes"
+
+
+def test_a_fold_without_an_embolism_is_told(make_run: MakeRun) -> None:
+    table = predictions()
+    table.loc[table["fold"] == 2, "label"] = 0
+    runs = make_run("full").parent
+    write_classification(runs, table=table)
+    assert about(runs, "generated volumes carry").says.startswith("fold 1: ")
+
+
+def test_swapped_areas_are_those_of_shuffled_labels() -> None:
+    y, score = np.array([1, 0, 1, 0]), np.array([0.4, 0.3, 0.2, 0.1])
+    areas = swapped_areas([(y, score)])
+    values, counts = np.unique(areas, return_counts=True)
+    assert values.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert counts / counts.sum() == pytest.approx(np.array([1, 1, 2, 1, 1]) / 6, abs=0.02)
+    assert (swapped_areas([(y, np.ones(4))], permutations=100) == 0.5).all()
+    assert (areas == swapped_areas([(y, score)])).all()
+    # Of two folds the mean; the observed order is one of the permutations.
+    both = swapped_areas([(y, score), (y, score)])
+    assert set(np.unique(both)) <= {k / 8 for k in range(9)} and auc(y, score).auc in values
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict", "fall"),
+    [
+        ([1.0] * 5 + [0.5, 0.5, 0.5, 0.495, 0.495], "yes", 0.0067),
+        ([1.0] * 5 + [0.5, 0.5, 0.4, 0.4, 0.4], "no", 0.2),
+        ([1.0] * 5 + [0.5, 0.5, 0.6, 0.6, 0.6], "yes", -0.2),
+        ([1.0] * 5, "cannot tell", math.nan),
+    ],
+)
+def test_training_has_converged_or_not(make_run: MakeRun, losses: list[float], verdict: str, fall: float) -> None:
+    run = make_run("l1")
+    curve(run, losses)
+    check = about(run.parent, "training of L1 converged")
+    assert check.verdict == verdict, check
+    assert check.effect == pytest.approx(100 * fall, abs=0.05, nan_ok=True)
+    assert ("overfits" in check.says) == (fall < -0.02)
+
+
+def test_seeds_that_disagree_cannot_tell(make_run: MakeRun) -> None:
+    curve(make_run("l1"), [1.0] * 10)
+    run = make_run("l1", seed=1)
+    curve(run, [1.0] * 5 + [0.5, 0.5, 0.4, 0.4, 0.4])
+    check = about(run.parent, "training of L1 converged")
+    assert (check.verdict, check.says) == ("cannot tell", "Converged in 1 of 2 seeds.")
+
+
+def test_quarters_are_of_the_last_stage() -> None:
+    steps = np.arange(201, 301)
+    stage = Stage("xray", steps, np.ones(100), np.array([210, 250, 251, 275, 276, 300]), np.array([9, 9, 2, 2, 1, 1.0]))
+    assert relative_fall(stage) == (pytest.approx(0.5), 4)
+
+
+def test_the_full_model_is_checked_before_the_last_of_the_losses(make_run: MakeRun) -> None:
+    def row(variant: str | None = None) -> str | None:
+        found = chosen(table2.collect(group_runs(load_runs(runs))[0]), variant)
+        return found.variant if found else None
+
+    runs = make_run("baseline_mean").parent
+    assert row() is None
+    make_run("cfg")
+    assert row() == "cfg"
+    make_run("l1")
+    make_run("l1_lpips")
+    make_run("l1_adv", state="failed")
+    assert row() == "l1_lpips"
+    make_run("full")
+    assert (row(), row("l1"), row("clip")) == ("full", "l1", None)
+
+
+def test_nothing_finished_says_what_to_run(make_run: MakeRun) -> None:
+    found = checks(make_run("l1", state="running").parent)
+    assert {check.verdict for check in found} == {"cannot tell"}
+    assert found[0].says == "No finished run; run: `make sweep name=losses`"
+
+
+def test_holm_runs_over_what_was_tested() -> None:
+    tested = Check("", "", "", "it holds", effect=1.0, ci_low=0.5, ci_high=1.5, p=0.02, n=9)
+    untested = Check("", "", "", says="missing")
+    assert corrected([tested])[0].verdict == "yes"
+    both = corrected([tested, untested, tested, tested])
+    assert [check.p_holm for check in both if check.p == check.p] == pytest.approx([0.06] * 3)
+    assert both[0].verdict == "cannot tell" and both[1] == untested
+    assert "Holm" in both[0].says
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.4344, "+0.434"), (-226.4, "−226"), (1.5e-5, "+0.000015"), (0.0, "+0.00"), (math.nan, "–")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert number(value) == text

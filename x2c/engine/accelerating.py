@@ -1,0 +1,37 @@
+"""Accelerate for as long as a piece of work takes, on the threads that the configuration fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
+from x2c.core.config import Config
+
+
+@contextmanager
+def accelerated(config: Config, **options: object) -> Iterator[Accelerator]:
+    """An accelerator of the config's precision and device; `options` are Accelerate's own."""
+    use_threads(config)
+    accelerator = Accelerator(
+        cpu=config.compute.cpu,
+        mixed_precision=config.training.mixed_precision,
+        gradient_accumulation_steps=config.training.accumulation,
+        **options,
+    )
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
+        # Accelerate keeps its state for the process; a worker's next cell may want another precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def use_threads(config: Config) -> None:
+    """Compute with the config's number of threads, which a result's last bits depend on; 0 leaves it to torch."""
+    if config.compute.threads:
+        torch.set_num_threads(config.compute.threads)
