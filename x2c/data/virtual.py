@@ -32,8 +32,10 @@ class Patient:
     parameters: dict[str, float | int | str | bool]
 
 
-Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"]], Patient]
-"""Makes a patient from an id, the cohort's number, [D, H, W], the radiograph's size and kind; picklable."""
+How = tuple[int, tuple[int, int, int], int, Literal["xray", "drr"], bool]
+"""The cohort's number, [D, H, W], the radiograph's size and kind, and whether the CT is with contrast agent."""
+Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"], bool], Patient]
+"""Makes a patient from an id and How; picklable."""
 
 
 STRUCTURES = ("artery", "clot", "heart", "lung")
@@ -63,6 +65,8 @@ class VirtualCohort(ABC):
         cohort: NonNegativeInt = 0
         """Another number is another cohort of patients."""
         radiograph_size: PositiveInt
+        contrast: bool = True
+        """Whether CTs are with contrast agent, as for emboli, or without, as of nodules (LIDC)."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -110,7 +114,8 @@ class VirtualCohort(ABC):
         o = self.options
         splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
         patients = [f"{self.name}-{o.cohort}-{number:05d}" for number in range(len(splits))]
-        make = partial(_made, self.maker(cache), (o.cohort, resolution.shape, o.radiograph_size, o.radiographs))
+        how = (o.cohort, resolution.shape, o.radiograph_size, o.radiographs, o.contrast)
+        make = partial(_made, self.maker(cache), how)
         manifest: list[dict[str, object]] = []
         spacing = (0.0, 0.0, 0.0)
         with (
@@ -136,5 +141,5 @@ def _structures_of(maker: StructureMaker, how: tuple[int, tuple[int, int, int]],
     return np.stack([np.rint(found[name].clip(0, 1) * 255).astype(np.uint8) for name in STRUCTURES])
 
 
-def _made(maker: Maker, how: tuple[int, tuple[int, int, int], int, Literal["xray", "drr"]], patient: str) -> Patient:
+def _made(maker: Maker, how: How, patient: str) -> Patient:
     return maker(patient, *how)

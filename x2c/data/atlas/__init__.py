@@ -32,14 +32,15 @@ def make_patient(
     shape: tuple[int, int, int],
     radiograph_size: int,
     radiographs: Literal["xray", "drr"] = "xray",
+    contrast: bool = True,
 ) -> Patient:
     """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
-    `template`: the folder that `prepare_template` gives. Volume [D, H, W] = shape in HU over FIELD_MM, supine with
-    contrast. Radiograph [size, size] in [0, 1]: an `xray` is of the same patient in another pose and breath, without
+    `template`: the folder that `prepare_template` gives. Volume [D, H, W] = shape in HU over FIELD_MM, supine, with
+    `contrast` or without. Radiograph [size, size] in [0, 1]: an `xray` is of the same patient in another pose and breath, without
     contrast, so that positions do not correspond; a `drr` is the projection of the volume itself.
     """
-    subject = Subject(open_template(template), patient_id, cohort_seed)
+    subject = Subject(open_template(template), patient_id, cohort_seed, contrast)
     fine = sampled(subject, shape)
     return Patient(
         patient_id,

@@ -151,8 +151,8 @@ def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
     )
 
 
-def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
-    """Supine on the CT's table, arms up, injected, breath held somewhere."""
+def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
+    """Supine on the CT's table, arms up, injected or not, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "atlas ct pose")
     return Pose(
         rotation_deg=clipped(rng, 0, 2.0, -7, 7),
@@ -161,7 +161,7 @@ def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
         shift_mm=(clipped(rng, 0, 3, -8, 8), clipped(rng, 0, 3, -8, 8), clipped(rng, 0, 3, -8, 8)),
         breath_mm=float(rng.uniform(*CT_BREATH_MM)),
         upright=False,
-        contrast=True,
+        contrast=contrast,
     )
 
 

@@ -37,15 +37,15 @@ class Imaged:
 
 
 class Subject:
-    """A patient, drawn from its id and the cohort's number."""
+    """A patient, drawn from its id and the cohort's number, whose CT is with contrast agent or without."""
 
-    def __init__(self, template: Template, patient_id: str, cohort_seed: int) -> None:
+    def __init__(self, template: Template, patient_id: str, cohort_seed: int, contrast: bool = True) -> None:
         self.template = template
         self.patient_id, self.cohort_seed = patient_id, cohort_seed
         self.parameters = sample_parameters(patient_id, cohort_seed)
         self.clots: Clots = lodge(template, self.parameters.disease, self.generator("clots"))
         rough = random_field(template.modes.shape[2:], self.generator("shape"))
-        poses = ct_pose(patient_id, cohort_seed), radiograph_pose(patient_id, cohort_seed)
+        poses = ct_pose(patient_id, cohort_seed, contrast), radiograph_pose(patient_id, cohort_seed)
         self.lying, self.standing = place(template, self.parameters, poses, rough)
 
     def generator(self, purpose: str) -> np.random.Generator:

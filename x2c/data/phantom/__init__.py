@@ -102,15 +102,16 @@ def make_patient(
     shape: tuple[int, int, int],
     radiograph_size: int,
     radiographs: Literal["xray", "drr"] = "xray",
+    contrast: bool = True,
 ) -> Patient:
     """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
-    Volume [D, H, W] = shape in HU over FIELD_MM, supine with contrast. Radiograph [size, size] in [0, 1]: an `xray` is
+    Volume [D, H, W] = shape in HU over FIELD_MM, supine, with `contrast` or without. Radiograph [size, size] in [0, 1]: an `xray` is
     of the same patient in another pose and breath, without contrast, so that positions do not correspond, as in the
     paper's pairs; a `drr` is the projection of the volume itself.
     """
     subject = make_subject(patient_id, cohort_seed)
-    lying, standing = ct_pose(patient_id, cohort_seed), radiograph_pose(patient_id, cohort_seed)
+    lying, standing = ct_pose(patient_id, cohort_seed, contrast), radiograph_pose(patient_id, cohort_seed)
     right_ml, left_ml = lung_volumes(subject.thorax, lying)
     parameters: dict[str, float | int | str | bool] = {"patient_id": patient_id, **asdict(subject.parameters)}
     parameters["body_width_mm"] = 2 * float(subject.thorax.profile(np.zeros(1))[6, 0])

@@ -125,8 +125,8 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
     )
 
 
-def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
-    """Supine on the CT's table, injected, breath held somewhere."""
+def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
+    """Supine on the CT's table, injected or not, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "ct pose")
     return Pose(
         rotation_deg=clipped(rng, 0, 2.0, -7, 7),
@@ -135,7 +135,7 @@ def ct_pose(patient_id: str, cohort_seed: int) -> Pose:
         shift_mm=(clipped(rng, 0, 3, -10, 10), clipped(rng, 0, 3, -10, 10), clipped(rng, 0, 3, -10, 10)),
         breath=float(rng.uniform(0.3, 0.8)),
         upright=False,
-        contrast=True,
+        contrast=contrast,
     )
 
 
