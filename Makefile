@@ -41,7 +41,7 @@ $(error unknown variable $(unknown); choices: $(known))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup atlas sweep plan status retry dashboard services test chaos check classify tables claims figures bench example clean other-extras
+.PHONY: help setup atlas sweep plan status retry dashboard services test chaos check classify tables claims figures results reproduce bench example clean other-extras
 
 help: ## list the targets
 	@echo 'x2c: the ablation laboratory for X-ray to CT diffusion'
@@ -103,6 +103,12 @@ claims: $(READY) ## what the paper says in words, held against finished runs
 
 figures: $(READY) ## the pictures of finished runs
 	@$(BIN)/python analysis/figures.py $(call given,runs)
+
+results: $(READY) ## RESULTS.md of finished runs
+	@$(BIN)/python analysis/results.py $(call given,runs)
+
+reproduce: $(READY) $(ATLAS) ## everything behind RESULTS.md, on phantom and atlas, and the page (scale=smoke: minutes)
+	@$(SWEEP) reproduce --scale $(scale) $(if $(filter command% environment%,$(origin data)),--data $(data)) $(call given,runs) $(options)
 
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py

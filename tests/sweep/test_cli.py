@@ -59,11 +59,11 @@ def test_help_imports_nothing_heavy():
     [
         (
             "rnu losses",
-            "unknown command 'rnu'; did you mean 'run'? choices: dashboard, plan, retry, run, status, verify-resume, worker",
+            "unknown command 'rnu'; did you mean 'run'? choices: dashboard, plan, reproduce, retry, run, status, verify-resume, worker",
         ),
         (
             "run",
-            "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, loss_terms, loss_weights, losses",
+            "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, lidc, loss_terms, loss_weights, losses",
         ),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
         ("run losses --workers two", "--workers: expected a number of 1 or more; came 'two'"),

@@ -9,6 +9,7 @@
     python -m x2c.sweep worker losses               one more worker for a sweep that runs, here or elsewhere
     python -m x2c.sweep verify-resume l1_adv        prove that a killed run ends in the same bits
     python -m x2c.sweep dashboard                   Optuna's dashboard of a queue
+    python -m x2c.sweep reproduce                   all that RESULTS.md shows, from nothing
     python -m x2c.sweep run losses --executor slurm --storage postgresql+psycopg://HOST/NAME
 
 A sweep is a file of sweeps/ in W&B's sweep schema. Any field of the configuration can be given as
@@ -34,6 +35,10 @@ def main() -> int:
         from x2c.sweep import verify
 
         return verify.main(sys.argv[2:])
+    if sys.argv[1:2] == ["reproduce"]:
+        from x2c.sweep import reproduce
+
+        return reproduce.main(sys.argv[2:])
     if sys.argv[1:2] == ["dashboard"]:
         from x2c.sweep import dashboard
 

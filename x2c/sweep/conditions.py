@@ -44,7 +44,7 @@ class Constraint:
         """Whether a draw is allowed. It says nothing of a draw that lacks one of its parameters."""
         if not self.coefficients.keys() <= values.keys():
             return True
-        excess = self.constant + sum(factor * values[name] for name, factor in self.coefficients.items())
+        excess: float = self.constant + sum(factor * values[name] for name, factor in self.coefficients.items())
         return excess < 0 if self.strict else excess <= 0
 
 

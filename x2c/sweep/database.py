@@ -88,7 +88,7 @@ def patient(
     """A method that is called again while its database is away; what it does twice must do no harm."""
 
     @wraps(method)
-    def call(self: Host, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def call(self: Host, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         deadline, wait = time.monotonic() + AWAY_SECONDS, FIRST_WAIT_SECONDS
         while True:
             try:

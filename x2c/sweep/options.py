@@ -19,6 +19,7 @@ COMMANDS = {
     "retry": "run the failed cells again",
     "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
     "dashboard": "serve Optuna's dashboard of a queue on loopback",
+    "reproduce": "run everything behind RESULTS.md, and write it",
 }
 ENGINES = ("optuna", "wandb")
 EXECUTORS = ("local", "slurm")

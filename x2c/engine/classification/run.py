@@ -86,14 +86,7 @@ def classify(request: Request) -> RunDirectory:
     """
     config, settings = request.config(), request.settings()
     _check(config)
-    source = _radimagenet(settings)
-    about = {"config": identity(config), "data": data_fingerprint(config), "generated": request.generated}
-    about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
-    # By content, wherever the file lies.
-    about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
-    key = digest({**about, "format": FORMAT_VERSION})
-    name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
-    directory = RunDirectory(Path(config.compute.runs) / FOLDER / name)
+    directory = directory_of(request)
     if directory.done:
         return directory
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -101,13 +94,31 @@ def classify(request: Request) -> RunDirectory:
         try:
             directory.report("running", "prepare")
             use_threads(config)
-            _classify(request, config, settings, source, directory)
+            _classify(request, config, settings, _radimagenet(settings), directory)
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason)
             raise
         directory.report("done", "done")
     return directory
+
+
+def directory_of(request: Request) -> RunDirectory:
+    """Where a classification is kept, which need not be there yet."""
+    config, settings = request.config(), request.settings()
+    source = _radimagenet(settings)
+    about = {"config": identity(config), "data": data_fingerprint(config), "generated": request.generated}
+    about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
+    # By content, wherever the file lies.
+    about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
+    key = digest({**about, "format": FORMAT_VERSION})
+    name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
+    return RunDirectory(Path(config.compute.runs) / FOLDER / name)
+
+
+def fold_file(directory: RunDirectory, arm: str, fold: int) -> Path:
+    """The predictions of an arm's classifier in a fold, from 1."""
+    return directory.path / "folds" / f"{arm}-{fold}.parquet"
 
 
 def _classify(
@@ -124,13 +135,13 @@ def _classify(
     write_provenance(directory, config, stand_ins, device)
 
     rows, shape = slice(0, len(cohort)), data.latents.raw.shape[1:]
-    xray_network, latent_network = partial(xray_classifier, source), partial(_latent_network, shape)
+    of_xrays, of_latents = partial(xray_classifier, source), partial(latent_network, shape)
     arms: dict[str, tuple[Callable[[], Tensor], Callable[[], nn.Module], Training]] = {
-        "ctpa": (lambda: _tensor(data.latents.raw[rows]), latent_network, settings.volumes),
-        "xray": (lambda: _resized(cohort, settings.xrays.size), xray_network, settings.xrays),
+        "ctpa": (lambda: _tensor(data.latents.raw[rows]), of_latents, settings.volumes),
+        "xray": (lambda: _resized(cohort, settings.xrays.size), of_xrays, settings.xrays),
         "generated": (
             lambda: _tensor(_generate(request, settings, directory, _workers(config, device))),
-            latent_network,
+            of_latents,
             settings.volumes,
         ),
     }
@@ -139,7 +150,7 @@ def _classify(
     tables = []
     for arm in ARMS:
         inputs, network, training = arms[arm]
-        files = [directory.path / "folds" / f"{arm}-{place + 1}.parquet" for place in range(settings.folds)]
+        files = [fold_file(directory, arm, place + 1) for place in range(settings.folds)]
         todo = [place for place, file in enumerate(files) if not file.exists()]
         if todo:
             values = inputs()
@@ -264,7 +275,8 @@ def _about(request: Request, settings: ClassifierSettings) -> dict[str, object]:
     }
 
 
-def _latent_network(shape: Sequence[int]) -> nn.Module:
+def latent_network(shape: Sequence[int]) -> nn.Module:
+    """An untrained classifier of latents [C, D, h, w]."""
     return latent_classifier(shape[0], shape[1], min(shape[-2:]))
 
 

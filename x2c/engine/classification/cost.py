@@ -1,0 +1,59 @@
+"""How long the classifiers of a request will take to train: a few steps of each, measured here."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from x2c.engine.accelerating import use_threads
+from x2c.engine.classification.run import ARMS, Request, directory_of, fold_file, latent_network
+from x2c.engine.classification.settings import Training
+from x2c.engine.experiment import best_device
+from x2c.engine.parts import open_parts
+from x2c.models.classifier import fit, xray_classifier
+from x2c.models.frozen import seeded
+
+TIMED = 2
+
+
+def seconds_to_fit(request: Request) -> float:
+    """Of one process, for all folds and arms that are not there yet."""
+    config, settings = request.config(), request.settings()
+    directory = directory_of(request)
+    folds = range(1, settings.folds + 1)
+    left = {arm: sum(not fold_file(directory, arm, fold).exists() for fold in folds) for arm in ARMS}
+    if directory.done or not any(left.values()):
+        return 0.0
+    device = best_device(config)
+    use_threads(config)
+    latents = open_parts(config, device).data(config.stages.last.data).latents.raw.shape[1:]
+    volumes, xrays = settings.volumes, settings.xrays
+    of_volumes = _per_step(latent_network(latents), volumes, torch.zeros(volumes.batch_size, *latents), device)
+    pictures = torch.zeros(xrays.batch_size, xrays.size, xrays.size)
+    of_xrays = _per_step(xray_classifier(None), xrays, pictures, device)
+    return volumes.steps * of_volumes * (left["ctpa"] + left["generated"]) + xrays.steps * of_xrays * left["xray"]
+
+
+def _per_step(network: torch.nn.Module, training: Training, inputs: Tensor, device: torch.device) -> float:
+    labels = (torch.arange(len(inputs)) % 2).long()
+
+    def took(steps: int) -> float:
+        began = time.monotonic()
+        with seeded(0):
+            fit(
+                network,
+                inputs,
+                labels,
+                steps=steps,
+                batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+                what="measuring a classifier's step",
+                device=device,
+            )
+        return time.monotonic() - began
+
+    # The first step is slower than all others.
+    first = took(1)
+    return max(took(1 + TIMED) - min(first, took(1)), 0.0) / TIMED
