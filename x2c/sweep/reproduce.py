@@ -100,9 +100,7 @@ def _run(step: Step, number: int, count: int, left: float, out: Console) -> bool
         f"{number + 1} of {count} · {step.where.data}: {step.title} · about {clock(left)} left of all", align="left"
     )
     out.print(shlex.join(["python", *command[1:]]), style="dim", highlight=False, soft_wrap=True)
-    log = (
-        Path(step.where.runs) / "reproduce" / f"{step.where.data}-{step.title.replace(' ', '-').replace(',', '-')}.log"
-    )
+    log = Path(step.where.reports) / "logs" / f"{step.title.replace(', seeds ', '-').replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     # Bars and notes go to the terminal, tables to a file: the page shows them all.
     with log.open("w", encoding="utf-8") as stream:

@@ -168,7 +168,11 @@ def _encoder_asset(name: str) -> str:
 
 @ENCODERS.register("clip_standin")
 class CLIPStandIn(VisionTower):
-    """A small open_clip vision transformer with seeded random weights."""
+    """A small open_clip vision transformer with seeded random weights, of which all tokens are projected at random.
+
+    Pretrained, a class token has learned what to gather; this one has not, and from it a ridge regression to the CT of
+    the atlas's patients gained .25 dB over the mean volume, from all tokens .86 dB.
+    """
 
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
@@ -199,7 +203,7 @@ class CLIPStandIn(VisionTower):
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        return {"name": "clip_standin", "recipe": self.options.model_dump(mode="json", exclude={"instead_of"})}
+        return {"name": "clip_standin", "of": "all tokens", "recipe": self.options.model_dump(mode="json", exclude={"instead_of"})}
 
     def build(self) -> nn.Module:
         """The tower; its weights are the same on every machine."""
@@ -207,7 +211,7 @@ class CLIPStandIn(VisionTower):
 
         o = self.options
         with seeded(o.seed):
-            return VisionTransformer(
+            tower = VisionTransformer(
                 o.image_size,
                 o.patch_size,
                 o.width,
@@ -215,4 +219,20 @@ class CLIPStandIn(VisionTower):
                 heads=o.width // 64,
                 mlp_ratio=4.0,
                 output_dim=o.dimension,
+                output_tokens=True,
             )
+            return _AllTokens(tower, (o.image_size // o.patch_size) ** 2 * o.width, o.dimension)
+
+
+class _AllTokens(nn.Module):
+    """Images [B, 3, h, w] -> a random projection [B, K] of all patches' tokens."""
+
+    def __init__(self, tower: nn.Module, width: int, dimension: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.project = nn.Linear(width, dimension, bias=False)
+        nn.init.normal_(self.project.weight, std=width**-0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        _, tokens = self.tower(images)
+        return self.project(tokens.flatten(1))
