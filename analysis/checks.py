@@ -39,6 +39,8 @@ class Check:
     verdict: Verdict = "cannot tell"
     says: str = ""
     stand_ins: tuple[StandIn, ...] = ()
+    variant: str = ""
+    """Whose training it asks about; empty of other topics."""
 
 
 def corrected(checks: Sequence[Check]) -> list[Check]:
@@ -72,7 +74,7 @@ def _judged(check: Check) -> Check:
         return replace(check, verdict="yes", says=f"{check.claim[:1].upper()}{check.claim[1:]}{little}.")
     if check.ci_high < limit:
         reversed_ = sure and check.ci_high < check.null
-        says = "It goes the other way." if reversed_ else f"{least} or more does not fit the data."
+        says = "It goes the other way." if reversed_ else f"An effect of {least} or more does not fit the data."
         return replace(check, verdict="no", says=says)
     if above:
         return replace(check, says="It looks so, but the test does not stand after Holm's correction.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -18,6 +19,12 @@ from analysis.table2_notes import window_text
 from analysis.verdicts import Judged
 from x2c.core.script import PROJECT
 
+_USES = {
+    "samples": "for the check of several samples",
+    "sampler_steps": "for the figure of sampling steps",
+    "training_steps": "for the figure of training steps",
+}
+"""What the page uses runs of a sweep for that gets no row from it: the rows are of a variant's latest recipe."""
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "i386", "i686")
 
 
@@ -29,7 +36,7 @@ def headline(
     checks: Sequence[Check],
     claims: Sequence[Judged],
 ) -> str:
-    """Device, size, patients, seeds, how much of Table 2 is finished, and how the checks and claims came out."""
+    """How much of Table 2 is finished, device, size, patients, seeds, and how the checks and claims came out."""
     runs = finished(table)
     variants = [run for run in runs if run.variant not in BASELINES] or runs
     sizes = Counter(voxels(run.config) for run in variants)
@@ -37,53 +44,103 @@ def headline(
     numbers = sorted({len(run.scores) for run in runs if run.scores is not None})
     slot = evaluated(variants[0].config)
     trained = f" (trained on {slot['train']})" if "train" in slot else ""
-    of = table.kind.number if table.kind else 2
-    paper = {one.variant for one in paper_rows(of)}
+    paper = {one.variant for one in paper_rows(2)}
     done = {one.variant for one in table.rows if one.cells and one.variant not in BASELINES}
-    ours = f", and {_count(len(done - paper), 'row')} that it does not have" if done - paper else ""
-    sentences = [
-        f"Scale **{group.scale}** on {' and '.join(devices(runs))}: volumes of {size} voxels (D × H × W), "
+    ours = f", and {count(len(done - paper), 'row')} that it does not have" if done - paper else ""
+    lines = [
+        f"**{len(done & paper)} of the {len(paper)} rows** of the paper's Table 2 are finished{ours}. Scale "
+        f"**{group.scale}** on {' and '.join(devices(runs))}: volumes of {size} voxels (D × H × W), "
         f"{' or '.join(map(str, numbers))} test patients{trained}, {_seeds(variants)}.",
-        f"**{len(done & paper)} of the {len(paper)} rows** of the paper's Table {of} are finished{ours}.",
+        "",
     ]
     if row:
-        sentences.append(_of_row(row))
-    verdicts = Counter(check.verdict for check in checks)
-    sentences.append(
-        f"Of these {_count(len(checks), 'check')} {verdicts['yes']} say yes, {verdicts['no']} no, and "
-        f"{verdicts['cannot tell']} cannot tell"
-        + (f"; of the paper's {len(claims)} claims {_by_verdict(claims)}." if claims else ".")
-    )
+        lines.append(f"- {_of_row(row, table)}")
+    lines.append(f"- {_of_checks([check for check in checks if not row or check.variant in ('', row.variant)])}")
+    if claims:
+        lines.append(f"- Of the paper's {len(claims)} claims {_by_verdict(claims)}.")
     parts = sorted({s.part for some in (runs, found) for one in some for s in one.stand_ins})
     if parts:
-        sentences.append(
-            f"Small stand-ins take the place of pretrained networks ({', '.join(parts)}): no number here is comparable "
+        lines.append(
+            f"- Small stand-ins take the place of pretrained networks ({', '.join(parts)}): no number here is comparable "
             "with the paper's."
         )
-    return " ".join(sentences)
+    return "\n".join(lines)
 
 
-def provenance(group: Group, table: Table, found: Sequence[Classification]) -> str:
-    """Code, data, networks, machine, seeds and run ids of the finished runs and classifications, as Markdown."""
-    runs = finished(table)
-    notes = [run.provenance or {} for run in runs] + [c.provenance for c in found]
+def tuning(run: Run) -> str:
+    """On whom a fine-tuned model was trained and scored, in a sentence."""
+    slot, stages = evaluated(run.config), run.config["stages"]
+    rank = stages[stages["order"][-1]].get("lora_rank")
+    size = f" of rank {rank}" if rank else ""
+    trained = f"{slot['train']} other patients" if "train" in slot else "other patients"
+    agent = f" {'with' if slot['contrast'] else 'without'} contrast agent" if "contrast" in slot else ""
+    scored = 0 if run.scores is None else len(run.scores)
+    return (
+        f"Adapters{size} alone were trained further, on {trained} of {run.dataset}{agent}, and scored on {scored} test "
+        f"patients of the same kind, in the HU window {window_text([run])} (cohort `{run.cohort or 'unknown'}`)."
+    )
+
+
+def beside(group: Group, table: Table) -> dict[str, list[Run]]:
+    """Finished runs of the group that have no row in the table: by the sweep that asks for them, others under ""."""
+    shown = {run.id: run for row in table.rows for run in row.runs}
+    usual = {run.variant: run for run in shown.values()}
+    found: dict[str, list[Run]] = {}
+    sweeps = _sweeps()
+    for run in group.runs:
+        if run.state == "done" and run.id not in shown:
+            # What the row's own runs have as well sets no run apart from them.
+            of = (
+                name
+                for name in _USES
+                for cell in sweeps.get(name, ())
+                if _is_of(run, cell) and not (run.variant in usual and _is_of(usual[run.variant], cell))
+            )
+            found.setdefault(next(of, ""), []).append(run)
+    return {name: found[name] for name in (*_USES, "") if name in found}
+
+
+def beside_text(runs: Mapping[str, Sequence[Run]]) -> str:
+    """What runs without a row are for; empty where there are none."""
+    told = [
+        f"{count(len(some), 'run')} of {', '.join(sorted({run.variant for run in some}))} "
+        + _USES.get(name, "that are older" if len(some) > 1 else "that is older")
+        for name, some in runs.items()
+    ]
+    return f"With other settings, and not in these rows: {'; '.join(told)}." if told else ""
+
+
+def provenance(tables: Sequence[Table], found: Sequence[Classification], others: Mapping[str, Sequence[Run]]) -> str:
+    """Code, data, networks, machine, seeds and run ids of the finished runs and classifications, as Markdown.
+
+    `others` are finished runs that have no row in the tables, by the sweep that asks for them.
+    """
+    runs = [run for table in tables for run in finished(table)]
+    single = [run for some in others.values() for run in some]
+    notes = [run.provenance or {} for run in (*runs, *single)] + [c.provenance for c in found]
+    data, windows = [], []
+    for table in tables:
+        scored = finished(table)
+        name = f"Table {table.kind.number}: " if table.kind and len(tables) > 1 else ""
+        prints = _listed(_data(run.provenance or {}) for run in scored)
+        data.append(f"{name}{table.dataset}, cohort `{table.cohort or 'unknown'}`; fingerprints {prints}")
+        windows.append(f"{name}{window_text(scored)}")
     lines = [
         ("Code", _listed(_commit(note) for note in notes)),
         ("Formats", _listed(f"run {note.get('format', '?')}, metrics {note.get('metrics', '?')}" for note in notes)),
-        (
-            "Data",
-            f"{group.dataset}, cohort `{group.cohort or 'unknown'}`; fingerprints " + _listed(_data(n) for n in notes),
-        ),
-        ("HU window", window_text(runs)),
-        ("Stand-ins", "<br>".join(_stand_ins([*runs, *found])) or "none"),
+        ("Data", "<br>".join(data)),
+        ("HU window", "<br>".join(windows)),
+        ("Stand-ins", "<br>".join(_stand_ins([*runs, *single, *found])) or "none"),
         ("Pretrained networks", "<br>".join(_weights(notes)) or "none"),
         ("Device", _listed(device(note) for note in notes)),
         ("Software", _listed(_software(note) for note in notes)),
-        ("Seeds", ", ".join(map(str, sorted({run.seed for run in runs})))),
+        ("Seeds", ", ".join(map(str, sorted({run.seed for run in (*runs, *single)})))),
     ]
     table_lines = ["| Of the runs above | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines)]
-    ids = [f"- {run.variant}: `{run.id}`" for run in runs] + [f"- classification: `{c.path.name}`" for c in found]
-    summary = f"<summary>{_count(len(ids), 'run id')}</summary>"
+    ids = [f"- {run.variant}: `{run.id}`" for run in runs]
+    ids += [f"- {run.variant}, {name or 'older'}: `{run.id}`" for name, some in others.items() for run in some]
+    ids += [f"- classification: `{c.path.name}`" for c in found]
+    summary = f"<summary>{count(len(ids), 'run id')}</summary>"
     return "\n".join([*table_lines, "", "<details>", summary, "", *ids, "", "</details>", ""])
 
 
@@ -91,20 +148,21 @@ def commands(group: Group, found: Sequence[Classification]) -> list[str]:
     """What makes the group's finished runs and classifications again."""
     source = Source(group)
     runs = [run for run in group.runs if run.state == "done" and run.variant not in BASELINES]
-    seeds = sorted({run.seed for run in runs})
-    with_seeds = f" seeds={','.join(map(str, seeds))}" if seeds not in ([], [0]) else ""
     lines: list[str] = []
     left = {run.id for run in runs}
     # What asks for more than a variant comes first: its runs are those of the variant as well.
     for name, cells in sorted(_sweeps().items(), key=lambda sweep: (-len(sweep[1][0]), -len(sweep[1]), sweep[0])):
-        made = [{run.id for run in runs if _is_of(run, cell)} for cell in cells]
-        covered = set[str]().union(*made)
+        made = _made(runs, cells)
         # A sweep of which a cell is missing did not make them, or not yet.
-        if all(made) and covered & left:
+        seeds = set.intersection(*({run.seed for run in some} for some in made))
+        covered = {run.id for some in made for run in some if run.seed in seeds}
+        if covered & left:
+            with_seeds = "" if seeds == {0} else f" seeds={','.join(map(str, sorted(seeds)))}"
             lines.append(source.sweep(name) + with_seeds)
             left -= covered
-    for variant in dict.fromkeys(run.variant for run in runs if run.id in left):
-        lines.append(source.script("train.py", variant))
+    for run in runs:
+        if run.id in left:
+            lines.append(source.script("train.py", run.variant) + (f" --seed {run.seed}" if run.seed else ""))
     for c in found:
         lines.append(
             source.script("classify.py", c.variant) + (" --generated single" if c.generated == "single" else "")
@@ -128,13 +186,38 @@ def device(note: Mapping[str, Any]) -> str:
     return f"CPU ({name})" if name.lower() in _PROCESSORS else name
 
 
-def _of_row(row: Row) -> str:
-    text = f"The checks below are about {row.label} (`{row.variant}`)"
-    if psnr := row.cells.get("psnr"):
-        text += f", whose PSNR is {psnr.mean:.2f} dB"
-        if gain := row.cells.get("xray_gain"):
-            text += f", {number(gain.mean)} dB over what it makes of another patient's X-ray"
-    return text + "."
+def _of_row(row: Row, table: Table) -> str:
+    text = f"The checks are about {row.label} (`{row.variant}`)"
+    psnr = row.cells.get("psnr")
+    if not psnr:
+        return text + "."
+    text += f", whose PSNR is {psnr.mean:.2f} dB"
+    if gain := row.cells.get("xray_gain"):
+        text += f", {number(gain.mean)} dB over what it makes of another patient's X-ray"
+    size = voxels(row.runs[0].config)
+    # Of each the row at the same sample size; the usual networks come first.
+    beside = {
+        one.variant: one.cells["psnr"].mean
+        for one in reversed(table.rows)
+        if "psnr" in one.cells and voxels(one.runs[0].config) == size
+    }
+    names = {
+        "baseline_nearest": "the nearest training X-ray's volume",
+        "baseline_reconstruction": "the autoencoder's ceiling",
+    }
+    yardsticks = [f"{name} {beside[variant]:.2f} dB" for variant, name in names.items() if variant in beside]
+    return text + "." + (f" For comparison: {', '.join(yardsticks)}." if yardsticks else "")
+
+
+def _of_checks(checks: Sequence[Check]) -> str:
+    verdicts = Counter(check.verdict for check in checks)
+    topics = Counter(check.topic for check in checks)
+    yes = Counter(check.topic for check in checks if check.verdict == "yes")
+    told = ", ".join(f"{topic} {yes[topic]} of {times}" for topic, times in topics.items())
+    return (
+        f"Does it make sense? Of {count(len(checks), 'check')} {verdicts['yes']} say yes ({told}), {verdicts['no']} no, and "
+        f"{verdicts['cannot tell']} cannot tell."
+    )
 
 
 def _by_verdict(claims: Sequence[Judged]) -> str:
@@ -146,8 +229,14 @@ def _by_verdict(claims: Sequence[Judged]) -> str:
 
 
 def _seeds(runs: Sequence[Run]) -> str:
-    seeds = sorted({run.seed for run in runs})
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    """The seeds of most variants, and those of others by how many variants have them."""
+    of_variant: dict[str, set[int]] = {}
+    for run in runs:
+        of_variant.setdefault(run.variant, set()).add(run.seed)
+    counts = Counter(tuple(sorted(seeds)) for seeds in of_variant.values()).most_common()
+    told = [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" for seeds, _ in counts]
+    few = [f"of {count(times, 'row')} {text}" for text, (_, times) in zip(told[1:], counts[1:], strict=True)]
+    return "; ".join([told[0], *few])
 
 
 def _commit(note: Mapping[str, Any]) -> str:
@@ -207,6 +296,29 @@ def _choices(entry: Mapping[str, Any]) -> list[Any]:
     return list(entry.get("values") or ([entry["value"]] if "value" in entry else []))
 
 
+def _made(runs: Sequence[Run], cells: Sequence[Mapping[str, Any]]) -> list[list[Run]]:
+    """The runs of each cell: those of a recipe that has, but for what the cells set, a run of all cells of its variant."""
+    matched = [{run.id: _rest(run, cell) for run in runs if _is_of(run, cell)} for cell in cells]
+    kept: list[list[Run]] = []
+    for cell, rests in zip(cells, matched, strict=True):
+        siblings = (m for other, m in zip(cells, matched, strict=True) if other.get("variant") == cell.get("variant"))
+        whole = set.intersection(*(set(m.values()) for m in siblings))
+        kept.append([run for run in runs if rests.get(run.id) in whole])
+    return kept
+
+
+def _rest(run: Run, cell: Mapping[str, Any]) -> str:
+    """A run's recipe without what a cell sets."""
+    config = json.loads(run.recipe)
+    for name in cell:
+        *parents, key = name.split(".")
+        inner = config
+        for parent in parents:
+            inner = inner.get(parent, {})
+        inner.pop(key, None)
+    return json.dumps(config, sort_keys=True)
+
+
 def _is_of(run: Run, cell: Mapping[str, Any]) -> bool:
     """Whether a run is a sweep's cell, as far as its configuration tells."""
     for name, value in cell.items():
@@ -218,5 +330,6 @@ def _is_of(run: Run, cell: Mapping[str, Any]) -> bool:
     return True
 
 
-def _count(number_of: int, noun: str) -> str:
+def count(number_of: int, noun: str) -> str:
+    """How many of them there are, in words that agree."""
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from analysis.checks import Check, corrected
 from analysis.classifications import Classification
 from analysis.cli import NothingToShowError, find_groups
 from analysis.pictures.source import Source
-from analysis.results_pictures import FIRST, Picture
-from analysis.runs import Group
+from analysis.results_pictures import FIRST, TUNED, Picture
+from analysis.runs import Group, Run, evaluated
 from analysis.sense import chosen, classification_of, measure
 from analysis.show import CLASSIFY, NEEDS, classifications
 from analysis.table2 import Row, Table
@@ -25,9 +25,21 @@ from analysis.verdicts import Judged, judge
 from x2c.core.files import write_text
 
 PAGE = "RESULTS.md"
+_MADE = "How it was made"
 _USUAL = ("phantom", "atlas")
 """The data sets that everyone has, in the page's order."""
 _PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Runs of the model that was fine-tuned to other patients, and scored on them."""
+
+    group: Group
+    table: Table
+    title: str
+    prefix: str
+    """Of its picture's name."""
 
 
 @dataclass(frozen=True)
@@ -44,22 +56,30 @@ class Part:
     found: tuple[Classification, ...] = field(repr=False)
     """Finished ones of the group's patients, the latest first."""
     claims: tuple[Judged, ...] = field(repr=False)
+    tuned: tuple[Tuned, ...]
+    """Whose home this is: their model is the group's, trained further."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has nothing but a fine-tuned model, of whose home there is no run."""
+        return any(one.group is self.group for one in self.tuned)
 
 
 def show(args: argparse.Namespace) -> None:
     """Write the page and its pictures. Raises NothingToShowError where no run is finished."""
-    groups = groups_of(args)
-    parts = [part_of(group, groups, classifications(args)) for group in groups]
-    measured = [measure(part.group, part.found, part.row.variant if part.row else None) for part in parts]
+    parts = parts_of(args)
+    measured = [
+        [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
+    ]
     together = iter(corrected([check for checks in measured for check in checks]))
     checks = [[next(together) for _ in some] for some in measured]
     tests = sum(not math.isnan(check.p) for some in measured for check in some)
     sections: list[str] = []
     pictures: list[Picture] = []
     for part, some in zip(parts, checks, strict=True):
-        drawn, missing = results_pictures.draw(Source(part.group, args.runs), part.prefix, part.found, args.out)
+        drawn, missing = _drawn(part, args)
         pictures += drawn
-        sections.append(section(part, some, tests, drawn, sorted(missing)))
+        sections.append(section(part, some, tests, drawn, missing))
         for name, why in missing.items():
             print(f"{part.title}: {name}: not drawn: {why}")
     text = "\n".join([head(args, parts), *sections, closing(args, parts)])
@@ -71,50 +91,106 @@ def show(args: argparse.Namespace) -> None:
     )
 
 
-def groups_of(args: argparse.Namespace) -> list[Group]:
+def parts_of(args: argparse.Namespace) -> list[Part]:
     """The groups with finished runs at the scale: phantom first, then atlas, then others by name.
 
+    A fine-tuned model belongs to the group that it was trained on first, whatever patients --data asks for.
     Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
     """
-    found = find_groups(args.runs, args.scale, args.data, args.prefer)
-    done = [group for group in found if any(run.state == "done" for run in group.runs)]
-    if not done:
+    here = _finished(find_groups(args.runs, args.scale, args.data, args.prefer))
+    if not here:
         raise NothingToShowError(f"no finished run in {args.runs}: there is nothing to show yet; see: make status")
+    scale = here[0].scale
+    here = [group for group in here if group.scale == scale]
+    everywhere = here if args.data is None else _finished(find_groups(args.runs, scale, None, args.prefer))
     order = {name: place for place, name in enumerate(_USUAL)}
-    return sorted(
-        (group for group in done if group.scale == done[0].scale),
-        key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or ""),
+    here.sort(
+        key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or "")
     )
+    homes = [(other, _home(other, here)) for other in everywhere if _is_tuned(other)]
+    guests = {(other.dataset, other.cohort) for other, home in homes if home is not None}
+    here = [group for group in here if (group.dataset, group.cohort) not in guests]
+    found = classifications(args)
+    return [_part(group, here, [other for other, home in homes if home is group], found) for group in here]
 
 
-def part_of(group: Group, groups: Sequence[Group], found: Sequence[Classification]) -> Part:
+def _part(group: Group, groups: Sequence[Group], tuned: Sequence[Group], found: Sequence[Classification]) -> Part:
     """What there is to tell of a group among the groups of the page."""
     namesakes = sum(other.dataset == group.dataset for other in groups) > 1
-    finished = {run.variant for run in group.runs if run.state == "done"}
-    # Of a cohort that only the fine-tuned model was scored on Table 2 has no row.
-    tuned = NEEDS[4][0] in finished and not finished & {row.variant for row in table2.paper_rows(2)}
+    alone = _is_tuned(group)
+    tuned = [group] if alone else tuned
     here = tuple(c for c in found if (c.scale, c.cohort, c.state) == (group.scale, group.cohort or "", "done"))
-    table = table2.collect(group, 4 if tuned else 2)
+    table = table2.collect(group)
     return Part(
         group=group,
         title=group.dataset.capitalize() + (f" ({group.cohort[:12]})" if namesakes and group.cohort else ""),
         prefix=results_pictures.prefix_of(group.dataset, group.cohort, namesakes),
         table=table,
         row=chosen(table),
-        found=here,
-        claims=() if tuned else tuple(judge(group, here)),
+        found=() if alone else here,
+        claims=() if alone else tuple(judge(group, here)),
+        tuned=tuple(_tuned(one, namesakes, len(tuned) > 1) for one in tuned),
     )
+
+
+def _tuned(group: Group, namesakes: bool, several: bool) -> Tuned:
+    name = f": {group.cohort[:12]}" if several and group.cohort else ""
+    # The paper's other patients are those of LIDC; who has them needs no word of what stands for them.
+    place = "" if group.dataset == "lidc" else " (in the place of LIDC)"
+    return Tuned(
+        group=group,
+        table=table2.collect(group, 4),
+        title=f"Table 4. Fine-tuned to other patients by adapters{place}{name}",
+        prefix=results_pictures.prefix_of(group.dataset, group.cohort, namesakes or several),
+    )
+
+
+def _finished(groups: Sequence[Group]) -> list[Group]:
+    return [group for group in groups if any(run.state == "done" for run in group.runs)]
+
+
+def _is_tuned(group: Group) -> bool:
+    """Whether the fine-tuned model is all that was scored on the group's patients: Table 2 has no row of them."""
+    finished = {run.variant for run in group.runs if run.state == "done"}
+    return NEEDS[4][0] in finished and not finished & {row.variant for row in table2.paper_rows(2)}
+
+
+def _tuned_run(group: Group) -> Run:
+    """The first finished one."""
+    return next(run for run in group.runs if (run.variant, run.state) == (NEEDS[4][0], "done"))
+
+
+def _home(tuned: Group, groups: Sequence[Group]) -> Group | None:
+    """The group whose patients a fine-tuned model was trained on first: the same options, else the same data set."""
+    slot = _tuned_run(tuned).config.get("dataset") or {}
+    near = [group for group in groups if group.dataset == slot.get("name") and not _is_tuned(group)]
+    same = [group for group in near if any(evaluated(other.config) == slot for other in group.runs)]
+    return next(iter(same or near), None)
+
+
+def _drawn(part: Part, args: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]:
+    """The pictures of a part, and of those that its runs do not allow why."""
+    drawn: list[Picture] = []
+    missing: dict[str, str] = {}
+    # Where there is a fine-tuned model, its picture is of its own patients.
+    wanted = [] if part.alone else [(part.group, part.prefix, part.found, False if part.tuned else None)]
+    for group, prefix, found, tuned in [*wanted, *((one.group, one.prefix, (), True) for one in part.tuned)]:
+        some, why = results_pictures.draw(Source(group, args.runs), prefix, found, args.out, tuned=tuned)
+        drawn += some
+        missing |= why
+    return drawn, missing
 
 
 def head(args: argparse.Namespace, parts: Sequence[Part]) -> str:
     """The page's first lines: what made it, and what is on it."""
-    command = command_of(args, parts[0].group.scale)
+    scale = parts[0].group.scale
+    command = command_of(args, scale)
     listed = [f"- [{part.title}](#{_anchor(part.title)})" for part in parts]
     if args.data is None:
-        scale, shown = parts[0].group.scale, {part.group.dataset for part in parts}
+        shown = {part.group.dataset for part in parts}
         # Every data set can be had by everyone, so that one that is not here has a command.
         listed += [
-            f"- {name.capitalize()}: no finished run at this scale; `make sweep name=losses{_options(scale, name)}`"
+            f"- {name.capitalize()}: no finished run at this scale; `{_reproduce(scale, [name])}`"
             for name in _USUAL
             if name not in shown
         ]
@@ -122,10 +198,11 @@ def head(args: argparse.Namespace, parts: Sequence[Part]) -> str:
         [
             f"<!-- Generated by `{command}` from finished runs. Do not edit: run it again. -->",
             "",
-            f"# Results at scale {parts[0].group.scale}",
+            f"# Results at scale {scale}",
             "",
-            f"`{command}` wrote this page from finished runs; no number was typed. {NOT_FOR_DIAGNOSIS}"
-            + (f" {SMOKE}" if parts[0].group.scale == "smoke" else ""),
+            f"Written from finished runs; no number was typed. [{_MADE}](#{_anchor(_MADE)}) has the commands. "
+            + NOT_FOR_DIAGNOSIS
+            + (f" {SMOKE}" if scale == "smoke" else ""),
             "",
             *listed,
             "",
@@ -134,46 +211,57 @@ def head(args: argparse.Namespace, parts: Sequence[Part]) -> str:
 
 
 def section(
-    part: Part, checks: Sequence[Check], tests: int, pictures: Sequence[Picture], missing: Sequence[str]
+    part: Part, checks: Sequence[Check], tests: int, pictures: Sequence[Picture], missing: Mapping[str, str]
 ) -> str:
-    """A group's part of the page."""
-    first = [picture for picture in pictures if picture.name == FIRST]
+    """A group's part of the page: what there is to see in two minutes first."""
     group, table = part.group, part.table
-    lines = [
-        f"## {part.title}",
-        "",
-        results_facts.headline(group, table, part.row, part.found, checks, part.claims),
-        "",
-    ]
-    lines += [line for picture in first for line in _pictured(picture)]
-    lines += [f"### {table.title}", "", results_sheets.quality(table)]
-    lines += _classifications(part)
-    if not table.kind or table.kind.number == 2:
-        lines += _other_tables(group)
-    lines += ["### Do the results make sense?", "", results_sheets.checks(checks, part.row, group, tests)]
-    if part.claims:
+    lines = [f"## {part.title}", ""]
+    beside = {} if part.alone else results_facts.beside(group, table)
+    if not part.alone:
+        lines += [results_facts.headline(group, table, part.row, part.found, checks, part.claims), ""]
+        lines += [line for picture in pictures if picture.name == FIRST for line in _pictured(picture)]
+        lines += [f"### {table.title}", "", results_sheets.quality(table, results_facts.beside_text(beside))]
+        lines += _first_table(group)
+        lines += ["### Do the results make sense?", "", results_sheets.checks(checks, part.row, table, tests)]
+        lines += _classifications(part)
         lines += ["### The paper's claims", "", results_sheets.claims(part.claims, group, table)]
-    lines += ["### Figures", ""]
-    lines += [line for picture in pictures if picture.name != FIRST for line in _pictured(picture)]
-    if missing:
-        lines += [
-            f"Not drawn, for want of runs: {', '.join(missing)}; `python analysis/figures.py` says what to run.",
-            "",
-        ]
-    lines += ["### Provenance", "", results_facts.provenance(group, table, part.found)]
-    return "\n".join(lines)
+    lines += _fourth_table(part, pictures)
+    of_tuned = {_link(one) for one in part.tuned}
+    others = [picture for picture in pictures if picture.name != FIRST and picture.link not in of_tuned]
+    if others or missing:
+        lines += ["### Figures", ""]
+        lines += [line for picture in others for line in _pictured(picture)]
+        # Behind the reason is the command, for who runs this and not for who reads it.
+        lines += [f"- Not drawn: {name}: {why.split('; ')[0]}." for name, why in sorted(missing.items())]
+        lines += [""] if missing else []
+    tables = [*([] if part.alone else [table]), *(one.table for one in part.tuned)]
+    lines += ["### Provenance", "", results_facts.provenance(tables, part.found, beside)]
+    text = "\n".join(lines)
+    # The only patients of a data set need no name in titles: the notes have it.
+    return text if part.title != group.dataset.capitalize() else text.replace(f" ({(group.cohort or '')[:12]})", "")
 
 
 def closing(args: argparse.Namespace, parts: Sequence[Part]) -> str:
     """The commands that made what is on the page."""
+    scale = parts[0].group.scale
+    data = list(dict.fromkeys(Source(part.group).data for part in parts))
     lines = [line for part in parts for line in results_facts.commands(part.group, part.found)]
+    lines += [line for part in parts for one in part.tuned for line in results_facts.commands(one.group, ())]
     return "\n".join(
         [
-            "## How it was made",
+            f"## {_MADE}",
+            "",
+            "All of it, page and pictures included; stopped, the same command goes on:",
             "",
             "```",
-            *lines,
-            command_of(args, parts[0].group.scale),
+            _reproduce(scale, data),
+            "```",
+            "",
+            "Or one by one:",
+            "",
+            "```",
+            *dict.fromkeys(lines),
+            command_of(args, scale),
             "```",
             "",
             "Options beside these are in each run's `config.yaml`; the hash in its id covers all that can change a number.",
@@ -214,19 +302,40 @@ def _classifications(part: Part) -> list[str]:
     return lines
 
 
-def _other_tables(group: Group) -> list[str]:
-    """Tables 1 and 4, where their variant is finished."""
+def _first_table(group: Group) -> list[str]:
+    """Table 1, which is a row of Table 2 and its baselines: folded."""
+    if not any((run.variant, run.state) == (NEEDS[1][0], "done") for run in group.runs):
+        return []
+    table = table2.collect(group, 1)
+    summary = f"{table.title}: `{NEEDS[1][0]}` of Table 2, against the nearest training X-ray"
+    return [results_sheets.folded(summary, results_sheets.quality(table))]
+
+
+def _fourth_table(part: Part, pictures: Sequence[Picture]) -> list[str]:
+    """Table 4 of the model that was fine-tuned to other patients, with its picture; else of these patients."""
     lines: list[str] = []
-    finished = {run.variant for run in group.runs if run.state == "done"}
-    for number, (variant, _) in NEEDS.items():
-        if variant in finished:
-            table = table2.collect(group, number)
-            lines += [f"### {table.title}", "", results_sheets.quality(table)]
+    for one in part.tuned:
+        lines += [f"### {one.title}", "", results_facts.tuning(_tuned_run(one.group)), ""]
+        lines += [line for picture in pictures if picture.link == _link(one) for line in _pictured(picture)]
+        lines.append(results_sheets.quality(one.table))
+    finished = {run.variant for run in part.group.runs if run.state == "done"}
+    if not part.alone and NEEDS[4][0] in finished:
+        table = table2.collect(part.group, 4)
+        lines += [f"### {table.title}", "", results_sheets.quality(table)]
     return lines
+
+
+def _link(tuned: Tuned) -> str:
+    return results_pictures.link_of(tuned.prefix, TUNED)
 
 
 def _pictured(picture: Picture) -> list[str]:
     return [f"![{picture.shows}]({picture.link})", "", f"*{picture.caption}*", ""]
+
+
+def _reproduce(scale: str, data: Sequence[str]) -> str:
+    told = [("scale", scale)] * (scale != "cpu") + [("data", ",".join(data))] * (set(data) != set(_USUAL))
+    return "make reproduce" + "".join(f" {name}={value}" for name, value in told)
 
 
 def _options(scale: str, data: str, form: str = "{}={}") -> str:

@@ -23,10 +23,12 @@ from x2c.core.files import replacing
 FOLDER = Path("docs/results")
 """Of the pictures, seen from the page."""
 FIRST = "visual_ablation"
+TUNED = "lidc"
+"""The figure of the model that was fine-tuned to other patients."""
 _ORDER = (FIRST, *(name for name in FIGURES if name != FIRST))
 _OF_ONE = {"volumes": VOLUMES, "emboli": VOLUMES, "worst": WORST}
 """Pictures of one variant, which is chosen by who kept the file."""
-_CT = ("visual_ablation", "volumes", "emboli", "worst", "lidc")
+_CT = (FIRST, "volumes", "emboli", "worst", TUNED)
 """Pictures of slices, which have a window."""
 _COLOURS = 256
 _AREA, _AREA_ERROR = 8, 5.0
@@ -47,20 +49,20 @@ class Picture:
 
 
 def draw(
-    source: Source, prefix: str, found: Sequence[Classification], out: Path
+    source: Source, prefix: str, found: Sequence[Classification], out: Path, *, tuned: bool | None = None
 ) -> tuple[list[Picture], dict[str, str]]:
     """Draw all figures that the runs allow into `out`/docs/results: the pictures, and of the others why not.
 
     `prefix` tells the pictures of one group from another's; `found` are the group's finished classifications, the latest
-    first.
+    first. With `tuned` only that of the fine-tuned model, with False all but that.
     """
+    names = [name for name in _ORDER if tuned is None or tuned == (name == TUNED)]
     with tempfile.TemporaryDirectory() as folder:
-        drawn, missing = draw_figures(_ORDER, source, Path(folder))
+        drawn, missing = draw_figures(names, source, Path(folder))
         for png in drawn:
-            compact(png, out / FOLDER / f"{prefix}_{png.name}")
+            compact(png, out / link_of(prefix, png.stem))
     pictures = [
-        Picture(png.stem, f"{FOLDER.as_posix()}/{prefix}_{png.name}", shown(png.stem), caption(png.stem, source, found))
-        for png in drawn
+        Picture(png.stem, link_of(prefix, png.stem), shown(png.stem), caption(png.stem, source, found)) for png in drawn
     ]
     return pictures, missing
 
@@ -95,6 +97,11 @@ def remove_others(out: Path, pictures: Sequence[Picture]) -> None:
     for png in sorted((out / FOLDER).glob("*.png")):
         if png.name not in shown:
             png.unlink()
+
+
+def link_of(prefix: str, name: str) -> str:
+    """Where a figure of a group lies, seen from the page."""
+    return f"{FOLDER.as_posix()}/{prefix}_{name}.png"
 
 
 def prefix_of(dataset: str, cohort: str | None, namesakes: bool) -> str:

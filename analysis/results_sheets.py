@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from analysis import render, sheet, table3_render, verdict_page
-from analysis.checks import Check, number
+from analysis.baselines import LABELS
+from analysis.checks import Check, Verdict, number
 from analysis.measures import COLUMNS
-from analysis.runs import Group, StandIn
+from analysis.runs import BASELINES, Group, StandIn
 from analysis.sense import CONVERGED, PERMUTATIONS, SMALL, SMALL_AUC
 from analysis.sheet import Entry, Sheet
 from analysis.table2 import Row, Table
@@ -21,46 +22,60 @@ from analysis.verdicts import Judged
 _PARTS = {"perceptual": "the metric LPIPS", "xray_classifier": "the classifier of X-rays"}
 _PAPER = "paper: "
 """How `render` begins the head of a column of the paper's values."""
+_FOLDED = ("paired_feature_sqdist",)
+"""Columns that are folded away with the metrics that the paper does not have."""
+_STAND_IN, _LEFT_OUT = "Stand-in for ", "Left out: "
+"""How notes of these kinds begin."""
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
+_BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
+"""What a narrow cell should keep in one line."""
 
 
-def quality(table: Table) -> str:
-    """Table 1, 2 or 4: measured values with the paper's below them; the other metrics and the differences folded."""
-    main, *others = render.sheets_of(table)
-    text = _papers_below(main)
-    if others:
-        text += "\n" + folded("More metrics, and the differences with their tests", sheet.markdown(others))
-    return text
+def quality(table: Table, beside: str = "") -> str:
+    """Table 1, 2 or 4: measured values with the paper's below them; the other metrics and the differences folded.
+
+    Baselines that belong to single rows are folded too. `beside` says what the runs are for that are in no row.
+    """
+    told = [replace(note, text=beside) if note.text.startswith(_LEFT_OUT) else note for note in table.footnotes]
+    notes = [note for note in told if note.text]
+    folded_away = [column for column in table.columns if column.key in _FOLDED]
+    table = replace(
+        table,
+        columns=tuple(column for column in table.columns if column not in folded_away),
+        more_columns=(*folded_away, *table.more_columns),
+        footnotes=_stand_ins_in_one(notes),
+    )
+    single = tuple(row for row in table.rows if row.variant in BASELINES and row.label != LABELS[row.variant])
+    text = _narrow(replace(table, rows=tuple(row for row in table.rows if row not in single)))
+    more = ""
+    if single:
+        of_single = replace(table, rows=single, differences={}, footnotes=())
+        more = f"**Baselines of single rows**\n\n{_narrow(of_single)}\n"
+    more += sheet.markdown(render.sheets_of(table)[1:])
+    return text + "\n" + folded("More metrics, and the differences with their tests", more)
 
 
 def classification(table: Table3) -> str:
     """Table 3 in the columns that a terminal has; all of it folded."""
-    pairs = [replace(table3_render.terminal_pairs(table), title="Differences")] if table.pairs else []
-    full = [replace(one, notes=()) for one in table3_render.sheets_of(table)]
-    summary = "All columns of Table 3"
-    main = sheet.markdown([table3_render.terminal_sheet(table), *pairs])
-    return _untitled(main) + "\n" + folded(summary, sheet.markdown(full))
+    first, *pairs = table3_render.sheets_of(table)
+    main = table3_render.terminal_sheet(table)
+    main = replace(main, notes=_stand_ins_in_one(main.notes))
+    full = sheet.markdown([replace(first, notes=()), *pairs])
+    return _untitled(sheet.markdown([main])) + "\n" + folded("All columns of Table 3, and the differences", full)
 
 
-def checks(made: Sequence[Check], row: Row | None, group: Group, tests: int) -> str:
-    """The checks with their verdicts. `tests` says over how many Holm's correction ran."""
-    heads = ("Question", "Verdict", "In words", "Measured", "Effect (95 % CI)", "p (Holm)", "n")
+def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> str:
+    """The checks of a row with their verdicts, and how many others were trained to the end; what was measured is folded.
+
+    `tests` says over how many Holm's correction ran.
+    """
     marks = stand_in_marks(made)
-    rows = [
-        (
-            check.topic,
-            (
-                Entry(check.question),
-                Entry(check.verdict, "bold"),
-                Entry(check.says),
-                Entry(check.measured),
-                Entry(_effect(check), marks=tuple(marks[s] for s in check.stand_ins if not math.isnan(check.effect))),
-                Entry("–" if math.isnan(check.p_holm) else _p(check.p_holm)),
-                Entry(str(check.n) if check.n else "–"),
-            ),
-        )
-        for check in made
-    ]
-    texts = [
+    about = (row.variant if row else "", "")
+    own = [(check.topic, _told(check, marks)) for check in made if check.variant in about]
+    others = [check for check in made if check.variant not in about]
+    if others:
+        own.append((others[0].topic, _trained(others, table)))
+    rule, *texts = (
         f"Yes: significant after Holm's correction over all {tests} checks of this page that are tests, and the whole interval "
         "on the side of yes. No: the whole interval below what would count. Everything else cannot be told from these data.",
         "Effect: mean over paired patients, positive where it speaks for yes, with Student's interval and Wilcoxon's "
@@ -72,11 +87,14 @@ def checks(made: Sequence[Check], row: Row | None, group: Group, tests: int) -> 
         + " from the third to the last quarter of the last stage; n counts validation scores, and there is no test. The "
         "learning rate falls to nothing along a stage, so that a flat end says that this schedule is spent, not that a "
         "longer one would bring nothing.",
-    ]
-    notes = (*(Footnote("", text) for text in texts), *_stand_in_notes(marks.items()))
-    about = f" of {row.label} (`{row.variant}`)" if row else ""
-    title = f"Checks{about} at {group.name}"
-    return sheet.markdown([Sheet(title, tuple(map(Entry, heads)), tuple(rows), notes, left=4)])
+    )
+    notes = (Footnote("", rule), *_stand_ins_in_one(_stand_in_notes(marks.items())))
+    heads = ["Question", "Verdict", "In words", "Effect (95 % CI)", "n"]
+    short = Sheet("Checks", tuple(map(Entry, heads)), tuple(own), notes, left=3)
+    heads = ["Question", "Verdict", "Measured", "Effect (95 % CI)", "p (Holm)", "n"]
+    lines = tuple((check.topic, _measured(check, marks, also_says=check in others)) for check in made)
+    full = Sheet("What was measured", tuple(map(Entry, heads)), lines, tuple(Footnote("", t) for t in texts), left=3)
+    return _untitled(sheet.markdown([short])) + "\n" + folded("What was measured, and how", sheet.markdown([full]))
 
 
 def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
@@ -87,12 +105,12 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
         for claim in judged
     ]
     full = verdict_page.verdict_sheet(judged, group)
-    stand_ins = [replace(note, mark="") for note in table.footnotes if note.text.startswith("Stand-in for ")]
-    notes = (*full.notes[:1], *stand_ins)
-    short = Sheet(
-        "The paper's claims", tuple(map(Entry, ("Claim", "Verdict", "By metric"))), tuple(rows), notes, left=3
-    )
-    full = replace(full, title="Effects", rows=tuple((where, _renamed(line, table)) for where, line in full.rows))
+    stand_ins = [replace(note, mark="") for note in table.footnotes if note.text.startswith(_STAND_IN)]
+    first, *more = full.notes
+    heads = ("Claim", "Verdict", "By metric")
+    short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
+    lines = tuple((where, _renamed(line, table)) for where, line in full.rows)
+    full = replace(full, title="Effects", rows=lines, notes=tuple(more))
     return _untitled(sheet.markdown([short])) + "\n" + folded("Effects, intervals and power", sheet.markdown([full]))
 
 
@@ -106,8 +124,9 @@ def _untitled(text: str) -> str:
     return text.split("\n", 2)[2]
 
 
-def _papers_below(main: Sheet) -> str:
-    """The sheet with each paper's value below the measured one, in its cell; the number of patients once a row."""
+def _narrow(table: Table) -> str:
+    """The table with each paper's value below the measured one, in its cell, and a row's runs below its name."""
+    main = render.sheets_of(table)[0]
     papers = [place for place, head in enumerate(main.heads) if head.text.startswith(_PAPER)]
     main = replace(main, rows=tuple((title, _counted_once(row)) for title, row in main.rows))
     lines = _untitled(sheet.markdown([main])).splitlines()
@@ -124,17 +143,59 @@ def _counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def _merged(line: str, papers: Iterable[int]) -> str:
-    cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-    for place in sorted(papers, reverse=True):
+    name, runs, *cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for place in sorted((place - 2 for place in papers), reverse=True):
         value = cells.pop(place)
         if value not in ("", "–", "---:"):
             cells[place - 1] += f"<br>{value}"
-    return "| " + " | ".join(cells) + " |"
+    if name == "Variant":
+        cells = [cell.replace(" ↑", _HARD_SPACE + "↑").replace(" ↓", _HARD_SPACE + "↓") for cell in cells]
+    elif runs not in ("", "---"):
+        name += f"<br>{runs}"
+        cells = [_BREAKS_BADLY.sub(lambda found: found[0].replace(" ", _HARD_SPACE), cell) for cell in cells]
+    return "| " + " | ".join([name, *cells]) + " |"
+
+
+def _told(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, ...]:
+    """A check for who wants to know how it came out."""
+    return (Entry(check.question), Entry(check.verdict, "bold"), Entry(check.says), *_numbers(check, marks))
+
+
+def _measured(check: Check, marks: dict[StandIn, str], *, also_says: bool) -> tuple[Entry, ...]:
+    """A check for who wants to know what was done."""
+    effect, n = _numbers(check, marks)
+    p = Entry("–" if math.isnan(check.p_holm) else _p(check.p_holm))
+    measured = check.measured + (f". {check.says}" if also_says else "")
+    return (Entry(check.question), Entry(check.verdict, "bold"), Entry(measured), effect, p, n)
+
+
+def _numbers(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, Entry]:
+    letters = tuple(marks[s] for s in check.stand_ins if not math.isnan(check.effect))
+    return Entry(_effect(check), marks=letters), Entry(str(check.n) if check.n else "–")
+
+
+def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
+    """A line for the training of all rows but the checked one."""
+    labels = {row.variant: row.label for row in table.rows}
+    by_verdict: dict[Verdict, list[str]] = {"yes": [], "no": [], "cannot tell": []}
+    for check in others:
+        by_verdict[check.verdict].append(labels[check.variant])
+    count = len(others)
+    says = "; ".join(
+        f"{verdict}: {'all' if len(some) == count else ', '.join(some)}" for verdict, some in by_verdict.items() if some
+    )
+    asks = f"Has training of the other {count} rows converged?" if count > 1 else others[0].question
+    return (Entry(asks), Entry(f"{len(by_verdict['yes'])} of {count}", "bold"), Entry(f"{says}."), Entry(), Entry())
 
 
 def _by_metric(claim: Judged, names: dict[str, str]) -> str:
-    told = [f"{names.get(effect.metric, effect.metric)} {effect.verdict}" for effect in claim.effects]
-    return "; ".join(told) or claim.missing
+    by_verdict: dict[str, list[str]] = {}
+    for effect in claim.effects:
+        by_verdict.setdefault(effect.verdict, []).append(names.get(effect.metric, effect.metric))
+    told = {verdict: ", ".join(some) for verdict, some in by_verdict.items()}
+    if len(told) == 1:
+        return "".join(told.values())
+    return "; ".join(f"{verdict}: {metrics}" for verdict, metrics in told.items()) or claim.missing
 
 
 def _renamed(line: tuple[Entry, ...], table: Table) -> tuple[Entry, ...]:
@@ -151,11 +212,25 @@ def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:
     return [
         Footnote(
             mark,
-            f"Stand-in for {_PARTS.get(s.part, s.part)}: {s.name}"
+            f"{_STAND_IN}{_PARTS.get(s.part, s.part)}: {s.name}"
             + (f" instead of {s.instead_of}." if s.instead_of else "."),
         )
         for s, mark in marks
     ]
+
+
+def _stand_ins_in_one(notes: Sequence[Footnote]) -> tuple[Footnote, ...]:
+    """The notes with all that tell of a stand-in in the place of the first."""
+    of_stand_ins = [note for note in notes if note.text.startswith(_STAND_IN)]
+    if not of_stand_ins:
+        return tuple(notes)
+    told = [
+        (f"<sup>{note.mark}</sup> " if note.mark else "") + note.text.removeprefix(_STAND_IN).removesuffix(".")
+        for note in of_stand_ins
+    ]
+    in_one = Footnote("", f"Stand-ins: {'; '.join(told)}.")
+    first = of_stand_ins[0]
+    return tuple(in_one if note is first else note for note in notes if note is first or note not in of_stand_ins)
 
 
 def _effect(check: Check) -> str:

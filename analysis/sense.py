@@ -188,7 +188,7 @@ def _samples(row: Row, group: Group) -> list[Check]:
 
 
 def _embolism(group: Group, of: Classification | None, variant: str) -> list[Check]:
-    checks = {arm: Check("Embolism", asks, "mean AUC over folds", claim) for arm, (asks, claim) in _ARMS.items()}
+    checks = {arm: Check("Embolism", asks, "mean AUC over folds", claim, "AUC") for arm, (asks, claim) in _ARMS.items()}
     if of is None:
         command = Source(group).script("classify.py", variant)
         return [replace(checks["generated"], says=f"No finished classification; run: `{command}`")]
@@ -231,7 +231,8 @@ def _signal(check: Check, table: Table3, arm: str) -> Check:
 def _convergence(row: Row) -> Check:
     """Of a variant's last stage. No test: a curve's points hang together, and seeds are few."""
     runs = _done(row)
-    check = Check("Training", f"Has training of {row.label} converged?", "validation loss", stand_ins=_stand_ins(runs))
+    asks = f"Has training of {row.label} converged?"
+    check = Check("Training", asks, "validation loss", stand_ins=_stand_ins(runs), variant=row.variant)
     last = [stages[-1] for run in runs if (stages := read(run.path / "metrics.jsonl"))]
     falls = [(fall, count) for fall, count in map(relative_fall, last) if count]
     if not falls:

@@ -44,7 +44,8 @@ def make_step(parts, denoiser, prediction: str = "x0", timesteps=(100, 600)) -> 
 
 
 def term(name: str, parts):
-    return LOSS_TERMS.get(name)(resolve("full", "smoke").loss.terms[name], parts.loss_parts(parts.evaluated))
+    options = resolve("l1", "smoke", 0, [f"loss={name}"]).loss.terms[name]
+    return LOSS_TERMS.get(name)(options, parts.loss_parts(parts.evaluated))
 
 
 def frozen_modules(parts, loss_term):

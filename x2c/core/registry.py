@@ -68,7 +68,7 @@ class Registry:
 
 def _registered_names(file: Path) -> list[str]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for call in node.decorator_list:
@@ -88,7 +88,7 @@ CONDITIONING = Registry("conditioning", "x2c.models.conditioning")
 GUIDANCE = Registry("guidance", "x2c.diffusion.guidance")
 PREDICTIONS = Registry("prediction", "x2c.diffusion.predictions")
 SAMPLERS = Registry("sampler", "x2c.diffusion.samplers")
-LOSS_TERMS = Registry("loss", "x2c.losses.terms")
+LOSS_TERMS = Registry("loss", "x2c.losses")
 SOURCES = Registry("source", "x2c.data.sources")
 
 # Slots whose value is `name` plus the entry's own options. `loss` is apart: its name joins terms (see losses).

@@ -229,12 +229,16 @@ def _stages(raw: Layer, chosen: Layer | list[str]) -> Stages:
 
 def _loss(raw: Layer, chosen: Layer | str) -> Loss:
     name = str(raw.pop("name", ""))
-    names = LOSS_ALIASES.get(name, name).split("_")
-    if len(set(names)) < len(names) or not set(names) <= set(LOSS_TERMS.names()):
-        known = ", ".join(LOSS_TERMS.names())
+    names, known = LOSS_ALIASES.get(name, name).split("_"), LOSS_TERMS.names()
+    for joined in (term for term in known if "_" in term):
+        raise UserError(f"loss: term {joined!r}: '_' joins terms; register it under a name without one")
+    for stray in (term for term in names if term not in known):
         raise UserError(
-            f"loss: unknown loss {name!r}; join terms with '_' (terms: {known}) or take {', '.join(LOSS_ALIASES)}"
+            f"loss: unknown term {stray!r} in {name!r}; {nearest(stray, known)}; join terms with '_' "
+            f"or take {', '.join(LOSS_ALIASES)}"
         )
+    if len(set(names)) < len(names):
+        raise UserError(f"loss: expected different terms; came {name!r}; name each once")
     asked = set(chosen) - {"name"} if isinstance(chosen, dict) else set[str]()
     for stray in sorted(asked - set(names)):
         raise UserError(f"loss.{stray}: loss {name!r} has no term {stray!r}; {nearest(stray, names)}")
@@ -297,7 +301,8 @@ def _section(model: type[Model], values: Mapping[str, Any], path: str) -> Model:
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key that is needed is missing as well: what was written says more.
+        first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
         location = [str(part) for part in first["loc"]]
         where = ".".join([*([path] if path else []), *location])
         if first["type"] == "extra_forbidden":

@@ -27,8 +27,8 @@ SSIM_WINDOW, MS_SSIM_WINDOW = 11, 176
 VOLUMES_AT_ONCE = 4
 SLICES_PER_PLANE = 16
 """Of each volume and plane, evenly spaced, for the distance of sets of slices."""
-AIR_SHARE = 0.05
-"""What is darker than this share of the window counts as air."""
+LUNG_HU, SOFT_TISSUE_HU = -850.0, 40.0
+"""What is darker than halfway between them counts as air; where the window ends above the lung's, than halfway from there."""
 
 
 class Scorer:
@@ -72,7 +72,7 @@ class Scorer:
     ) -> dict[str, np.ndarray]:
         """Errors in what a radiologist would measure, made minus true, where structures' shares of voxels are known."""
         low, high = self.window_hu
-        air_below = low + AIR_SHARE * (high - low)
+        air_below = (max(low, LUNG_HU) + SOFT_TISSUE_HU) / 2
 
         def measured(unit: Tensor) -> dict[str, Tensor]:
             hu = unit * (high - low) + low

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,7 +75,7 @@ class L1:
     class Options(TermOptions):
         """λ is 1 in the paper."""
 
-        weight: float = 1.0
+        weight: NonNegativeFloat = 1.0
 
     def __init__(self, options: Options, parts: LossParts) -> None: ...
 
@@ -90,7 +90,7 @@ class PerceptualTerm:
     class Options(TermOptions):
         """λ₁ = .01 in the paper."""
 
-        weight: float = 0.01
+        weight: NonNegativeFloat = 0.01
         slices: PositiveInt = 1
         """Random slices per volume and step; the paper's code takes one."""
         network: str = "radimagenet_resnet50"
@@ -118,7 +118,7 @@ class Adversarial:
     class Options(TermOptions):
         """λ₂ = .001 in the paper."""
 
-        weight: float = 0.001
+        weight: NonNegativeFloat = 0.001
         channels: Annotated[int, Field(gt=0, multiple_of=8)] = 32
         layers: PositiveInt = 4
         kernel_size: PositiveInt = 4
@@ -153,7 +153,7 @@ class Classification:
     class Options(TermOptions):
         """λ₃ = .08 in the paper."""
 
-        weight: float = 0.08
+        weight: NonNegativeFloat = 0.08
         steps: PositiveInt = 2000
         """Training of the classifier beforehand, on real latents."""
         batch_size: PositiveInt = 8

@@ -203,7 +203,11 @@ class CLIPStandIn(VisionTower):
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        return {"name": "clip_standin", "of": "all tokens", "recipe": self.options.model_dump(mode="json", exclude={"instead_of"})}
+        return {
+            "name": "clip_standin",
+            "of": "all tokens",
+            "recipe": self.options.model_dump(mode="json", exclude={"instead_of"}),
+        }
 
     def build(self) -> nn.Module:
         """The tower; its weights are the same on every machine."""
