@@ -122,8 +122,12 @@ def test_volumes_without_the_structure_are_nan_and_spare_the_others() -> None:
 @pytest.mark.slow
 def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
     from x2c.data.phantom import make_patient, make_structures
+    from x2c.data.phantom.parameters import sample_parameters
 
-    shape, patients = (16, 64, 64), [f"p{number}" for number in range(6)]
+    # Without fluid: where it lies against the heart no lung bounds it.
+    drawn_of = {f"p{number}": sample_parameters(f"p{number}", 0) for number in range(40)}
+    dry = [name for name, p in drawn_of.items() if p.effusion_left_ml == p.effusion_right_ml == 0]
+    shape, patients = (16, 64, 64), dry[:6]
     drawn, windowed, whole = [], [], []
     for patient_id in patients:
         patient = make_patient(patient_id, 0, shape, 32)
@@ -132,8 +136,7 @@ def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
             for name, share in make_structures(patient_id, 0, shape).items()
         }
         p, hu, spacing = patient.parameters, torch.from_numpy(patient.volume.hu)[None], patient.volume.spacing_mm
-        air_ml = p["lung_right_ml"] + p["lung_left_ml"] - p["effusion_right_ml"] - p["effusion_left_ml"]
-        drawn.append((air_ml, p["heart_width_mm"]))
+        drawn.append((p["lung_right_ml"] + p["lung_left_ml"], p["heart_width_mm"]))
         # As scores are taken, in the window of contrast-enhanced CT, and without one.
         for into, volume, air_below in ((windowed, hu.clamp(-100, 900), -30.0), (whole, hu, AIR_BELOW)):
             volume_ml = lung_volume_ml(volume, masks["lung"], spacing, air_below)
@@ -142,7 +145,7 @@ def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
     truth = np.array(drawn)
     for measured, lung_at_least in ((np.array(windowed), 0.9), (np.array(whole), 0.97)):
         lung, heart = (np.corrcoef(truth[:, place], measured[:, place])[0, 1] for place in range(2))
-        assert lung > lung_at_least and heart > 0.96
+        assert lung > lung_at_least and heart > 0.98
     # In the window fat is as dark as lung and counts; without it only air does, less what vessels take.
     ratio = {name: np.array(rows)[:, 0] / truth[:, 0] for name, rows in (("window", windowed), ("whole", whole))}
     assert (ratio["window"] > 1).all() and (ratio["whole"] < 1).all()
