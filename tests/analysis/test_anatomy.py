@@ -127,7 +127,7 @@ def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
     # Without fluid: where it lies against the heart no lung bounds it.
     drawn_of = {f"p{number}": sample_parameters(f"p{number}", 0) for number in range(40)}
     dry = [name for name, p in drawn_of.items() if p.effusion_left_ml == p.effusion_right_ml == 0]
-    shape, patients = (16, 64, 64), dry[:6]
+    shape, patients = (16, 64, 64), dry[:8]
     drawn, windowed, whole = [], [], []
     for patient_id in patients:
         patient = make_patient(patient_id, 0, shape, 32)
@@ -145,7 +145,7 @@ def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
     truth = np.array(drawn)
     for measured, lung_at_least in ((np.array(windowed), 0.9), (np.array(whole), 0.97)):
         lung, heart = (np.corrcoef(truth[:, place], measured[:, place])[0, 1] for place in range(2))
-        assert lung > lung_at_least and heart > 0.98
+        assert lung > lung_at_least and heart > 0.95
     # In the window fat is as dark as lung and counts; without it only air does, less what vessels take.
     ratio = {name: np.array(rows)[:, 0] / truth[:, 0] for name, rows in (("window", windowed), ("whole", whole))}
     assert (ratio["window"] > 1).all() and (ratio["whole"] < 1).all()
