@@ -15,7 +15,7 @@ from analysis.classifications import Classification
 from analysis.cli import NothingToShowError, find_groups
 from analysis.pictures.source import Source
 from analysis.results_pictures import FIRST, TUNED, Picture
-from analysis.runs import Group, Run, evaluated
+from analysis.runs import BASELINES, Group, Run, evaluated
 from analysis.sense import chosen, classification_of, measure
 from analysis.show import CLASSIFY, NEEDS, classifications
 from analysis.table2 import Row, Table
@@ -66,7 +66,7 @@ class Part:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Write the page and its pictures. Raises NothingToShowError where no run is finished."""
+    """Write the page and its pictures. Raises NothingToShowError where no variant is finished."""
     parts = parts_of(args)
     measured = [
         [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
@@ -92,14 +92,14 @@ def show(args: argparse.Namespace) -> None:
 
 
 def parts_of(args: argparse.Namespace) -> list[Part]:
-    """The groups with finished runs at the scale: phantom first, then atlas, then others by name.
+    """The groups with finished variants at the scale: phantom first, then atlas, then others by name.
 
     A fine-tuned model belongs to the group that it was trained on first, whatever patients --data asks for.
     Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
     """
     here = _finished(find_groups(args.runs, args.scale, args.data, args.prefer))
     if not here:
-        raise NothingToShowError(f"no finished run in {args.runs}: there is nothing to show yet; see: make status")
+        raise NothingToShowError(f"no finished variant in {args.runs}: there is nothing to show yet; see: make status")
     scale = here[0].scale
     here = [group for group in here if group.scale == scale]
     everywhere = here if args.data is None else _finished(find_groups(args.runs, scale, None, args.prefer))
@@ -146,7 +146,8 @@ def _tuned(group: Group, namesakes: bool, several: bool) -> Tuned:
 
 
 def _finished(groups: Sequence[Group]) -> list[Group]:
-    return [group for group in groups if any(run.state == "done" for run in group.runs)]
+    """Those with a finished variant: a sweep makes the baselines first, of all patients that it will score."""
+    return [group for group in groups if any(r.state == "done" and r.variant not in BASELINES for r in group.runs)]
 
 
 def _is_tuned(group: Group) -> bool:

@@ -16,7 +16,7 @@ from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no
 from analysis.runs import Group
 from x2c.core.files import write_text
 
-NEEDS = {1: ("full", "make sweep name=ablation"), 4: ("lidc_lora", "make sweep name=beyond")}
+NEEDS = {1: ("full", "make sweep name=ablation"), 4: ("lidc_lora", "make sweep name=lidc")}
 """The variant that a table is about, and what runs it."""
 CLASSIFY = "python x2c/classify.py"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ GRID = (16, 48, 64)
 ATLAS = "a71a5a71a5a7"
 LOSSES = ("l1", "l1_lpips", "l1_adv", "l1_cls", "l1_lpips_adv")
 OPTIONS = {"train": 12, "cohort": 0, "window": {"low_hu": -100.0, "high_hu": 900.0}}
-TUNED = "11dc11dc11dc"
 HARD = "\N{NO-BREAK SPACE}"
 
 
@@ -39,23 +37,6 @@ def on(dataset: str, **more: Any) -> dict[str, Any]:
 def page(runs: Path, out: Path, *more: str) -> str:
     assert results.main(["--runs", str(runs), "--out", str(out), *more]) == 0
     return (out / "RESULTS.md").read_text(encoding="utf-8")
-
-
-def tuned(dataset: str = "phantom", first: str = "phantom", **more: Any) -> dict[str, Any]:
-    """A run that was trained on one data set and fine-tuned to other patients of the same or another."""
-    window = {"low_hu": -1200.0, "high_hu": 600.0}
-    stages = {"order": ["xray", "lidc"], "xray": {"data": "dataset", "steps": 300}}
-    return on(
-        first,
-        finetuning={"name": dataset, "train": 8, "cohort": 2, "contrast": False, "window": window},
-        stages=stages | {"lidc": {"data": "finetuning", "steps": 50, "lora_rank": 4}},
-        **more,
-    )
-
-
-def blocks(text: str) -> list[list[str]]:
-    """The lines of its blocks of code."""
-    return [block.strip().split("\n") for block in text.split("```")[1::2]]
 
 
 def curve(run: Path) -> None:
@@ -247,154 +228,6 @@ def test_yardsticks_are_of_the_same_sample_size(make_run: MakeRun, tmp_path: Pat
     assert single not in shown and "**Baselines of single rows**\n\n| Variant |" in folded and single in folded
 
 
-def test_the_page_is_made_by_reproduce_or_one_by_one(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    for variant in LOSSES:
-        for seed in (0, 1):
-            make_run(variant, seed=seed)
-    make_run("clip", seed=2)
-    make_run("full", config={"evaluation": {"samples": 5}})
-    runs = make_run("full", updated=10, config={"evaluation": {"samples": 1}}).parent
-    reproduce, single = blocks(page(runs, tmp_path))
-    assert reproduce == ["make reproduce data=phantom"]
-    assert single == [
-        "make sweep name=samples",
-        "make sweep name=losses seeds=0,1",
-        "python x2c/train.py --variant clip --seed 2",
-        "python x2c/train.py --variant full",
-        "python analysis/results.py --scale cpu --runs DIR --out DIR",
-    ]
-    make_run("l1", cohort=ATLAS, config=on("atlas"))
-    assert blocks(page(runs, tmp_path))[0] == ["make reproduce"]
-
-
-def test_seeds_of_a_sweep_are_those_that_all_its_cells_have(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    others = ("cfg", "label_cfg", "res_128", "res_512", "vqgan_3d", "clip", "full")
-    for variant in (*LOSSES, *others):
-        for seed in (0, 1, 2) if variant in LOSSES else (0,):
-            make_run(variant, seed=seed)
-    runs = make_run("lidc_lora", cohort=TUNED, config=tuned()).parent
-    assert blocks(page(runs, tmp_path))[1][:-1] == [
-        "make sweep name=ablation",
-        "make sweep name=losses seeds=0,1,2",
-        "make sweep name=lidc",
-    ]
-
-
-def test_sweeps_of_steps_do_not_take_each_others_runs(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    def steps(training: int, sampling: int) -> dict[str, Any]:
-        stages = {"order": ["xray"], "xray": {"data": "dataset", "steps": training}}
-        return {"stages": stages, "sampler": {"name": "dpm++", "steps": sampling}}
-
-    make_run("l1_lpips", config=steps(350, 25))
-    for sampling in (5, 10, 50):
-        make_run("l1_lpips", updated=10, config=steps(350, sampling))
-    for training in (90, 175):
-        make_run("l1_lpips", updated=10, config=steps(training, 25))
-    runs = tmp_path / "runs"
-    last = ["python x2c/train.py --variant l1_lpips", "python analysis/results.py --scale cpu --runs DIR --out DIR"]
-    text = page(runs, tmp_path)
-    assert blocks(text)[1] == ["make sweep name=sampler_steps", *last]
-    make_run("l1_lpips", updated=10, config=steps(700, 25))
-    text = page(runs, tmp_path)
-    assert blocks(text)[1] == ["make sweep name=sampler_steps", "make sweep name=training_steps", last[1]]
-    assert "3 runs of l1_lpips for the figure of sampling steps; 3 runs of l1_lpips for the figure of training" in text
-
-
-def test_runs_without_a_row_say_what_they_are_for(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    steps = {"rspect": {"steps": 500}, "order": ["xray"], "xray": {"data": "dataset", "steps": 90}}
-    make_run("l1_lpips", updated=10, config={"stages": steps})
-    for number in (5, 50):
-        make_run("l1_lpips", updated=20, config={"sampler": {"name": "dpm++", "steps": number}})
-    several = make_run("full", updated=30, config={"evaluation": {"samples": 5}})
-    make_run("l1", updated=30, config={"prediction": {"name": "x0"}})
-    make_run("l1_lpips")
-    make_run("l1")
-    text = page(make_run("full").parent, tmp_path)
-    told = (
-        "- With other settings, and not in these rows: 1 run of full for the check of several samples; 2 runs of l1_lpips "
-        "for the figure of sampling steps; 1 run of l1_lpips for the figure of training steps; 1 run of l1 that is older."
-    )
-    assert text.count("With other settings") == 1 and told in text
-    assert "Left out" not in text
-    assert f"- full, samples: `{several.name}`" in text
-
-
-def test_the_fine_tuned_model_stands_in_its_data_sets_section(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(results_pictures, "_ORDER", ("lidc",))
-    make_run("full")
-    make_run("full", cohort=ATLAS, config=on("atlas"))
-    runs = make_run("lidc_lora", cohort=TUNED, config=tuned(), updated=5000, samples=GRID).parent
-    make_run("baseline_nearest", cohort=TUNED, config=tuned())
-    write_classification(runs, "lidc_lora", cohort=TUNED)
-    text = page(runs, tmp_path)
-    assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == ["Phantom", "Atlas", "How it was made"]
-    section, atlas = text.split("\n## ")[1:3]
-    assert (
-        "### Table 4. Fine-tuned to other patients by adapters (in the place of LIDC)\n\n"
-        "Adapters of rank 4 alone were trained further, on 8 other patients of phantom without contrast agent, and scored "
-        f"on 6 test patients of the same kind, in the HU window −1200..600 HU (cohort `{TUNED}`).\n\n"
-        "![Volumes after fine-tuning by adapters, variant lidc_lora](docs/results/phantom_lidc.png)"
-    ) in section
-    assert "some of 6 test patients; slices in the window −1200..600 HU" in section
-    assert "(f00dfeedbeef)" not in section and "cohort f00dfeedbeef" in section
-    assert "| HU window | Table 2: −100..900 HU<br>Table 4: −1200..600 HU |" in section
-    # Its patients have no checks and no claims.
-    assert section.count("### Do the results make sense?") == section.count("### The paper's claims") == 1
-    assert text.count(" checks of this page that are tests") == 2 and "over all 2 checks" in text
-    assert "Table 4" not in atlas and "Not drawn: lidc: no finished run of lidc_lora at scale cpu." in atlas
-    # Who asks for the home's patients alone sees it as well, and who asks for its own patients it alone.
-    assert "### Table 4. Fine-tuned" in page(runs, tmp_path, "--data", "f00d")
-    alone = page(runs, tmp_path, "--data", TUNED[:5])
-    assert re.findall(r"^##+ (.*)", alone, flags=re.MULTILINE) == [
-        "Phantom",
-        "Table 4. Fine-tuned to other patients by adapters (in the place of LIDC)",
-        "Provenance",
-        "How it was made",
-    ]
-
-
-def test_a_home_is_found_by_its_options_or_its_data_set(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    other = {"dataset": {"name": "hospital", **OPTIONS, "cohort": 7}}
-    make_run("full", cohort="c7c7c7c7c7c7", config=other, updated=4000)
-    for seed in (0, 1):
-        make_run("full", cohort="c0c0c0c0c0c0", config=on("hospital"), seed=seed)
-    config = tuned("lidc", "hospital")
-    runs = make_run("lidc_lora", cohort=TUNED, config=config | {"dataset": other["dataset"]}, updated=5000).parent
-
-    def home() -> str:
-        found = [part for part in page(runs, tmp_path).split("\n## ") if "### Table 4" in part]
-        assert len(found) == 1 and "### Table 4. Fine-tuned to other patients by adapters\n" in found[0]
-        return found[0].splitlines()[0]
-
-    assert home() == "Hospital (c7c7c7c7c7c7)"
-    shutil.rmtree(next(runs.glob("lidc_lora-*")))
-    unlike = {"name": "hospital", **OPTIONS, "cohort": 9}
-    make_run("lidc_lora", cohort=TUNED, config=config | {"dataset": unlike}, updated=5000)
-    assert home() == "Hospital (c0c0c0c0c0c0)"
-    shutil.rmtree(next(runs.glob("lidc_lora-*")))
-    make_run("lidc_lora", cohort=TUNED, config=tuned("lidc", "phantom"))
-    assert home() == "Lidc"
-
-
-def test_fine_tuned_on_the_same_patients_keeps_its_place(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    make_run("full")
-    text = page(make_run("lidc_lora").parent, tmp_path)
-    assert "### Table 4. Image quality after fine-tuning at scale cpu on phantom\n" in text
-    assert "<summary>Table 1. Image quality at scale cpu on phantom: `full` of Table 2, against the nearest" in text
-
-
-def test_the_order_is_that_of_a_reader_in_a_hurry(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    make_run("l1")
-    runs = make_run("full").parent
-    make_run("lidc_lora", cohort=TUNED, config=tuned())
-    write_classification(runs, "full")
-    titles = re.findall(r"^### (.*?)[.?]? ?(?:Abl|Emb|Fine|$)", page(runs, tmp_path), flags=re.MULTILINE)
-    order = ["Table 2", "Do the results make sense", "Table 3", "The paper's claims", "Table 4", "Provenance"]
-    assert titles == order
-
-
 def test_training_of_other_rows_is_a_line(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
     curve(make_run("l1"))
     make_run("l1_lpips")
@@ -412,6 +245,7 @@ def test_nothing_to_show_exits_with_1(
 ) -> None:
     if state:
         make_run("l1", state=state)
+        make_run("baseline_mean")
     assert results.main(["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 1
     assert "nothing to show" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

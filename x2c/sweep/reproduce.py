@@ -18,14 +18,14 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from x2c.core.cli import Parser, add_config_options, overrides_from
-from x2c.core.errors import UserError
-from x2c.core.stopping import STOPPED, listen
+from x2c.core.stopping import INTERRUPTED, REQUEUE, Stopped, listen, postponed
 from x2c.sweep.steps import Step, Where, seconds_left, steps_of
 from x2c.sweep.view import clock, wide_console
 
@@ -52,23 +52,22 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     failed = [step for number, step in enumerate(steps) if not _run(step, number, len(steps), sum(left[number:]), out)]
     page = Path(options.out) if options.scale == "smoke" else Path()
-    _page(options.scale, runs, page)
+    written = _page(options.scale, runs, page)
     for step in failed:
         out.print(f"not finished: {step.where.data}: {step.title}", style="bold red", highlight=False)
     out.print(f"{len(steps) - len(failed)} of {len(steps)} steps done, in {clock(time.monotonic() - began)}")
     if failed:
         out.print("the same command goes on with what is not done", highlight=False)
-    return int(bool(failed))
+    return int(bool(failed) or not written)
 
 
 def _planned(everywhere: Sequence[Where]) -> tuple[list[Step], list[float]]:
-    steps: list[Step] = []
-    left: list[float] = []
-    for where in everywhere:
-        of_data = steps_of(where)
-        steps += of_data
-        left += seconds_left(of_data)
-    return steps, left
+    by_data = [steps_of(where) for where in everywhere]
+    steps = [step for of_data in by_data for step in of_data]
+    for step in steps:
+        # Names are checked before anything is measured, which can take minutes.
+        _ = step.cells
+    return steps, [seconds for of_data in by_data for seconds in seconds_left(of_data)]
 
 
 def _table(everywhere: Sequence[Where], steps: Sequence[Step], left: Sequence[float]) -> Table:
@@ -104,25 +103,35 @@ def _run(step: Step, number: int, count: int, left: float, out: Console) -> bool
     log.parent.mkdir(parents=True, exist_ok=True)
     # Bars and notes go to the terminal, tables to a file: the page shows them all.
     with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, stdout=stream)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            # Ctrl-C has reached it already, a signal to this process alone has not; twice is once.
-            process.terminate()
-            process.wait()
-            raise
-    if code in (*STOPPED, -signal.SIGINT, -signal.SIGTERM):
-        raise KeyboardInterrupt
+        code = _code_of(command, stream)
+    if code in (INTERRUPTED, -signal.SIGINT):
+        raise Stopped(signal.SIGINT)
+    if code in (REQUEUE, -signal.SIGTERM):
+        raise Stopped(signal.SIGTERM)
     done, total = step.done()
     if done < total:
         out.print(f"{done} of {total} done; see {log}", style="bold red", highlight=False)
     return done == total
 
 
-def _page(scale: str, runs: str, folder: Path) -> None:
+def _code_of(command: Sequence[str], stream: TextIO) -> int:
+    """Run a command and return its exit code; who asks this process to stop asks the command, and waits for its end."""
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        # A request that comes before the command can be told of it waits until it can.
+        with postponed():
+            process = subprocess.Popen(command, stdout=stream)
+        return process.wait()
+    except KeyboardInterrupt:
+        if process is not None:
+            # Ctrl-C has reached it already, a signal to this process alone has not; twice is once.
+            process.terminate()
+            process.wait()
+        raise
+
+
+def _page(scale: str, runs: str, folder: Path) -> bool:
+    """Write the page; returns whether there was anything to show, which it says itself."""
     from analysis import results
 
-    code = results.main(["--runs", runs, "--scale", scale, "--out", str(folder)])
-    if code:
-        raise UserError(f"--runs: no finished run of scale {scale} in {runs}; see what the steps say")
+    return results.main(["--runs", runs, "--scale", scale, "--out", str(folder)]) == 0
