@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from analysis import results_facts, results_pictures, results_sheets, table2, table3
+from analysis import results_facts, results_pictures, results_readme, results_sheets, table2, table3
 from analysis.checks import Check, corrected
 from analysis.classifications import Classification
 from analysis.cli import NothingToShowError, find_groups
@@ -28,7 +28,6 @@ PAGE = "RESULTS.md"
 _MADE = "How it was made"
 _USUAL = ("phantom", "atlas")
 """The data sets that everyone has, in the page's order."""
-_PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,10 @@ def show(args: argparse.Namespace) -> None:
         for name, why in missing.items():
             print(f"{part.title}: {name}: not drawn: {why}")
     text = "\n".join([head(args, parts), *sections, closing(args, parts)])
-    write_text(args.out / PAGE, without_paths(text))
+    write_text(args.out / PAGE, results_sheets.without_paths(text))
+    best = next((picture for picture in pictures if picture.name == FIRST), None)
+    if best is not None:
+        results_readme.refresh(args.out / "README.md", [part.table for part in parts if not part.alone], best, PAGE)
     results_pictures.remove_others(args.out, pictures)
     size = sum((args.out / picture.link).stat().st_size for picture in pictures) / 1e6
     print(
@@ -278,11 +280,6 @@ def command_of(args: argparse.Namespace, scale: str) -> str:
     told = [f" --{name} {value}" for name, value in given.items() if value is not None]
     told += [f" --{name} DIR" for name, (value, usual) in folders.items() if value != usual]
     return "python analysis/results.py" + "".join(told)
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path replaced: a run's complaint, or a data set's folder, may name one."""
-    return _PATH.sub("PATH", text)
 
 
 def _classifications(part: Part) -> list[str]:

@@ -26,6 +26,7 @@ _FOLDED = ("paired_feature_sqdist",)
 """Columns that are folded away with the metrics that the paper does not have."""
 _STAND_IN, _LEFT_OUT = "Stand-in for ", "Left out: "
 """How notes of these kinds begin."""
+_PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
 _HARD_SPACE = "\N{NO-BREAK SPACE}"
 _BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
 """What a narrow cell should keep in one line."""
@@ -128,13 +129,19 @@ def _narrow(table: Table) -> str:
     """The table with each paper's value below the measured one, in its cell, and a row's runs below its name."""
     main = render.sheets_of(table)[0]
     papers = [place for place, head in enumerate(main.heads) if head.text.startswith(_PAPER)]
-    main = replace(main, rows=tuple((title, _counted_once(row)) for title, row in main.rows))
+    main = replace(main, rows=tuple((title, counted_once(row)) for title, row in main.rows))
     lines = _untitled(sheet.markdown([main])).splitlines()
     merged = [_merged(line, papers) if line.startswith("|") else line for line in lines]
     return "\n".join(merged) + "\n"
 
 
-def _counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def without_paths(text: str) -> str:
+    """The text with every absolute path replaced: a run's complaint, or a data set's folder, may name one."""
+    return _PATH.sub("PATH", text)
+
+
+def counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """A row whose cells do not repeat the n that its second column says."""
     count = re.match(r"n = (\d+)", row[1].text)
     if not count:
         return row

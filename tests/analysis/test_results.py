@@ -14,7 +14,7 @@ import pytest
 from fabricated import predictions, write_classification
 from PIL import Image
 
-from analysis import results, results_page, results_pictures
+from analysis import results, results_page, results_pictures, results_sheets
 
 MakeRun = Callable[..., Path]
 GRID = (16, 48, 64)
@@ -153,7 +153,7 @@ def test_no_path_of_a_machine_is_on_the_page(make_run: MakeRun, tmp_path: Path, 
     ],
 )
 def test_paths_and_nothing_else_are_taken_out(text: str, cleaned: str) -> None:
-    assert results_page.without_paths(text) == cleaned
+    assert results_sheets.without_paths(text) == cleaned
 
 
 def test_papers_values_stand_below_the_measured_ones(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:

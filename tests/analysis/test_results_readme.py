@@ -1,0 +1,50 @@
+"""The part of the README that is made from runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis import results_readme, table2
+from analysis.cli import find_groups
+from analysis.results_pictures import Picture
+
+PICTURE = Picture("visual_ablation", "docs/results/p.png", "what it shows", "What it shows. Scale smoke.")
+
+
+@pytest.fixture
+def table(make_run) -> table2.Table:
+    make_run("l1")
+    runs = make_run("l1_lpips").parent
+    return table2.collect(find_groups(runs)[0])
+
+
+def test_what_stands_between_the_marks_is_replaced_and_nothing_else(table: table2.Table, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# before\n{results_readme.BEGIN}\nold\n{results_readme.END}\nafter\n")
+    assert results_readme.refresh(readme, [table], PICTURE, "RESULTS.md")
+    once = readme.read_text()
+    assert once.startswith(f"# before\n{results_readme.BEGIN}\n![what it shows](docs/results/p.png)\n")
+    assert once.endswith(f"[RESULTS.md](RESULTS.md).\n{results_readme.END}\nafter\n") and "old" not in once
+    assert results_readme.refresh(readme, [table], PICTURE, "RESULTS.md") and readme.read_text() == once
+
+
+@pytest.mark.parametrize("text", ["no marks\n", f"{results_readme.BEGIN}\nno end\n", None])
+def test_a_readme_without_marks_is_left_alone(text: str | None, table: table2.Table, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    if text is not None:
+        readme.write_text(text)
+    assert not results_readme.refresh(readme, [table], PICTURE, "RESULTS.md")
+    assert (readme.read_text() if readme.exists() else None) == text
+
+
+def test_data_sets_stand_side_by_side(table: table2.Table) -> None:
+    lines = results_readme.short([table, table], PICTURE, "RESULTS.md").splitlines()
+    head, row = (next(line for line in lines if line.startswith(start)) for start in ("| Variant", "| L1 + LPIPS"))
+    assert head.count(f"{table.dataset}: PSNR") == 2 and "paper" not in head
+    cells = [cell.strip() for cell in row.split("|")[2:-1]]
+    half = len(cells) // 2
+    assert cells[:half] == cells[half:] and "±" in cells[0]
+    # Rows without a finished run are not here.
+    assert not any("CLIP" in line for line in lines)
