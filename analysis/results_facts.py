@@ -58,13 +58,20 @@ def headline(
     lines.append(f"- {_of_checks([check for check in checks if not row or check.variant in ('', row.variant)])}")
     if claims:
         lines.append(f"- Of the paper's {len(claims)} claims {_by_verdict(claims)}.")
-    parts = sorted({s.part for some in (runs, found) for one in some for s in one.stand_ins})
-    if parts:
-        lines.append(
-            f"- Small stand-ins take the place of pretrained networks ({', '.join(parts)}): no number here is comparable "
-            "with the paper's."
-        )
+    if told := small_networks([*runs, *found]):
+        lines.append(f"- {told}")
     return "\n".join(lines)
+
+
+def small_networks(of: Sequence[Run | Classification]) -> str:
+    """That stand-ins take the place of pretrained networks, and of which; nothing where none does."""
+    parts = sorted({stand_in.part for one in of for stand_in in one.stand_ins})
+    if not parts:
+        return ""
+    return (
+        f"Small stand-ins take the place of pretrained networks ({', '.join(parts)}): no number here is comparable with "
+        "the paper's."
+    )
 
 
 def tuning(run: Run) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis import render, sheet
 from analysis.baselines import LABELS
+from analysis.results_facts import finished, small_networks
 from analysis.results_pictures import Picture
 from analysis.results_sheets import counted_once
 from analysis.runs import BASELINES
@@ -46,7 +47,10 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
             cells += row[2:] if row else [Entry()] * (len(made.heads) - 2)
         lines.append((section, tuple(cells)))
     text = sheet.markdown([Sheet("", tuple(heads), tuple(lines))]).split("\n", 2)[2]
-    return f"![{picture.shows}]({picture.link})\n\n*{picture.caption}*\n\n{text}\nTests, claims and all pictures: [{page}]({page}).\n"
+    runs = [run for table in tables for run in finished(table)]
+    patients = sorted({cell.n for table in tables for row in table.rows for cell in row.cells.values()})
+    told = f"Mean ± SD over {' or '.join(map(str, patients))} test patients. {small_networks(runs)}".strip()
+    return f"![{picture.shows}]({picture.link})\n\n*{picture.caption}*\n\n{text}\n{told} Tests, claims and all pictures: [{page}]({page}).\n"
 
 
 def _narrowed(table: Table) -> Sheet:

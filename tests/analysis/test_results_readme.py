@@ -46,5 +46,6 @@ def test_data_sets_stand_side_by_side(table: table2.Table) -> None:
     cells = [cell.strip() for cell in row.split("|")[2:-1]]
     half = len(cells) // 2
     assert cells[:half] == cells[half:] and "±" in cells[0]
+    assert "Small stand-ins take the place of pretrained networks" in "\n".join(lines)
     # Rows without a finished run are not here.
     assert not any("CLIP" in line for line in lines)
