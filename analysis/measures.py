@@ -48,6 +48,7 @@ MORE_COLUMNS = (
     Column("kernel", "KVD", "", -1, None, part="features", of_set=True),
     Column("vessel_contrast_error_hu", "Vessel contrast error", "HU", 0, 1),
     Column("lung_volume_error_ml", "Lung volume error", "ml", 0, 0),
+    Column("lung_asymmetry_error", "Lung asymmetry error", "%", 0, 1),
     Column("heart_width_error_mm", "Heart width error", "mm", 0, 1),
 )
 """What the paper does not have: in files, not on the terminal."""

@@ -30,7 +30,7 @@ PERMUTATIONS = 10_000
 CONVERGED = 0.02
 """Relative fall of the validation loss, from a quarter of the stage to the next, below which training counts as over."""
 _SAMPLES = ("psnr_of_one", "psnr_of_mean", "spread_hu")
-_ANATOMY = ("lung_volume_error_ml", "heart_width_error_mm", "vessel_contrast_error_hu")
+_ANATOMY = ("lung_volume_error_ml", "lung_asymmetry_error", "heart_width_error_mm", "vessel_contrast_error_hu")
 _ARMS = {
     "generated": ("Do generated volumes carry embolism signal?", "embolism is seen in generated volumes"),
     "ctpa": ("Is embolism seen in the true CTs?", "embolism is seen in true CTs"),

@@ -42,6 +42,22 @@ def lung_volume_ml(volume_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_bel
     return dark.flatten(1).sum(1).double() * (z * y * x / 1000)
 
 
+def lung_asymmetry(volume_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+    """How much more air is on one side than on the other, in % of both: fluid or a raised diaphragm takes it from its side.
+
+    The sides meet in the middle of the true lungs, from their first to their last column. Positive: more where columns
+    count higher. Arguments as of `lung_volume_ml`. Returns [B]; NaN without true lung, or without air.
+    """
+    columns = (lung >= HALF).flatten(1, 2).any(1).double()
+    place = torch.arange(lung.shape[-1], device=lung.device)
+    first, last = columns.argmax(1), lung.shape[-1] - 1 - columns.flip(1).argmax(1)
+    # +1, 0 or -1 for each column; 0 is the one in the middle.
+    side = torch.sign(2 * place - (first + last)[:, None])
+    dark = ((volume_hu < air_below_hu) & _within(lung >= HALF, REACH_MM, spacing_mm)).flatten(1, 2).sum(1).double()
+    share = 100 * (dark * side).sum(1) / (dark * side.abs()).sum(1)
+    return torch.where(columns.any(1), share, torch.nan)
+
+
 def heart_width_mm(volume_hu: Tensor, heart: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
     """From lung to lung through the heart, where it is widest: the mean over the widest fifth of its rows.
 

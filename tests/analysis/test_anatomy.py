@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.metrics.anatomy import heart_width_mm, lung_volume_ml, vessel_contrast_hu
+from analysis.metrics.anatomy import heart_width_mm, lung_asymmetry, lung_volume_ml, vessel_contrast_hu
 
 SPACING = (4.0, 2.0, 1.5)
 SHAPE = (6, 20, 40)
@@ -95,6 +95,27 @@ def test_lung_volume_is_that_of_its_voxels() -> None:
     drowned[:, :, 12:] = SOFT
     lost_ml = (6 * 6 * 32 - 4 * 2 * 16) * (4 * 2 * 1.5) / 1000
     assert lung_volume_ml(drowned, lung, SPACING, AIR_BELOW).item() == pytest.approx(expected_ml - lost_ml, rel=1e-12)
+
+
+def test_lung_asymmetry_is_the_air_that_one_side_lacks() -> None:
+    hu, _, lung = chest()
+    assert lung_asymmetry(hu, lung, SPACING, AIR_BELOW).tolist() == [pytest.approx(0, abs=3)]
+    # Fluid over all of one side leaves all air on the other; the same on the other side is the opposite.
+    columns = torch.nonzero(lung.flatten(0, -2).any(0)).flatten()
+    middle = int(columns[0] + columns[-1]) // 2
+    for drowned, expected in ((slice(None, middle + 1), 100), (slice(middle, None), -100)):
+        wet = hu.clone()
+        wet[..., drowned] = SOFT
+        assert lung_asymmetry(wet, lung, SPACING, AIR_BELOW).item() == pytest.approx(expected)
+    assert torch.isnan(lung_asymmetry(hu, torch.zeros_like(lung), SPACING, AIR_BELOW)).all()
+
+
+def test_lung_asymmetry_is_a_share_of_all_air() -> None:
+    lung = box(slice(None), slice(None), slice(10, 30), (1, 4, 40))
+    air = torch.where(lung > 0, -1000.0, SOFT)
+    # A quarter of one side's ten columns is fluid: 7.5 against 10 of 17.5.
+    air[..., :1, 20:30] = SOFT
+    assert lung_asymmetry(air, lung, SPACING, AIR_BELOW).item() == pytest.approx(100 * (7.5 - 10) / 17.5)
 
 
 def test_air_counts_up_to_20_mm_from_the_true_lungs_and_no_further() -> None:

@@ -79,6 +79,7 @@ class Scorer:
             return {
                 "vessel_contrast_error_hu": anatomy.vessel_contrast_hu(hu, structures["artery"], spacing_mm),
                 "lung_volume_error_ml": anatomy.lung_volume_ml(hu, structures["lung"], spacing_mm, air_below),
+                "lung_asymmetry_error": anatomy.lung_asymmetry(hu, structures["lung"], spacing_mm, air_below),
                 "heart_width_error_mm": anatomy.heart_width_mm(hu, structures["heart"], spacing_mm, air_below),
             }
 
