@@ -24,7 +24,7 @@ _USES = {
     "sampler_steps": "for the figure of sampling steps",
     "training_steps": "for the figure of training steps",
 }
-"""What the page uses runs of a sweep for that gets no row from it: the rows are of a variant's latest recipe."""
+"""What the page uses runs of a sweep for that gets no row from it: the rows are of a variant's recipe of most seeds."""
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "i386", "i686")
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,13 +163,14 @@ class Group:
     def chosen(self) -> dict[str, tuple[Run, ...]]:
         """For each variant the runs that a table pools: the seeds of one recipe. Baselines are no variants.
 
-        The recipe is the latest with a finished run, or the latest of all where none is finished.
+        The recipe is that of most finished seeds, of several the latest; the latest of all where none is finished.
         """
         chosen: dict[str, tuple[Run, ...]] = {}
         for variant in dict.fromkeys(run.variant for run in self.runs if run.variant not in BASELINES):
             runs = [run for run in self.runs if run.variant == variant]
-            latest = max(runs, key=lambda run: (run.state == "done", run.updated))
-            same = {run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == latest.recipe}
+            seeds = Counter(recipe for recipe, _ in {(run.recipe, run.seed) for run in runs if run.state == "done"})
+            best = max(runs, key=lambda run: (seeds[run.recipe], run.updated)).recipe
+            same = {run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == best}
             chosen[variant] = tuple(same[seed] for seed in sorted(same))
         return chosen
 

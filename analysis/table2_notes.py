@@ -151,7 +151,7 @@ def _left_out(group: Group, used: Sequence[Run]) -> Iterable[str]:
     if left:
         names = ", ".join(sorted({run.variant for run in left}))
         plural = "s" if len(left) > 1 else ""
-        yield f"Left out: {len(left)} older run{plural} with another configuration ({names})."
+        yield f"Left out: {len(left)} run{plural} with another configuration ({names})."
     variants = [run for run in used if run.variant not in BASELINES]
     done = {run.variant for run in variants if run.state == "done"}
     for run in variants:

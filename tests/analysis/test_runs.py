@@ -168,6 +168,22 @@ def test_a_finished_recipe_is_chosen_before_a_later_unfinished_one(make_run: Mak
     assert [run.state for run in group.chosen()["l1"]] == ["interrupted"]
 
 
+def test_the_recipe_of_most_finished_seeds_is_chosen_then_the_latest(make_run: MakeRun) -> None:
+    other = {"sampler": {"name": "ddpm", "steps": 5}}
+    runs = make_run("l1", seed=0, updated=1000).parent
+    make_run("l1", seed=0, updated=2000, config=other)
+
+    def steps() -> list[tuple[int, bool]]:
+        return [
+            (run.seed, run.config["sampler"] == other["sampler"])
+            for run in group_runs(load_runs(runs))[0].chosen()["l1"]
+        ]
+
+    assert steps() == [(0, True)]
+    make_run("l1", seed=1, updated=1500)
+    assert steps() == [(0, False), (1, False)]
+
+
 def test_what_cannot_change_a_result_is_no_part_of_the_recipe(make_run: MakeRun) -> None:
     denoiser = {"dim": 16, "gradient_checkpointing": False}
     make_run("l1", seed=0, config={"compute": {"workers": 1}, "denoiser": denoiser})

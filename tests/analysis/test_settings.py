@@ -112,7 +112,7 @@ def test_a_baseline_made_again_in_its_setting_is_one_row(make_run: MakeRun) -> N
     result = table(make_run("baseline_mean", psnr=22, updated=2).parent)
     (made,) = (r for r in result.rows if r.variant == "baseline_mean")
     assert made.cells["psnr"].mean == pytest.approx(22)
-    assert "Left out: 1 older run with another configuration (baseline_mean)" in said(result)
+    assert "Left out: 1 run with another configuration (baseline_mean)" in said(result)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from x2c.sweep.cost import estimate
 from x2c.sweep.plan import Cell, Plan, make_plan
 from x2c.sweep.state import snapshot
 
-# The tables show a variant's latest recipe, so that what asks for another comes before them.
+# The tables show the recipe of most finished seeds, of several the latest: what asks for another comes before them.
 SWEEPS: tuple[tuple[str, str | None], ...] = (
     ("samples", None),
     ("sampler_steps", None),
