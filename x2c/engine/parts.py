@@ -23,6 +23,7 @@ from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
 from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, home_resolution
 from x2c.losses.terms import LossParts
+from x2c.models.classifier import VERSION as CLASSIFIER
 from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
 
@@ -162,7 +163,7 @@ class Parts:
         labels = torch.from_numpy(data.cohort.labels[rows])
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         scaled = {"latents": data.latents_key, "fold": data.fold, "scaling": self.config.latents.scaling}
-        key = digest({**scaled, **recipe})
+        key = digest({"network": CLASSIFIER, **scaled, **recipe})
         with all_threads():
             return trained_classifier(
                 data.cache / "classifiers" / key, data.latents[rows], labels, **recipe, device=self.device

@@ -17,6 +17,8 @@ from x2c.models.frozen import frozen, seeded
 from x2c.models.perceptual import radimagenet_state
 from x2c.models.pretrained import expecting
 
+VERSION = 2
+"""Raised with every change of a network here: trained ones are kept under it."""
 DENSENET_121 = (6, 12, 24, 16)
 STEM_FROM = 32
 """Latents of so many voxels a side, the paper's, go through DenseNet-121's own stem."""
@@ -26,8 +28,8 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
     """A classifier of latents [B, C, D, h, w] with one logit.
 
     Stem and transitions of DenseNet-121 reduce h and w 32-fold and D 16-fold: of smaller latents only the first blocks
-    are taken, and below 32 x 32 the stem looks at 3³ voxels in the place of 7³ and leaves none out. (On 8 x 8 the usual
-    one sees a whole slice at once: that classifier did no better than chance on 232 virtual patients.)
+    are taken, and below 32 x 32 the stem looks at 3³ voxels in the place of 7³ and leaves none out: on 8 x 8 the usual one
+    sees a whole slice at once.
     """
     blocks = DENSENET_121[: max(1, min(4, int(math.log2(latent_size)) - 1, int(math.log2(depth))))]
     network = DenseNet(spatial_dims=3, in_channels=channels, out_channels=1, block_config=blocks)

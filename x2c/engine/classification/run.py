@@ -37,6 +37,7 @@ from x2c.engine.identity import data_fingerprint, fold_of
 from x2c.engine.parts import open_parts
 from x2c.engine.provenance import write_provenance
 from x2c.losses.combinations import stand_ins as loss_stand_ins
+from x2c.models.classifier import VERSION as CLASSIFIER
 from x2c.models.classifier import fit, latent_classifier, logits, xray_classifier
 from x2c.models.frozen import StandIn, seeded
 
@@ -107,7 +108,12 @@ def directory_of(request: Request) -> RunDirectory:
     """Where a classification is kept, which need not be there yet."""
     config, settings = request.config(), request.settings()
     source = _radimagenet(settings)
-    about = {"config": identity(config), "data": data_fingerprint(config), "generated": request.generated}
+    about: dict[str, object] = {
+        "network": CLASSIFIER,
+        "config": identity(config),
+        "data": data_fingerprint(config),
+        "generated": request.generated,
+    }
     about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
     # By content, wherever the file lies.
     about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
