@@ -34,6 +34,10 @@ WHERE = $(call given,workers) $(call given,storage) $(call given,executor) $(cal
 # Only the data set `atlas` has a file to fetch.
 needed = $(READY) $(if $(filter atlas,$(data)),$(ATLAS))
 
+# `reproduce` takes both unless it is told which.
+both = phantom,atlas
+reproduced = $(if $(filter command% environment%,$(origin data)),$(data),$(both))
+
 known := cells every real name variant scale data seeds workers processes runs storage engine executor cluster detach tracker options extras PYTHON
 unknown := $(filter-out $(known) -%,$(foreach word,$(MAKEOVERRIDES),$(if $(findstring =,$(word)),$(firstword $(subst =, ,$(word))))))
 ifneq ($(unknown),)
@@ -92,7 +96,7 @@ chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=6
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-classify: $(needed) ## embolism classifiers over six folds, and Table 3 (variant=full)
+classify: $(needed) ## embolism classifiers over the patients' folds, and Table 3 (variant=full)
 	@$(BIN)/python x2c/classify.py --variant $(variant) --scale $(scale) --data $(data) $(call given,runs) $(options)
 
 tables: $(READY) ## the tables of finished runs
@@ -107,8 +111,8 @@ figures: $(READY) ## the pictures of finished runs
 results: $(READY) ## RESULTS.md of finished runs
 	@$(BIN)/python analysis/results.py $(call given,runs)
 
-reproduce: $(READY) $(ATLAS) ## everything behind RESULTS.md, on phantom and atlas, and the page (scale=smoke: minutes)
-	@$(SWEEP) reproduce --scale $(scale) $(if $(filter command% environment%,$(origin data)),--data $(data)) $(call given,runs) $(options)
+reproduce: $(READY) $(if $(findstring atlas,$(reproduced)),$(ATLAS)) ## everything behind RESULTS.md, on phantom and atlas, and the page (scale=smoke: minutes)
+	@$(SWEEP) reproduce --scale $(scale) --data $(reproduced) $(call given,runs) $(options)
 
 bench: $(READY) ## speed and memory, as ratios
 	@$(BIN)/python benchmarks/denoiser.py

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from analysis.numbers import number
 from analysis.runs import StandIn
 from analysis.stats.paired import holm
 
 ALPHA = 0.05
-Verdict = Literal["yes", "no", "cannot tell"]
+Verdict = Literal["yes", "no", "cannot tell", "not measured"]
+"""`cannot tell` is of data that leave it open, `not measured` of a question for which there are none."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,16 @@ class Check:
     p_holm: float = math.nan
     verdict: Verdict = "cannot tell"
     says: str = ""
+    unless_yes: str = ""
+    """What explains any other verdict than yes."""
     stand_ins: tuple[StandIn, ...] = ()
     variant: str = ""
     """Whose training it asks about; empty of other topics."""
+
+
+def not_measured(check: Check, why: str) -> Check:
+    """The check without data; `why` says what is missing, and what to run where that helps."""
+    return replace(check, verdict="not measured", says=why)
 
 
 def corrected(checks: Sequence[Check]) -> list[Check]:
@@ -49,15 +58,15 @@ def corrected(checks: Sequence[Check]) -> list[Check]:
     Yes: significant, and the whole interval beyond `null`. No: the whole interval below the least effect that counts.
     """
     tested = iter(holm([check.p for check in checks if not math.isnan(check.p)]))
-    return [check if math.isnan(check.p) else _judged(replace(check, p_holm=next(tested))) for check in checks]
+    judged = [check if math.isnan(check.p) else _judged(replace(check, p_holm=next(tested))) for check in checks]
+    return [_explained(check) for check in judged]
 
 
-def number(value: float, *, signed: bool = True) -> str:
-    """A number with three significant digits, its sign before it where that tells."""
-    if not math.isfinite(value):
-        return "–"
-    digits = 2 if value == 0 else min(max(2 - math.floor(math.log10(abs(value))), 0), 6)
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+def _explained(check: Check) -> Check:
+    """The check with what explains its verdict."""
+    if check.verdict == "yes" or math.isnan(check.p):
+        return check
+    return replace(check, says=f"{check.says} {check.unless_yes}".strip())
 
 
 def _judged(check: Check) -> Check:

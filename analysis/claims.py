@@ -17,9 +17,9 @@ from analysis.cli import Parser, run_command
 
 _EPILOG = """\
 what it shows:
-  Every claim of analysis/claims.yaml with a verdict: supported, contradicted, or not enough data; with the effect of
-  each metric, its interval, its p after Holm's correction over the page, and the chance to have found an effect of the
-  paper's size. It says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
+  Every claim of analysis/claims.yaml with a verdict: supported, contradicted, not enough data, or not run; with the
+  effect of each metric, its interval, its p after Holm's correction over all effects, and the chance to have found an
+  effect of the paper's size. It says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
   --published checks the paper's Table 3 against itself instead, for which no run is needed.
 
 examples:

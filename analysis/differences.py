@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.measures import Column, by_patient
+from analysis.measures import Column, paired, patient_means
 from analysis.runs import Run, voxels
 from analysis.stats.paired import bootstrap, compare, holm
 from analysis.stats.power import detectable
@@ -56,21 +56,15 @@ def differences(
     for column in columns:
         if column.of_set or column.key == "xray_gain":
             continue
-        theirs = _means(base, column.key)
+        theirs = patient_means(base, column.key)
         for variant, runs in rows.items():
             if variant == reference or not runs or voxels(runs[0].config) != voxels(base[0].config):
                 continue
-            ours = _means(runs, column.key)
-            # Of identical volumes PSNR is infinite: such a pair has no difference.
-            pairs = [(ours[p], theirs[p]) for p in theirs if p in ours and math.isfinite(ours[p] + theirs[p])]
+            pairs = paired(patient_means(runs, column.key), theirs)
             if len(pairs) >= 2:
                 found.append(_difference(variant, column.key, [a for a, _ in pairs], [b for _, b in pairs]))
     corrected = zip(found, holm([d.p for d in found]), holm([d.p_bootstrap for d in found]), strict=True)
     return {(d.variant, d.key): replace(d, p_holm=p, p_bootstrap_holm=q) for d, p, q in corrected}
-
-
-def _means(runs: Sequence[Run], key: str) -> dict[str, float]:
-    return {patient: sum(values) / len(values) for patient, values in by_patient(runs, key).items()}
 
 
 def _difference(variant: str, key: str, a: list[float], b: list[float]) -> Difference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,7 +80,7 @@ class Cell:
 
 
 def cell_of(column: Column, runs: list[Run]) -> Cell | None:
-    """A column's cell of the seeds of one recipe; None where one has no such score."""
+    """A column's cell of the seeds of one recipe; None where one has no such score, or no patient has it in all."""
     if column.of_set:
         return _set_cell(column.key, runs)
     if column.key == "xray_gain":
@@ -88,23 +88,34 @@ def cell_of(column: Column, runs: list[Run]) -> Cell | None:
     scores = by_patient(runs, column.key)
     if not scores:
         return None
-    means = summary([sum(values) / len(values) for values in scores.values()])
+    means = summary(list(patient_means(runs, column.key).values()))
     pooled = summary([value for values in scores.values() for value in values])
     # Seeds are no patients: the interval comes from one mean a patient, whatever the number of seeds.
     return Cell(pooled.mean, pooled.sd, means.n, len(runs), means.ci_low, means.ci_high)
 
 
 def by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
-    """Each patient's scores over the seeds; empty when a run has no such score or one is NaN."""
+    """Each patient's scores over the seeds, without patients who have none in one of them (NaN).
+
+    Empty where a run has no such score at all.
+    """
     scores: dict[str, list[float]] = {}
     for run in runs:
-        known = run.scores is not None and column in run.scores.columns
-        values = [float(v) for v in run.scores[column]] if known and run.scores is not None else []
-        if not values or any(math.isnan(value) for value in values):
+        if run.scores is None or column not in run.scores.columns:
             return {}
-        for patient, value in zip(patients_of(run), values, strict=True):
-            scores.setdefault(patient, []).append(value)
-    return scores
+        for patient, value in zip(patients_of(run), run.scores[column], strict=True):
+            scores.setdefault(patient, []).append(float(value))
+    return {patient: values for patient, values in scores.items() if not any(map(math.isnan, values))}
+
+
+def patient_means(runs: Iterable[Run], column: str, of: Callable[[float], float] = float) -> dict[str, float]:
+    """Each patient's mean over the seeds, of the scores or of what `of` makes of them; for whom `by_patient` has any."""
+    return {p: sum(map(of, values)) / len(values) for p, values in by_patient(runs, column).items()}
+
+
+def paired(a: Mapping[str, float], b: Mapping[str, float]) -> list[tuple[float, float]]:
+    """The scores of the patients who have both. Of identical volumes PSNR is infinite: such a pair has no difference."""
+    return [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p]) and math.isfinite(b[p])]
 
 
 def patients_of(run: Run) -> list[str]:
@@ -151,10 +162,8 @@ def _set_cell(key: str, runs: list[Run]) -> Cell | None:
 
 
 def _gain_cell(runs: list[Run]) -> Cell | None:
-    own, other = by_patient(runs, "psnr"), by_patient(runs, "psnr_other_xray")
-    patients = [patient for patient in own if patient in other]
-    pairs = [(sum(own[p]) / len(own[p]), sum(other[p]) / len(other[p])) for p in patients]
-    if len(pairs) < 2 or not all(math.isfinite(x) for pair in pairs for x in pair):
+    pairs = paired(patient_means(runs, "psnr"), patient_means(runs, "psnr_other_xray"))
+    if len(pairs) < 2:
         return None
     result = compare([a for a, _ in pairs], [b for _, b in pairs])
     return Cell(result.difference, result.sd, result.n, len(runs), result.ci_low, result.ci_high, result.p)

@@ -15,6 +15,7 @@ from rich.text import Text
 from analysis import sheet as sheets
 from analysis.differences import Difference
 from analysis.measures import Cell, Column, Value
+from analysis.numbers import SMALLEST, decimals, fixed, number, p_equals, p_value
 from analysis.sheet import Entry, Sheet
 from analysis.table2 import Row, Table
 
@@ -122,16 +123,12 @@ def _difference_sheet(table: Table) -> Sheet:
             if variant != row.variant:
                 continue
             name, column = names[key]
-            digits = _digits(d.sd if d.sd else abs(d.mean), column)
             texts = [
                 f"{name} {_ARROWS[column.better]}",
-                _signed(d.mean, digits) + (" *" if d.significant else ""),
-                f"{_signed(d.ci_low, digits)} to {_signed(d.ci_high, digits)}",
-                *(
-                    _p(p).removeprefix("p = ").removeprefix("p ")
-                    for p in (d.p, d.p_holm, d.p_bootstrap, d.p_bootstrap_holm)
-                ),
-                _number(d.detectable, digits),
+                number(d.mean, signed=True) + (" *" if d.significant else ""),
+                f"{number(d.ci_low, signed=True)} to {number(d.ci_high, signed=True)}",
+                *map(p_value, (d.p, d.p_holm, d.p_bootstrap, d.p_bootstrap_holm)),
+                number(d.detectable),
                 str(d.n),
             ]
             lines.append((row.section, (_name(row), *map(Entry, texts))))
@@ -209,7 +206,7 @@ def _terminal_cell(table: Table, row: Row, column: Column, ci: bool) -> Text:
     if value:
         text.append("\n" + paper_text(value, "±"), style="dim italic not bold")
     elif cell and cell.p is not None:
-        text.append("\n" + _p(cell.p).replace(" ", ""), style="dim not bold")
+        text.append("\n" + p_equals(cell.p).replace(" ", ""), style="dim not bold")
     return text
 
 
@@ -237,47 +234,33 @@ def _star(table: Table, row: Row, column: Column) -> str:
 
 
 def _interval(cell: Cell, column: Column) -> str:
-    digits = _digits(cell.mean, column)
-    return f"{_number(cell.ci_low, digits)} to {_number(cell.ci_high, digits)}"
+    return f"{_as_mean(cell.ci_low, cell, column)} to {_as_mean(cell.ci_high, cell, column)}"
 
 
 def _measured(row: Row, column: Column, plus_minus: str, counted: bool = False) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
-    digits = _digits(cell.mean, column)
-    signed = column.key == "xray_gain" or column.better == 0
-    text = _signed(cell.mean, digits) if signed else _number(cell.mean, digits)
+    text = _as_mean(cell.mean, cell, column, signed=column.key == "xray_gain" or column.better == 0)
     if cell.p is not None:
-        return text + (f" ({_p(cell.p)}, n = {cell.n})" if counted else "")
+        return text + (f" ({p_equals(cell.p)}, n = {cell.n})" if counted else "")
     if not math.isnan(cell.sd):
-        text += f"{plus_minus}{cell.sd:.{digits}f}"
+        text += plus_minus + _as_mean(cell.sd, cell, column)
     return text + (f" ({cell.n})" if counted else "")
 
 
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def _signed(value: float, digits: int) -> str:
-    return ("+" if value >= 0 else "") + _number(value, digits)
-
-
-def _digits(value: float, column: Column) -> int:
+def _as_mean(value: float, cell: Cell, column: Column, *, signed: bool = False) -> str:
+    """A mean, or a spread or an end of an interval beside it, with as many decimals as the column or the mean has."""
     if column.digits is not None:
-        return column.digits
-    if not math.isfinite(value) or value == 0:
-        return 2
-    return min(max(2 - math.floor(math.log10(abs(value))), 0), 5)
+        return fixed(value, column.digits, signed=signed)
+    if 0 < abs(cell.mean) < SMALLEST:
+        return number(value, signed=signed)
+    return fixed(value, decimals(cell.mean), signed=signed)
 
 
 def paper_text(value: Value, plus_minus: str = " ± ") -> str:
     """A number of the paper as printed there."""
     return f"{value.mean:g}{plus_minus}{value.sd:g}"
-
-
-def _p(p: float) -> str:
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
 
 
 def _is_best(row: Row, column: Column) -> bool:

@@ -19,10 +19,11 @@ from analysis.cli import Parser, run_command
 _EPILOG = """\
 what it writes:
   For each data set with finished runs at the scale: a headline, the visual ablation, Tables 1 to 4 as far as there are
-  runs, whether the results make sense (does the X-ray matter, is the nearest training X-ray beaten, do samples vary, do
-  generated volumes carry embolism signal, has training converged), the verdicts on the paper's claims, the figures, where
-  every number comes from, and the commands that made it. The same runs give the same bytes. Pictures in docs/results that
-  the page no longer shows are deleted. Without --scale it is the scale whose runs were updated last.
+  runs, whether the results make sense (does the X-ray matter, are the nearest training X-ray and the mean volume
+  beaten, do samples vary, do generated volumes carry embolism signal, has training converged), the verdicts on the
+  paper's claims, the figures, where every number comes from, and the commands that made it. The same runs give the same
+  bytes. Pictures in docs/results that the page no longer shows are deleted. Without --scale it is the scale whose runs
+  were updated last.
 
 examples:
   python analysis/results.py

@@ -10,10 +10,11 @@ from typing import Any
 
 import yaml
 
-from analysis.checks import Check, number
+from analysis.checks import Check
 from analysis.classifications import Classification
-from analysis.pictures.source import METRIC_PARTS, Source
-from analysis.runs import BASELINES, Group, Run, StandIn, evaluated, voxels
+from analysis.numbers import number
+from analysis.pictures.source import Source
+from analysis.runs import BASELINES, Group, Run, evaluated, in_order, part_name, voxels
 from analysis.table2 import Row, Table, paper_rows
 from analysis.table2_notes import window_text
 from analysis.verdicts import Judged
@@ -25,6 +26,7 @@ _USES = {
     "training_steps": "for the figure of training steps",
 }
 """What the page uses runs of a sweep for that gets no row from it: the rows are of a variant's recipe of most seeds."""
+_ANOTHER = "with another recipe"
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "i386", "i686")
 
 
@@ -65,11 +67,11 @@ def headline(
 
 def small_networks(of: Sequence[Run | Classification]) -> str:
     """That stand-ins take the place of pretrained networks, and of which; nothing where none does."""
-    parts = sorted({stand_in.part for one in of for stand_in in one.stand_ins})
+    parts = dict.fromkeys(stand_in.part for stand_in in in_order(s for one in of for s in one.stand_ins))
     if not parts:
         return ""
     return (
-        f"Small stand-ins take the place of pretrained networks ({', '.join(parts)}): no number here is comparable with "
+        f"Small stand-ins take the place of pretrained networks ({', '.join(map(part_name, parts))}): no number here is comparable with "
         "the paper's."
     )
 
@@ -110,8 +112,7 @@ def beside(group: Group, table: Table) -> dict[str, list[Run]]:
 def beside_text(runs: Mapping[str, Sequence[Run]]) -> str:
     """What runs without a row are for; empty where there are none."""
     told = [
-        f"{count(len(some), 'run')} of {', '.join(sorted({run.variant for run in some}))} "
-        + _USES.get(name, "that are older" if len(some) > 1 else "that is older")
+        f"{count(len(some), 'run')} of {', '.join(sorted({run.variant for run in some}))} " + _USES.get(name, _ANOTHER)
         for name, some in runs.items()
     ]
     return f"With other settings, and not in these rows: {'; '.join(told)}." if told else ""
@@ -145,7 +146,7 @@ def provenance(tables: Sequence[Table], found: Sequence[Classification], others:
     ]
     table_lines = ["| Of the runs above | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines)]
     ids = [f"- {run.variant}: `{run.id}`" for run in runs]
-    ids += [f"- {run.variant}, {name or 'older'}: `{run.id}`" for name, some in others.items() for run in some]
+    ids += [f"- {run.variant}, {name or _ANOTHER}: `{run.id}`" for name, some in others.items() for run in some]
     ids += [f"- classification: `{c.path.name}`" for c in found]
     summary = f"<summary>{count(len(ids), 'run id')}</summary>"
     return "\n".join([*table_lines, "", "<details>", summary, "", *ids, "", "</details>", ""])
@@ -200,7 +201,7 @@ def _of_row(row: Row, table: Table) -> str:
         return text + "."
     text += f", whose PSNR is {psnr.mean:.2f} dB"
     if gain := row.cells.get("xray_gain"):
-        text += f", {number(gain.mean)} dB over what it makes of another patient's X-ray"
+        text += f", {number(gain.mean, signed=True)} dB over what it makes of another patient's X-ray"
     size = voxels(row.runs[0].config)
     # Of each the row at the same sample size; the usual networks come first.
     beside = {
@@ -209,6 +210,7 @@ def _of_row(row: Row, table: Table) -> str:
         if "psnr" in one.cells and voxels(one.runs[0].config) == size
     }
     names = {
+        "baseline_mean": "the mean training volume (nobody's anatomy)",
         "baseline_nearest": "the nearest training X-ray's volume",
         "baseline_reconstruction": "the autoencoder's ceiling",
     }
@@ -222,8 +224,8 @@ def _of_checks(checks: Sequence[Check]) -> str:
     yes = Counter(check.topic for check in checks if check.verdict == "yes")
     told = ", ".join(f"{topic} {yes[topic]} of {times}" for topic, times in topics.items())
     return (
-        f"Does it make sense? Of {count(len(checks), 'check')} {verdicts['yes']} say yes ({told}), {verdicts['no']} no, and "
-        f"{verdicts['cannot tell']} cannot tell."
+        f"Does it make sense? Of {count(len(checks), 'check')} {verdicts['yes']} say yes ({told}), {verdicts['no']} no, "
+        f"{verdicts['cannot tell']} cannot tell, and {verdicts['not measured']} were not measured."
     )
 
 
@@ -231,7 +233,7 @@ def _by_verdict(claims: Sequence[Judged]) -> str:
     verdicts = Counter(claim.verdict for claim in claims)
     return (
         f"{verdicts['supported']} are supported here, {verdicts['contradicted']} contradicted, "
-        f"{verdicts['not enough data']} without enough data"
+        f"{verdicts['not enough data']} without enough data, and {verdicts['not run']} were not run"
     )
 
 
@@ -274,9 +276,7 @@ def _listed(texts: Any) -> str:
 
 
 def _stand_ins(of: Sequence[Run | Classification]) -> list[str]:
-    found: set[StandIn] = {stand_in for one in of for stand_in in one.stand_ins}
-    ordered = sorted(found, key=lambda s: (s.part in METRIC_PARTS, s.part, s.name, s.instead_of))
-    return [f"{s.part}: {s.name}" + (f" instead of {s.instead_of}" if s.instead_of else "") for s in ordered]
+    return [stand_in.text for stand_in in in_order(s for one in of for s in one.stand_ins)]
 
 
 def _weights(notes: Sequence[Mapping[str, Any]]) -> list[str]:

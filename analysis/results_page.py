@@ -14,10 +14,11 @@ from analysis.checks import Check, corrected
 from analysis.classifications import Classification
 from analysis.cli import NothingToShowError, find_groups
 from analysis.pictures.source import Source
-from analysis.results_pictures import FIRST, TUNED, Picture
-from analysis.runs import BASELINES, Group, Run, evaluated
-from analysis.sense import chosen, classification_of, measure
-from analysis.show import CLASSIFY, NEEDS, classifications
+from analysis.results_pictures import FIRST, Picture
+from analysis.results_tuned import Tuned, home_of, is_tuned, tuned_of, tuned_run
+from analysis.runs import BASELINES, Group
+from analysis.sense import measure
+from analysis.show import NEEDS, classifications
 from analysis.table2 import Row, Table
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS
 from analysis.verdict_page import SMOKE
@@ -31,32 +32,37 @@ _USUAL = ("phantom", "atlas")
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """Runs of the model that was fine-tuned to other patients, and scored on them."""
-
-    group: Group
-    table: Table
-    title: str
-    prefix: str
-    """Of its picture's name."""
-
-
-@dataclass(frozen=True)
 class Part:
     """What the page tells of one group of runs."""
 
-    group: Group
+    source: Source
+    """Its group, with the classifications to choose from."""
     title: str
     prefix: str
     """Of its pictures' names."""
-    table: Table
-    row: Row | None
-    """The one that the checks are about."""
-    found: tuple[Classification, ...] = field(repr=False)
-    """Finished ones of the group's patients, the latest first."""
     claims: tuple[Judged, ...] = field(repr=False)
     tuned: tuple[Tuned, ...]
     """Whose home this is: their model is the group's, trained further."""
+
+    @property
+    def group(self) -> Group:
+        """The runs."""
+        return self.source.group
+
+    @property
+    def table(self) -> Table:
+        """Table 2 of the group."""
+        return self.source.table
+
+    @property
+    def row(self) -> Row | None:
+        """The one that the checks are about."""
+        return self.source.checked
+
+    @property
+    def found(self) -> tuple[Classification, ...]:
+        """The classifications that are shown."""
+        return self.source.classifications
 
     @property
     def alone(self) -> bool:
@@ -109,41 +115,27 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
     here.sort(
         key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or "")
     )
-    homes = [(other, _home(other, here)) for other in everywhere if _is_tuned(other)]
+    homes = [(other, home_of(other, here)) for other in everywhere if is_tuned(other)]
     guests = {(other.dataset, other.cohort) for other, home in homes if home is not None}
     here = [group for group in here if (group.dataset, group.cohort) not in guests]
     found = classifications(args)
-    return [_part(group, here, [other for other, home in homes if home is group], found) for group in here]
+    return [_part(group, here, [other for other, home in homes if home is group], found, args.runs) for group in here]
 
 
-def _part(group: Group, groups: Sequence[Group], tuned: Sequence[Group], found: Sequence[Classification]) -> Part:
+def _part(
+    group: Group, groups: Sequence[Group], tuned: Sequence[Group], found: Sequence[Classification], runs_dir: Path
+) -> Part:
     """What there is to tell of a group among the groups of the page."""
     namesakes = sum(other.dataset == group.dataset for other in groups) > 1
-    alone = _is_tuned(group)
+    alone = is_tuned(group)
     tuned = [group] if alone else tuned
-    here = tuple(c for c in found if (c.scale, c.cohort, c.state) == (group.scale, group.cohort or "", "done"))
-    table = table2.collect(group)
+    source = Source(group, runs_dir, found=() if alone else tuple(found))
     return Part(
-        group=group,
+        source=source,
         title=group.dataset.capitalize() + (f" ({group.cohort[:12]})" if namesakes and group.cohort else ""),
         prefix=results_pictures.prefix_of(group.dataset, group.cohort, namesakes),
-        table=table,
-        row=chosen(table),
-        found=() if alone else here,
-        claims=() if alone else tuple(judge(group, here)),
-        tuned=tuple(_tuned(one, namesakes, len(tuned) > 1) for one in tuned),
-    )
-
-
-def _tuned(group: Group, namesakes: bool, several: bool) -> Tuned:
-    name = f": {group.cohort[:12]}" if several and group.cohort else ""
-    # The paper's other patients are those of LIDC; who has them needs no word of what stands for them.
-    place = "" if group.dataset == "lidc" else " (in the place of LIDC)"
-    return Tuned(
-        group=group,
-        table=table2.collect(group, 4),
-        title=f"Table 4. Fine-tuned to other patients by adapters{place}{name}",
-        prefix=results_pictures.prefix_of(group.dataset, group.cohort, namesakes or several),
+        claims=() if alone else tuple(judge(source)),
+        tuned=tuple(tuned_of(one, namesakes, len(tuned) > 1) for one in tuned),
     )
 
 
@@ -152,33 +144,15 @@ def _finished(groups: Sequence[Group]) -> list[Group]:
     return [group for group in groups if any(r.state == "done" and r.variant not in BASELINES for r in group.runs)]
 
 
-def _is_tuned(group: Group) -> bool:
-    """Whether the fine-tuned model is all that was scored on the group's patients: Table 2 has no row of them."""
-    finished = {run.variant for run in group.runs if run.state == "done"}
-    return NEEDS[4][0] in finished and not finished & {row.variant for row in table2.paper_rows(2)}
-
-
-def _tuned_run(group: Group) -> Run:
-    """The first finished one."""
-    return next(run for run in group.runs if (run.variant, run.state) == (NEEDS[4][0], "done"))
-
-
-def _home(tuned: Group, groups: Sequence[Group]) -> Group | None:
-    """The group whose patients a fine-tuned model was trained on first: the same options, else the same data set."""
-    slot = _tuned_run(tuned).config.get("dataset") or {}
-    near = [group for group in groups if group.dataset == slot.get("name") and not _is_tuned(group)]
-    same = [group for group in near if any(evaluated(other.config) == slot for other in group.runs)]
-    return next(iter(same or near), None)
-
-
 def _drawn(part: Part, args: argparse.Namespace) -> tuple[list[Picture], dict[str, str]]:
     """The pictures of a part, and of those that its runs do not allow why."""
     drawn: list[Picture] = []
     missing: dict[str, str] = {}
     # Where there is a fine-tuned model, its picture is of its own patients.
-    wanted = [] if part.alone else [(part.group, part.prefix, part.found, False if part.tuned else None)]
-    for group, prefix, found, tuned in [*wanted, *((one.group, one.prefix, (), True) for one in part.tuned)]:
-        some, why = results_pictures.draw(Source(group, args.runs), prefix, found, args.out, tuned=tuned)
+    wanted = [] if part.alone else [(part.source, part.prefix, False if part.tuned else None)]
+    of_tuned = [(Source(one.group, args.runs, found=()), one.prefix, True) for one in part.tuned]
+    for source, prefix, tuned in [*wanted, *of_tuned]:
+        some, why = results_pictures.draw(source, prefix, args.out, tuned=tuned)
         drawn += some
         missing |= why
     return drawn, missing
@@ -229,7 +203,7 @@ def section(
         lines += _classifications(part)
         lines += ["### The paper's claims", "", results_sheets.claims(part.claims, group, table)]
     lines += _fourth_table(part, pictures)
-    of_tuned = {_link(one) for one in part.tuned}
+    of_tuned = {one.link for one in part.tuned}
     others = [picture for picture in pictures if picture.name != FIRST and picture.link not in of_tuned]
     if others or missing:
         lines += ["### Figures", ""]
@@ -274,19 +248,15 @@ def closing(args: argparse.Namespace, parts: Sequence[Part]) -> str:
 
 
 def command_of(args: argparse.Namespace, scale: str) -> str:
-    """The command behind the page, without the machine's own folders, and with the scale that it found."""
+    """The command behind the page with the scale that it found. Folders are each machine's own: no command here has any."""
     given = {"scale": scale, "data": args.data, "prefer": args.prefer}
-    folders = {"runs": (args.runs, Path("runs")), "out": (args.out, Path())}
-    told = [f" --{name} {value}" for name, value in given.items() if value is not None]
-    told += [f" --{name} DIR" for name, (value, usual) in folders.items() if value != usual]
-    return "python analysis/results.py" + "".join(told)
+    return "python analysis/results.py" + "".join(f" --{k} {value}" for k, value in given.items() if value is not None)
 
 
 def _classifications(part: Part) -> list[str]:
-    first = classification_of(part.group, part.found, part.row.variant if part.row else None)
+    first = part.source.classification
     if first is None:
-        variant = part.row.variant if part.row else "full"
-        command = f"{CLASSIFY} --variant {variant}{_options(part.group.scale, part.group.dataset, '--{} {}')}"
+        command = Source(part.group).script("classify.py", part.row.variant if part.row else "full")
         return ["### Table 3", "", f"Nothing was classified on these patients; run: `{command}`.", ""]
     lines: list[str] = []
     for c in (first, *(other for other in part.found if other is not first)):
@@ -313,18 +283,14 @@ def _fourth_table(part: Part, pictures: Sequence[Picture]) -> list[str]:
     """Table 4 of the model that was fine-tuned to other patients, with its picture; else of these patients."""
     lines: list[str] = []
     for one in part.tuned:
-        lines += [f"### {one.title}", "", results_facts.tuning(_tuned_run(one.group)), ""]
-        lines += [line for picture in pictures if picture.link == _link(one) for line in _pictured(picture)]
+        lines += [f"### {one.title}", "", results_facts.tuning(tuned_run(one.group)), ""]
+        lines += [line for picture in pictures if picture.link == one.link for line in _pictured(picture)]
         lines.append(results_sheets.quality(one.table))
     finished = {run.variant for run in part.group.runs if run.state == "done"}
     if not part.alone and NEEDS[4][0] in finished:
         table = table2.collect(part.group, 4)
         lines += [f"### {table.title}", "", results_sheets.quality(table)]
     return lines
-
-
-def _link(tuned: Tuned) -> str:
-    return results_pictures.link_of(tuned.prefix, TUNED)
 
 
 def _pictured(picture: Picture) -> list[str]:
@@ -334,11 +300,6 @@ def _pictured(picture: Picture) -> list[str]:
 def _reproduce(scale: str, data: Sequence[str]) -> str:
     told = [("scale", scale)] * (scale != "cpu") + [("data", ",".join(data))] * (set(data) != set(_USUAL))
     return "make reproduce" + "".join(f" {name}={value}" for name, value in told)
-
-
-def _options(scale: str, data: str, form: str = "{}={}") -> str:
-    told = [("scale", scale)] * (scale != "cpu") + [("data", data)] * (data != "phantom")
-    return "".join(" " + form.format(*option) for option in told)
 
 
 def _anchor(title: str) -> str:

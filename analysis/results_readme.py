@@ -39,18 +39,32 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
     for table, made in zip(tables, sheets, strict=True):
         heads += [replace(head, text=f"{table.dataset}: {head.text}", marks=()) for head in made.heads[2:]]
     by_name = [{(section, row[0].text): row for section, row in made.rows} for made in sheets]
+    seeds = [{(row.section, row.label): len(row.done) for row in table.rows} for table in tables]
     lines = []
     for section, name in dict.fromkeys(key for rows in by_name for key in rows):
-        cells = [Entry(name)]
+        counts = [of.get((section, name), 0) for of in seeds]
+        cells = [Entry(name + _seeds(counts, [table.dataset for table in tables]))]
         for made, rows in zip(sheets, by_name, strict=True):
             row = rows.get((section, name))
             cells += row[2:] if row else [Entry()] * (len(made.heads) - 2)
         lines.append((section, tuple(cells)))
     text = sheet.markdown([Sheet("", tuple(heads), tuple(lines))]).split("\n", 2)[2]
     runs = [run for table in tables for run in finished(table)]
-    patients = sorted({cell.n for table in tables for row in table.rows for cell in row.cells.values()})
-    told = f"Mean ± SD over {' or '.join(map(str, patients))} test patients. {small_networks(runs)}".strip()
+    patients = sorted(
+        {cell.n for table in tables for row in table.rows for key, cell in row.cells.items() if key in COLUMNS}
+    )
+    pooled = ", and over seeds where a row has several" if any(max(of.values()) > 1 for of in seeds) else ""
+    told = f"Mean ± SD over {' or '.join(map(str, patients))} test patients{pooled}. {small_networks(runs)}".strip()
     return f"![{picture.shows}]({picture.link})\n\n*{picture.caption}*\n\n{text}\n{told} Tests, claims and all pictures: [{page}]({page}).\n"
+
+
+def _seeds(counts: Sequence[int], names: Sequence[str]) -> str:
+    """How many seeds a row pools, behind its name: for each data set where they differ; nothing of one seed."""
+    if max(counts) <= 1:
+        return ""
+    if len(set(counts) - {0}) == 1:
+        return f" ({max(counts)} seeds)"
+    return f" (seeds: {', '.join(f'{name} {n}' for name, n in zip(names, counts, strict=True) if n)})"
 
 
 def _narrowed(table: Table) -> Sheet:

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from analysis import render, sheet, table3_render, verdict_page
 from analysis.baselines import LABELS
-from analysis.checks import Check, Verdict, number
+from analysis.checks import Check, Verdict
 from analysis.measures import COLUMNS
+from analysis.numbers import number, p_value
 from analysis.runs import BASELINES, Group, StandIn
 from analysis.sense import CONVERGED, PERMUTATIONS, SMALL, SMALL_AUC
 from analysis.sheet import Entry, Sheet
@@ -19,7 +20,6 @@ from analysis.table2_notes import Footnote, stand_in_marks
 from analysis.table3 import Table3
 from analysis.verdicts import Judged
 
-_PARTS = {"perceptual": "the metric LPIPS", "xray_classifier": "the classifier of X-rays"}
 _PAPER = "paper: "
 """How `render` begins the head of a column of the paper's values."""
 _FOLDED = ("paired_feature_sqdist",)
@@ -77,17 +77,19 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
     if others:
         own.append((others[0].topic, _trained(others, table)))
     rule, *texts = (
-        f"Yes: significant after Holm's correction over all {tests} checks of this page that are tests, and the whole interval "
-        "on the side of yes. No: the whole interval below what would count. Everything else cannot be told from these data.",
+        f"Of tests: yes where significant after Holm's correction over all {tests} checks of this page that are tests, and the "
+        "whole interval is on the side of yes; no where the whole interval lies below what would count; else it cannot be told "
+        "from these data. Of training, which has no test: yes where the validation loss of every seed falls by less than "
+        f"{CONVERGED:.0%}".replace("%", " %")
+        + " from the third to the last quarter of the last stage, no where that of none does. Not measured: there is no such "
+        "score.",
         "Effect: mean over paired patients, positive where it speaks for yes, with Student's interval and Wilcoxon's "
         f"signed-rank p; what would count is {SMALL:g} SD of the compared patients. Absolute errors are compared without "
         "their sign.",
         f"Embolism: mean AUC over folds with DeLong's interval; p of {PERMUTATIONS} permutations in which a fold's patients "
         f"swap their inputs; what would count is {SMALL_AUC:g} above chance.",
-        f"Training: converged where the validation loss falls by less than {CONVERGED:.0%}".replace("%", " %")
-        + " from the third to the last quarter of the last stage; n counts validation scores, and there is no test. The "
-        "learning rate falls to nothing along a stage, so that a flat end says that this schedule is spent, not that a "
-        "longer one would bring nothing.",
+        "Training: n counts validation scores. The learning rate falls to nothing along a stage, so that a flat end says that "
+        "this schedule is spent, not that a longer one would bring nothing.",
     )
     notes = (Footnote("", rule), *_stand_ins_in_one(_stand_in_notes(marks.items())))
     heads = ["Question", "Verdict", "In words", "Effect (95 % CI)", "n"]
@@ -102,7 +104,14 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
     """The paper's claims, a row for each; the numbers behind them folded."""
     names = {column.key: column.name for column in (*table.columns, *table.more_columns)}
     rows = [
-        (claim.where, (Entry(claim.says), Entry(claim.verdict, "bold"), Entry(_by_metric(claim, names))))
+        (
+            claim.where,
+            (
+                Entry(f"{claim.says} {verdict_page.sides(claim)}"),
+                Entry(claim.verdict, "bold"),
+                Entry(_by_metric(claim, names)),
+            ),
+        )
         for claim in judged
     ]
     full = verdict_page.verdict_sheet(judged, group)
@@ -112,7 +121,11 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
     short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
     lines = tuple((where, _renamed(line, table)) for where, line in full.rows)
     full = replace(full, title="Effects", rows=lines, notes=tuple(more))
-    return _untitled(sheet.markdown([short])) + "\n" + folded("Effects, intervals and power", sheet.markdown([full]))
+    return (
+        _untitled(sheet.markdown([short]))
+        + "\n"
+        + folded("Effects, intervals and power, and when a claim has which verdict", sheet.markdown([full]))
+    )
 
 
 def folded(summary: str, text: str) -> str:
@@ -171,9 +184,15 @@ def _told(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, ...]:
 def _measured(check: Check, marks: dict[StandIn, str], *, also_says: bool) -> tuple[Entry, ...]:
     """A check for who wants to know what was done."""
     effect, n = _numbers(check, marks)
-    p = Entry("–" if math.isnan(check.p_holm) else _p(check.p_holm))
     measured = check.measured + (f". {check.says}" if also_says else "")
-    return (Entry(check.question), Entry(check.verdict, "bold"), Entry(measured), effect, p, n)
+    return (
+        Entry(check.question),
+        Entry(check.verdict, "bold"),
+        Entry(measured),
+        effect,
+        Entry(p_value(check.p_holm)),
+        n,
+    )
 
 
 def _numbers(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, Entry]:
@@ -184,7 +203,7 @@ def _numbers(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, Entry]:
 def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
     """A line for the training of all rows but the checked one."""
     labels = {row.variant: row.label for row in table.rows}
-    by_verdict: dict[Verdict, list[str]] = {"yes": [], "no": [], "cannot tell": []}
+    by_verdict: dict[Verdict, list[str]] = {"yes": [], "no": [], "cannot tell": [], "not measured": []}
     for check in others:
         by_verdict[check.verdict].append(labels[check.variant])
     count = len(others)
@@ -198,11 +217,12 @@ def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
 def _by_metric(claim: Judged, names: dict[str, str]) -> str:
     by_verdict: dict[str, list[str]] = {}
     for effect in claim.effects:
-        by_verdict.setdefault(effect.verdict, []).append(names.get(effect.metric, effect.metric))
-    told = {verdict: ", ".join(some) for verdict, some in by_verdict.items()}
-    if len(told) == 1:
-        return "".join(told.values())
-    return "; ".join(f"{verdict}: {metrics}" for verdict, metrics in told.items()) or claim.missing
+        told = f" ({effect.missing})" if effect.missing else ""
+        by_verdict.setdefault(effect.verdict, []).append(names.get(effect.metric, effect.metric) + told)
+    listed = {verdict: ", ".join(some) for verdict, some in by_verdict.items()}
+    if len(listed) == 1:
+        return "".join(listed.values())
+    return "; ".join(f"{verdict}: {metrics}" for verdict, metrics in listed.items()) or claim.missing
 
 
 def _renamed(line: tuple[Entry, ...], table: Table) -> tuple[Entry, ...]:
@@ -216,14 +236,7 @@ def _renamed(line: tuple[Entry, ...], table: Table) -> tuple[Entry, ...]:
 
 
 def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:
-    return [
-        Footnote(
-            mark,
-            f"{_STAND_IN}{_PARTS.get(s.part, s.part)}: {s.name}"
-            + (f" instead of {s.instead_of}." if s.instead_of else "."),
-        )
-        for s, mark in marks
-    ]
+    return [Footnote(mark, f"{_STAND_IN}{s.text}.") for s, mark in marks]
 
 
 def _stand_ins_in_one(notes: Sequence[Footnote]) -> tuple[Footnote, ...]:
@@ -249,7 +262,3 @@ def _effect(check: Check) -> str:
     if math.isnan(check.ci_low):
         return text
     return f"{text} ({number(check.ci_low, signed=signed)} to {number(check.ci_high, signed=signed)})"
-
-
-def _p(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)

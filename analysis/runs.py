@@ -68,6 +68,21 @@ def steps_text(config: Mapping[str, Any]) -> str:
     return " → ".join(f"{name} {stages[name]['steps']}" for name in stages["order"])
 
 
+METRIC_PARTS = ("perceptual", "features")
+"""Networks that measure; all other parts are the model's."""
+_PART_NAMES = {
+    "features": "Fréchet and paired feature distances",
+    "perceptual": "the metric LPIPS",
+    "loss.lpips": "the loss LPIPS",
+    "xray_classifier": "the classifier of X-rays",
+}
+
+
+def part_name(part: str) -> str:
+    """What pages call a part of a run that a stand-in may take."""
+    return _PART_NAMES.get(part, part)
+
+
 @dataclass(frozen=True)
 class StandIn:
     """A small network in the place of a pretrained one: which part, which network, instead of what."""
@@ -75,6 +90,16 @@ class StandIn:
     part: str
     name: str
     instead_of: str
+
+    @property
+    def text(self) -> str:
+        """All of it in words."""
+        return f"{part_name(self.part)}: {self.name}" + (f" instead of {self.instead_of}" if self.instead_of else "")
+
+
+def in_order(stand_ins: Iterable[StandIn]) -> list[StandIn]:
+    """Each once, the model's parts before the metrics' networks."""
+    return sorted(set(stand_ins), key=lambda s: (s.part in METRIC_PARTS, s.part, s.name, s.instead_of))
 
 
 @dataclass(frozen=True)

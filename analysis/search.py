@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +10,8 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from x2c.core.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,12 +50,10 @@ class Search:
 
 def show(search: Search, out: Path) -> None:
     """Print the best trials; write search_<name>.{md,csv,png,pdf} to `out`."""
-    out.mkdir(parents=True, exist_ok=True)
     stem = f"search_{search.name}"
-    with _replacing(out / f"{stem}.csv") as path:
+    with replacing(out / f"{stem}.csv") as path:
         search.trials.to_csv(path, index=False)
-    with _replacing(out / f"{stem}.md") as path:
-        path.write_text(markdown(search), encoding="utf-8")
+    write_text(out / f"{stem}.md", markdown(search))
     draw(search, out / f"{stem}.png")
     console = Console() if Console().is_terminal else Console(width=120)
     console.print(_table(search))
@@ -119,7 +116,7 @@ def draw(search: Search, png: Path) -> None:
     n = len(search.trials)
     figure.suptitle(f"{search.name}: {n} draws · {search.about}", fontsize=10, color=DARK)
     for path in (png, png.with_suffix(".pdf")):
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
             figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata)
 
@@ -185,13 +182,3 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and pd.isna(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis import table2, table3
-from analysis.checks import Check, Verdict, corrected, number
+from analysis.checks import Check, Verdict, corrected, not_measured
+from analysis.choice import chosen, classification_of, unmeasured
 from analysis.classifications import Classification
-from analysis.measures import COLUMNS, MORE_COLUMNS, Column, patients_of
-from analysis.pictures.source import METRIC_PARTS, Source
+from analysis.measures import COLUMNS, MORE_COLUMNS, Column, paired, patient_means
+from analysis.numbers import number
+from analysis.pictures.source import Source
 from analysis.pictures.training import Stage, read
-from analysis.runs import BASELINES, Group, Run, StandIn, voxels
+from analysis.runs import BASELINES, METRIC_PARTS, Group, Run, StandIn, voxels
 from analysis.stats.paired import compare, summary
 from analysis.table2 import Row, Table
 from analysis.table3 import Table3
@@ -31,6 +33,21 @@ CONVERGED = 0.02
 """Relative fall of the validation loss, from a quarter of the stage to the next, below which training counts as over."""
 _SAMPLES = ("psnr_of_one", "psnr_of_mean", "spread_hu")
 _ANATOMY = ("lung_volume_error_ml", "lung_asymmetry_error", "heart_width_error_mm", "vessel_contrast_error_hu")
+_RIVALS = {
+    "baseline_nearest": (
+        "nearest",
+        "the nearest training X-ray",
+        "that of the nearest training X-ray",
+        ("psnr", "lpips", *_ANATOMY),
+    ),
+    "baseline_mean": (
+        "mean volume",
+        "the mean training volume (nobody's anatomy, yet high in PSNR)",
+        "the mean of all training volumes",
+        ("psnr", "lpips"),
+    ),
+}
+"""Baselines, each with what the check calls it, what the reader is told it is, its volume, and the metrics."""
 _ARMS = {
     "generated": ("Do generated volumes carry embolism signal?", "embolism is seen in generated volumes"),
     "ctpa": ("Is embolism seen in the true CTs?", "embolism is seen in true CTs"),
@@ -53,29 +70,15 @@ def measure(group: Group, found: Sequence[Classification], variant: str | None =
     row = chosen(table, variant)
     checks: list[Check] = []
     if row is None:
-        missing = f"No finished run{f' of {variant}' if variant else ''}; run: `{Source(group).sweep('losses')}`"
-        checks.append(Check("X-ray", "Does the X-ray matter?", "PSNR, LPIPS", says=missing))
+        source = Source(group)
+        command = source.script("train.py", variant) if variant else source.sweep("losses")
+        missing = f"No finished run{f' of {variant}' if variant else ''}; run: `{command}`"
+        checks.append(not_measured(Check("X-ray", "Does the X-ray matter?", "PSNR, LPIPS"), missing))
     else:
-        checks += [*_xray(row, table), *_nearest(row, table, group), *_samples(row, group)]
+        checks += [*_xray(row, table), *_baselines(row, table, group), *_samples(row, group)]
     about = row.variant if row else variant or "full"
-    checks += _embolism(group, classification_of(group, found, about), about)
+    checks += _embolism(group, classification_of(group, found, row), about)
     return checks + [_convergence(one) for one in table.rows if one.cells and one.variant not in BASELINES]
-
-
-def chosen(table: Table, variant: str | None = None) -> Row | None:
-    """The row that is checked: the named one, else `full`, else the last of the losses, else the last; None: none finished."""
-    done = [row for row in table.rows if row.cells and row.variant not in BASELINES]
-    if variant is not None:
-        done = [row for row in done if row.variant == variant]
-    full = [row for row in done if row.variant == "full"]
-    losses = [row for row in done if row.section == "Loss"]
-    return next(reversed(full or losses or done), None)
-
-
-def classification_of(group: Group, found: Sequence[Classification], variant: str | None) -> Classification | None:
-    """The finished classification of the group's patients, that of the variant's volumes where there is one."""
-    here = [c for c in found if (c.scale, c.cohort, c.state) == (group.scale, group.cohort or "", "done")]
-    return next((c for c in here if c.variant == variant), here[0] if here else None)
 
 
 def swapped_areas(
@@ -115,40 +118,39 @@ def relative_fall(stage: Stage) -> tuple[float, int]:
 
 
 def _xray(row: Row, table: Table) -> list[Check]:
-    runs = _done(row)
-    return [
-        _paired(
-            Check("X-ray", f"Does the X-ray matter to {column.name}?", "", "the patient's own X-ray gives the better volume"),
-            column,
-            ("own X-ray", _scores(runs, key)),
-            ("another patient's", _scores(runs, f"{key}_other_xray")),
-            runs,
-        )
-        for key in ("psnr", "lpips")
-        if (column := _column(table, key))
-    ]  # fmt: skip
-
-
-def _nearest(row: Row, table: Table, group: Group) -> list[Check]:
-    """Against the training patient whose X-ray is most like the patient's, at the same sample size."""
-    runs = _done(row)
-    rivals = [one for one in table.rows if one.variant == "baseline_nearest" and one.cells]
-    rival = [one for one in rivals if voxels(one.runs[0].config) == voxels(runs[0].config)][:1]
+    claim = "the patient's own X-ray gives the better volume"
     checks: list[Check] = []
-    for key in ("lpips", *_ANATOMY):
+    for key in ("psnr", "lpips"):
         column = _column(table, key)
-        name = column.name if key == "lpips" else f"absolute {column.name.lower()}"
-        claim = "a generated volume is nearer to the truth than that of the nearest training X-ray"
-        check = Check("Baseline", f"Does it beat the nearest training X-ray in {name}?", name, claim)
-        if not rival:
-            missing = f"No finished baseline_nearest at this sample size; run: `{Source(group).sweep('losses')}`"
-            checks.append(replace(check, says=missing))
+        check = Check("X-ray", f"Does the X-ray matter to {column.name}?", column.name, claim)
+        if why := unmeasured(key, row):
+            checks.append(not_measured(check, _sentence(why)))
             continue
-        of = float if key == "lpips" else abs
-        others = _done(rival[0])
-        named = replace(column, name=name, better=-1)
-        sides = (("generated", _scores(runs, key, of)), ("nearest", _scores(others, key, of)))
-        checks.append(_paired(check, named, *sides, [*runs, *others]))
+        own, other = (patient_means(row.done, name) for name in (key, f"{key}_other_xray"))
+        checks.append(_paired(check, column, ("own X-ray", own), ("another patient's", other), row.done))
+    return checks
+
+
+def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
+    """Against what is had without a model, at the same sample size: both its kinds fool one metric or another."""
+    checks: list[Check] = []
+    for variant, (short, described, of_it, keys) in _RIVALS.items():
+        rivals = [one for one in table.rows if one.variant == variant and one.cells]
+        rival = next((r for r in rivals if voxels(r.runs[0].config) == voxels(row.done[0].config)), None)
+        for key in keys:
+            column = _column(table, key)
+            name = f"absolute {column.name.lower()}" if column.better == 0 else column.name
+            claim = f"a generated volume is nearer to the truth than {of_it}"
+            check = Check("Baseline", f"Does it beat {described} in {name}?", name, claim)
+            if rival is None:
+                missing = f"No finished {variant} at this sample size; run: `{Source(group).sweep('losses')}`"
+                checks.append(not_measured(check, missing))
+            elif why := unmeasured(key, row, rival):
+                checks.append(not_measured(check, _sentence(why)))
+            else:
+                ours, theirs = (patient_means(r.done, key, float if column.better else abs) for r in (row, rival))
+                named = replace(column, name=name, better=column.better or -1)
+                checks.append(_paired(check, named, ("generated", ours), (short, theirs), [*row.done, *rival.done]))
     return checks
 
 
@@ -161,12 +163,12 @@ def _samples(row: Row, group: Group) -> list[Check]:
     mean = Check("Samples", "Is the mean of several samples better than one?", "PSNR", "the mean beats a single sample")
     if not having:
         missing = f"No run has several samples of a patient; run: `{Source(group).sweep('samples')}`"
-        return [replace(check, says=missing) for check in (vary, mean)]
+        return [not_measured(check, missing) for check in (vary, mean)]
     first = min(having, key=lambda run: (run.variant != row.variant, -run.updated, run.id))
     runs = [run for run in having if run.recipe == first.recipe]
     count = (first.config.get("evaluation") or {}).get("samples", "several")
     of = f"{count} samples of {first.label}"
-    spread = list(_scores(runs, "spread_hu").values())
+    spread = list(patient_means(runs, "spread_hu").values())
     if len(spread) >= 2:
         tested = compare(spread, [VARIES_HU] * len(spread))
         vary = replace(
@@ -183,7 +185,7 @@ def _samples(row: Row, group: Group) -> list[Check]:
     else:
         vary = replace(vary, says="Fewer than two patients were scored.")
     column = replace(next(c for c in COLUMNS if c.key == "psnr"), name=f"PSNR, {of}")
-    sides = (("mean of them", _scores(runs, "psnr_of_mean")), ("one", _scores(runs, "psnr_of_one")))
+    sides = (("mean of them", patient_means(runs, "psnr_of_mean")), ("one", patient_means(runs, "psnr_of_one")))
     return [vary, _paired(mean, column, *sides, runs)]
 
 
@@ -191,13 +193,17 @@ def _embolism(group: Group, of: Classification | None, variant: str) -> list[Che
     checks = {arm: Check("Embolism", asks, "mean AUC over folds", claim, "AUC") for arm, (asks, claim) in _ARMS.items()}
     if of is None:
         command = Source(group).script("classify.py", variant)
-        return [replace(checks["generated"], says=f"No finished classification; run: `{command}`")]
+        return [not_measured(checks["generated"], f"No finished classification; run: `{command}`")]
     try:
         table = table3.collect(of)
     except ValueError as error:
         return [replace(check, says=f"{' '.join(str(error).split())}.") for check in checks.values()]
+    if "xray" in table.arms:
+        area = number(table.arms["xray"].areas.mean)
+        bound = f"A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is {area}."
+        checks["generated"] = replace(checks["generated"], unless_yes=bound)
     return [
-        _signal(check, table, arm) if arm in table.arms else replace(check, says=f"{table.refused[arm].capitalize()}.")
+        _signal(check, table, arm) if arm in table.arms else not_measured(check, _sentence(table.refused[arm]))
         for arm, check in checks.items()
     ]
 
@@ -230,19 +236,22 @@ def _signal(check: Check, table: Table3, arm: str) -> Check:
 
 def _convergence(row: Row) -> Check:
     """Of a variant's last stage. No test: a curve's points hang together, and seeds are few."""
-    runs = _done(row)
+    runs = row.done
     asks = f"Has training of {row.label} converged?"
     check = Check("Training", asks, "validation loss", stand_ins=_stand_ins(runs), variant=row.variant)
     last = [stages[-1] for run in runs if (stages := read(run.path / "metrics.jsonl"))]
+    if not any(stage.validation_steps.size for stage in last):
+        return not_measured(check, "No validation loss of the last stage was kept.")
     falls = [(fall, count) for fall, count in map(relative_fall, last) if count]
-    if not falls:
-        return replace(check, says="Too few validation scores in the second half of the last stage.")
+    if len(falls) < len(runs):
+        lacking = f" in {len(runs) - len(falls)} of {len(runs)} seeds" if len(runs) > 1 else ""
+        return replace(check, says=f"A quarter of the last stage's second half has no validation score{lacking}.")
     mean = sum(fall for fall, _ in falls) / len(falls)
     over = [fall < CONVERGED for fall, _ in falls]
     verdict: Verdict = "yes" if all(over) else "cannot tell" if any(over) else "no"
     says = {
         "yes": "Converged" + (", and the loss rises again: it overfits." if mean < -CONVERGED else "."),
-        "no": "Still falling: more steps would change its numbers.",
+        "no": "Still falling.",
         "cannot tell": f"Converged in {sum(over)} of {len(over)} seeds.",
     }[verdict]
     seeds = f", {len(falls)} seeds" if len(falls) > 1 else ""
@@ -258,14 +267,15 @@ def _paired(
 ) -> Check:  # fmt: skip
     """How much better our side is, patient by patient."""
     (name, a), (other, b) = ours, theirs
-    # Of identical volumes PSNR is infinite: such a pair has no difference.
-    pairs = [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p] + b[p])]
     check = replace(check, unit=column.unit, measured=column.name, stand_ins=_stand_ins(runs, column.part))
+    if absent := [side for side, scores in (ours, theirs) if not scores]:
+        return not_measured(check, f"No patient has this score: {' and '.join(absent)}.")
+    pairs = paired(a, b)
     if len(pairs) < 2:
         return replace(check, says="Fewer than two patients have both scores.")
     result = compare([column.better * x for x, _ in pairs], [column.better * y for _, y in pairs])
     base = summary([y for _, y in pairs])
-    means = [number(summary([pair[side] for pair in pairs]).mean, signed=False) for side in (0, 1)]
+    means = [number(summary([pair[side] for pair in pairs]).mean) for side in (0, 1)]
     return replace(
         check,
         measured=f"{column.name}: {name} {means[0]}, {other} {means[1]}",
@@ -278,25 +288,13 @@ def _paired(
     )
 
 
-def _done(row: Row) -> list[Run]:
-    return [run for run in row.runs if run.state == "done"]
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _column(table: Table, key: str) -> Column:
     """The column under the name that its network earns it."""
     return next(column for column in (*table.columns, *table.more_columns, *MORE_COLUMNS) if column.key == key)
-
-
-def _scores(runs: Iterable[Run], column: str, of: Callable[[float], float] = float) -> dict[str, float]:
-    """Each patient's score, its mean over the seeds; without those where the score is not defined."""
-    scores: dict[str, list[float]] = {}
-    for run in runs:
-        if run.scores is None or column not in run.scores.columns:
-            return {}
-        for patient, value in zip(patients_of(run), run.scores[column], strict=True):
-            scores.setdefault(patient, []).append(of(float(value)))
-    means = {patient: sum(values) / len(values) for patient, values in scores.items()}
-    return {patient: mean for patient, mean in means.items() if not math.isnan(mean)}
 
 
 def _stand_ins(runs: Iterable[Run], part: str | None = None) -> tuple[StandIn, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ from rich.console import Console, RenderableType
 from analysis import render, sheet, table2, table3, table3_render
 from analysis.classifications import Classification, load_classifications
 from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no_choice
+from analysis.pictures.source import Source
 from analysis.runs import Group
 from x2c.core.files import write_text
 
-NEEDS = {1: ("full", "make sweep name=ablation"), 4: ("lidc_lora", "make sweep name=lidc")}
-"""The variant that a table is about, and what runs it."""
-CLASSIFY = "python x2c/classify.py"
+NEEDS = {1: ("full", "ablation"), 4: ("lidc_lora", "lidc")}
+"""The variant that a table is about, and the sweep that runs it."""
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,33 @@ def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
             if some:
                 found.append(_shown3(some[0]))
             elif args.table:
-                reasons.append(f"Table 3: no classification in {args.runs}; run: {CLASSIFY}")
+                reasons.append(unclassified(args))
             continue
         group = group_for(number, groups)
         if group is None:
-            variant, run = NEEDS.get(number, ("", ""))
             if args.table:
-                reasons.append(f"Table {number}: no finished run of {variant} in {args.runs}; run: {run}")
+                reasons.append(lacking(number, groups[0], args.runs))
             continue
         found.append(_shown(group, number, args, groups))
     if 2 in wanted and groups:
         reasons += [_other(other, groups) for other in groups[1:]]
     return found, reasons
+
+
+def unclassified(args: argparse.Namespace) -> str:
+    """That Table 3 has no classification, and what makes one of what was asked for."""
+    asked = [(name, getattr(args, name)) for name in ("scale", "data")]
+    asked += [("runs", args.runs)] if args.runs != Path("runs") else []
+    options = [word for name, value in asked if value for word in (f"--{name}", str(value))]
+    command = shlex.join(["python", "x2c/classify.py", *options])
+    return f"Table 3: no classification in {args.runs}; run: {command}"
+
+
+def lacking(number: int, group: Group, runs_dir: Path) -> str:
+    """That Table 1 or 4 has no run, and what makes one beside those of a group."""
+    variant, sweep = NEEDS[number]
+    command = Source(group, runs_dir).sweep(sweep)
+    return f"Table {number}: no finished run of {variant} in {runs_dir}; run: {command}"
 
 
 def group_for(number: int, groups: Sequence[Group]) -> Group | None:

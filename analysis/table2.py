@@ -19,7 +19,7 @@ from analysis.differences import Difference, differences
 from analysis.measures import COLUMNS, MORE_COLUMNS, Cell, Column, Value, cell_of, named, patients_of
 from analysis.runs import BASELINES, Group, Run, voxels
 from analysis.table2_notes import Footnote, footnotes, stand_in_marks
-from x2c.core.locks import Lock, locks_of
+from x2c.core.registered import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
 BEYOND = "Beyond the paper"
@@ -65,6 +65,13 @@ class Row:
     marks: tuple[str, ...] = ()
     runs: tuple[Run, ...] = field(default=(), repr=False)
     """What the row is made of: the seeds of a recipe."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By metric, why there is no cell though it was scored."""
+
+    @property
+    def done(self) -> list[Run]:
+        """Its finished runs."""
+        return [run for run in self.runs if run.state == "done"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,6 @@ class Table:
     differences: Mapping[tuple[str, str], Difference]
     """By variant and metric, where patients could be paired."""
     footnotes: tuple[Footnote, ...]
-
-    @property
-    def beside_paper(self) -> bool:
-        """Whether the paper has values for it."""
-        return self.kind is not None
 
     @property
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
@@ -145,7 +147,7 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     rows = _with_best(rows, (*columns, *more))
     locks = locks_of(group.scale, group.cohort)
     rows = [_with_plan(row, locks) for row in rows]
-    compared = {row.variant: [run for run in row.runs if run.state == "done"] for row in rows if row.cells}
+    compared = {row.variant: row.done for row in rows if row.cells}
     if number == 2:
         compared = {v: runs for v, runs in compared.items() if v not in BASELINES or v == reference}
     found = {
@@ -289,7 +291,7 @@ def _all_rows(paper: list[Row], group: Group) -> list[Row]:
 def _filled(
     row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str], strange: Mapping[str, Mapping[str, str]]
 ) -> Row:
-    done = [run for run in row.runs if run.state == "done"]
+    done = row.done
     if not done:
         if not row.runs:
             return row
@@ -299,9 +301,11 @@ def _filled(
     metric_parts = {column.part for column in columns if column.part}
     model_marks = tuple(mark for stand_in, mark in of_run if stand_in.part not in metric_parts)
     cells: dict[str, Cell] = {}
+    refused: dict[str, str] = {}
     for column in columns:
-        cell = None if any(run.id in strange[column.key] for run in done) else cell_of(column, done)
-        if cell:
+        if reasons := sorted({strange[column.key][run.id] for run in done if run.id in strange[column.key]}):
+            refused[column.key] = "; ".join(reasons)
+        elif cell := cell_of(column, done):
             own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
             cells[column.key] = replace(cell, marks=model_marks + own)
     details = [f"n = {len({patient for run in done for patient in patients_of(run)})}"]
@@ -310,7 +314,7 @@ def _filled(
     starts = max(run.starts for run in done)
     details += [f"started {starts} times"] if starts > 1 else []
     details += list(dict.fromkeys(run.note for run in done if run.note))[:1]
-    return replace(row, state="done", detail=", ".join(details), cells=cells, marks=model_marks)
+    return replace(row, state="done", detail=", ".join(details), cells=cells, marks=model_marks, refused=refused)
 
 
 def _state_text(run: Run) -> str:
@@ -332,8 +336,8 @@ def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     for column in columns:
         rivals = {i: rows[i].cells[column.key] for i in sizes if sizes[i] == usual and column.key in rows[i].cells}
         means = [cell.mean for cell in rivals.values() if not math.isnan(cell.mean)]
-        # A distance of sets falls with the number of cases, so unequal sets have no best.
-        if len(means) < 2 or (column.of_set and len({cell.n for cell in rivals.values()}) > 1):
+        # A distance of sets falls with the number of cases, and whoever is left out of a mean may be the hardest case.
+        if len(means) < 2 or len({cell.n for cell in rivals.values()}) > 1:
             continue
         if column.better == 0:
             continue

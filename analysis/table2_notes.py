@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Protocol
 
-from analysis.runs import BASELINES, Group, Run, StandIn, steps_text, voxels, window_hu
+from analysis.runs import BASELINES, Group, Run, StandIn, in_order, steps_text, voxels, window_hu
 
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
-_PART_NAMES = {"features": "Fréchet and paired feature distances", "perceptual": "the metric LPIPS"}
 
 
 class HasStandIns(Protocol):
@@ -31,8 +30,7 @@ class Footnote:
 
 def stand_in_marks(runs: Iterable[HasStandIns]) -> dict[StandIn, str]:
     """A letter for every stand-in, the model's parts before the metrics' networks."""
-    found = {stand_in for run in runs for stand_in in run.stand_ins}
-    ordered = sorted(found, key=lambda s: (s.part in _PART_NAMES, s.part, s.name, s.instead_of))
+    ordered = in_order(stand_in for run in runs for stand_in in run.stand_ins)
     letters = [*ascii_lowercase, *(f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase)]
     return dict(zip(ordered, letters, strict=False))
 
@@ -53,9 +51,7 @@ def footnotes(
         texts += [_reading(variants), *_sets(done, variants)]
     notes = [Footnote("", text) for text in texts]
     for stand_in, mark in marks.items():
-        instead = f" instead of {stand_in.instead_of}" if stand_in.instead_of else ""
-        part = _PART_NAMES.get(stand_in.part, stand_in.part)
-        notes.append(Footnote(mark, f"Stand-in for {part}: {stand_in.name}{instead}."))
+        notes.append(Footnote(mark, f"Stand-in for {stand_in.text}."))
     notes += [Footnote("", text) for text in _left_out(group, used)]
     if beside_paper:
         notes.append(
@@ -125,7 +121,10 @@ def _setting(group: Group, scored: Sequence[Run], variants: Sequence[Run]) -> st
 def _reading(variants: Sequence[Run]) -> str:
     seeds = len({run.seed for run in variants}) > 1
     text = "Mean ± SD over test patients" + (
-        " and seeds (n counts patients; intervals and p use one mean a patient)" if seeds else ""
+        " and seeds (n counts patients; intervals and p use one mean a patient); of distances between sets over seeds, so "
+        "that one seed has no SD"
+        if seeds
+        else "; distances between sets have one value"
     )
     sizes = " of the usual sample size" if len({voxels(run.config) for run in variants}) > 1 else ""
     return (

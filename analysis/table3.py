@@ -155,11 +155,11 @@ def _notes(of: Classification, arms: Mapping[str, Arm]) -> tuple[Footnote, ...]:
     n = (
         ""
         if any_arm is None
-        else f"; {any_arm.areas.pooled.n_pos} patients with and {any_arm.areas.pooled.n_neg} without"
+        else f"; {any_arm.areas.pooled.n_pos} patients with and {any_arm.areas.pooled.n_neg} without an embolism"
     )
     texts = [
         f"Scale {of.scale}, data set {of.dataset}" + (f" (cohort {of.cohort})" if of.cohort else "") + n
-        + f" an embolism; {settings['folds']} stratified folds, one tested, the next validating, the others trained on; "
+        + f"; {settings['folds']} stratified folds, one tested, the next validating, the others trained on; "
         f"HU window {window} HU; seed {of.seed}. Volumes are classified as latents, by a 3D DenseNet "
         f"({settings['volumes']['steps']} steps), X-rays by a ResNet-50 ({settings['xrays']['steps']} steps).",
         "AUC: mean of the folds' with DeLong's interval (Σ variance / K²); ± SD of the folds. Pooled AUC: of all patients' "
@@ -182,8 +182,7 @@ def _notes(of: Classification, arms: Mapping[str, Arm]) -> tuple[Footnote, ...]:
         )
     notes = [Footnote("", text) for text in texts]
     for stand_in, mark in stand_in_marks_of(of).items():
-        instead = f" instead of {stand_in.instead_of}" if stand_in.instead_of else ""
-        notes.append(Footnote(mark, f"Stand-in for {stand_in.part}: {stand_in.name}{instead}."))
+        notes.append(Footnote(mark, f"Stand-in for {stand_in.text}."))
     notes.append(
         Footnote(
             "",

@@ -7,7 +7,11 @@ import io
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
+from analysis.numbers import p_value
 from analysis.sheet import Entry, Sheet
+from analysis.stats.folds import kolmogorov_smirnov
 from analysis.table2_notes import Footnote
 from analysis.table3 import LABELS, RATES, Table3, marks_of
 
@@ -96,19 +100,27 @@ def _pair_sheet(table: Table3) -> Sheet:
     rows = []
     for pair in table.pairs:
         texts = [f"{LABELS[pair.a]} − {LABELS[pair.b]}", _signed(pair.areas.difference), _range(pair.areas.ci)]
-        texts += [_p(pair.areas.p), _p(pair.p_holm), _p(pair.ks_p)]
+        texts += [p_value(pair.areas.p), p_value(pair.p_holm), p_value(pair.ks_p)]
         for test in (pair.sensitivity, pair.specificity):
-            texts += [f"{100 * test.difference:+.1f}".replace("-", "−"), _p(test.p)]
+            texts += [f"{100 * test.difference:+.1f}".replace("-", "−"), p_value(test.p)]
         texts.append(_share(pair.detectable))
         rows.append(("", tuple(map(Entry, texts))))
+    folds = len(next(iter(table.arms.values())).areas.aucs)
+    possible = ", ".join(map(p_value, _smallest_ks(folds)))
     notes = (
         Footnote(
             "",
             "DeLong's paired test compares within each fold. The Kolmogorov-Smirnov test treats the folds' areas as two "
-            "samples, as the paper does; of six folds each its p can only be .0022, .026, .143 and larger ones.",
+            f"samples, as the paper does; of {folds} folds each its p can only be {possible} and larger ones.",
         ),
     )
     return Sheet(f"Differences. {table.title}", tuple(map(Entry, heads)), tuple(rows), notes)
+
+
+def _smallest_ks(folds: int) -> list[float]:
+    """The smallest values that the Kolmogorov-Smirnov test's p can have, for as many untied areas on either side."""
+    areas = np.arange(folds)
+    return [kolmogorov_smirnov(areas, areas + apart - 0.5).p for apart in (folds, folds - 1, folds - 2) if apart > 0]
 
 
 def tidy_csv(table: Table3) -> str:
@@ -175,7 +187,3 @@ def _range(interval: tuple[float, float]) -> str:
     if math.isnan(low):
         return "–"
     return " to ".join(("−" if end < 0 else "") + _share(abs(end)) for end in (low, high))
-
-
-def _p(p: float) -> str:
-    return "< .001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)

@@ -16,7 +16,7 @@ from analysis import render, table2, table3, table3_render
 from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no_choice
 from analysis.measures import Column, by_patient
 from analysis.runs import Run, evaluated, window_hu
-from analysis.show import CLASSIFY, NEEDS, classifications, group_for
+from analysis.show import classifications, group_for, lacking, unclassified
 from analysis.table2 import Row, Table
 
 _FIELDS = ("stages", "loss", "guidance", "encoder", "autoencoder", "prediction", "sampler", "denoiser", "training")
@@ -43,8 +43,7 @@ def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str
     groups = find_groups(args.runs, args.scale, args.data, args.prefer)
     group = group_for(number, groups)
     if group is None:
-        variant, command = NEEDS[number]
-        raise NothingToShowError(f"Table {number}: no finished run of {variant} in {args.runs}; run: {command}")
+        raise NothingToShowError(lacking(number, groups[0], args.runs))
     table = table2.collect(group, number)
     rows = [row for row in table.rows if row.variant == name]
     if not rows:
@@ -139,7 +138,7 @@ def _print_patients(row: Row, metric: str, console: Console) -> None:
 def _trace_classification(args: argparse.Namespace, name: str, metric: str, console: Console) -> None:
     found = classifications(args)
     if not found:
-        raise NothingToShowError(f"Table 3: no classification in {args.runs}; run: {CLASSIFY}")
+        raise NothingToShowError(unclassified(args))
     of = found[0]
     if name not in table3.LABELS:
         raise UnknownChoiceError(f"cell: {no_choice(name, 'an input', table3.LABELS)}")

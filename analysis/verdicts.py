@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,35 +11,42 @@ from typing import Any, Literal
 import yaml
 
 from analysis import table2, table3
+from analysis.choice import unmeasured
 from analysis.classifications import Classification
-from analysis.measures import COLUMNS, by_patient
-from analysis.runs import Group, Run
+from analysis.measures import COLUMNS, paired, patient_means
+from analysis.pictures.source import Source
 from analysis.stats.folds import paired_over_folds
 from analysis.stats.paired import compare, holm, summary
 from analysis.stats.power import power_of, power_of_z
+from analysis.table2 import Row
 
 FILE = Path(__file__).parent / "claims.yaml"
 ALPHA, ENOUGH_POWER, MEDIUM = 0.05, 0.8, 0.5
 """MEDIUM: in SDs of the reference's patients, what an improvement must stay below to count as none."""
-Verdict = Literal["supported", "contradicted", "not enough data"]
+Verdict = Literal["supported", "contradicted", "not enough data", "not run"]
+_INPUTS = {"ctpa": "true CTs", "xray": "X-rays", "generated": "generated volumes"}
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One number behind a claim: how much better a is than b (positive: better), whatever the metric's direction."""
+    """One number behind a claim: how much better a is than b (positive: better), whatever the metric's direction.
+
+    NaN where there is nothing to test, and `missing` says why.
+    """
 
     metric: str
-    value: float
-    ci_low: float
-    ci_high: float
-    p: float
-    n: int
-    power: float
-    """The chance to find an effect as large as the paper's; of `not_better`, one of MEDIUM size."""
-    aim: float
-    """That effect: positive where it is an improvement."""
+    value: float = math.nan
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    p: float = math.nan
+    n: int = 0
+    power: float = math.nan
+    """The chance to find `aim` without a correction; NaN where that speaks against the claim itself."""
+    aim: float = math.nan
+    """The paper's effect, positive where it is an improvement; of `not_better`, one of MEDIUM size."""
     p_holm: float = math.nan
     verdict: Verdict = "not enough data"
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,106 +57,136 @@ class Judged:
     says: str
     where: str
     expects: str
+    a: str
+    b: str
+    """What is compared, in words: rows, or inputs with the variant whose volumes were classified."""
     verdict: Verdict
     effects: tuple[Effect, ...]
     missing: str
-    """What has to be run first; empty where there was something to test."""
+    """Why there is nothing to test, and what to run; empty where there is something."""
 
 
-def judge(group: Group | None, found: Sequence[Classification], claims: Path = FILE) -> list[Judged]:
-    """A verdict on every claim.
+def judge(source: Source, claims: Path = FILE) -> list[Judged]:
+    """A verdict on every claim, from the rows of Table 2 and the classifications.
 
-    A metric supports its claim where the difference is significant (Wilcoxon's or DeLong's p, Holm's correction over all
-    effects of the page) in the claimed direction. It contradicts it where it is significant the other way, or where an
-    effect as large as the paper's would have been found (power 80 %) and the interval holds none but excludes it. That a does not beat b
-    is supported by an interval below a medium effect. A claim is supported where all its metrics are, contradicted where
-    one is.
+    A metric supports `better` or `worse` where the effect is significant in that direction (Wilcoxon's or DeLong's p
+    below ALPHA, Holm's correction over all effects of these claims). It contradicts them where it is significant the
+    other way, or where the paper's effect would have been found (power from ENOUGH_POWER) and the interval excludes it
+    without lying wholly on the claimed side. `not_better` is contradicted by a significant improvement, and else
+    supported by a significant decline or an interval that ends below a MEDIUM effect. A claim is contradicted where one
+    metric contradicts it, else supported where every metric does; a metric that one of the rows lacks does not.
     """
     listed: list[dict[str, Any]] = yaml.safe_load(claims.read_text(encoding="utf-8"))
-    runs = _rows(group)
-    raw = [_effects(claim, runs, found) for claim in listed]
-    corrected = iter(holm([effect.p for effects, _ in raw for effect in effects]))
-    judged: list[Judged] = []
-    for claim, (effects, missing) in zip(listed, raw, strict=True):
-        told = tuple(_with_verdict(replace(e, p_holm=next(corrected)), claim["expects"]) for e in effects)
-        about = {key: str(claim[key]) for key in ("id", "says", "where", "expects")}
-        judged.append(Judged(**about, verdict=_together(told), effects=told, missing=missing))
-    return judged
+    raw = [_of_rows(claim, source) if claim["table"] == 2 else _of_inputs(claim, source) for claim in listed]
+    tested = [effect.p for judged in raw for effect in judged.effects if not math.isnan(effect.p)]
+    corrected = iter(holm(tested))
+    return [_with_verdicts(judged, corrected) for judged in raw]
 
 
-def _rows(group: Group | None) -> dict[str, list[Run]]:
-    """Finished runs by row of Table 2; what that table refuses has none here either."""
-    rows = table2.collect(group).rows if group else ()
-    return {row.variant: [run for run in row.runs if run.state == "done"] for row in rows if row.cells}
-
-
-def _effects(
-    claim: Mapping[str, Any], runs: Mapping[str, list[Run]], found: Sequence[Classification]
-) -> tuple[list[Effect], str]:
-    if claim["table"] == 3:
-        return _of_classifications(claim, found)
-    absent = [variant for variant in (claim["a"], claim["b"]) if not runs.get(variant)]
+def _of_rows(claim: Mapping[str, Any], source: Source) -> Judged:
+    """A claim about two rows of Table 2; what that table refuses is not tested here either."""
+    rows = {row.variant: row for row in reversed(source.table.rows)}
+    sides = [claim["a"], claim["b"]]
+    absent = [variant for variant in sides if variant not in rows or not rows[variant].cells]
     if absent:
-        return [], f"no finished run of {' and '.join(absent)}"
+        states = {variant: rows[variant].detail if variant in rows else "not run" for variant in absent}
+        # What is refused was run: to run it once more would not help.
+        lacking = [v for v in absent if v not in rows or rows[v].state not in ("refused", "done")]
+        why = "; ".join(f"{variant}: {state}" for variant, state in states.items())
+        return _empty(claim, sides, why, [_command(source, "train.py", variant) for variant in lacking])
+    a, b = (rows[variant] for variant in sides)
     paper = {row.variant: row.paper for row in table2.paper_rows(2)}
-    effects = [
-        effect
-        for metric in claim["metrics"]
-        if (effect := _of_patients(metric, runs[claim["a"]], runs[claim["b"]], claim, paper)) is not None
-    ]
-    return effects, "" if effects else "no patient was scored in both rows"
+    effects = tuple(_of_patients(metric, a, b, claim, paper) for metric in claim["metrics"])
+    return Judged(**_about(claim), a=a.variant, b=b.variant, verdict="not enough data", effects=effects, missing="")
 
 
-def _of_patients(
-    metric: str, a: Sequence[Run], b: Sequence[Run], claim: Mapping[str, Any], paper: Mapping[str, Any]
-) -> Effect | None:
+def _of_patients(metric: str, a: Row, b: Row, claim: Mapping[str, Any], paper: Mapping[str, Any]) -> Effect:
+    if why := unmeasured(metric, a, b):
+        return Effect(metric, missing=why)
     column = next(c for c in COLUMNS if c.key == metric)
-    ours, theirs = ({p: sum(v) / len(v) for p, v in by_patient(runs, metric).items()} for runs in (a, b))
-    pairs = [(ours[p], theirs[p]) for p in theirs if p in ours and math.isfinite(ours[p] + theirs[p])]
+    pairs = paired(patient_means(a.done, metric), patient_means(b.done, metric))
     if len(pairs) < 2:
-        return None
+        return Effect(metric, missing="fewer than two patients have both scores")
     sign = column.better
     result = compare([sign * x for x, _ in pairs], [sign * y for _, y in pairs])
     aim = MEDIUM * summary([y for _, y in pairs]).sd
     if claim["expects"] != "not_better":
-        values = [paper.get(claim[side], {}).get(metric) for side in "ab"]
+        values = [paper.get(row.variant, {}).get(metric) for row in (a, b)]
         # A stand-in's distances have another scale than the paper's network's: the paper's size says nothing of them.
-        another = any(s.part == column.part for run in (*a, *b) for s in run.stand_ins)
+        another = any(s.part == column.part for run in (*a.done, *b.done) for s in run.stand_ins)
         aim = sign * (values[0].mean - values[1].mean) if all(values) and not another else math.nan
-    power = power_of(aim, result.sd, result.n)
+    power = power_of(aim, result.sd, result.n) if _speaks_for(claim["expects"], aim) else math.nan
     return Effect(metric, result.difference, result.ci_low, result.ci_high, result.p, result.n, power, aim)
 
 
-def _of_classifications(claim: Mapping[str, Any], found: Sequence[Classification]) -> tuple[list[Effect], str]:
-    done = [c for c in found if c.predictions is not None]
-    wanted = [side.split("/") for side in (claim["a"], claim["b"])]
-    if any(len(side) == 2 for side in wanted):
-        chosen = [next((c for c in done if c.variant == side[0]), None) for side in wanted]
-        arms = [side[1] for side in wanted]
-    else:
-        chosen, arms = [done[0] if done else None] * 2, [side[0] for side in wanted]
-    if any(c is None for c in chosen):
-        variants = sorted({side[0] for side, c in zip(wanted, chosen, strict=True) if c is None and len(side) == 2})
-        return [], "no classification; run: " + "; ".join(
-            f"python x2c/classify.py --variant {v}" for v in variants or ["full"]
-        )
-    tables = [_test(c, arm) for c, arm in zip(chosen, arms, strict=True)]
-    a, b = tables
+def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
+    """A claim about inputs of classifiers: of one classification, or of two that are named by their variant."""
+    of, row = source.classification, source.checked
+    by_variant = {c.variant: c for c in reversed(source.classifications) if c.predictions is not None}
+    sides = [tuple(side.rpartition("/")[::2]) for side in (claim["a"], claim["b"])]
+    usual = of.variant if of else row.variant if row else "full"
+    chosen = [by_variant.get(variant) if variant else of for variant, _ in sides]
+    names = [_input_name(arm, variant or usual) for variant, arm in sides]
+    if lacking := sorted({v or usual for (v, _), c in zip(sides, chosen, strict=True) if c is None}):
+        commands = [_command(source, "classify.py", variant) for variant in lacking]
+        return _empty(claim, names, f"no classification of {' and '.join(lacking)}", commands)
+    arms = [arm for _, arm in sides]
+    a, b = (_test(c, arm) for c, arm in zip(chosen, arms, strict=True))
     keys = ["fold", "patient", "label"]
     if a[keys].to_numpy().tolist() != b[keys].to_numpy().tolist() or a.empty:
-        return [], "the two were not classified on the same patients and folds"
+        return _empty(claim, names, "the two were not classified on the same patients and folds", [])
     parts = [(part["label"], part["score"], b.loc[part.index, "score"]) for _, part in a.groupby("fold", sort=True)]
-    result = paired_over_folds(parts)
+    try:
+        result = paired_over_folds(parts)
+    except ValueError as error:
+        return _empty(claim, names, f"it cannot be tested: {' '.join(str(error).split())}", [])
     paper = {arm: float(table3.paper_values()[arm]["auc"]) for arm in table3.LABELS}
     aim = paper[arms[0]] - paper[arms[1]] if arms[0] != arms[1] else math.nan
-    power = power_of_z(aim, result.se) if math.isfinite(aim) else math.nan
-    return [Effect("AUC", result.difference, *result.ci, result.p, len(a), power, aim)], ""
+    power = power_of_z(aim, result.se) if _speaks_for(claim["expects"], aim) else math.nan
+    effect = Effect("AUC", result.difference, *result.ci, result.p, len(a), power, aim)
+    return Judged(**_about(claim), a=names[0], b=names[1], verdict="not enough data", effects=(effect,), missing="")
+
+
+def _command(source: Source, name: str, variant: str) -> str:
+    """A command for a page, which names no folder of runs."""
+    return Source(source.group).script(name, variant)
+
+
+def _input_name(arm: str, variant: str) -> str:
+    return _INPUTS[arm] + (f" by {variant}" if arm == "generated" else "")
+
+
+def _about(claim: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(claim[key]) for key in ("id", "says", "where", "expects")}
+
+
+def _empty(claim: Mapping[str, Any], sides: Sequence[str], why: str, commands: Sequence[str]) -> Judged:
+    """A claim that cannot be tested; it was not run where commands would change that."""
+    missing = why + (f"; run: {'; '.join(f'`{command}`' for command in commands)}" if commands else "")
+    verdict: Verdict = "not run" if commands else "not enough data"
+    return Judged(**_about(claim), a=sides[0], b=sides[1], verdict=verdict, effects=(), missing=missing)
 
 
 def _test(c: Classification | None, arm: str) -> Any:
     assert c is not None and c.predictions is not None
     own = c.predictions[(c.predictions["arm"] == arm) & (c.predictions["split"] == "test")]
     return own.sort_values(["fold", "patient"], kind="stable").reset_index(drop=True)
+
+
+def _speaks_for(expects: str, aim: float) -> bool:
+    """Whether an effect lies in the claimed direction. The paper's table does not bear out all that its text says."""
+    return aim > 0 if expects in ("better", "not_better") else aim < 0
+
+
+def _with_verdicts(judged: Judged, corrected: Iterator[float]) -> Judged:
+    """The claim with each effect's p from `corrected`, and what follows."""
+    if not judged.effects:
+        return judged
+    effects = tuple(
+        effect if math.isnan(effect.p) else _with_verdict(replace(effect, p_holm=next(corrected)), judged.expects)
+        for effect in judged.effects
+    )
+    return replace(judged, effects=effects, verdict=_together(effects))
 
 
 def _with_verdict(effect: Effect, expects: str) -> Effect:
@@ -161,8 +198,8 @@ def _with_verdict(effect: Effect, expects: str) -> Effect:
         sign = +1 if expects == "better" else -1
         supported, against = (better, worse) if sign > 0 else (worse, better)
         low, high = (effect.ci_low, effect.ci_high) if sign > 0 else (-effect.ci_high, -effect.ci_low)
-        # As large as the paper's, in the claimed direction: it would have shown, and is not there.
-        would_show = effect.power >= ENOUGH_POWER and sign * effect.aim > 0
+        # As large as the paper's, it would have shown. An interval on the claimed side leaves a smaller one.
+        would_show = effect.power >= ENOUGH_POWER
         contradicted = against or (would_show and low <= 0 and high < sign * effect.aim)
     verdict: Verdict = "contradicted" if contradicted else "supported" if supported else "not enough data"
     return replace(effect, verdict=verdict)

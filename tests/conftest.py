@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from x2c.core.config import Config
+from x2c.core.parallel import shares_of_cores
 from x2c.core.resolve import resolve
 
 torch.set_num_threads(1)
+CORES = os.sched_getaffinity(0)
 pytest_plugins = ["services.postgres", "services.slurm"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep each of pytest-xdist's processes, and all that its tests start, to cores of its own.
+
+    Two that train with as many threads as there are cores wait for each other.
+    """
+    about: dict[str, str] | None = getattr(config, "workerinput", None)
+    if about is not None:
+        count = int(about["workercount"])
+        # A process that takes the place of a killed one has a number beyond them.
+        os.sched_setaffinity(0, shares_of_cores(count)[int(about["workerid"].removeprefix("gw")) % count])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,6 +37,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-every", type=float, default=3.0, help="mean seconds between two kills")
     group.addoption("--chaos-seed", type=int, default=0, help="seed of what happens")
     group.addoption("--chaos-real", action="store_true", help="train real networks (half an hour)")
+
+
+@pytest.fixture
+def all_cores():
+    """Every core, for a test of many processes at once, which would starve each other on one."""
+    share = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, share)
 
 
 @pytest.fixture

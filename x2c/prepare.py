@@ -18,6 +18,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core.arguments import whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
 from x2c.core.registry import SOURCES
@@ -67,7 +68,7 @@ def main() -> int:
     add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
     add("--strict", action="store_true", help="leave out what is doubtful, too")
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
-    add("--workers", type=count, default=0, metavar="N", help="processes (default: one a core)")
+    add("--workers", type=whole_number(0), default=0, metavar="N", help="processes (default: one a core)")
     options = parser.parse_args(sys.argv[1:])
     from x2c.data.prepare.recipe import Recipe
     from x2c.data.prepare.run import Request, prepare
@@ -94,13 +95,6 @@ def numbers(text: str) -> tuple[int, int, int]:
         raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; came {text!r}")
     train, val, test = map(int, parts)
     return train, val, test
-
-
-def count(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdigit():
-        raise ArgumentTypeError(f"expected a whole number, 0 or more; came {text!r}")
-    return int(text)
 
 
 def millimetres(text: str) -> float:

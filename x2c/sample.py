@@ -17,6 +17,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core.arguments import whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
 
@@ -43,7 +44,9 @@ def main() -> int:
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="directory of a run that is done")
     parser.add_argument("--xray", type=Path, required=True, metavar="PATH", help="a radiograph, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="NAME.nii.gz, or a folder for a folder")
-    parser.add_argument("--samples", type=positive, default=1, metavar="N", help="volumes per X-ray (default: 1)")
+    parser.add_argument(
+        "--samples", type=whole_number(1), default=1, metavar="N", help="volumes per X-ray (default: 1)"
+    )
     parser.add_argument("--adapter", type=Path, metavar="DIR", help="LoRA adapters of this denoiser, in peft's format")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the noise (default: the run's)")
     parser.add_argument(
@@ -63,13 +66,6 @@ def main() -> int:
         return 130
     print_made(made, options.out if options.xray.is_dir() else options.out.parent)
     return 0
-
-
-def positive(text: str) -> int:
-    """A whole number from 1. argparse names the option in its complaint."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 if __name__ == "__main__":

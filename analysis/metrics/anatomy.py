@@ -31,29 +31,37 @@ def vessel_contrast_hu(volume_hu: Tensor, artery: Tensor, spacing_mm: Spacing) -
     return _mean(volume_hu, inside) - _mean(volume_hu, around)
 
 
-def lung_volume_ml(volume_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
-    """Volume that is as dark as lung, in the true lungs and up to REACH_MM around them.
+def lung_region(true_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+    """Where darkness is taken for lung: in the true lungs, and up to REACH_MM around them where the true volume is bright.
 
-    volume_hu: [B, D, H, W]. lung: share of each voxel that is lung, in the true volume, [B, D, H, W]. Fat as dark as the
-    window's lower end counts as well, in both volumes. Returns [B].
+    true_hu: [B, D, H, W]. lung: share of each voxel that is lung in it, [B, D, H, W]. Where the HU window ends above fat,
+    fat is as dark as lung, and so is the air around the body: neither is looked at, nor the voxels beside them, into which
+    their blurred edges reach. Returns bool [B, D, H, W].
     """
-    dark = (volume_hu < air_below_hu) & _within(lung >= HALF, REACH_MM, spacing_mm)
+    inside = lung >= HALF
+    dark = (true_hu < air_below_hu) & (lung < 0.1)
+    beside = F.max_pool3d(dark[:, None].float(), 3, 1, 1)[:, 0] > 0
+    return inside | (_within(inside, REACH_MM, spacing_mm) & ~beside)
+
+
+def lung_volume_ml(volume_hu: Tensor, region: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+    """Volume in a `lung_region` that is as dark as lung. volume_hu, region: [B, D, H, W]. Returns [B]."""
     z, y, x = spacing_mm
-    return dark.flatten(1).sum(1).double() * (z * y * x / 1000)
+    return (region & (volume_hu < air_below_hu)).flatten(1).sum(1).double() * (z * y * x / 1000)
 
 
-def lung_asymmetry(volume_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
+def lung_asymmetry(volume_hu: Tensor, lung: Tensor, region: Tensor, air_below_hu: float) -> Tensor:
     """How much more air is on one side than on the other, in % of both: fluid or a raised diaphragm takes it from its side.
 
-    The sides meet in the middle of the true lungs, from their first to their last column. Positive: more where columns
-    count higher. Arguments as of `lung_volume_ml`. Returns [B]; NaN without true lung, or without air.
+    volume_hu, lung, region: as above. The sides meet in the middle of the true lungs, from their first to their last
+    column. Positive: more where columns count higher. Returns [B]; NaN without true lung, or without air.
     """
     columns = (lung >= HALF).flatten(1, 2).any(1).double()
     place = torch.arange(lung.shape[-1], device=lung.device)
     first, last = columns.argmax(1), lung.shape[-1] - 1 - columns.flip(1).argmax(1)
     # +1, 0 or -1 for each column; 0 is the one in the middle.
     side = torch.sign(2 * place - (first + last)[:, None])
-    dark = ((volume_hu < air_below_hu) & _within(lung >= HALF, REACH_MM, spacing_mm)).flatten(1, 2).sum(1).double()
+    dark = (region & (volume_hu < air_below_hu)).flatten(1, 2).sum(1).double()
     share = 100 * (dark * side).sum(1) / (dark * side.abs()).sum(1)
     return torch.where(columns.any(1), share, torch.nan)
 

@@ -14,9 +14,10 @@ from matplotlib.ticker import NullLocator
 
 from analysis.basis import refusals
 from analysis.cli import NothingToShowError
+from analysis.measures import patient_means
 from analysis.pictures.distributions import METRICS, heading
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, page
-from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of
+from analysis.pictures.source import Source, closing, patients, setting, title_of
 from analysis.pictures.style import LINES
 from analysis.runs import BASELINES, Run
 from analysis.stats.paired import Summary, summary

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from analysis.cli import NothingToShowError
-from analysis.measures import Column
+from analysis.measures import Column, patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, lines_of, page, width_of, wrapped
-from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of
+from analysis.pictures.source import Source, closing, patients, setting, title_of
 from analysis.pictures.style import BLUE, GREY, INK, ORANGE
 from analysis.runs import BASELINES, Run, voxels
 

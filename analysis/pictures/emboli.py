@@ -72,7 +72,7 @@ def emboli(source: Source, out: Path) -> Path:
     if all(sample.clot_share is None for sample in samples):
         raise NothingToShowError(
             f"data {source.group.dataset} does not tell where emboli are, phantom and atlas do; "
-            "run: make sweep name=losses data=atlas"
+            f"run: {source.sweep('losses', data='atlas')}"
         )
     if not found:
         more = source.script("train.py", run.variant)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,6 +21,7 @@ from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
 from analysis.pictures.style import RC
+from x2c.core.files import replacing
 
 WIDTH = 10.0
 """Inches."""
@@ -131,14 +131,12 @@ class Page:
 
     def save(self, png: Path) -> None:
         """Write the PNG, WIDTH_PIXELS wide, and the PDF beside it; both are whole or absent."""
-        png.parent.mkdir(parents=True, exist_ok=True)
         canvases = ((png, FigureCanvasAgg(self.figure)), (png.with_suffix(".pdf"), FigureCanvasPdf(self.figure)))
         for path, canvas in canvases:
-            temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
             # A file without the date of its making is the same file when nothing changed.
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-            canvas.print_figure(temporary, dpi=WIDTH_PIXELS / WIDTH, metadata=metadata)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                canvas.print_figure(temporary, format=path.suffix[1:], dpi=WIDTH_PIXELS / WIDTH, metadata=metadata)
 
 
 def wrapped(text: str, inches: float, points: float, *, bold: bool = False) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.classifications import Classification, load_classifications
+from analysis.classifications import Classification
 from analysis.cli import NothingToShowError
 from analysis.pictures.page import LEFT, Page, page
 from analysis.pictures.source import Source, closing
@@ -46,24 +46,21 @@ class Curve:
 
 def roc(source: Source, out: Path) -> Path:
     """Draw roc.{png,pdf}: a curve for each arm that Table 3 has, pooled over the test folds."""
-    cohort, scale = source.group.cohort or "", source.group.scale
-    # The latest comes first.
-    found = [
-        c for c in load_classifications(source.runs_dir) if (c.cohort, c.scale, c.state) == (cohort, scale, "done")
-    ]
-    if not found:
+    of = source.classification
+    if of is None:
+        variant = source.checked.variant if source.checked else "full"
         raise NothingToShowError(
-            f"no finished classification on {source.group.name}; run: {source.script('classify.py', 'full')}"
+            f"no finished classification on {source.group.name}; run: {source.script('classify.py', variant)}"
         )
     try:
-        table = collect(found[0])
+        table = collect(of)
     except ValueError as error:
-        raise NothingToShowError(f"{found[0].path}: too few patients for a curve: {error}") from None
+        raise NothingToShowError(f"{of.path}: too few patients for a curve: {error}") from None
     curves = curves_of(table)
     if not curves:
-        raise NothingToShowError(f"{found[0].path}: no arm can be shown: {'; '.join(table.refused.values())}")
+        raise NothingToShowError(f"{of.path}: no arm can be shown: {'; '.join(table.refused.values())}")
     png = out / "roc.png"
-    label = (found[0].config.get("table2") or {}).get("label") or found[0].variant
+    label = (of.config.get("table2") or {}).get("label") or of.variant
     title = f"Pulmonary embolism from true CT, X-ray, and CT generated from the X-ray by {label}"
     with page(png, _HEAD + _SIDE + _FOOT, title, _notes(table, curves)) as sheet:
         _together(sheet, curves)

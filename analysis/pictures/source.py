@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from analysis.classifications import Classification
+from analysis.choice import chosen, classification_of, finished_of
+from analysis.classifications import Classification, load_classifications
 from analysis.cli import NothingToShowError
-from analysis.measures import COLUMNS, Column, by_patient
-from analysis.runs import BASELINES, Group, Run, evaluated, window_hu
+from analysis.measures import COLUMNS, Column, patient_means
+from analysis.runs import BASELINES, METRIC_PARTS, Group, Run, evaluated, in_order, window_hu
 from analysis.table2 import Row, Table, collect
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS, guidance_text, sampler_text, window_text
-
-METRIC_PARTS = ("perceptual", "features")
-"""Networks that measure; all other stand-ins are the model's."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,8 @@ class Source:
     runs_dir: Path = Path("runs")
     elsewhere: tuple[Group, ...] = field(default=(), repr=False)
     """Groups of the same scale on other patients, the latest first."""
+    found: tuple[Classification, ...] | None = field(default=None, repr=False)
+    """The classifications to choose from; None: those of the folder."""
 
     @cached_property
     def table(self) -> Table:
@@ -38,6 +38,21 @@ class Source:
         """The table's rows that are finished, each with its finished runs; the baselines last."""
         found = ((row, tuple(run for run in row.runs if run.state == "done")) for row in self.table.rows)
         return tuple((row, runs) for row, runs in found if runs)
+
+    @cached_property
+    def checked(self) -> Row | None:
+        """The row that the checks are about."""
+        return chosen(self.table)
+
+    @cached_property
+    def classifications(self) -> tuple[Classification, ...]:
+        """The finished ones of the group's patients, in the order in which they were found."""
+        return finished_of(self.group, load_classifications(self.runs_dir) if self.found is None else self.found)
+
+    @cached_property
+    def classification(self) -> Classification | None:
+        """The one that Table 3, the claims and the ROC curves are about: of the checked row's volumes, if there is one."""
+        return classification_of(self.group, self.classifications, self.checked)
 
     @property
     def variants(self) -> list[tuple[Row, tuple[Run, ...]]]:
@@ -69,9 +84,9 @@ class Source:
         )
         return best, why if len(kept) > 1 else "the only variant with volumes"
 
-    def sweep(self, name: str) -> str:
-        """The command that runs a sweep at this scale, on this data set, into this folder."""
-        given = {"scale": self.group.scale, "data": self.data, "runs": str(self.runs_dir)}
+    def sweep(self, name: str, data: str | None = None) -> str:
+        """The command that runs a sweep at this scale, on this data set or another, into this folder."""
+        given = {"scale": self.group.scale, "data": data or self.data, "runs": str(self.runs_dir)}
         usual = {"scale": "cpu", "data": "phantom", "runs": "runs"}
         told = [f" {key}={value}" for key, value in given.items() if value != usual[key]]
         return f"make sweep name={name}" + "".join(told)
@@ -108,15 +123,8 @@ def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, samp
 
 def closing(runs: Iterable[Run | Classification], *, metrics: bool = True) -> str:
     """The stand-in networks behind the runs, those that measure only with `metrics`; and what the picture is not for."""
-    stand_ins = sorted(
-        {
-            f"{s.part}: {s.name}" + (f" for {s.instead_of}" if s.instead_of else "")
-            for run in runs
-            for s in run.stand_ins
-            if metrics or s.part not in METRIC_PARTS
-        }
-    )
-    return ("Stand-in networks: " + "; ".join(stand_ins) + ". " if stand_ins else "") + NOT_FOR_DIAGNOSIS
+    found = in_order(s for run in runs for s in run.stand_ins if metrics or s.part not in METRIC_PARTS)
+    return ("Stand-in networks: " + "; ".join(s.text for s in found) + ". " if found else "") + NOT_FOR_DIAGNOSIS
 
 
 def patients(runs: Iterable[Run]) -> str:
@@ -133,11 +141,6 @@ def title_of(run: Run) -> str:
 def windowed(run: Run) -> tuple[float, float]:
     """The HU window that slices of the run are shown in."""
     return window_hu(run.config)
-
-
-def patient_means(runs: Iterable[Run], key: str) -> dict[str, float]:
-    """Each test patient's score, its mean over the seeds; empty where a run has no such score."""
-    return {patient: sum(values) / len(values) for patient, values in by_patient(runs, key).items()}
 
 
 def mean_of(runs: Iterable[Run], key: str) -> float:

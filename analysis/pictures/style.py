@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.colors import LinearSegmentedColormap
 
 # Okabe & Ito 2008. Its yellow is too light for lines on white: it is for marks on CT alone.
-BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7"
 YELLOW = "#F0E442"
 INK, GREY, FAINT = "#202124", "#80868b", "#dfe1e5"
 

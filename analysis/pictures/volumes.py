@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from analysis.cli import NothingToShowError
+from analysis.measures import patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import VOLUMES, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of, windowed
+from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
 from analysis.runs import Group, Run
 
 _PATIENTS = 3

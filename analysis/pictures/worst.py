@@ -10,9 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
+from analysis.measures import patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import WORST, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patient_means, patients, setting, title_of, windowed
+from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
 from analysis.pictures.style import DIFFERENCE
 from analysis.runs import Run
 
@@ -20,7 +21,8 @@ _BY = ("psnr", "ssim_2d", "lpips")
 """The scores whose worst cases a run keeps."""
 _GAP, _ROW_GAP, _HEAD, _LINE, _BAR = 0.06, 0.1, 0.2, 0.2, 0.45
 _EDGE = 0.15
-_ORDINALS = ("worst", "2nd worst", "3rd worst")
+_ORDINALS = ("worst", "2nd worst")
+"""As many as are kept by each score."""
 _COLUMNS = ("X-ray", *(f"{what}, {plane}" for plane in ("axial", "coronal") for what in ("true", "generated", "diff.")))
 
 
@@ -67,7 +69,7 @@ def reason(source: Source, run: Run, patient: str) -> str:
             continue
         # Of equal scores the first patient's counts as the worse, as where they were kept.
         place = sorted(scores, key=lambda name: column.better * scores[name]).index(patient)
-        if place < len(_ORDINALS) - 1:
+        if place < len(_ORDINALS):
             value = f"{scores[patient]:.4g}" + (f" {column.unit}" if column.unit else "")
             texts.append(f"{_ORDINALS[place]} {column.name} of {len(scores)} ({value})")
     return "; ".join(texts)

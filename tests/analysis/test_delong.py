@@ -1,4 +1,4 @@
-"""DeLong against pROC's published output, a brute-force definition, and what FACTS asks of the edges."""
+"""DeLong against pROC's published output, a brute-force definition, and what is asked of the edges."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_perfect_separation_has_an_exact_interval(n_pos: int, n_neg: int) -> Non
 
 
 def test_the_logit_interval_covers_where_the_normal_one_does_not() -> None:
-    # FACTS: at 15/30 and AUC .95 the normal interval covers .839, the logit one .941.
+    # At 15/30 and AUC .95 the normal interval covers .839, the logit one .941.
     generator, shift = np.random.default_rng(0), math.sqrt(2) * 1.6448536269514722
     y = np.r_[np.ones(15), np.zeros(30)]
     hits = np.zeros(2)

@@ -169,9 +169,9 @@ def test_all_is_drawn_that_the_runs_allow_twice_to_the_same_bytes(
     assert first.keys() == {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf")}
     for name, command in (
         ("worst", f"make sweep name=losses runs={run.parent}"),
-        ("emboli", "make sweep name=losses data=atlas"),
+        ("emboli", f"make sweep name=losses data=atlas runs={run.parent}"),
         ("lidc", f"python x2c/train.py --variant lidc_lora --runs {run.parent}"),
-        ("roc", f"python x2c/classify.py --variant full --runs {run.parent}"),
+        ("roc", f"python x2c/classify.py --variant l1 --runs {run.parent}"),
         ("steps_quality", f"make sweep name=training_steps runs={run.parent}"),
         ("sampler_quality", f"make sweep name=sampler_steps runs={run.parent}"),
     ):

@@ -49,3 +49,24 @@ def test_data_sets_stand_side_by_side(table: table2.Table) -> None:
     assert "Small stand-ins take the place of pretrained networks" in "\n".join(lines)
     # Rows without a finished run are not here.
     assert not any("CLIP" in line for line in lines)
+
+
+def test_rows_of_several_seeds_say_so(make_run) -> None:
+    make_run("l1")
+    make_run("l1", seed=1)
+    make_run("l1_lpips")
+    one, other = (
+        table2.collect(find_groups(make_run("l1_adv", cohort=cohort).parent, None, cohort)[0])
+        for cohort in ("f00dfeedbeef", "a71a5a71a5a7")
+    )
+    text = results_readme.short([one], PICTURE, "RESULTS.md")
+    assert "| L1 (2 seeds) |" in text and "| L1 + LPIPS |" in text
+    assert "Mean ± SD over 6 test patients, and over seeds where a row has several." in text
+    assert "seeds" not in results_readme.short([other], PICTURE, "RESULTS.md")
+
+
+@pytest.mark.parametrize(
+    ("counts", "text"), [((1, 1), ""), ((3, 3), " (3 seeds)"), ((3, 0), " (3 seeds)"), ((3, 1), " (seeds: p 3, a 1)")]
+)
+def test_seeds_are_told_for_each_data_set_where_they_differ(counts: tuple[int, int], text: str) -> None:
+    assert results_readme._seeds(counts, ("p", "a")) == text

@@ -9,13 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fabricated import write_classification
 from test_results import ATLAS, GRID, LOSSES, OPTIONS, on, page
 
 from analysis import results_pictures
+from x2c.core.script import PROJECT
 
 MakeRun = Callable[..., Path]
 TUNED = "11dc11dc11dc"
+
+
+def swept(name: str, option: str) -> list[int]:
+    """The values of an option that a sweep of the project goes through."""
+    sweep: dict[str, Any] = yaml.safe_load((PROJECT / "sweeps" / f"{name}.yaml").read_text())
+    values: list[int] = sweep["parameters"][option]["values"]
+    return values
+
+
+FEWEST, FEW, USUAL, MOST = swept("training_steps", "stages.xray.steps")
+SAMPLING = swept("sampler_steps", "sampler.steps")
 
 
 @pytest.fixture
@@ -55,7 +68,7 @@ def test_the_page_is_made_by_reproduce_or_one_by_one(make_run: MakeRun, tmp_path
         "make sweep name=losses seeds=0,1",
         "python x2c/train.py --variant clip --seed 2",
         "python x2c/train.py --variant full",
-        "python analysis/results.py --scale cpu --runs DIR --out DIR",
+        "python analysis/results.py --scale cpu",
     ]
     make_run("l1", cohort=ATLAS, config=on("atlas"))
     assert blocks(page(runs, tmp_path))[0] == ["make reproduce"]
@@ -79,25 +92,26 @@ def test_sweeps_of_steps_do_not_take_each_others_runs(make_run: MakeRun, tmp_pat
         stages = {"order": ["xray"], "xray": {"data": "dataset", "steps": training}}
         return {"stages": stages, "sampler": {"name": "dpm++", "steps": sampling}}
 
-    make_run("l1_lpips", config=steps(350, 25))
-    for sampling in (5, 10, 50):
-        make_run("l1_lpips", updated=10, config=steps(350, sampling))
-    for training in (90, 175):
-        make_run("l1_lpips", updated=10, config=steps(training, 25))
+    usual, *others = SAMPLING
+    make_run("l1_lpips", config=steps(USUAL, usual))
+    for sampling in others:
+        make_run("l1_lpips", updated=10, config=steps(USUAL, sampling))
+    for training in (FEWEST, FEW):
+        make_run("l1_lpips", updated=10, config=steps(training, usual))
     runs = tmp_path / "runs"
-    last = ["python x2c/train.py --variant l1_lpips", "python analysis/results.py --scale cpu --runs DIR --out DIR"]
+    last = ["python x2c/train.py --variant l1_lpips", "python analysis/results.py --scale cpu"]
     text = page(runs, tmp_path)
     assert blocks(text)[1] == ["make sweep name=sampler_steps", *last]
-    make_run("l1_lpips", updated=10, config=steps(700, 25))
+    make_run("l1_lpips", updated=10, config=steps(MOST, usual))
     text = page(runs, tmp_path)
     assert blocks(text)[1] == ["make sweep name=sampler_steps", "make sweep name=training_steps", last[1]]
     assert "3 runs of l1_lpips for the figure of sampling steps; 3 runs of l1_lpips for the figure of training" in text
 
 
 def test_runs_without_a_row_say_what_they_are_for(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
-    steps = {"rspect": {"steps": 500}, "order": ["xray"], "xray": {"data": "dataset", "steps": 90}}
+    steps = {"rspect": {"steps": 500}, "order": ["xray"], "xray": {"data": "dataset", "steps": FEWEST}}
     make_run("l1_lpips", updated=10, config={"stages": steps})
-    for number in (5, 50):
+    for number in SAMPLING[1:3]:
         make_run("l1_lpips", updated=20, config={"sampler": {"name": "dpm++", "steps": number}})
     several = make_run("full", updated=30, config={"evaluation": {"samples": 5}})
     make_run("l1", updated=30, config={"prediction": {"name": "x0"}})
@@ -106,7 +120,7 @@ def test_runs_without_a_row_say_what_they_are_for(make_run: MakeRun, tmp_path: P
     text = page(make_run("full").parent, tmp_path)
     told = (
         "- With other settings, and not in these rows: 1 run of full for the check of several samples; 2 runs of l1_lpips "
-        "for the figure of sampling steps; 1 run of l1_lpips for the figure of training steps; 1 run of l1 that is older."
+        "for the figure of sampling steps; 1 run of l1_lpips for the figure of training steps; 1 run of l1 with another recipe."
     )
     assert text.count("With other settings") == 1 and told in text
     assert "Left out" not in text

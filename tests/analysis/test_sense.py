@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import STAND_INS
 from fabricated import SHIFTS, predictions, write_classification
 
 from analysis import table2
-from analysis.checks import Check, corrected, number
+from analysis.checks import Check, corrected
+from analysis.choice import chosen
 from analysis.classifications import load_classifications
 from analysis.pictures.training import Stage
 from analysis.runs import group_runs, load_runs
-from analysis.sense import chosen, relative_fall, sense, swapped_areas
+from analysis.sense import relative_fall, sense, swapped_areas
 from analysis.stats.delong import auc
 
 MakeRun = Callable[..., Path]
 PATIENTS = 24
+NAMES = {"psnr": "PSNR", "lpips": "LPIPS[stand-in]"}
 # Differences of the one sort, in SDs of the patients: how large, and how much they vary.
 DIFFERENCES = {"yes": (1.0, 0.3), "no": (0.0, 0.1), "cannot tell": (0.3, 2.0)}
 BASES = {"psnr": (20.0, 1.5), "lpips": (0.3, 0.02), "lung_volume_error_ml": (900.0, 90.0),
@@ -99,6 +102,7 @@ def test_the_wrong_way_round_is_no(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("key", "words"),
     [
+        ("psnr", "training X-ray in PSNR"),
         ("lpips", "training X-ray in LPIPS"),
         ("lung_volume_error_ml", "lung volume"),
         ("heart_width_error_mm", "heart width"),
@@ -107,12 +111,37 @@ def test_the_wrong_way_round_is_no(make_run: MakeRun) -> None:
 )
 def test_the_nearest_training_xray_is_beaten_or_not(make_run: MakeRun, key: str, words: str, verdict: str) -> None:
     # Errors of either sign: what counts is how far off they are.
-    signs = 1.0 if key == "lpips" else SIGNS
+    signs = 1.0 if key in ("psnr", "lpips") else SIGNS
     rescored(make_run("baseline_nearest"), **{"psnr": base("psnr"), key: signs * worse(key, verdict)})
-    run = rescored(make_run("l1"), **plain() | {key: -signs * base(key) if key != "lpips" else base(key)})
+    run = rescored(make_run("l1"), **plain() | {key: base(key) if key in ("psnr", "lpips") else -signs * base(key)})
     check = about(run.parent, words)
     assert check.verdict == verdict, check
     assert check.effect == pytest.approx(DIFFERENCES[verdict][0] * BASES[key][1], abs=1e-9)
+
+
+@pytest.mark.parametrize("verdict", DIFFERENCES)
+@pytest.mark.parametrize("key", ["psnr", "lpips"])
+def test_the_mean_volume_is_beaten_or_not(make_run: MakeRun, key: str, verdict: str) -> None:
+    rescored(make_run("baseline_mean"), **{"psnr": base("psnr"), "lpips": base("lpips")} | {key: worse(key, verdict)})
+    run = rescored(make_run("l1"), **plain())
+    (check,) = [
+        c for c in checks(run.parent) if "mean training" in c.question and c.question.endswith(f"{NAMES[key]}?")
+    ]
+    assert check.verdict == verdict, check
+    # A reader learns what it is that can have the higher PSNR.
+    assert "(nobody's anatomy, yet high in PSNR)" in check.question
+
+
+def test_what_the_table_refuses_is_not_measured(make_run: MakeRun) -> None:
+    other = tuple(s | {"name": "squeezenet"} if s["part"] == "perceptual" else s for s in STAND_INS)
+    rescored(make_run("baseline_nearest", stand_ins=other), psnr=base("psnr") - 1, lpips=worse("lpips", "yes"))
+    make_run("l1_adv", state="failed")
+    run = rescored(make_run("l1"), **plain())
+    check = about(run.parent, "training X-ray in LPIPS")
+    assert check.verdict == "not measured" and math.isnan(check.p)
+    assert check.says.startswith("Refused for Nearest training X-ray: LPIPS measured with squeezenet ")
+    assert about(run.parent, "training X-ray in PSNR").verdict == "yes"
+    assert about(run.parent, "lung volume").says == "Not measured for L1; not measured for Nearest training X-ray."
 
 
 def test_patients_without_a_structure_are_left_out(make_run: MakeRun) -> None:
@@ -126,7 +155,7 @@ def test_without_the_baseline_it_says_what_to_run(make_run: MakeRun) -> None:
     small = {"resolution": {"size": "128x128x64", "reduction": 4}}
     make_run("baseline_nearest", config=small)
     check = about(make_run("l1").parent, "training X-ray in LPIPS")
-    assert check.verdict == "cannot tell" and check.says.endswith("run: `make sweep name=losses`")
+    assert check.verdict == "not measured" and check.says.endswith("run: `make sweep name=losses`")
 
 
 @pytest.mark.parametrize("verdict", DIFFERENCES)
@@ -154,7 +183,7 @@ def test_samples_are_those_of_any_run_and_else_a_command(make_run: MakeRun) -> N
     run = rescored(make_run("full", scale="gpu"), **plain())
     for words in ("samples of one X-ray differ", "better than one"):
         check = about(run.parent, words)
-        assert check.verdict == "cannot tell" and check.says.endswith("run: `make sweep name=samples scale=gpu`")
+        assert check.verdict == "not measured" and check.says.endswith("run: `make sweep name=samples scale=gpu`")
     several = {"psnr_of_one": base("psnr"), "psnr_of_mean": base("psnr"), "spread_hu": [9.0] * PATIENTS}
     again = make_run("full", scale="gpu", updated=10, config={"evaluation": {"samples": 3}})
     rescored(again, **plain() | several)
@@ -175,6 +204,8 @@ def test_embolism_is_seen_or_not(
     assert check.verdict == verdict, check
     assert check.n == patients and check.null == 0.5
     assert float(check.measured.rsplit(" ", 1)[1]) == pytest.approx(0.5, abs=0.005)
+    # What is made from an X-ray is bound by it: the reader is told, where it matters.
+    assert ("whose AUC here is" in check.says) == (arm == "generated" and verdict != "yes")
     parts = {"ctpa": {"autoencoder"}, "xray": {"xray_classifier"}, "generated": {"autoencoder", "encoder"}}[arm]
     assert {s.part for s in check.stand_ins} == parts
 
@@ -191,7 +222,7 @@ def test_other_patients_classification_does_not_count(make_run: MakeRun) -> None
     write_classification(runs, cohort="0ther0ther00")
     write_classification(runs, "l1", state="failed")
     check = about(runs, "generated volumes carry")
-    assert check.verdict == "cannot tell"
+    assert check.verdict == "not measured"
     assert check.says == "No finished classification; run: `python x2c/classify.py --variant full`"
 
 
@@ -199,7 +230,8 @@ def test_a_refused_arm_says_why(make_run: MakeRun) -> None:
     table = predictions()
     runs = make_run("full").parent
     write_classification(runs, table=table[table["arm"] != "generated"])
-    assert about(runs, "generated volumes carry").says == "Not run."
+    check = about(runs, "generated volumes carry")
+    assert (check.verdict, check.says) == ("not measured", "Not run.")
     assert about(runs, "true CTs").verdict == "yes"
 
 
@@ -208,7 +240,8 @@ def test_a_fold_without_an_embolism_is_told(make_run: MakeRun) -> None:
     table.loc[table["fold"] == 2, "label"] = 0
     runs = make_run("full").parent
     write_classification(runs, table=table)
-    assert about(runs, "generated volumes carry").says.startswith("fold 1: ")
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "cannot tell" and check.says.startswith("fold 1: ")
 
 
 def test_swapped_areas_are_those_of_shuffled_labels() -> None:
@@ -250,6 +283,31 @@ def test_seeds_that_disagree_cannot_tell(make_run: MakeRun) -> None:
     assert (check.verdict, check.says) == ("cannot tell", "Converged in 1 of 2 seeds.")
 
 
+def test_a_seed_without_scores_leaves_training_open(make_run: MakeRun) -> None:
+    falling = [1.0] * 5 + [0.5, 0.5, 0.4, 0.4, 0.4]
+    curve(make_run("l1"), falling)
+    run = make_run("l1", seed=1)
+    curve(run, falling[:5])
+    check = about(run.parent, "training of L1 converged")
+    assert check.verdict == "cannot tell" and check.says.endswith("no validation score in 1 of 2 seeds.")
+    curve(run, falling)
+    assert about(run.parent, "training of L1 converged").says == "Still falling."
+
+
+def test_training_that_was_never_validated_is_not_measured(make_run: MakeRun) -> None:
+    run = make_run("l1")
+    assert about(run.parent, "training of L1 converged").verdict == "not measured"
+    curve(run, [])
+    assert about(run.parent, "training of L1 converged").verdict == "not measured"
+
+
+@pytest.mark.parametrize("every", [50, 100])
+def test_validation_at_scale_cpu_is_often_enough(every: int) -> None:
+    at = np.array([*range(every, 350, every), 350]) + 850
+    stage = Stage("xray", np.arange(851, 1201), np.ones(350), at, np.ones(at.size))
+    assert relative_fall(stage)[1] >= 2
+
+
 def test_quarters_are_of_the_last_stage() -> None:
     steps = np.arange(201, 301)
     stage = Stage("xray", steps, np.ones(100), np.array([210, 250, 251, 275, 276, 300]), np.array([9, 9, 2, 2, 1, 1.0]))
@@ -273,10 +331,12 @@ def test_the_full_model_is_checked_before_the_last_of_the_losses(make_run: MakeR
     assert (row(), row("l1"), row("clip")) == ("full", "l1", None)
 
 
-def test_nothing_finished_says_what_to_run(make_run: MakeRun) -> None:
+def test_nothing_finished_says_what_to_run(make_run: MakeRun, tmp_path: Path) -> None:
     found = checks(make_run("l1", state="running").parent)
-    assert {check.verdict for check in found} == {"cannot tell"}
+    assert {check.verdict for check in found} == {"not measured"}
     assert found[0].says == "No finished run; run: `make sweep name=losses`"
+    (named,) = [check for check in checks(tmp_path / "runs", "clip") if check.topic == "X-ray"]
+    assert named.says == "No finished run of clip; run: `python x2c/train.py --variant clip`"
 
 
 def test_holm_runs_over_what_was_tested() -> None:
@@ -287,11 +347,3 @@ def test_holm_runs_over_what_was_tested() -> None:
     assert [check.p_holm for check in both if check.p == check.p] == pytest.approx([0.06] * 3)
     assert both[0].verdict == "cannot tell" and both[1] == untested
     assert "Holm" in both[0].says
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.4344, "+0.434"), (-226.4, "−226"), (1.5e-5, "+0.000015"), (0.0, "+0.00"), (math.nan, "–")],
-)
-def test_numbers_have_three_digits(value: float, text: str) -> None:
-    assert number(value) == text

@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from x2c.core.files import build_once, digest, locked, replacing, write_text
+from x2c.core.files import TEMPORARY, build_once, digest, locked, replacing, temporary_beside, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -44,6 +46,62 @@ def test_a_folder_is_built_once_and_only_when_whole(tmp_path):
     build_once(tmp_path / "made", build)
     assert len(calls) == 2
     assert (tmp_path / "made" / "x").read_text() == "x"
+
+
+def on(name: str, monkeypatch) -> None:
+    """As on a machine of that name, which does not see the locks of others."""
+    monkeypatch.setattr("x2c.core.files.machine", lambda: name)
+    monkeypatch.setattr("x2c.core.files.locked", lambda *_, **__: nullcontext(True))
+
+
+def test_machines_that_do_not_see_each_other_s_locks_build_a_folder_each(tmp_path, monkeypatch):
+    folder = tmp_path / "made"
+
+    def first(path: Path) -> None:
+        (path / "x").write_text("first")
+
+    def second(path: Path) -> None:
+        (path / "x").write_text("sec")
+        on("one", monkeypatch)
+        assert build_once(folder, first) == folder
+        on("other", monkeypatch)
+        assert (path / "x").read_text() == "sec", "the work of who is not done yet stays"
+        (path / "x").write_text("second")
+
+    on("other", monkeypatch)
+    build_once(folder, second)
+    assert (folder / "x").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_cannot_be_put_in_place_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "rename", Mock(side_effect=OSError("no space")))
+    with pytest.raises(OSError, match="no space"):
+        build_once(tmp_path / "made", lambda path: (path / "x").touch())
+
+
+def test_a_build_removes_what_killed_ones_have_left_of_the_same_folder(tmp_path, monkeypatch):
+    ours, of_others = temporary_beside(tmp_path / "made"), temporary_beside(tmp_path / "made.2")
+    with monkeypatch.context() as elsewhere:
+        on("another", elsewhere)
+        theirs, forsaken = (temporary_beside(tmp_path / "made") for _ in range(2))
+    for folder in (ours, of_others, theirs, forsaken):
+        folder.mkdir()
+        (folder / "half").touch()
+    os.utime(forsaken, (0, 0))
+    build_once(tmp_path / "made", lambda path: (path / "x").touch())
+    assert {path.name for path in tmp_path.iterdir()} == {"made", ".made.lock", of_others.name, theirs.name}
+
+
+def test_no_two_temporary_names_are_equal(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    here = temporary_beside(path)
+    assert here != temporary_beside(path), "two containers, whose process ids are equal"
+    monkeypatch.setattr("x2c.core.files.machine", lambda: "another")
+    there = temporary_beside(path)
+    assert here.name.partition("-")[0] != there.name.partition("-")[0]
+    for name in (here.name, there.name):
+        assert TEMPORARY.sub(".tmp", f"runs/{name}/x") == "runs/.a.json.tmp/x"
 
 
 def hold(path: Path, ready) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from x2c.core.parallel import THREADS, in_processes
+from x2c.core.parallel import NUMPY_THREADS, THREADS, in_processes, shares_of_cores
 from x2c.core.script import PROJECT
 
 SLEEPERS = """
@@ -25,6 +25,19 @@ def work(folder):
 
 if __name__ == "__main__":
     list(in_processes(work, [sys.argv[1]] * 2, 2, "sleeping"))
+"""
+
+COUNTERS = """
+import numpy, torch
+from threadpoolctl import threadpool_info
+from x2c.core.parallel import cores, in_processes
+
+def threads(_):
+    return torch.get_num_threads(), *{pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+if __name__ == "__main__":
+    for workers, of_torch in ((1, torch.get_num_threads()), (2, max(1, cores() // 2))):
+        print(set(in_processes(threads, range(4), workers, "counting")) == {(of_torch, 1)})
 """
 
 
@@ -44,6 +57,17 @@ def test_results_come_in_the_items_order_from_other_processes():
     assert squares == (0, 1, 4, 9)
     assert os.getpid() not in pids and len(set(pids)) <= 2
     assert all(int(count) >= 1 for count in threads)
+
+
+def test_processes_share_the_cores_and_numpy_has_one_thread_however_many_there_are(tmp_path):
+    # A process imports its script before anything else is called in it: too late for what is set there.
+    script = tmp_path / "counters.py"
+    script.write_text(COUNTERS)
+    environment = {name: value for name, value in os.environ.items() if name not in (*THREADS, NUMPY_THREADS)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment | {"PYTHONPATH": str(PROJECT)}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "True"], done.stdout + done.stderr
 
 
 def test_one_worker_is_this_process():
@@ -79,3 +103,10 @@ def _alive(pid: int) -> bool:
     state = Path(f"/proc/{pid}/stat")
     # A zombie that nobody reaps is dead.
     return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_cores_are_dealt_out_and_whom_none_is_left_for_may_use_all(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 1, 6})
+    assert shares_of_cores(1) == [{1, 4, 6}]
+    assert shares_of_cores(2) == [{1, 6}, {4}]
+    assert shares_of_cores(4) == [{1}, {4}, {6}, {1, 4, 6}]

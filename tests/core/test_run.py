@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 
-from x2c.core.files import replacing
+from x2c.core.files import replacing, temporary_beside
 from x2c.core.run import RunDirectory
 
 
@@ -38,16 +39,38 @@ def test_a_status_that_a_power_cut_left_empty_is_none(run, text):
 
 
 def test_an_owner_removes_what_a_killed_one_was_writing(run):
-    left = run.path / ".denoiser.safetensors.4711.tmp"
-    left.write_bytes(b"half")
-    status = run.path / ".status.json.4711.tmp"
+    run.samples.mkdir()
+    lost = [temporary_beside(path) for path in (run.path / "denoiser.safetensors", run.samples / "volumes.npz")]
+    for left in lost:
+        left.write_bytes(b"half")
+    status = temporary_beside(run.path / "status.json")
     status.write_text("{}")
     with run.owned():
-        assert not left.exists()
+        assert not any(left.exists() for left in lost)
         assert status.exists(), "someone may be about to put it in place"
     os.utime(status, (0, 0))
     with run.owned():
         assert not status.exists()
+
+
+def test_what_another_machine_may_be_writing_is_left_to_it_for_an_hour(run, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("x2c.core.files.machine", lambda: "another")
+        theirs = temporary_beside(run.path / "scores.parquet")
+    theirs.write_bytes(b"half")
+    with run.owned():
+        assert theirs.exists()
+    hour_ago = time.time() - 3601
+    os.utime(theirs, (hour_ago, hour_ago))
+    with run.owned():
+        assert not theirs.exists()
+
+
+def test_the_newest_checkpoint_tells_the_saved_step(run):
+    assert run.saved_step() == 0
+    for name in ("step-0000009", "step-0000010", ".step-0000011.tmp"):
+        (run.checkpoints / name).mkdir(parents=True)
+    assert run.saved_step() == 10
 
 
 def test_bytes_are_on_the_disk_before_they_get_their_name(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.script import PROJECT
 
 
@@ -55,3 +56,21 @@ def test_paper_scale_is_built_without_memory_and_has_its_size():
     run = train("--variant", "full", "--scale", "paper", "--check")
     assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "# denoiser: 12.0 M parameters"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--data", "phantom", "--tracker", "none", "--runs", "r", "--loss.lpips.weight=0.02"],
+        ["--data", '/data/a "set"', "--runs", "C:\\runs: 1", "--denoiser.dim_mults", "[1, 2]"],
+        ["--dataset", "phantom", "--stages.start="],
+    ],
+)
+def test_what_one_command_read_another_reads_again(line):
+    def read(words):
+        parser = Parser(prog="x")
+        add_config_options(parser)
+        return overrides_from(*parser.split(words))
+
+    asked = read(line)
+    assert read([as_option(text) for text in asked]) == asked

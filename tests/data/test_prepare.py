@@ -1,8 +1,7 @@
-"""Preparing data sets from files on disk: what is stored, what is left out, what is never told."""
+"""Preparing data sets from files on disk: what is stored, that it is the same after whatever happened, what is refused."""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -14,63 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
-from ct_files import chest, frontal_xray, write_ct, write_picture, write_series
+from ct_files import chest, write_ct
+from prepare_files import SMALL, make_folder, noisy, opened, request, write_pairs
 
-from x2c.core.config import Resolution
 from x2c.core.errors import UserError
 from x2c.core.registry import DATASETS
 from x2c.core.script import PROJECT
-from x2c.data.cohort import Cohort
 from x2c.data.prepare.pair import Record
-from x2c.data.prepare.pseudonyms import KEY_FILE, LIST_FILE
-from x2c.data.prepare.recipe import Recipe
-from x2c.data.prepare.run import Request, prepare
+from x2c.data.prepare.pseudonyms import KEY_FILE
+from x2c.data.prepare.run import prepare
 from x2c.data.prepare.store import read_manifest
-from x2c.data.volume import Array, Volume
-
-REAL = PROJECT.parent / "shared/realdata"
-SMALL = Recipe(size=(16, 32, 32), radiograph_size=48)
-NAMES = ("ZZTOP^GIACOMO", "MRN-4711-0815", "19610228", "1.2.840.99999.123456789")
-"""Planted where hospitals put them: a name, an id, a birth date, a UID."""
-
-
-def noisy(seed: int) -> Volume:
-    """The same chest with another patient's noise."""
-    base = chest()
-    hu = base.hu + np.random.default_rng(seed).normal(0, 8, base.hu.shape).astype(np.float32)
-    return Volume(hu, base.spacing_mm, base.origin_mm, base.direction)
-
-
-def grainy_xray(seed: int) -> Array:
-    """The same radiograph with another patient's noise."""
-    return np.clip(frontal_xray() + np.random.default_rng(seed).normal(0, 0.02, (128, 128)), 0, 1)
-
-
-def write_pairs(root: Path, lines: list[dict[str, object]]) -> None:
-    columns = list(dict.fromkeys(column for line in lines for column in line))
-    with (root / "pairs.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def make_folder(root: Path, count: int = 8) -> list[dict[str, object]]:
-    """A folder data set of `count` patients, alternately with and without an embolism; returns its lines."""
-    root.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, object]] = []
-    for number in range(count):
-        write_ct(root / f"ct{number}.nii.gz", noisy(number))
-        write_picture(root / f"xray{number}.png", grainy_xray(number))
-        files = {"ct": f"ct{number}.nii.gz", "xray": f"xray{number}.png"}
-        lines.append({"patient": f"A{number}", **files, "label": number % 2})
-    write_pairs(root, lines)
-    return lines
-
-
-def request(root: Path, out: Path, source: str = "folder", **changes: object) -> Request:
-    return Request(**{"source": source, "root": root, "out": out, "recipe": SMALL, "workers": 1, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +32,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Rec
     base = tmp_path_factory.mktemp("prepared")
     make_folder(base / "root")
     return base / "root", base / "out", prepare(request(base / "root", base / "out"))
-
-
-def opened(out: Path, size: str = "32x32x8", **options: object) -> Cohort:
-    entry = DATASETS.get("prepared")
-    resolution = Resolution(size=size, reduction=1)
-    return entry(entry.Options(folder=str(out), **options)).open(out.parent / "cache", resolution, 1)
 
 
 def test_every_pair_becomes_two_volumes_that_together_are_the_lungs_box(made):
@@ -184,258 +131,6 @@ def test_a_changed_manifest_and_a_changed_data_set_are_noticed(made, tmp_path):
         opened(out)
 
 
-def bad_lines(root: Path) -> dict[str, tuple[dict[str, object], str]]:
-    """What goes wrong in a folder of files: the line that lists it and the reason that is given."""
-    import gzip
-
-    good = (root / "ct0.nii.gz").read_bytes()
-    (root / "short.nii.gz").write_bytes(good[: len(good) // 2])
-    (root / "text.nii.gz").write_text("ZZTOP^GIACOMO")
-    (root / "blank.nii.gz").write_bytes(gzip.compress(b""))
-    (root / "flat.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    (root / "empty").mkdir()
-    write_ct(root / "solid.nii.gz", Volume(np.full((40, 48, 48), 40, np.float32), (5.0, 5.0, 5.0)))
-    os.symlink(root / "loop", root / "loop")
-    (root / "cycle").mkdir()
-    os.symlink(root / "cycle", root / "cycle/again")
-    for half in (0, 1):
-        write_series(root / "mixed", noisy(half), prefix=f"{half}_", SeriesInstanceUID=f"1.2.3.{half}")
-    return {
-        "truncated": ({"ct": "short.nii.gz"}, "CT: the file ends early or is damaged"),
-        "non-image": ({"ct": "text.nii.gz"}, "CT: not a NIfTI image"),
-        "blank": ({"ct": "blank.nii.gz"}, "CT: not a NIfTI image"),
-        "solid": ({"ct": "solid.nii.gz"}, "every voxel has the same value"),
-        "mixed": ({"ct": "mixed"}, "CT: 2 series are mixed"),
-        "empty": ({"ct": "empty"}, "CT: the folder is empty"),
-        "cycle": ({"ct": "cycle"}, "CT: the folder is empty"),
-        "loop": ({"ct": "loop"}, "ct: cannot be opened"),
-        "outside": ({"ct": "../ct0.nii.gz"}, "ct: the path leads out of --root"),
-        "absolute": ({"ct": "/etc/hostname"}, "ct: the path leads out of --root"),
-        "absent": ({"ct": "nowhere.nii.gz"}, "ct: there is no such file"),
-        "unnamed": ({"patient": ""}, "patient: the cell is empty"),
-        "unlabelled": ({"label": ""}, "label: expected 0 or 1; the cell is empty"),
-        "labelled 2": ({"label": 2}, "label: expected 0 or 1; it is something else"),
-        "dated": ({"ct_date": "yesterday"}, "ct_date: not a date"),
-        "picture": ({"xray": "flat.png"}, "X-ray: not a whole picture"),
-        "inverted": ({"xray": "inverted.png"}, "X-ray: looks inverted"),
-    }
-
-
-def test_each_bad_line_has_its_reason_and_the_rest_goes_on(tmp_path, capfd):
-    root, out = tmp_path / "root", tmp_path / "out"
-    lines = make_folder(root, 4)
-    write_picture(root / "inverted.png", 1 - frontal_xray())
-    bad = bad_lines(root)
-    for name, (line, _) in bad.items():
-        stem = f"spare {name}.nii.gz"
-        write_ct(root / stem, noisy(100 + len(lines)))
-        write_picture(root / f"spare {name}.png", grainy_xray(100 + len(lines)))
-        lines.append({"patient": f"B {name}", "ct": stem, "xray": f"spare {name}.png", "label": 0, **line})
-    write_pairs(root, lines)
-    with (root / "pairs.csv").open("ab") as stream:
-        stream.write(
-            'C,"ct0.nii.gz,xray0.png,0,\nD,ct1.nii.gz\nM\u00fcller,ct0.nii.gz,xray0.png,0,\n'.encode("latin-1")
-        )
-    records = prepare(request(root, out))
-    for record, (name, (_, reason)) in zip(records[4:], bad.items(), strict=False):
-        assert record.status == "excluded" and any(reason in told for told in record.reasons), (name, record)
-    assert [r.reasons[0] for r in records[-3:]] == [
-        "the line is not valid CSV (an open quotation mark?)",
-        "expected 5 cells; the line has 2",
-        "the line is not UTF-8; save the table as UTF-8",
-    ]
-    assert [record.status for record in records[:4]] == ["ok"] * 4
-    told = capfd.readouterr().out
-    assert f"4 ok, 0 warning, {len(bad) + 3} excluded" in told
-    report = (out / "report.csv").read_text()
-    assert report.count("\n") == len(records) + 1
-    for record in records[4:]:
-        left = [path.name for path in (out / "pairs" / record.study).glob("*")]
-        assert left == (["record.json"] if record.stamp else []), "what the table rules out leaves nothing at all"
-
-
-def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(tmp_path):
-    root = tmp_path / "root"
-    lines = make_folder(root, 8)
-    shutil.copy(root / "ct0.nii.gz", root / "copy of ct0.nii.gz")
-    shutil.copy(root / "xray4.png", root / "copy of xray4.png")
-    lines[1]["patient"] = lines[0]["patient"] = "A"  # one patient may have two CTs and one X-ray
-    lines[1]["xray"] = lines[0]["xray"]
-    lines[3]["ct"] = "copy of ct0.nii.gz"  # the same voxels under another name
-    lines[5]["xray"] = "copy of xray4.png"
-    lines[7]["xray"] = lines[6]["xray"]  # a picture under two patients
-    lines.append(dict(lines[1]))  # a line twice
-    lines.append({**lines[2], "patient": "C"})  # a file under two patients
-    write_pairs(root, lines)
-    records = prepare(request(root, tmp_path / "out"))
-    assert [r.status == "ok" for r in records] == [False, True] + [False] * 8
-    assert [r.reasons[-1].partition(", as one")[0] for r in records if r.status != "ok"] == [
-        "its CT is the same, voxel by voxel",
-        "its CT stands under 2 patients",
-        "its CT is the same, voxel by voxel",
-        "its X-ray is the same, pixel by pixel",
-        "its X-ray is the same, pixel by pixel",
-        "its X-ray stands under 2 patients",
-        "its X-ray stands under 2 patients",
-        "its CT is listed twice; see pairs.csv line 3",
-        "its CT stands under 2 patients",
-    ]
-    assert "another patient (pairs.csv line 5)" in records[0].reasons[0]
-
-
-def test_dates_far_apart_are_a_warning_and_strictly_a_reason(tmp_path):
-    root = tmp_path / "root"
-    lines = make_folder(root, 4)
-    lines[0] |= {"ct_date": "2024-05-31", "xray_date": "2024-06-03"}
-    lines[1] |= {"ct_date": "2024-05-31T10:00", "xray_date": "2024-05-31T20:00"}
-    write_pairs(root, lines)
-    records = prepare(request(root, tmp_path / "out"))
-    assert [(r.status, r.hours_apart) for r in records[:3]] == [("warning", 72.0), ("ok", 10.0), ("ok", None)]
-    strict = prepare(request(root, tmp_path / "strict", recipe=SMALL.model_copy(update={"strict": True})))
-    assert [r.status for r in strict[:3]] == ["excluded", "ok", "ok"]
-
-
-def planted(root: Path, out: Path) -> None:
-    """No planted identifier is in any file below `out`, nor in a name of one."""
-    files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) > 5
-    for path in files:
-        content = path.read_bytes()
-        for name in NAMES:
-            assert name.encode() not in content and name not in str(path.relative_to(out)), path
-
-
-def tags(number: int) -> dict[str, object]:
-    name, identity, born, uid = NAMES
-    return {
-        "PatientName": name,
-        "PatientID": f"{identity}-{number}",
-        "PatientBirthDate": born,
-        "StudyInstanceUID": f"{uid}.{number}",
-        "SeriesInstanceUID": f"{uid}.{number}.1",
-        "StudyDate": born,
-        "AccessionNumber": identity,
-        "InstitutionName": name,
-    }
-
-
-def write_dicom_xray(path: Path, number: int, **more: object) -> None:
-    """A DX picture made of a CT slice's writer: an 8-bit radiograph with identifiers."""
-    write_series(path.parent, chest(), prefix="tmp_", **tags(number))
-    first, *rest = sorted(path.parent.glob("tmp_*"))
-    for other in rest:
-        other.unlink()
-    dataset = pydicom.dcmread(first)
-    first.unlink()
-    for tag in ("ImagePositionPatient", "ImageOrientationPatient", "RescaleIntercept", "RescaleSlope"):
-        delattr(dataset, tag)
-    pixels = np.rint(grainy_xray(number) * 4095).astype(np.uint16)
-    dataset.Modality, dataset.SeriesInstanceUID = "DX", f"{NAMES[3]}.{number}.2"
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
-    dataset.WindowCenter, dataset.WindowWidth = 2048, 4096
-    for tag, value in more.items():
-        setattr(dataset, tag, value)
-    dataset.PixelData = pixels.tobytes()
-    dataset.save_as(path)
-
-
-def test_the_archives_layout_of_lidc_and_no_identifier_anywhere(tmp_path, capfd):
-    root, out = tmp_path / "root", tmp_path / "out"
-    for number in range(5):
-        study = root / f"{NAMES[1]}-{number}" / f"{NAMES[3]}.{number}"
-        write_series(study / "ct", noisy(number), **tags(number))
-        write_series(
-            study / "scout", chest(shape=(20, 32, 32)), **{**tags(number), "ImageType": ["DERIVED", "LOCALIZER"]}
-        )
-        (study / "ct/069.xml").write_text(f"<LidcReadMessage>{NAMES[0]}</LidcReadMessage>")
-        (study / "dx").mkdir()
-        write_dicom_xray(study / "dx/a.dcm", number, ViewPosition="LL")
-        write_dicom_xray(study / "dx/b.dcm", number, ViewPosition="PA")
-    shutil.rmtree(root / f"{NAMES[1]}-4" / f"{NAMES[3]}.4" / "dx")
-    broken = root / f"{NAMES[1]}-3" / f"{NAMES[3]}.3" / "ct"
-    victim = sorted(broken.glob("*.dcm"))[5]
-    victim.write_bytes(victim.read_bytes()[:-500])
-    records = prepare(request(root, out, "lidc"))
-    assert [record.status for record in records] == ["ok", "ok", "ok", "excluded", "excluded"], records
-    assert records[3].reasons == ("CT: a slice is damaged or cannot be decoded; copy the series again",)
-    assert records[4].reasons == ("no radiograph (CR or DX) in the patient's folder",)
-    assert {record.label for record in records} == {2} and records[0].hours_apart == 0
-    planted(root, out)
-    captured = capfd.readouterr()
-    assert not any(name in captured.out + captured.err for name in NAMES)
-    # Who is who is told beside the source, and to its owner only.
-    who = (root / LIST_FILE).read_text()
-    assert f"{NAMES[1]}-0" in who and records[0].patient in who
-    for private in (LIST_FILE, KEY_FILE):
-        assert (root / private).stat().st_mode & 0o077 == 0
-
-
-def test_the_challenges_layout_of_rspect(tmp_path):
-    root, out = tmp_path / "root", tmp_path / "out"
-    header = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "negative_exam_for_pe", "indeterminate"]
-    lines: list[list[object]] = []
-    for number, (negative, unclear) in enumerate([(1, 0), (0, 0), (1, 0), (0, 0), (0, 1), (1, 0)]):
-        study, series = f"{NAMES[3]}.{number}", f"{NAMES[3]}.{number}.1"
-        slices = write_series(root / "train" / study / series, noisy(number), **tags(number))
-        lines += [[study, series, path.stem, negative, unclear] for path in slices]
-        if number == 5:
-            slices[0].unlink()
-    with (root / "train.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([header, *lines])
-    records = prepare(request(root, out, "rspect"))
-    assert [record.status for record in records] == ["ok"] * 4 + ["excluded"] * 2
-    assert [record.label for record in records[:4]] == [0, 1, 0, 1], "1 − negative_exam_for_pe"
-    assert "indeterminate" in records[4].reasons[0]
-    assert "60 slices; the folder of this series holds 59" in records[5].reasons[0]
-    about = json.loads((out / "dataset.json").read_text())
-    assert about["radiographs"] == ["drr"]
-    with pytest.raises(UserError, match="has drr radiographs; 'xray' were asked for"):
-        opened(out)
-    planted(root, out)
-
-
-def test_the_authors_tables_of_accession_numbers(tmp_path):
-    root = tmp_path / "root"
-    (root / "xrays").mkdir(parents=True)
-    rows = [["CT_Accession_number", "cxr_Accession_number", "PE"]]
-    for number in range(4):
-        if number % 2:
-            write_series(root / "cts" / f"40150{number}", noisy(number), **tags(number))
-        else:
-            write_ct(root / "cts" / f"40150{number}.nii.gz", noisy(number))
-        write_picture(root / "xrays" / f"90{number}.png", grainy_xray(number))
-        rows.append([f"40150{number}", f"90{number}", str(number % 2)])
-    rows.append(["401509", "900", "1"])
-    with (root / "train.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows(rows)
-    records = prepare(request(root, tmp_path / "out", "ctpa"))
-    assert [(record.status, record.label) for record in records[:4]] == [("ok", 0), ("ok", 1), ("ok", 0), ("ok", 1)]
-    assert records[4].reasons == ("CT_Accession_number: no files or folders below --root have this name",)
-
-
-def test_a_long_table_with_one_bad_line_loses_one_line(tmp_path):
-    lines = ["patient,ct,xray,label", *(f"P{n},ct.nii.gz,x.png,{n % 2}" for n in range(100_000))]
-    lines[50_000] = 'P,"ct.nii.gz,x.png,0'
-    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
-    for name in ("ct.nii.gz", "x.png"):
-        (tmp_path / name).touch()
-    from x2c.core.registry import SOURCES
-
-    listed = SOURCES.get("folder")(tmp_path)
-    assert len(listed) == 100_000
-    assert [c.where for c in listed if c.problem] == ["pairs.csv line 50001"]
-
-
-def test_a_table_without_headings_is_refused_without_quoting_a_patient(tmp_path):
-    for first in (f"{NAMES[0]},ct0.nii.gz,xray.png", "patient ct xray", "patient,ct,xray,ct", ""):
-        (tmp_path / "pairs.csv").write_text(f"{first}\nB,ct1.nii.gz,xray.png,0\n")
-        with pytest.raises(UserError, match=r"pairs\.csv: expected headings joined by commas") as told:
-            prepare(request(tmp_path, tmp_path.parent / "headless"))
-        assert NAMES[0] not in str(told.value)
-
-
 @pytest.mark.parametrize(
     "option",
     ["--size=0x0x0", "--size=foo", "--splits=8:1", "--splits=-1:1:1", "--workers=-1", "--margin-mm=nan", "--seed=x"],
@@ -510,40 +205,6 @@ def test_a_stored_array_that_was_damaged_is_told_when_read_and_made_again_when_p
         opened(out).hu[0]
 
 
-def test_a_table_of_another_programme_is_read(tmp_path):
-    lines = make_folder(tmp_path / "root", 4)
-    rows = [";".join(map(str, line.values())) for line in lines]
-    (tmp_path / "root/pairs.csv").write_text("\ufeff" + "\r\n".join(["Patient;CT;XRay;Label", *rows]) + "\r\n")
-    assert [(r.status, r.label) for r in prepare(request(tmp_path / "root", tmp_path / "out"))] == [
-        ("ok", number % 2) for number in range(4)
-    ]
-
-
-def test_folders_whose_names_are_no_utf_8_are_patients_like_others(tmp_path):
-    for number in range(2):
-        folder = os.fsencode(tmp_path / "root") + b"/M\xfcller%d" % number
-        write_series(Path(os.fsdecode(folder)) / "ct", noisy(number), **tags(number))
-        (Path(os.fsdecode(folder)) / "dx").mkdir()
-        write_dicom_xray(Path(os.fsdecode(folder)) / "dx/b.dcm", number, ViewPosition="PA")
-    records = prepare(request(tmp_path / "root", tmp_path / "out", "lidc"))
-    assert [record.status for record in records] == ["ok", "ok"]
-    assert b"M\xfcller1" in (tmp_path / "root" / LIST_FILE).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("labels", "count", "remark"),
-    [
-        ([1] * 5, 5, "labels are not both 0 and 1"),
-        ([0, 1], 2, "too few patients to train on"),
-    ],
-)
-def test_what_training_would_refuse_is_said_at_the_end(tmp_path, capfd, labels, count, remark):
-    lines = make_folder(tmp_path / "root", count)
-    write_pairs(tmp_path / "root", [{**line, "label": label} for line, label in zip(lines, labels, strict=True)])
-    prepare(request(tmp_path / "root", tmp_path / "out"))
-    assert remark in capfd.readouterr().out
-
-
 def killed(*_: object, **__: object) -> Record:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -600,26 +261,3 @@ def test_a_variant_is_trained_on_a_prepared_data_set(made, tmp_path):
     (directory,) = (tmp_path / "runs").glob("full-smoke-s0-*")
     tested = read_manifest(out).query("split == 'test'")["patient"].unique()
     assert sorted(pd.read_parquet(directory / "scores.parquet")["patient"]) == sorted(tested)
-
-
-@pytest.mark.skipif(not REAL.exists(), reason="needs shared/realdata beside the checkout")
-def test_a_real_chest_is_taken_and_what_is_none_is_not(tmp_path):
-    root = tmp_path / "root"
-    root.mkdir()
-    names = ("thorax_contrast", "abdomen_thin", "pulmonary_crop")
-    for name in names:
-        os.symlink(REAL / f"ct/{name}.nii.gz", root / f"{name}.nii.gz")
-    os.symlink(REAL / "cxr/00000001_000.png", root / "xray.png")
-    for name in names[1:]:
-        write_picture(root / f"{name}.png", frontal_xray(seed=len(name)))
-    pictures = ("xray.png", *(f"{name}.png" for name in names[1:]))
-    write_pairs(
-        root,
-        [
-            {"patient": name, "ct": f"{name}.nii.gz", "xray": picture, "label": 0}
-            for name, picture in zip(names, pictures, strict=True)
-        ],
-    )
-    thorax, abdomen, crop = prepare(request(root, tmp_path / "out"))
-    assert thorax.status == "ok" and 3000 < thorax.lung_ml < 5000
-    assert "no lungs" in abdomen.reasons[0] and "field of view cuts them off" in crop.reasons[0]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.radiograph import Detector, display, expose, fitted_drr
 from x2c.data.volume import Volume
 
 QUIET = Detector(photons=0, electronic_noise=0, blur_px=0)
@@ -54,7 +54,7 @@ def test_a_drr_is_registered_to_its_volume():
     z, y, x = 30, 14, 12
     with_ball = hu.copy()
     with_ball[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = 1000
-    without, picture = (drr(Volume(v, (4.0, 5.0, 6.0), (-80.0, 10.0, 30.0)), 100) for v in (hu, with_ball))
+    without, picture = (fitted_drr(Volume(v, (4.0, 5.0, 6.0), (-80.0, 10.0, 30.0)), 100) for v in (hu, with_ball))
     assert picture.shape == (100, 100) and picture.min() >= 0 and picture.max() <= 1
     row, column = np.unravel_index((picture - without).argmax(), picture.shape)
     # Row 0 is superior and column 0 the patient's right; the field of view is the larger extent, 300 mm.
@@ -67,6 +67,6 @@ def test_a_drr_does_not_depend_on_how_the_volume_is_sampled():
     fine[8:56, 8:32, 8:56] = 0
     fine[20:44, 12:28, 12:28] = -800
     coarse = fine.reshape(32, 2, 20, 2, 32, 2).mean((1, 3, 5))
-    one = drr(Volume(fine, (4.0, 5.0, 4.0), (0.0, 0.0, 0.0)), 64)
-    other = drr(Volume(coarse, (8.0, 10.0, 8.0), (2.0, 2.5, 2.0)), 64)
+    one = fitted_drr(Volume(fine, (4.0, 5.0, 4.0), (0.0, 0.0, 0.0)), 64)
+    other = fitted_drr(Volume(coarse, (8.0, 10.0, 8.0), (2.0, 2.5, 2.0)), 64)
     assert np.abs(one - other).mean() < 0.03

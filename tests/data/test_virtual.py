@@ -1,13 +1,29 @@
-"""What the phantom makes must not change by accident: caches, run ids and published tables hang on it."""
+"""Virtual cohorts: what they make must not change by accident (caches, run ids, published tables), nor by company."""
 
 from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from x2c.core.config import Resolution
 from x2c.core.registry import DATASETS
+from x2c.data import phantom
 from x2c.data.phantom import make_patient
+
+# Averaged from one grid: the first three.
+SIZES = [Resolution(size=size, reduction=4) for size in ("64x64x32", "128x128x64", "128x128x32", "256x256x64")]
+
+
+def cohort(**changes):
+    entry = DATASETS.get("phantom")
+    return entry(entry.Options(**{"train": 1, "val": 1, "test": 2, "radiograph_size": 16, **changes}))
+
+
+def files(cache: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(cache)): path.read_bytes() for path in sorted(cache.glob("datasets/*/*"))}
 
 
 def test_the_phantoms_fingerprints_are_those_of_its_third_version():
@@ -32,3 +48,39 @@ def test_the_phantoms_first_patient_is_that_of_its_third_version():
     patient = make_patient("phantom-0-00000", 0, (4, 16, 16), 16)
     assert patient.volume.hu.mean(dtype=float) == pytest.approx(-567.80101, abs=1e-3)
     assert patient.radiograph.mean(dtype=float) == pytest.approx(0.5072419, abs=1e-5)
+
+
+@pytest.mark.parametrize("radiographs", ["xray", "drr"])
+def test_sizes_made_together_are_those_made_alone(radiographs, tmp_path):
+    made = cohort(radiographs=radiographs)
+    made.make(tmp_path / "together", SIZES, 2)
+    for size in SIZES:
+        made.open(tmp_path / "alone", size, 1)
+    together = files(tmp_path / "together")
+    assert together == files(tmp_path / "alone")
+    assert len(together) == 4 * len(SIZES)
+
+
+def test_a_patient_is_painted_once_for_the_sizes_of_one_grid(tmp_path, monkeypatch):
+    painted = []
+    monkeypatch.setattr(phantom, "render", lambda *given, _of=phantom.render: painted.append(given) or _of(*given))
+    cohort().make(tmp_path, SIZES[:3], 1)
+    # Lying and standing.
+    assert len(painted) == 2 * 4
+    cohort().make(tmp_path, SIZES[:3], 1)
+    assert len(painted) == 2 * 4
+
+
+def _make(cache: Path, sizes: list[Resolution]) -> None:
+    cohort().make(cache, sizes, 1)
+
+
+def test_two_processes_with_sizes_in_common_end(tmp_path):
+    spawned = multiprocessing.get_context("spawn")
+    both = [spawned.Process(target=_make, args=(tmp_path, sizes)) for sizes in (SIZES[:3], SIZES[2:0:-1])]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    assert len(files(tmp_path)) == 4 * 3

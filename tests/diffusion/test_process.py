@@ -46,7 +46,7 @@ def test_target_and_x0_are_inverse(name):
 
 @pytest.mark.parametrize("name", PREDICTIONS.names())
 def test_weighted_x0_losses_cannot_explode(name):
-    """FACTS.md, fault 5: unweighted, the ε-prediction's factor is 6·10⁴ at the last timestep."""
+    """Unweighted, the ε-prediction's factor is 6·10⁴ at the last timestep."""
     prediction, forward = PREDICTIONS.get(name)(), process()
     timesteps = torch.arange(1000)
     output = torch.zeros(1000, 1, 1, 1, 1, requires_grad=True)

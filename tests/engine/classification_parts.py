@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from x2c.core.run import RunDirectory
 from x2c.data.cohort import Cohort
-from x2c.engine import parts, trainer
+from x2c.engine import trainer
 from x2c.engine.classification import generated as generating
 from x2c.engine.classification.run import Request
 from x2c.engine.identity import fold_of
@@ -81,14 +80,6 @@ class Painter:
         grey = torch.tensor([int(name.rpartition("-")[2]) / 20 for name in names])
         assert len(conditions) == len(labels) == len(names)
         return grey[:, None, None, None].expand(-1, *self.shape)
-
-
-@contextmanager
-def one_core() -> Iterator[pytest.MonkeyPatch]:
-    """All cores are one here: beside other tests, threads that wait for each other take minutes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_cores", lambda: 1)
-        yield patch
 
 
 def predictions(directory: RunDirectory) -> pd.DataFrame:

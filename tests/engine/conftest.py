@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from accelerate.state import AcceleratorState, GradientState
-from classification_parts import SHORT, Painter, Seen, asked, one_core, watch
+from classification_parts import SHORT, Painter, Seen, asked, watch
 from sampling_files import write_xray
 
 from x2c.core.resolve import resolve
@@ -41,11 +41,10 @@ def request_of(run, tmp_path):
 
 @pytest.fixture
 def undisturbed(offline) -> Iterator[None]:
-    """One core, no weights, and a process that has trained nothing yet and leaves nothing to other tests."""
+    """No weights, and a process that has trained nothing yet and leaves nothing to other tests."""
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
-    with one_core():
-        yield
+    yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
 
@@ -54,7 +53,7 @@ def undisturbed(offline) -> Iterator[None]:
 def finished(smoke_cache, tmp_path_factory) -> tuple[classifying.Request, RunDirectory, Seen]:
     """A request, its classification with nothing left out, and what its generators saw."""
     request = asked(smoke_cache, tmp_path_factory.mktemp("runs"), "l1", *SHORT)
-    with one_core() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.delenv("X2C_WEIGHTS", raising=False)
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         seen = watch(patch, generating.train_stages, generating.Generator)
@@ -78,5 +77,4 @@ def ask(smoke_cache, tmp_path) -> Callable[..., classifying.Request]:
 
 @pytest.fixture(scope="module")
 def cohort(smoke_cache, tmp_path_factory) -> Cohort:
-    with one_core():
-        return open_parts(asked(smoke_cache, tmp_path_factory.mktemp("none")).config()).evaluated.cohort
+    return open_parts(asked(smoke_cache, tmp_path_factory.mktemp("none")).config()).evaluated.cohort

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from classification_parts import predictions, refuse
+from classification_parts import FOLDS, predictions, refuse
 from torchvision.models import resnet50
 
 from x2c import classify as command
@@ -23,6 +22,7 @@ from x2c.core.resolve import scales
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.data.datasets.phantom import Phantom
+from x2c.engine.classification import cost
 from x2c.engine.classification import run as classifying
 from x2c.engine.classification.run import ARMS, Request, classify
 from x2c.engine.classification.settings import resolve_settings
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("undisturbed")
 def test_every_scale_has_settings(scale):
     settings = resolve_settings(scale)
     assert settings.folds >= 3 and settings.xrays.source == ""
-    assert (settings.folds == 6) == (scale != "smoke")
+    assert (settings.folds == 6) == (scale not in ("smoke", "cpu"))
 
 
 def test_overrides_win_and_others_stay():
@@ -193,6 +193,28 @@ def test_as_many_folds_as_there_are_patients_of_a_kind_will_do(ask, painted, coh
     assert len(by_fold) == len(ARMS) * positive and (by_fold.sum() == 1).all()
 
 
+# How long
+
+
+def test_a_classifiers_step_is_measured_once_on_a_device(ask, monkeypatch, tmp_path):
+    measured = []
+    monkeypatch.setattr(
+        cost, "_measured", lambda config, settings: measured.append(1) or {"volumes": 2.0, "xrays": 0.5}
+    )
+    request = ask("l1", f"compute.cache={tmp_path}")
+    volumes, xrays = (getattr(request.settings(), kind).steps for kind in ("volumes", "xrays"))
+    whole = FOLDS * (2 * 2.0 * volumes + 0.5 * xrays)
+    assert cost.seconds_to_fit(request, "a processor") == cost.seconds_to_fit(request, "a processor") == whole
+    first = classifying.fold_file(classifying.directory_of(request), "ctpa", 1)
+    first.parent.mkdir(parents=True)
+    first.touch()
+    assert cost.seconds_to_fit(request, "a processor") == whole - 2.0 * volumes and len(measured) == 1
+    cost.seconds_to_fit(request, "another")
+    assert len(measured) == 2
+    classifying.directory_of(request).report("done", "done")
+    assert cost.seconds_to_fit(request, "a third") == 0.0 and len(measured) == 2
+
+
 # The command
 
 
@@ -268,12 +290,7 @@ def test_the_table_of_a_finished_classification_is_printed_at_once(finished, mon
 @pytest.mark.slow
 def test_the_command_trains_predicts_and_prints_table_3(smoke_cache, tmp_path):
     places = [f"--compute.cache={smoke_cache}", f"--runs={tmp_path / 'runs'}"]
-    one_core = min(os.sched_getaffinity(0))
-    told = shell(
-        *("--variant=full", "--scale=smoke", "--generated=single", *places),
-        folder=tmp_path,
-        preexec_fn=lambda: os.sched_setaffinity(0, {one_core}),
-    )
+    told = shell(*("--variant=full", "--scale=smoke", "--generated=single", *places), folder=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "Table 3. Embolism classification" in told.stdout and "LEAK" in told.stdout
     (made,) = (tmp_path / "runs" / "classifications").iterdir()

@@ -128,7 +128,7 @@ def test_requests_that_are_refused(changes, parts, request_of, tmp_path):
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (["--samples", "0"], "--samples"),
+        (["--samples", "0"], "--samples: expected a whole number, 1 or more; came '0'"),
         (["--label", "maybe"], "--label"),
         (["--smaples", "3"], "did you mean --samples?"),
         (["--out"], "--out"),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from x2c.core.errors import UserError
 from x2c.core.files import locked
-from x2c.core.progress import Pruned, listened
+from x2c.core.listening import Pruned, listened
 from x2c.core.script import PROJECT
 from x2c.engine.experiment import run, run_directory
 from x2c.engine.trainer import NonFiniteLoss
@@ -115,18 +115,17 @@ def test_a_run_has_one_owner(smoke_config):
 
 
 def assert_same_training(one: Path, other: Path) -> None:
-    """The same losses, and the same weights where a gradient is not mere rounding.
+    """The same losses at first; then, and in the weights, the same to a hundredth.
 
-    Biases before a norm cancel, and a few single weights have next to no gradient; Adam makes whole steps of either.
+    Adam makes a whole step of a gradient that is mere rounding: what begins the same to the last digits drifts apart.
     """
-    for a, b in zip(losses(one), losses(other), strict=True):
+    for step, (a, b) in enumerate(zip(losses(one), losses(other), strict=True)):
         assert a.pop("stage") == b.pop("stage")
-        assert a == pytest.approx(b, rel=1e-4)
+        assert a == pytest.approx(b, rel=3e-4 if step < 3 else 1e-2)
     others = load_file(other / "denoiser.safetensors")
     for name, value in load_file(one / "denoiser.safetensors").items():
         if value.dim() > 1:
-            off = ~torch.isclose(value, others[name], atol=2e-4, rtol=1e-3)
-            assert off.double().mean() < 1e-3, name
+            assert (value - others[name]).norm() < 0.01 * value.norm(), name
 
 
 def test_accumulation_trains_like_a_larger_batch(smoke_config):

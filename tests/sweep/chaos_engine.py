@@ -14,6 +14,10 @@ STEP_SECONDS = float(os.environ.get("X2C_CHAOS_STEP", "0.02"))
 CHECKPOINT_EVERY = 5
 
 
+def prepare_patients(configs):
+    pass
+
+
 def prepare(config):
     pass
 

@@ -13,6 +13,10 @@ import time
 from pathlib import Path
 
 
+def prepare_patients(configs):
+    pass
+
+
 def prepare(config):
     if behaviour(config) == "unprepared":
         raise RuntimeError("no data")

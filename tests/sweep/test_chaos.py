@@ -186,7 +186,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_storm_ends_as_a_calm_one(settings, small_disk, postgres, database, tmp_path):
+def test_a_sweep_in_a_storm_ends_as_a_calm_one(all_cores, settings, small_disk, postgres, database, tmp_path):
     folder, small = small_disk
     small = small and not settings.real
     calm = Scene(tmp_path / "calm", settings)

@@ -16,8 +16,9 @@ import pytest
 from x2c.core import stopping
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep import retries
+from x2c.sweep import crew, retries
 from x2c.sweep.__main__ import main
+from x2c.sweep.launch import worker_arguments
 from x2c.sweep.options import parse, same_plan
 from x2c.sweep.plan import make_plan
 from x2c.sweep.state import snapshot
@@ -66,8 +67,8 @@ def test_help_imports_nothing_heavy():
             "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, lidc, loss_terms, loss_weights, losses",
         ),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
-        ("run losses --workers two", "--workers: expected a number of 1 or more; came 'two'"),
-        ("run losses --workers 0", "--workers: expected a number of 1 or more; came '0'"),
+        ("run losses --workers two", "--workers: expected a whole number, 1 or more; came 'two'"),
+        ("run losses --workers 0", "--workers: expected a whole number, 1 or more; came '0'"),
         (
             "run losses --seeds 0;1",
             "--seeds: expected whole numbers joined by commas, such as 0,1,2; came '0;1'",
@@ -102,6 +103,29 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
     places = ["compute.tracker=[]", 'compute.runs="r"']
     assert same == overrides == ['data="phantom"', "stages.xray.steps=3", *places]
     assert (again.name, again.scale, again.seeds) == ("losses", "smoke", (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            "--training.weight_decay=0.5",
+            "losses: the code or the data changed since this sweep was planned; start it again",
+        ),
+        ("--cells l1-smoke-s0-0", "--cells: unknown run 'l1-smoke-s0-0'; did you mean 'l1-smoke-s0-"),
+    ],
+)
+def test_a_worker_of_other_cells_than_were_planned_says_so(monkeypatch, more, message):
+    planned = make_plan("losses", "smoke").fingerprint
+    with pytest.raises(UserError) as error:
+        sweep(monkeypatch, f"worker losses --scale smoke --plan {planned} {more}")
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("option", ["--lock", "--json"])
+def test_a_search_has_no_cells_to_lock_or_to_list(monkeypatch, option):
+    with pytest.raises(UserError, match=f"^{option}: is for grids; the cells of a search are drawn while it runs"):
+        sweep(monkeypatch, f"plan loss_weights --scale smoke {option}")
 
 
 @pytest.fixture
@@ -148,6 +172,24 @@ def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypat
     assert "losses: 3 of 3 done" in capsys.readouterr().out
     assert sweep(monkeypatch, "run losses --scale smoke") == 0
     assert len(ran()) == 8
+
+
+def test_workers_of_another_plan_are_given_up(fake_workers, monkeypatch, capsys, ran):
+    """As when experiments/ is edited after the sweep was planned: in the place of that, workers are given one field more."""
+    starts, start = [], crew.Crew._start
+
+    def few(self, number):
+        starts.append(number)
+        assert len(starts) <= crew.MOST_CRASHES, "workers are started for ever"
+        return start(self, number)
+
+    monkeypatch.setattr(crew, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(crew, "worker_arguments", lambda *of: [*worker_arguments(*of), "--training.weight_decay=0.5"])
+    monkeypatch.setattr(crew.Crew, "_start", few)
+    assert sweep(monkeypatch, "run losses --scale smoke --workers 1") == 1
+    out, err = capsys.readouterr()
+    assert "losses: 0 of 5 done · 5 to do" in out and ran() == []
+    assert err.count("worker 1 died (exit code 2) without a cell: error: losses: the code or the data changed") == 3
 
 
 def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
-from dataclasses import asdict
+import time
+from dataclasses import asdict, make_dataclass, replace
 
 import pytest
 from rich.console import Console
 
 from analysis import table2
 from analysis.table2_notes import Footnote
-from x2c.core import locks
+from x2c.core import registered
 from x2c.core.errors import UserError
 from x2c.core.files import write_json
+from x2c.core.resolve import resolve
 from x2c.engine.costs import EvaluationCost, StageCost
+from x2c.engine.identity import planned_stages
 from x2c.sweep import cost as costing
+from x2c.sweep.__main__ import show_plan
 from x2c.sweep.cost import Costs, Job, _path, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.lock import added_later, lock
-from x2c.sweep.plan import make_plan
+from x2c.sweep.plan import Plan, make_plan
+from x2c.sweep.schema import Metric
 from x2c.sweep.view import cost_lines, plan_table, snapshots
 
 STAGE = StageCost(2.0, 10.0, 5.0, 100.0, 3_000, 1_000)
@@ -115,6 +121,23 @@ def test_a_recipe_is_measured_once_whatever_its_steps(measured, sweep_file, tmp_
         estimate(make_plan("s", "smoke", (0,), overrides=places), 1)
 
 
+def test_what_changes_the_work_is_measured_anew(monkeypatch, tmp_path):
+    def paths(*overrides):
+        config = resolve("l1_lpips", "smoke", 0, [f"compute.cache={tmp_path}", *overrides])
+        return _path(config, "d", planned_stages(config)[-1]), _path(config, "d", None)
+
+    stage, evaluation = paths()
+    assert paths("loss.lpips.weight=0.5") == (stage, evaluation)
+    network = paths("loss.lpips.network=lpips_alex")
+    assert network[0] != stage and network[1] == evaluation
+    scored = paths("perceptual=lpips_alex")
+    assert scored[0] == stage and scored[1] != evaluation
+    # A field more: what was kept without it cannot be read.
+    for kind in ("StageCost", "EvaluationCost"):
+        monkeypatch.setattr(costing, kind, make_dataclass(kind, ["seconds", "more"]))
+    assert not set(paths()) & {stage, evaluation}
+
+
 @pytest.mark.slow
 def test_a_real_measurement_is_kept(smoke_config, smoke_cache, tmp_path, sweep_file):
     smoke_config("l1")
@@ -132,13 +155,14 @@ def test_a_real_measurement_is_kept(smoke_config, smoke_cache, tmp_path, sweep_f
 
 
 def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, tmp_path):
-    monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(locks.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(registered.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
     assert added_later(measured) == set()
-    path = lock(measured)
+    made, new = lock(measured)
+    path = made.path
     text = path.read_text()
     assert "Wilcoxon" in text and "metric: psnr" in text and measured.cells[1].run_id in text
-    assert lock(measured) == path and path.read_text() == text
+    assert new and lock(measured) == (made, False) and path.read_text() == text
     more = plan_of(tmp_path, ("l1", "l1_adv", "l1_cls"), sweep_file)
     assert added_later(more) == {more.cells[2].run_id}
     with pytest.raises(UserError, match=r"1 cells are not in it \(l1_cls s0\); run them as they are, exploratory"):
@@ -148,16 +172,42 @@ def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, 
     assert out.file.getvalue().count("exploratory") == 1
 
 
+def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file, tmp_path, capsys):
+    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    options = argparse.Namespace(lock=True, no_cost=True, json=False)
+    for _ in range(2):
+        assert show_plan(measured, options) == 0
+    made, again = [line for line in capsys.readouterr().out.splitlines() if " locked " in f" {line}"]
+    assert made.startswith("locked 2 of 2 cells, those that had not begun, in ")
+    assert again.startswith(f"s was locked on {time.strftime('%Y')}") and ": 2 cells, in " in again
+    options.json = True
+    assert show_plan(measured, options) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["cells"] and "was locked on" in err
+    sweep = measured.sweep.model_copy(update={"metric": Metric(name="mae_hu", goal="minimize")})
+    with pytest.raises(UserError, match="; its metric is psnr, not mae_hu, its goal is maximize, not minimize; run"):
+        lock(replace(measured, sweep=sweep))
+
+
+def test_prepared_data_sets_have_locks_of_their_own(measured, monkeypatch, tmp_path):
+    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    assert lock(measured)[0].path.name == "s-smoke-phantom.yaml"
+    monkeypatch.setattr(Plan, "data", "prepared")
+    for cohort in ("0123456789ab", "ba9876543210"):
+        monkeypatch.setattr("x2c.sweep.lock.cohort_fingerprint", lambda config, cohort=cohort: cohort)
+        assert lock(measured)[0].path.name == f"s-smoke-prepared-{cohort[:8]}.yaml"
+
+
 def test_what_has_begun_cannot_be_locked_any_more(measured, monkeypatch, tmp_path):
-    monkeypatch.setattr(locks, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(locks.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(registered.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
     first, second = measured.cells
     first.run.report("running", "train xray", 1, 9)
     second.run.report("done", "done")
     with pytest.raises(UserError, match="every cell of s has begun; a plan is locked before it is run"):
         lock(measured)
     (second.run.path / "status.json").unlink()
-    assert list(locks.read_lock(lock(measured)).cells) == [second.run_id]
+    assert list(registered.read_lock(lock(measured)[0].path).cells) == [second.run_id]
     assert added_later(measured) == {first.run_id}
 
 
@@ -166,7 +216,9 @@ def test_tables_mark_rows_that_were_in_no_locked_plan():
         def __init__(self, name):
             self.id = name
 
-    planned = locks.Lock("s", "cpu", "phantom", "c", "2026-01-01", None, "psnr", "maximize", "test", {"a": "l1 s0"})
+    planned = registered.Lock(
+        "s", "cpu", "phantom", "c", "2026-01-01", None, "psnr", "maximize", "test", {"a": "l1 s0"}
+    )
     rows = [
         table2.Row("l1", "Loss", "L1", "done", "", {}, {}, runs=(Run("a"),)),
         table2.Row("x", "Loss", "X", "done", "", {}, {}, marks=("a",), runs=(Run("a"), Run("b"))),

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from x2c.core.config import identity
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
+from x2c.sweep import cost, steps
+from x2c.sweep.__main__ import main
 from x2c.sweep.crew import Crew
 from x2c.sweep.devices import (
+    Device,
     check_memory,
     crew_for,
+    default_workers,
     environment,
     parse,
     usable_devices,
@@ -98,6 +104,18 @@ def test_too_little_free_memory_is_refused_with_the_numbers():
         check_memory([compute(gpu_memory_gb=12)], DEVICES[1:2], 1)
 
 
+def test_processes_that_train_together_need_the_memory_of_all_their_gpus():
+    def gpus(*free):
+        return [Device(key, total_gb=40.0, free_gb=gb) for key, gb in zip("abcde", free, strict=False)]
+
+    needs = [compute(processes=2, gpu_memory_gb=5)]
+    check_memory(needs, gpus(8, 8, 8, 8, 1), 2)
+    with pytest.raises(UserError, match=r"expected 1 × 5 = 5 GiB free on GPU d .* free its memory"):
+        check_memory(needs, gpus(8, 8, 8, 3), 2)
+    with pytest.raises(UserError, match=r"expected 2 × 5 = 10 GiB free on GPU a .* use --workers 2$"):
+        check_memory(needs, gpus(8, 8, 8, 8), 4)
+
+
 def test_memory_that_is_not_known_is_not_judged():
     check_memory([compute()], DEVICES, 50)
     check_memory([compute(gpu_memory_gb=500)], DEVICES[2:], 50)
@@ -125,6 +143,25 @@ def test_a_crew_fits_the_machine(gpus, monkeypatch):
     size, devices = crew_for(None, needs)
     assert (size, [device.uuid for device in devices]) == (2, [A])
     assert crew_for(None, []) == (0, [])
+
+
+def test_a_search_gets_as_many_workers_as_it_has_runs(gpus):
+    needs = [compute(workers_per_gpu=2)] * 2
+    assert [crew_for(None, needs, runs)[0] for runs in (9, 3, 0)] == [6, 3, 0]
+
+
+def test_what_is_left_is_told_for_as_many_workers_as_run_starts(gpus, monkeypatch, capsys):
+    """Of a plan and of a reproduction, where no one gives a number."""
+    asked = []
+    monkeypatch.setattr(cost, "estimate", lambda plan, workers: asked.append(workers))
+    fields = ("compute.cpu=false", "compute.workers_per_gpu=2")
+    monkeypatch.setattr(
+        sys, "argv", ["x2c.sweep", "plan", "losses", "--scale=smoke", *(f"--{text}" for text in fields)]
+    )
+    assert main() == 0
+    monkeypatch.setattr(steps, "estimate", lambda plan, workers: asked.append(workers) or SimpleNamespace(seconds={}))
+    steps.seconds_left([steps.SweepStep(steps.Where("smoke", "phantom", "runs", "reports", fields), "losses")])
+    assert asked == [6, 6] and default_workers(compute(workers_per_gpu=3)) == 9
 
 
 def test_the_cpu_and_a_broken_driver_have_no_gpus(gpus):

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from test_queue import wait_for
 
-from x2c.core import fence, machine, progress
+from x2c.core import fence, listening, machine
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
 from x2c.engine.belonging import NotOurs, belonging
-from x2c.sweep import launched
+from x2c.sweep import launch, launched
 from x2c.sweep.devices import Device, check_processes, environment, worker_count
 from x2c.sweep.plan import make_plan
 from x2c.sweep.queue import Queue
@@ -89,8 +89,8 @@ def test_two_processes_in_a_sweep_learn_what_one_does(sweep_file, smoke_config, 
         assert [step for step, _ in alone] == [step for step, _ in found[2][name]]
         # The discriminator wins after five steps: its gradients are rounding then, which Adam makes as large as any.
         count = 5 if name == "loss/adv" else len(alone)
-        values = [[value for _, value in curve[:count]] for curve in (alone, found[2][name])]
-        assert values[0] == pytest.approx(values[1], rel=2e-3), name
+        for step, ((_, one), (_, two)) in enumerate(zip(alone[:count], found[2][name], strict=False)):
+            assert one == pytest.approx(two, rel=2e-3 if step < 10 else 1e-2), (name, step)
 
 
 def test_their_failure_is_the_cells(cell, script):
@@ -119,6 +119,20 @@ def test_what_stops_the_worker_stops_them_after_a_checkpoint(cell, script, tmp_p
     with fence.fenced(look), pytest.raises(KeyboardInterrupt):
         launched.run(cell)
     assert len(list(tmp_path.glob("asked-*"))) == 2
+
+
+def test_who_asks_a_worker_to_stop_waits_longer_than_the_worker(monkeypatch):
+    assert launch.STOP_SECONDS > launch.CHECKPOINT_SECONDS
+    monkeypatch.setattr(launch, "STOP_SECONDS", 0.5)
+    line = "trap '{}' TERM; echo; while :; do sleep 0.05; done"
+    processes = [
+        subprocess.Popen(["/bin/sh", "-c", line.format(how)], stdout=subprocess.PIPE) for how in ("exit 75", "")
+    ]
+    for process in processes:
+        process.stdout.read(1)
+        process.stdout.close()
+    launch.stop_all(processes)
+    assert [process.returncode for process in processes] == [75, -signal.SIGKILL]
 
 
 def test_a_lost_cell_kills_them_at_once(cell, script, tmp_path):
@@ -150,12 +164,43 @@ def test_a_search_gives_them_up_too(cell, script, tmp_path):
 
     def prune(step):
         told.append(step)
-        raise progress.Pruned("others are better")
+        raise listening.Pruned("others are better")
 
-    with progress.listened(prune), pytest.raises(progress.Pruned):
+    with listening.listened(prune), pytest.raises(listening.Pruned):
         launched.run(cell)
     assert told == [steps - 4]
     assert (cell.run.status()["state"], cell.run.status()["reason"]) == ("pruned", "Pruned: others are better")
+
+
+def test_each_line_of_a_log_is_read_once_and_again_after_a_resume(cell, monkeypatch):
+    steps, log = cell.config.steps, cell.run.path / "metrics.jsonl"
+    first, second = (json.dumps({"step": steps - left, "validation_loss": 1.0}) + "\n" for left in (2, 1))
+    texts = [first, "", first, '{"step": 1}\n' * 50, "", "", second[:9], second[9:], None, second]
+    log.parent.mkdir(parents=True)
+    log.write_text(texts[0])
+
+    class Process:
+        """Writes what is next each time it is asked whether it has ended."""
+
+        next = 1
+
+        def poll(self):
+            if self.next == len(texts):
+                return 0
+            text = texts[self.next]
+            log.write_text(first if text is None else log.read_text() + text)
+            self.next += 1
+            return None
+
+    read, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda line: read.append(line) or loads(line))
+    monkeypatch.setattr(launched, "LOOK_SECONDS", 0.0)
+    told = []
+    with listening.listened(told.append):
+        launched._watch(Process(), cell)
+    # The first was there before the processes were.
+    assert told == [steps - 2, steps - 1, steps - 2, steps - 1]
+    assert len(read) == 1 + 1 + 50 + 1 + 2
 
 
 def test_what_belongs_to_a_worker_writes_only_while_the_cell_is_its(cell, monkeypatch):

@@ -15,7 +15,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import locked
 from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
-from x2c.sweep.state import claimed, snapshot
+from x2c.sweep.state import claimed, read_claim, snapshot
 from x2c.sweep.worker import drain
 
 # Forked, so that a test does not pay for imports again; every process opens its own database connection.
@@ -170,6 +170,7 @@ def test_a_cell_that_is_run_by_hand_is_waited_for(make_plan, ran):
     wait_for(lambda: len(ran()) == 3)
     assert plan.cells[0].run_id not in ran()
     assert worker.is_alive()
+    assert read_claim(plan.cells[0]) is None, "waiting for it is no attempt"
     release.set()
     holder.join(20)
     worker.join(20)

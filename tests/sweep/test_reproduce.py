@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,19 +12,10 @@ import pytest
 from analysis import results
 from x2c.core import stopping
 from x2c.core.errors import UserError, exit_on_user_error
-from x2c.core.files import write_json
-from x2c.data.folds import fold_names
-from x2c.engine.costs import EvaluationCost, StageCost
-from x2c.engine.identity import planned_stages
 from x2c.sweep import reproduce, steps
 from x2c.sweep.__main__ import main
-from x2c.sweep.cost import _path, device_name
-from x2c.sweep.options import parse
-from x2c.sweep.steps import ClassifyStep, SweepStep, Where, seconds_left, steps_of
+from x2c.sweep.steps import Where
 
-STAGE = StageCost(2.0, 10.0, 5.0, None, 3_000, 1_000)
-EVALUATION = EvaluationCost(7.0, 4.0, None, patients=4, volume_bytes=100)
-FITTED, WORKERS = 100.0, 2
 WORK = 'echo "$NAME" >> ran; touch "done/$NAME"'
 
 
@@ -57,6 +48,8 @@ def faked(tmp_path, monkeypatch):
     titles = ("a", "b", "c")
     monkeypatch.setattr(reproduce, "steps_of", lambda where: [Fake(where, t, scripts.get(t, WORK)) for t in titles])
     monkeypatch.setattr(reproduce, "seconds_left", lambda some: [60.0 * (step.done()[0] == 0) for step in some])
+    monkeypatch.setattr(reproduce, "side_by_side", lambda everywhere: [[where] for where in everywhere])
+    monkeypatch.setattr(reproduce, "_plan_command", lambda where: ["/bin/sh", "-c", f"echo {where.data} >> planned"])
     handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     yield scripts
     for number, handler in handlers.items():
@@ -80,11 +73,50 @@ def test_steps_are_run_in_order_on_phantom_and_atlas(faked, pages, capsys):
     assert reproduce.main(["--scale", "smoke", "--runs", "r"]) == 0
     assert ran() == [f"{data}-{title}" for data in ("phantom", "atlas") for title in "abc"]
     out = capsys.readouterr().out
-    assert "6 of 6 steps done" in out and "1 of 6 · phantom: a · about 6:00 left of all" in out
+    assert "6 of 6 steps done" in out and "1 of 3 · phantom: a · about 3:00 left" in out
     # Tables go to a file: the page shows them.
     assert "a table" not in [line.strip() for line in out.splitlines()]
     assert Path("reports/atlas/logs/a.log").read_text() == "a table\n"
     assert reproduce.main(["--scale", "smoke", "--runs", "r"]) == 0 and len(ran()) == 6
+
+
+def test_data_sets_side_by_side_go_on_at_the_same_time_and_do_not_wait_for_each_other(
+    faked, pages, monkeypatch, capsys
+):
+    monkeypatch.setattr(reproduce, "side_by_side", lambda everywhere: [list(everywhere)])
+    # Each data set's first step ends when the other's has begun too.
+    both = "touch $NAME; for i in $(seq 500); do test -e phantom-a -a -e atlas-a && break; sleep 0.02; done"
+    faked["a"] = f"{both}; test -e phantom-a -a -e atlas-a && echo told >&2 && {{ {WORK}; }}"
+    faked["b"] = f"case $NAME in phantom*) exit 1;; *) {WORK};; esac"
+    assert reproduce.main(["--scale", "smoke", "--runs", "r"]) == 1
+    done = ran()
+    assert sorted(done[:2]) == ["atlas-a", "phantom-a"] and sorted(done[2:]) == ["atlas-b", "atlas-c", "phantom-c"]
+    assert sorted(Path("planned").read_text().split()) == ["atlas", "phantom"]
+    out = capsys.readouterr().out
+    assert "not finished: phantom: b" in out and "5 of 6 steps done" in out and len(pages) == 1
+    assert Path("reports/atlas/logs/a.log").read_text() == "told\n", "nothing else draws on the terminal"
+
+
+def test_data_sets_side_by_side_keep_to_their_own_cores(faked, pages, monkeypatch):
+    given = []
+    monkeypatch.setattr(reproduce, "side_by_side", lambda everywhere: [list(everywhere)])
+    monkeypatch.setattr(reproduce, "shares_of_cores", lambda count: [{number} for number in range(count)])
+    monkeypatch.setattr(reproduce.os, "sched_setaffinity", lambda process, share: given.append(share))
+    assert reproduce.main(["--scale", "smoke"]) == 0
+    # The plan and three steps of each.
+    assert sorted(map(sorted, given)) == [[0]] * 4 + [[1]] * 4
+
+
+def test_both_data_sets_steps_are_stopped_when_one_was_asked_to(faked, pages, monkeypatch):
+    monkeypatch.setattr(reproduce, "side_by_side", lambda everywhere: [list(everywhere)])
+    saves = "touch saved; exit 75"
+    waits = f"trap '{saves}' TERM; touch waiting; for i in $(seq 500); do sleep 0.02; done"
+    asked = "for i in $(seq 500); do test -e waiting && exit 75; sleep 0.02; done"
+    faked["a"] = f"case $NAME in phantom*) {asked};; *) {waits};; esac"
+    with pytest.raises(KeyboardInterrupt) as stop:
+        reproduce.main(["--scale", "smoke"])
+    assert stopping.exit_code(stop.value) == 75
+    assert Path("saved").exists() and ran() == pages == []
 
 
 def test_what_is_done_is_not_run(faked, pages, capsys):
@@ -100,7 +132,7 @@ def test_a_plan_runs_nothing(faked, pages, capsys):
     assert ran() == pages == [] and not Path("reports").exists()
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["│", "phantom:", "b", "│", "1", "of", "1", "│", "│"] in lines
-    assert ["│", "all", "│", "│", "2:00", "│"] in lines
+    assert ["│", "all", "│", "│", "2:00", "│"] in lines and lines[-1] == ["all:", "2:00", "left"]
 
 
 @pytest.mark.parametrize("script", ["exit 1", "kill -KILL $$", "true"])
@@ -188,107 +220,6 @@ def test_what_was_asked_reaches_every_step(faked, pages, monkeypatch):
     assert reproduce.main(line) == 0
     texts = ("training.batch_size=3", "stages.xray.steps=5", "compute.tracker=[]")
     assert asked == [Where("cpu", data, "runs", f"reports/{data}", texts) for data in ("phantom", "atlas")]
-
-
-def test_steps_are_commands_that_can_be_typed():
-    where = Where("smoke", "atlas", "r", "reports/atlas", ("training.batch_size=3", "compute.tracker=[]"))
-    *sweeps, classify = steps_of(where)
-    assert [step.title for step in sweeps] == [
-        "samples", "sampler_steps", "training_steps", "lidc", "ablation", "losses, seeds 0,1,2",
-    ]  # fmt: skip
-    for step in sweeps:
-        python, *module = step.command()
-        assert python == sys.executable and module[:3] == ["-m", "x2c.sweep", "run"]
-        _, options, overrides = parse(module[2:])
-        assert (options.name, options.scale, options.out) == (step.name, "smoke", Path("reports/atlas"))
-        assert options.seeds == ((0, 1, 2) if step.name == "losses" else None)
-        assert overrides == ['data="atlas"', "training.batch_size=3", "compute.tracker=[]", 'compute.runs="r"']
-    # Nothing of a classification is tracked.
-    given = "--variant full --scale smoke --data atlas --runs r --training.batch_size=3"
-    assert classify.command() == [sys.executable, "-m", "x2c.classify", *given.split()]
-
-
-@pytest.fixture
-def planned(tmp_path, sweep_file, monkeypatch):
-    """Steps of made-up sweeps in a folder of their own, with made-up measurements of all their cells."""
-    places = (f"compute.cache={tmp_path / 'cache'}", f"compute.workers={WORKERS}")
-    where = Where("smoke", "phantom", str(tmp_path / "runs"), "reports", places)
-    monkeypatch.setattr(steps, "seconds_to_fit", lambda request: FITTED)
-
-    def make(*names, classified=None, **sweeps):
-        for name, variants in sweeps.items():
-            sweep_file(name, parameters={"variant": {"values": variants}})
-        made = [SweepStep(where, *name.split()) for name in names]
-        made += [ClassifyStep(where, classified)] if classified else []
-        for cell in (cell for step in made for cell in step.cells):
-            device = device_name(cell.config)
-            write_json(_path(cell.config, device, None), asdict(EVALUATION))
-            for stage in cell.stages:
-                write_json(_path(cell.config, device, stage), asdict(STAGE))
-        return made
-
-    return make
-
-
-def of_stages(config, stages):
-    each = (config.training.validate_every, config.training.checkpoint_every)
-    times = [(s.stage.steps, *(-(-s.stage.steps // every) for every in each)) for s in stages]
-    return sum(2.0 * trained + 10.0 * validated + 5.0 * saved for trained, validated, saved in times)
-
-
-def of_evaluation(config):
-    return 7.0 + 4.0 * (1 + config.evaluation.samples) * EVALUATION.patients
-
-
-def test_what_steps_share_is_counted_once(planned):
-    made = planned("first", "second 0,1", first=["l1", "l1_adv"], second=["l1", "l1_cls"])
-    l1, adv = made[0].cells
-    shared, again, cls, cls_again = made[1].cells
-    assert shared.run_id == l1.run_id and len({key.key for key in (*l1.stages, *adv.stages)}) == 4
-    left = seconds_left(made)
-    whole = {cell.run_id: of_stages(cell.config, cell.stages) + of_evaluation(cell.config) for cell in made[1].cells}
-    alone = of_stages(adv.config, adv.stages[-1:]) + of_evaluation(adv.config)
-    assert left[0] == (whole[l1.run_id] + alone) / WORKERS
-    # Another seed pretrains on its own; l1_cls shares what l1 of its seed has.
-    last = [of_stages(cell.config, cell.stages[-1:]) + of_evaluation(cell.config) for cell in (cls, cls_again)]
-    assert left[1] == (whole[again.run_id] + sum(last)) / WORKERS
-    l1.run.report("done", "done")
-    for stage in l1.stages:
-        stage.directory.report("done", "done")
-    assert (made[0].done(), made[1].done()) == ((1, 2), (1, 4))
-    assert seconds_left(made) == [alone / WORKERS, left[1]]
-
-
-def test_generators_of_folds_are_counted_with_the_classification(planned):
-    made = planned("first", classified="full", first=["full"])
-    sweep, classify = made
-    (cell,) = sweep.cells
-    folds = fold_names(classify.request.settings().folds)
-    assert [generator.title for generator in classify.cells] == [f"fold {fold}" for fold in folds]
-    stages = {stage.key: stage for fold in folds for stage in planned_stages(classify.request.config(fold))}
-    new = [stage for key, stage in stages.items() if key not in {stage.key for stage in cell.stages}]
-    # What is trained on other patients than the folds' is trained once, for the sweep.
-    assert 0 < len(new) < len(folds) * len(cell.stages)
-    of_sweep, of_classification = seconds_left(made)
-    assert of_sweep == (of_stages(cell.config, cell.stages) + of_evaluation(cell.config)) / WORKERS
-    generators = of_stages(cell.config, new) + len(folds) * of_evaluation(cell.config)
-    assert of_classification == pytest.approx((generators + FITTED) / WORKERS)
-
-
-def test_a_finished_classification_has_nothing_left(planned, monkeypatch):
-    (step,) = planned(classified="full")
-    done, total = step.done()
-    assert (done, total) == (0, 3 * len(folds_of(step)) + 1)
-    first = steps.fold_file(steps.directory_of(step.request), "ctpa", 1)
-    first.parent.mkdir(parents=True)
-    first.touch()
-    assert step.done() == (1, total)
-    steps.directory_of(step.request).report("done", "done")
-    assert ClassifyStep(step.where, "full").cells == ()
-
-
-def folds_of(step):
-    return fold_names(step.request.settings().folds)
 
 
 @pytest.mark.parametrize(

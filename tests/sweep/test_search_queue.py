@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from test_queue import start, wait_for
 
-from x2c.core import progress
+from x2c.core import listening
 from x2c.core.errors import UserError
-from x2c.core.progress import Pruned
+from x2c.core.listening import Pruned
 from x2c.engine.identity import run_directory
 from x2c.sweep import search_report
 from x2c.sweep import worker as workers
@@ -56,7 +56,7 @@ def engine(config):
                 if fake_engine.behaviour(config) == "die" and number == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if number < VALIDATIONS:
-                    progress.tell(number)
+                    listening.tell(number)
         except Pruned as error:
             run.report("pruned", "train xray", number, VALIDATIONS, reason=str(error))
             raise
@@ -156,6 +156,10 @@ def test_the_report_shows_the_best_and_how_to_run_it_again(plan, tmp_path, capsy
     assert len(table) == 8 and list(table.draw) == list(range(1, 9))
     best = table[table.state == "done"].sort_values("value").iloc[-1]
     assert f"--loss.lpips.weight={best['loss.lpips.weight']}" in out and "--seed=1" in out
+    elsewhere = replace(plan, overrides=('data="atlas"',))
+    assert search_report._command(elsewhere, queue, search_report._one_per_cell(queue.trials())).endswith(
+        " --data=atlas"
+    )
     assert "no test patient was seen" in out and "validation_psnr" in out
     page = (tmp_path / "reports/search_s.md").read_text()
     assert page.index(best.run) < min(page.index(run) for run in table.run if run != best.run)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from test_cli import command
 from test_queue import wait_for
+
+from x2c.sweep import slurm
+from x2c.sweep.state import Snapshot
 
 RESOURCES = {"hours": 0.5, "workers": 2, "memory_gb": 0.5, "signal_seconds": 60, "crashes": 1}
 PATIENCE = 90.0
@@ -173,3 +177,27 @@ def test_what_slurm_refuses_is_one_line(slurm, database, resources, tmp_path):
     assert process.returncode == 2
     assert err.startswith("error: --executor slurm: expected that sbatch takes the jobs;")
     assert "Invalid partition" in err and err.count("\n") == 1
+
+
+def test_a_failed_cell_does_not_keep_jobs_that_wait(monkeypatch):
+    """Its worker may yet put it back: only then does it wait in the queue."""
+    held, given_up = Snapshot("failed", silence=0.5), Snapshot("failed")
+    looks = [(held, 0), (given_up, 1), (given_up, 0)]
+
+    class View:
+        plan, cells, shots = SimpleNamespace(sweep=SimpleNamespace(is_search=False)), (), {}
+
+        def update(self):
+            shot, self.waiting = looks.pop(0)
+            self.shots = {"a": Snapshot("done"), "b": shot}
+
+        def note(self, text):
+            """What is said of jobs is another test's."""
+
+    view, ended = View(), []
+    monkeypatch.setattr(slurm, "WATCH_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "jobs", lambda name: ["pending priority"])
+    monkeypatch.setattr(slurm.subprocess, "run", ended.append)
+    slurm.watch(view, SimpleNamespace(waiting=lambda cells: view.waiting), "x2c-s")
+    assert looks == []
+    assert [line[0] for line in ended] == ["scancel"] and "--state=PENDING" in ended[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import time
 
 import pytest
@@ -70,3 +71,17 @@ def test_before_anything_ran_there_is_nothing_to_tell(make_plan):
     status = gather(plan)
     assert (status.workers, status.cells_per_hour, status.seconds_left, status.steps_per_second) == ((), None, None, 0)
     assert "4 to do" in text_of(plan, status)
+
+
+def test_the_disk_is_looked_at_once_a_minute_and_a_file_of_two_names_counted_once(make_plan, monkeypatch):
+    plan = make_plan()
+    (plan.runs / "stages").mkdir()
+    (plan.runs / "stages/a").write_bytes(b"x" * 1000)
+    os.link(plan.runs / "stages/a", plan.runs / "b")
+    first = gather(plan)
+    assert first.disk_used == 1000
+    (plan.runs / "c").write_bytes(b"x" * 10)
+    second = gather(plan, first)
+    assert second.disk_used == 1000
+    monkeypatch.setattr(time, "monotonic", lambda: first.disk_looked + 61)
+    assert gather(plan, second).disk_used == 1010

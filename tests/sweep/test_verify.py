@@ -138,7 +138,7 @@ def test_every_difference_is_named(two_runs):
     [
         ([], "VARIANT: the name of a variant is needed"),
         (["l1_avd"], "unknown variant 'l1_avd'; did you mean 'l1_adv'?"),
-        (["l1", "--kills", "0"], "--kills: expected a number of 1 or more; came 0"),
+        (["l1", "--kills", "0"], "--kills: expected a whole number, 1 or more; came '0'"),
         (["l1", "--seeds", "0"], "unknown option --seeds; did you mean --seed?"),
     ],
 )
@@ -146,6 +146,14 @@ def test_a_wrong_line_is_one_clear_line(line, message):
     with pytest.raises(UserError) as error:
         verify.main(line)
     assert message in str(error.value)
+
+
+def test_the_processes_are_told_the_data_set_by_its_name(monkeypatch, tmp_path):
+    jobs: list[verify.Job] = []
+    monkeypatch.setattr(verify, "listen", lambda: None)
+    monkeypatch.setattr(verify, "verify", lambda title, job, *rest: jobs.append(job) or True)
+    assert verify.main(["l1", "--data", "phantom", "--folder", str(tmp_path)]) == 0
+    assert "--data=phantom" in jobs[0].arguments
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep import wandb_engine
+from x2c.sweep import devices, wandb_engine
 from x2c.sweep.plan import read_sweep
 from x2c.sweep.wandb_engine import Agents, refuse, registered, run_on_wandb
 
@@ -118,6 +118,26 @@ def test_wandbs_own_agent_trains_a_cell(smoke_cache, tmp_path):
     assert done.returncode == 0, done.stderr
     (made,) = (tmp_path / "runs").glob("l1-smoke-s0-*")
     assert (made / "scores.parquet").exists() and "own X-ray" in done.stdout
+
+
+def test_every_agent_has_a_gpu(monkeypatch, tmp_path):
+    """As many agents as `run` starts workers, told of their GPUs as those are."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("listen", "check_login"):
+        monkeypatch.setattr(wandb_engine, name, lambda: None)
+    monkeypatch.setattr(wandb_engine, "register", lambda *of: "me/x2c/abc")
+    monkeypatch.setattr(wandb_engine, "conclude", lambda *of: 0)
+    monkeypatch.setattr(devices, "usable_devices", lambda *of: [devices.Device("a"), devices.Device("b")])
+    start = Agents.start
+
+    def started(self):
+        self.command = ["/bin/sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
+        start(self)
+
+    monkeypatch.setattr(Agents, "start", started)
+    fields = ["compute.cpu=false", "compute.tracker=[wandb]"]
+    assert run_on_wandb("losses", "smoke", None, fields, None, tmp_path) == 0
+    assert [path.read_text() for path in sorted(Path("runs/logs").iterdir())] == ["a\n", "b\n"]
 
 
 def test_agents_that_fail_are_told_of(tmp_path, monkeypatch):

@@ -76,6 +76,12 @@ def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> lis
     return asked
 
 
+def as_option(override: str) -> str:
+    """An override as the option of a command line that means the same; --data takes a name, where others take YAML."""
+    key, _, value = override.partition("=")
+    return f"--data={json.loads(value)}" if key == "data" and value.startswith('"') else f"--{override}"
+
+
 def choices_text() -> str:
     """All choices of all slots, for `--help`."""
     lines = [f"variants    {', '.join(variants())}", f"loss terms  {', '.join(LOSS_TERMS.names())}"]

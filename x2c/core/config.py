@@ -135,7 +135,9 @@ class DataOptions(Section):
     flip: bool = False
     """Train on every pair in a mirror as well: volume and radiograph with left and right exchanged."""
     radiographs: Literal["xray", "drr"] = "xray"
-    """Real radiographs of the patients, or projections of their volumes."""
+    """Real radiographs of the patients, or projections of their volumes. These differ: of phantom and atlas they are
+    postero-anterior, in a field of view fitted to the volume (`x2c.data.radiograph.fitted_drr`); of prepared data
+    antero-posterior, on the paper's detector of fixed size (`x2c.data.drr.render_drr`)."""
     fold: Annotated[str, Field(pattern=r"^([1-9]\d*/[1-9]\d*)?$")] = ""
     """`2/6`: in the place of the data set's own splits, the second of six stratified folds is tested and the third
     validates (x2c.data.folds). Empty: the own splits."""
@@ -202,7 +204,7 @@ class Latents(Section):
 
 
 class Denoiser(Section):
-    """The pseudo-3D U-Net (FACTS.md, the model)."""
+    """The paper's pseudo-3D U-Net, which its public code has from Medical Diffusion (Khader et al. 2022)."""
 
     dim: Annotated[int, Field(gt=0, multiple_of=8)]
     """Channels of the first level; group norm takes them in eights."""

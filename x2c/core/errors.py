@@ -38,6 +38,16 @@ def unknown(where: str, kind: str, name: str, choices: Iterable[str]) -> UserErr
     return UserError(f"{where}: unknown {kind} {name!r}; {nearest(str(name), choices)}")
 
 
+def reason_of(error: Exception) -> str:
+    """An error as status.json and logs tell of it, in one line: its type and what it says.
+
+    Of every kind of UserError the type is `UserError`: a worker tells by it what processes of its own have failed of.
+    """
+    kind = UserError if isinstance(error, UserError) else type(error)
+    text = " ".join(str(error).split())
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
 def exit_on_user_error(main: Callable[[], int | None]) -> None:
     """Run `main` as a program: its return value is the exit code; a UserError is one line and code 2.
 

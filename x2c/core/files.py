@@ -8,6 +8,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from x2c.core import fence
+from x2c.core.machine import machine
+
+TEMPORARY = re.compile(r"\.([0-9a-f]{8})-\d+-[0-9a-f]{8}\.tmp(?=/|$)")
+"""How temporary names end: machine, process id, and chance, since containers have equal ids."""
+FORSAKEN_SECONDS = 7 * 86400.0
+"""No build takes as long: what another machine has left for longer was killed."""
 
 
 @contextmanager
@@ -25,7 +33,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     After a power cut there is the old file or the new one; with `durable` off, perhaps an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         if durable:
@@ -36,6 +44,22 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden path beside `path` that is no one else's: machines may share a folder and not see each other's locks."""
+    return path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def written_here(temporary: Path) -> bool:
+    """Whether a temporary path was named on this machine, since it was started last."""
+    ending = TEMPORARY.search(temporary.name)
+    return ending is not None and ending[1] == _here()
+
+
+def _here() -> str:
+    # The names of hosts may hold dots, and begin alike.
+    return digest(machine(), 8)
 
 
 def sync(path: Path) -> None:
@@ -119,7 +143,7 @@ def is_locked(path: Path) -> bool:
 
 def break_lock(path: Path) -> None:
     """Let others lock `path`, whoever holds it: a copy takes its place, and with it a lock that no one has."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     with contextlib.suppress(FileNotFoundError):
         shutil.copyfile(path, temporary)
         os.replace(temporary, path)
@@ -137,18 +161,40 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """`folder`, built by `build(temporary folder)` unless it is already there.
 
-    Processes that want the same folder wait for the first; a build that dies leaves nothing that looks finished.
+    Processes that want the same folder wait for the first; a build that dies leaves nothing that looks finished. Machines
+    that do not see each other's locks build it each, and the first to finish puts its own in place.
     """
     if folder.exists():
         return folder
     with locked(folder.with_name(f".{folder.name}.lock")):
         if folder.exists():
             return folder
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_killed_builds(folder)
+        temporary = temporary_beside(folder)
         temporary.mkdir(parents=True)
-        build(temporary)
-        sync_tree(temporary)
-        os.rename(temporary, folder)
+        try:
+            build(temporary)
+            sync_tree(temporary)
+            _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         sync(folder.parent)
     return folder
+
+
+def _remove_killed_builds(folder: Path) -> None:
+    """Remove what is left of killed builds of `folder`, whose lock is held: no one else on this machine builds it."""
+    for left in folder.parent.glob(".*.tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            of_this = TEMPORARY.sub("", left.name) == f".{folder.name}"
+            if of_this and (written_here(left) or time.time() - left.stat().st_mtime > FORSAKEN_SECONDS):
+                shutil.rmtree(left)
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        # Another machine, which does not see our lock, was first.
+        if not folder.exists():
+            raise

@@ -15,12 +15,14 @@ import yaml
 from x2c.core import fence
 from x2c.core.config import Config, identity
 from x2c.core.errors import UserError
-from x2c.core.files import digest, locked, read_json, sync, write_text
+from x2c.core.files import digest, locked, read_json, sync, write_text, written_here
 from x2c.core.machine import holder
 
 FORMAT_VERSION = 3
 STATUS_SECONDS = 60.0
 """No one takes as long to write status.json."""
+ELSEWHERE_SECONDS = 3600.0
+"""On another machine no one takes as long to write a file."""
 State = Literal["running", "done", "failed", "pruned"]
 
 
@@ -128,18 +130,34 @@ class RunDirectory:
         if self.writes and (self.path / "metrics.jsonl").exists():
             sync(self.path / "metrics.jsonl")
 
+    def saved_step(self) -> int:
+        """The step of the newest checkpoint; 0 where there is none."""
+        return max(map(step_of, self.checkpoints.glob("step-*")), default=0)
+
     def _clear(self) -> None:
         """Remove what a killed owner was about to write."""
-        for left in self.path.glob(".*.tmp"):
+        for left in self.path.rglob(".*.tmp"):
             with contextlib.suppress(FileNotFoundError):
-                # Others may be about to put theirs in place: a supervisor records the end of a worker.
-                others = left.name.startswith(".status.json") and time.time() - left.stat().st_mtime < STATUS_SECONDS
-                if left.is_file() and not others:
+                age = max(0.0, time.time() - left.stat().st_mtime)
+                if left.is_file() and age >= _respite_seconds(left):
                     left.unlink()
 
     def _write_text(self, name: str, text: str, *, durable: bool = True) -> None:
         if self.writes:
             write_text(self.path / name, text, durable=durable)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which `checkpoints/step-<step>` was written."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def _respite_seconds(left: Path) -> float:
+    """For how long someone else may yet be about to put a temporary file in place."""
+    if not written_here(left):
+        return ELSEWHERE_SECONDS
+    # A supervisor records the end of a worker.
+    return STATUS_SECONDS if left.name.startswith(".status.json") else 0.0
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

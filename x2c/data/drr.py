@@ -79,7 +79,8 @@ def render_drr(
     in a PA picture. As a reader sees it: row 0 superior, column 0 the patient's right. The paper's geometry (DiffDRR,
     source to detector 1200 mm, 512² pixels of 1 mm) about the middle of the volume. Standardised and shown by
     `radiograph.display`, as the phantoms' pictures are: plain mean and deviation would depend on how much air there is
-    beside the patient.
+    beside the patient. These are the projections of prepared data; the phantom's and the atlas's are other pictures,
+    postero-anterior in a field of view that fits the volume (`radiograph.fitted_drr`).
 
     `torch` is our own projector; `diffdrr` is DiffDRR's (Siddon's exact ray tracing), and raises UserError where the
     package is not installed. They give slightly different pictures, so it never depends on what is installed which one

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from x2c.core.errors import UserError
 from x2c.data.cohort import Cohort
@@ -37,6 +36,9 @@ def in_fold(cohort: Cohort, fold: str) -> Cohort:
         )
     tested = _prepared(cohort.manifest, positive, count)
     if tested is None:
+        # Imported here: it takes seconds, and only folds need it.
+        from sklearn.model_selection import StratifiedKFold
+
         tested = pd.Series(0, index=positive.index)
         splitter = StratifiedKFold(count, shuffle=True, random_state=0)
         for place, (_, rows) in enumerate(splitter.split(tested, positive), start=1):

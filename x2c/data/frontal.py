@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from PIL import Image
 
+from x2c.data.remark import Remark
 from x2c.data.volume import Array
-
-Remark = tuple[Literal["warning", "excluded"], str]
 
 FRONTAL = 0.6
 """The least likeness of a frontal chest. Measured: two real X-rays .77 and .83, projections of a real CT in 13 poses .81

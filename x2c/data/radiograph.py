@@ -52,11 +52,13 @@ def display(signal: Array, compression: float = 0.65, dark: float = 0.02, bright
     return np.where(exposed, np.clip((shown - low) / max(high - low, 1e-6), 0, 1), 0).astype(np.float32)
 
 
-def drr(volume: Volume, size: int) -> Array:
+def fitted_drr(volume: Volume, size: int) -> Array:
     """The digitally reconstructed radiograph [size, size] in [0, 1] of a CT volume: noiseless, registered to it.
 
-    Postero-anterior, with a field of view that holds the volume's middle plane; displayed as a radiograph is, which
-    also takes away what the volume's own HU calibration does to the projection's range.
+    Postero-anterior, with a field of view that holds the volume's middle plane: the projections of phantom and atlas.
+    Those of prepared data are other pictures, antero-posterior on a detector of fixed size (`x2c.data.drr.render_drr`).
+    Displayed as a radiograph is, which also takes away what the volume's own HU calibration does to the projection's
+    range.
     """
     (depth, slices, width), (dz, dy, dx) = volume.hu.shape, volume.spacing_mm
     z0, y0, x0 = volume.origin_mm

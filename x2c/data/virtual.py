@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ class Patient:
 How = tuple[int, tuple[int, int, int], int, Literal["xray", "drr"], bool]
 """The cohort's number, [D, H, W], the radiograph's size and kind, and whether the CT is with contrast agent."""
 Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"], bool], Patient]
-"""Makes a patient from an id and How; picklable."""
+"""Makes a patient from an id and How; picklable. Nothing but volume and spacing depends on the shape."""
 
 
 STRUCTURES = ("artery", "clot", "heart", "lung")
@@ -90,8 +91,37 @@ class VirtualCohort(ABC):
 
     def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
         """The cohort, made first where it is not in the cache."""
-        folder = cache / "datasets" / f"{self.name}-{self.fingerprint(resolution)}"
-        return open_cohort(build_once(folder, partial(self._make, cache=cache, resolution=resolution, workers=workers)))
+        self.make(cache, [resolution], workers)
+        return open_cohort(self._folder(cache, resolution))
+
+    def make(self, cache: Path, resolutions: Sequence[Resolution], workers: int) -> None:
+        """Make the cohort at every sample size that is not in the cache, each patient's anatomy once for all of them."""
+        # In one order, so that two processes with sizes in common do not wait for each other.
+        by_folder = {self._folder(cache, resolution): resolution for resolution in resolutions}
+        self._build(dict(sorted(by_folder.items())), {}, cache, workers)
+
+    def _folder(self, cache: Path, resolution: Resolution) -> Path:
+        return cache / "datasets" / f"{self.name}-{self.fingerprint(resolution)}"
+
+    def _build(
+        self, wanted: Mapping[Path, Resolution], begun: Mapping[Path, Resolution], cache: Path, workers: int
+    ) -> None:
+        """Hold the lock of one wanted folder after the other, then make all whose temporary folders are `begun`."""
+        if not wanted:
+            if begun:
+                self._make(begun, cache, workers)
+            return
+        (folder, resolution), *others = wanted.items()
+        built = False
+
+        def build(path: Path) -> None:
+            nonlocal built
+            built = True
+            self._build(dict(others), {**begun, path: resolution}, cache, workers)
+
+        build_once(folder, build)
+        if not built:
+            self._build(dict(others), begun, cache, workers)
 
     def structures(
         self, cache: Path, resolution: Resolution, patients: Sequence[str], workers: int
@@ -110,30 +140,35 @@ class VirtualCohort(ABC):
         shares = np.load(build_once(folder, build) / "shares.npy", mmap_mode="r")
         return {name: shares[:, place].astype(np.float32) / 255 for place, name in enumerate(STRUCTURES)}
 
-    def _make(self, folder: Path, cache: Path, resolution: Resolution, workers: int) -> None:
+    def _make(self, sizes: Mapping[Path, Resolution], cache: Path, workers: int) -> None:
+        """Make all patients into one folder for each sample size."""
         o = self.options
         splits = [split for split, count in zip(SPLITS, (o.train, o.val, o.test), strict=True) for _ in range(count)]
         patients = [f"{self.name}-{o.cohort}-{number:05d}" for number in range(len(splits))]
-        how = (o.cohort, resolution.shape, o.radiograph_size, o.radiographs, o.contrast)
-        make = partial(_made, self.maker(cache), how)
+        hows = [(o.cohort, size.shape, o.radiograph_size, o.radiographs, o.contrast) for size in sizes.values()]
+        make = partial(_made, self.maker(cache), hows)
+        pictures = (len(patients), o.radiograph_size, o.radiograph_size)
         manifest: list[dict[str, object]] = []
-        spacing = (0.0, 0.0, 0.0)
-        with (
-            array_file(folder / "hu.npy", (len(patients), *resolution.shape), "int16") as hu,
-            array_file(
-                folder / "radiographs.npy", (len(patients), o.radiograph_size, o.radiograph_size), "uint16"
-            ) as radiographs,
-        ):
-            made = in_processes(make, patients, workers, f"making {len(patients)} {self.name} patients")
-            for row, (patient, split) in enumerate(zip(made, splits, strict=True)):
-                hu[row] = np.rint(patient.volume.hu)
-                radiographs[row] = np.rint(patient.radiograph * 65535)
-                manifest.append(
-                    {"patient": patient.patient_id, "split": split, "label": patient.label, **patient.parameters}
+        spacings = [(0.0, 0.0, 0.0)] * len(sizes)
+        with ExitStack() as files:
+            stores = [
+                (
+                    files.enter_context(array_file(folder / "hu.npy", (len(patients), *size.shape), "int16")),
+                    files.enter_context(array_file(folder / "radiographs.npy", pictures, "uint16")),
                 )
-                spacing = patient.volume.spacing_mm
-        pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
-        write_about(folder, self.name, self.fingerprint(resolution), spacing)
+                for folder, size in sizes.items()
+            ]
+            made = in_processes(make, patients, workers, f"making {len(patients)} {self.name} patients")
+            for row, (of_sizes, split) in enumerate(zip(made, splits, strict=True)):
+                for (hu, radiographs), patient in zip(stores, of_sizes, strict=True):
+                    hu[row] = np.rint(patient.volume.hu)
+                    radiographs[row] = np.rint(patient.radiograph * 65535)
+                spacings = [patient.volume.spacing_mm for patient in of_sizes]
+                first = of_sizes[0]
+                manifest.append({"patient": first.patient_id, "split": split, "label": first.label, **first.parameters})
+        for (folder, size), spacing in zip(sizes.items(), spacings, strict=True):
+            pd.DataFrame(manifest).to_parquet(folder / "manifest.parquet")
+            write_about(folder, self.name, self.fingerprint(size), spacing)
 
 
 def _structures_of(maker: StructureMaker, how: tuple[int, tuple[int, int, int]], patient: str) -> NDArray[np.uint8]:
@@ -141,5 +176,6 @@ def _structures_of(maker: StructureMaker, how: tuple[int, tuple[int, int, int]],
     return np.stack([np.rint(found[name].clip(0, 1) * 255).astype(np.uint8) for name in STRUCTURES])
 
 
-def _made(maker: Maker, how: How, patient: str) -> Patient:
-    return maker(patient, *how)
+def _made(maker: Maker, hows: Sequence[How], patient: str) -> list[Patient]:
+    """One patient at several sample sizes. Makers keep what they share of the last patient."""
+    return [maker(patient, *how) for how in hows]

@@ -13,6 +13,7 @@ from x2c.core import fence
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json, sync, sync_tree, write_json
+from x2c.core.run import step_of
 
 DIGESTS = "digests.json"
 KEPT = 2
@@ -54,7 +55,7 @@ def load_newest(accelerator: Accelerator, folder: Path) -> int:
             f"{newest}: expected the random state of process {accelerator.process_index}; resume with as many processes as before"
         )
     accelerator.load_state(str(newest))
-    return int(newest.name.removeprefix("step-"))
+    return step_of(newest)
 
 
 def forget(accelerator: Accelerator) -> None:

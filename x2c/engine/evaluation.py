@@ -16,12 +16,12 @@ from x2c.core.config import Config
 from x2c.core.files import file_digest, replacing, write_json
 from x2c.core.run import RunDirectory
 from x2c.data.volume import unwindow
-from x2c.engine.generator import Frame, Generator
+from x2c.engine.generator import FRAME_FILE, Frame, Generator
+from x2c.engine.identity import ADAPTER, WEIGHTS
 from x2c.engine.kept import KeptBatches
 from x2c.engine.parts import Data, Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.scoring import Scorer
-from x2c.engine.stages import ADAPTER, WEIGHTS
 
 Rows = NDArray[np.int64]
 WORST_BY = {"psnr": +1, "ssim_2d": +1, "lpips": -1}
@@ -32,8 +32,9 @@ WORST_OF_EACH = 2
 def evaluate(
     config: Config, run: RunDirectory, parts: Parts, denoiser: nn.Module, scorer: Scorer, accelerator: Accelerator
 ) -> pd.DataFrame:
-    """Sample and score the test patients; writes scores.parquet, set_scores.json and samples/volumes.npz.
+    """Sample and score the test patients.
 
+    Writes scores.parquet, set_scores.json, samples/volumes.npz, samples/worst.npz, and the frame, also beside adapters.
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
     (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. With `evaluation.samples` above
     one each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). A killed evaluation
@@ -83,11 +84,11 @@ def evaluate(
 
 
 def write_frame(run: RunDirectory, frame: Frame) -> None:
-    """Write sampling.json; beside adapters as well, which are of this frame and of these base weights alone."""
-    run.write("sampling.json", frame.as_json())
+    """Write the frame; beside adapters as well, which are of this frame and of these base weights alone."""
+    run.write(FRAME_FILE, frame.as_json())
     if (run.path / ADAPTER).exists():
         base = file_digest(run.path / WEIGHTS)
-        write_json(run.path / ADAPTER / "sampling.json", {**frame.as_json(), "base_sha256": base})
+        write_json(run.path / ADAPTER / FRAME_FILE, {**frame.as_json(), "base_sha256": base})
 
 
 def reference_volumes(data: Data, count: int) -> Tensor:

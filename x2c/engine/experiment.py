@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from x2c.core import weights
-from x2c.core.config import Config
-from x2c.core.errors import UserError
-from x2c.core.progress import Pruned
+from x2c.core.config import Config, Resolution
+from x2c.core.errors import UserError, reason_of
+from x2c.core.listening import Pruned
+from x2c.core.parallel import cores
 from x2c.core.run import RunDirectory
+from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
 from x2c.engine import tracking
 from x2c.engine.accelerating import accelerated
@@ -23,12 +26,24 @@ from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import planned_stages, run_directory
 from x2c.engine.kept import forget_batches
-from x2c.engine.parts import check_parts, open_parts, perceptual_network
+from x2c.engine.parts import check_parts, cohorts, open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 from x2c.engine.stages import check_start, train_stages, trained_denoiser
 from x2c.losses.combinations import WeightedSum
 from x2c.losses.combinations import stand_ins as loss_stand_ins
+
+
+def prepare_patients(configs: Iterable[Config]) -> None:
+    """Make the virtual patients of several experiments, each once for all the sample sizes that these ask for."""
+    asked: dict[tuple[str, str, str], tuple[VirtualCohort, dict[str, Resolution]]] = {}
+    for config in configs:
+        for data_set, resolution in cohorts(config):
+            if isinstance(data_set, VirtualCohort):
+                key = config.compute.cache, data_set.name, data_set.cohort_fingerprint()
+                asked.setdefault(key, (data_set, {}))[1][data_set.fingerprint(resolution)] = resolution
+    for (cache, _, _), (data_set, sizes) in asked.items():
+        data_set.make(Path(cache), list(sizes.values()), cores())
 
 
 def prepare(config: Config) -> None:
@@ -70,9 +85,8 @@ def run(config: Config) -> RunDirectory:
 
 
 def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:
-    phase = "prepare"
     try:
-        directory.report("running", phase)
+        directory.report("running", "prepare")
         directory.write_config(config)
         scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
@@ -88,12 +102,10 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         directory.report("done", "done", config.steps, config.steps)
         if accelerator.is_main_process:
             forget_batches(directory)
-    except BaseException as error:
-        if isinstance(error, Exception):
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            status = directory.status()
-            place = status.get("phase", phase), status.get("step", 0), status.get("steps", 0)
-            directory.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason)
+    except Exception as error:
+        status = directory.status()
+        place = status.get("phase", "prepare"), status.get("step", 0), status.get("steps", 0)
+        directory.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason_of(error))
         raise
 
 

@@ -18,11 +18,13 @@ from x2c.engine.build import build_guidance, build_prediction, build_sampler
 from x2c.engine.parts import Data
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+FRAME_FILE = "sampling.json"
+"""Of a run, and beside adapters: the frame of what they were trained on."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What sampling needs to know of the data a model was trained on: sampling.json of a run, or of its adapters."""
+    """What sampling needs to know of the data a model was trained on: FRAME_FILE of a run, or of its adapters."""
 
     latent_shape: tuple[int, ...]
     """(C, D, h, w)."""

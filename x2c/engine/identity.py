@@ -13,6 +13,9 @@ from x2c.core.registry import DATASETS, ENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
 from x2c.core.weights import source_fingerprint
 
+ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
+"""In the folder of a stage or run: adapters, and a denoiser's averaged weights."""
+
 
 @dataclass(frozen=True)
 class PlannedStage:
@@ -29,7 +32,7 @@ class PlannedStage:
     @property
     def weights(self) -> Path:
         """The averaged weights it ends with; a folder of adapters where only those were trained."""
-        return self.directory.path / ("adapter" if self.stage.lora_rank else "denoiser.safetensors")
+        return self.directory.path / (ADAPTER if self.stage.lora_rank else WEIGHTS)
 
 
 def data_fingerprint(config: Config, role: str | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x2c.core.config import Config
+from x2c.core.config import Config, Resolution
 from x2c.core.errors import UserError
 from x2c.core.files import digest
+from x2c.core.parallel import cores
 from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
 from x2c.data.cohort import Cohort
 from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
-from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, home_resolution
+from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, home_resolution, planned_stages
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import VERSION as CLASSIFIER
 from x2c.models.classifier import trained_classifier
@@ -47,7 +47,7 @@ class Data:
     @functools.cached_property
     def cohort(self) -> Cohort:
         """The patients, each once more in a mirror where the data set asks for it."""
-        cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, _cores())
+        cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, cores())
         return replace(in_fold(cohort, self.fold), mirrors=self.slot.options.flip)
 
     @functools.cached_property
@@ -91,7 +91,7 @@ class Data:
         places = {int(row): place for place, row in enumerate(test)}
         picked = [places[int(row)] for row in rows]
         found = DATASETS.get(self.slot.name)(self.slot.options).structures(
-            self.cache, self.config.resolution, self.cohort.patients(test), _cores()
+            self.cache, self.config.resolution, self.cohort.patients(test), cores()
         )
         return found and {name: torch.from_numpy(share[picked]) for name, share in found.items()}
 
@@ -126,7 +126,7 @@ class Parts:
         def home_volumes() -> Tensor:
             before_training()
             slot, resolution = self.config.dataset, home_resolution(self.config) or self.config.resolution
-            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, resolution, _cores())
+            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, resolution, cores())
             window: Any = slot.options.window
             return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
 
@@ -183,6 +183,15 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     return parts
 
 
+def cohorts(config: Config) -> list[tuple[Any, Resolution]]:
+    """The data sets that a config's open stages need, and those a stand-in autoencoder is trained on, with sample sizes."""
+    roles = {planned.stage.data for planned in planned_stages(config) if not planned.directory.done}
+    asked = [(config.data(role), config.resolution) for role in sorted(roles)]
+    if roles and (home := home_resolution(config)):
+        asked.append((config.dataset, home))
+    return [(DATASETS.get(slot.name)(slot.options), resolution) for slot, resolution in asked]
+
+
 def conditional(config: Config) -> list[str]:
     """The roles of the data sets whose radiographs a config uses."""
     return sorted({stage.data for stage in config.stages.each.values() if stage.condition != "none"})
@@ -199,15 +208,11 @@ def perceptual_network(name: str, source: str) -> nn.Module:
 def all_threads() -> Iterator[None]:
     """Every core for work that is done once; training keeps the threads its config fixes."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(before, _cores()))
+    torch.set_num_threads(max(before, cores()))
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def check_parts(config: Config) -> None:

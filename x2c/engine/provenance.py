@@ -66,7 +66,7 @@ def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[Stan
 
 
 def _code() -> dict[str, Any]:
-    """The git commit, whether the tree differs from it, and how; empty outside a checkout."""
+    """The git commit, whether the tree differs from it, and how; outside a checkout commit and dirty are None."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout

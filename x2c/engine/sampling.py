@@ -26,12 +26,13 @@ from x2c.data.readers import radiographs_in, read_radiograph
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
-from x2c.engine.generator import Frame, Generator
+from x2c.engine.generator import FRAME_FILE, Frame, Generator
+from x2c.engine.identity import WEIGHTS
 from x2c.engine.parts import Parts
-from x2c.engine.stages import WEIGHTS, trained_denoiser
+from x2c.engine.stages import trained_denoiser
 from x2c.engine.volume_files import NOTICE, Made, Writer, XRay, files
 
-NEEDED = ("config.yaml", "sampling.json", WEIGHTS)
+NEEDED = ("config.yaml", FRAME_FILE, WEIGHTS)
 """What a run directory must hold to be sampled from."""
 OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
 OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
@@ -221,12 +222,12 @@ def _open(request: Request, run: RunDirectory, config: Config, device: torch.dev
 
 def _frame(request: Request, run: RunDirectory) -> Frame:
     """The frame of the adapters where they bring one, else the run's. Raises UserError for adapters of another base."""
-    path = run.path / "sampling.json"
-    if request.adapter is not None and (request.adapter / path.name).is_file():
-        path = request.adapter / path.name
+    path = run.path / FRAME_FILE
+    if request.adapter is not None and (request.adapter / FRAME_FILE).is_file():
+        path = request.adapter / FRAME_FILE
     elif request.adapter is not None:
         console.print(
-            f"--adapter: no {path.name} with these adapters: window and scales of the run are assumed", markup=False
+            f"--adapter: no {FRAME_FILE} with these adapters: window and scales of the run are assumed", markup=False
         )
     try:
         values = read_json(path)

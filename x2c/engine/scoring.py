@@ -13,7 +13,6 @@ from torch import Tensor
 from analysis.metrics import anatomy
 from analysis.metrics.distribution import frechet_distance, paired_sqdist
 from analysis.metrics.image import lpips, mae_hu, ms_ssim, psnr, ssim
-from analysis.metrics.stateful import FeatureSets
 from x2c.core.config import Config, Slot
 from x2c.core.files import digest
 from x2c.core.published import asset_of
@@ -73,13 +72,15 @@ class Scorer:
         """Errors in what a radiologist would measure, made minus true, where structures' shares of voxels are known."""
         low, high = self.window_hu
         air_below = (max(low, LUNG_HU) + SOFT_TISSUE_HU) / 2
+        lung = structures["lung"]
+        region = anatomy.lung_region(truth * (high - low) + low, lung, spacing_mm, air_below)
 
         def measured(unit: Tensor) -> dict[str, Tensor]:
             hu = unit * (high - low) + low
             return {
                 "vessel_contrast_error_hu": anatomy.vessel_contrast_hu(hu, structures["artery"], spacing_mm),
-                "lung_volume_error_ml": anatomy.lung_volume_ml(hu, structures["lung"], spacing_mm, air_below),
-                "lung_asymmetry_error": anatomy.lung_asymmetry(hu, structures["lung"], spacing_mm, air_below),
+                "lung_volume_error_ml": anatomy.lung_volume_ml(hu, region, spacing_mm, air_below),
+                "lung_asymmetry_error": anatomy.lung_asymmetry(hu, lung, region, air_below),
                 "heart_width_error_mm": anatomy.heart_width_mm(hu, structures["heart"], spacing_mm, air_below),
             }
 
@@ -153,6 +154,9 @@ def weights_of(slot: Slot) -> str:
 
 
 def _between(made: Tensor, real: Tensor) -> dict[str, float]:
+    # Imported here: torchmetrics takes seconds, and only finished runs need it.
+    from analysis.metrics.stateful import FeatureSets
+
     sets = FeatureSets(sync_on_compute=False)
     sets.update(made, real=False)
     sets.update(real, real=True)

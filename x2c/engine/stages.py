@@ -15,19 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from x2c.core.config import Config
-from x2c.core.errors import UserError
+from x2c.core.errors import UserError, reason_of
 from x2c.core.files import replacing, sync_tree
-from x2c.core.progress import Pruned
+from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
 from x2c.engine.build import build_denoiser
-from x2c.engine.identity import PlannedStage, planned_stages
+from x2c.engine.identity import ADAPTER, WEIGHTS, PlannedStage, planned_stages
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.trainer import Trainer
 from x2c.models.checkpoints import LABELS, compare, load_into, read_start
-
-ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
 
 
 def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: Accelerator) -> None:
@@ -117,9 +115,8 @@ def _train(
         # Not its failure: whoever wants the stage goes on from its checkpoint.
         raise
     except Exception as error:
-        status = stage.status()
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        stage.report("failed", "train", status.get("step", 0), planned.stage.steps, reason=reason)
+        step = stage.status().get("step", 0)
+        stage.report("failed", "train", step, planned.stage.steps, reason=reason_of(error))
         raise
     stage.report("done", "done", planned.stage.steps, planned.stage.steps)
     checkpoint.forget(accelerator)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from x2c.core import progress
+from x2c.core import listening
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
@@ -68,7 +68,7 @@ class Trainer:
         self.adversary_optimizer: Any = None
         if (adversary := self.loss.adversary) is not None:
             adam = torch.optim.Adam(
-                adversary.discriminator.parameters(), adversary.options.learning_rate, betas=(0.5, 0.999)
+                adversary.discriminator.parameters(), adversary.options.learning_rate, betas=(0.5, 0.999), fused=True
             )
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
@@ -211,7 +211,7 @@ class Trainer:
         if last or self.step % training.checkpoint_every == 0:
             self._save_checkpoint()
         if validates and self.last and not last:
-            progress.tell(self.before + self.step)
+            listening.tell(self.before + self.step)
 
     def _validation_scores(self) -> dict[str, float]:
         """Scores of what the averaged denoiser samples, where they are asked for."""

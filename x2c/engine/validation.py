@@ -13,8 +13,7 @@ from analysis.metrics.image import mae, psnr, ssim
 from x2c.core.config import Config
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import Data, Parts
-
-SSIM_WINDOW = 11
+from x2c.engine.scoring import SSIM_WINDOW
 
 
 class Validation:

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 
 import torch
-from monai.networks.nets.densenet import DenseNet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,7 +16,7 @@ from x2c.models.frozen import frozen, seeded
 from x2c.models.perceptual import radimagenet_state
 from x2c.models.pretrained import expecting
 
-VERSION = 2
+VERSION = 3
 """Raised with every change of a network here: trained ones are kept under it."""
 DENSENET_121 = (6, 12, 24, 16)
 STEM_FROM = 32
@@ -31,6 +30,9 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
     are taken, and below 32 x 32 the stem looks at 3³ voxels in the place of 7³ and leaves none out: on 8 x 8 the usual one
     sees a whole slice at once.
     """
+    # Imported here: MONAI takes seconds, and most rows need none of it.
+    from monai.networks.nets.densenet import DenseNet
+
     blocks = DENSENET_121[: max(1, min(4, int(math.log2(latent_size)) - 1, int(math.log2(depth))))]
     network = DenseNet(spatial_dims=3, in_channels=channels, out_channels=1, block_config=blocks)
     stem = network.features.conv0
@@ -86,7 +88,7 @@ def fit(
     """
     network.to(device).train()
     positives = float(labels.sum())
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     weight = torch.tensor((len(labels) - positives) / max(positives, 1.0), device=device)
     loss = torch.tensor(torch.nan)

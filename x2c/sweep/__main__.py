@@ -24,9 +24,10 @@ import sys
 from dataclasses import asdict, replace
 
 from x2c.core import weights
-from x2c.core.errors import exit_on_user_error
+from x2c.core.errors import UserError, exit_on_user_error, unknown
+from x2c.sweep.devices import default_workers
 from x2c.sweep.options import parse, same_plan
-from x2c.sweep.plan import Plan, make_plan
+from x2c.sweep.plan import Cell, Plan, make_plan
 
 
 def main() -> int:
@@ -52,8 +53,7 @@ def main() -> int:
     if command == "worker":
         from x2c.sweep.worker import work
 
-        chosen = [cell for cell in plan.cells if options.cells is None or cell.run_id in options.cells.split(",")]
-        return work(plan, chosen, options.storage, options.supervisor)
+        return work(plan, wanted(plan, options), options.storage, options.supervisor)
     if command != "status":
         for config in plan.configs:
             weights.check(config)
@@ -62,6 +62,20 @@ def main() -> int:
     if command == "status":
         return show(plan, options)
     return run(plan, command, options, overrides)
+
+
+def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
+    """The cells that a worker is for. Raises UserError where they are others than those that were planned."""
+    if options.plan not in (None, plan.fingerprint):
+        raise UserError(f"{options.name}: the code or the data changed since this sweep was planned; start it again")
+    if options.cells is None:
+        return list(plan.cells)
+    cells = {cell.run_id: cell for cell in plan.cells}
+    asked = options.cells.split(",")
+    for run_id in asked:
+        if run_id not in cells:
+            raise unknown("--cells", "run", run_id, cells)
+    return [cells[run_id] for run_id in asked]
 
 
 def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[str]) -> int:
@@ -106,19 +120,26 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
 
     out = view.wide_console()
     if plan.sweep.is_search:
+        for option in ("lock", "json"):
+            if getattr(options, option):
+                raise UserError(
+                    f"--{option}: is for grids; the cells of a search are drawn while it runs; leave it out"
+                )
         out.print(view.space_table(plan))
         return 0
     if options.lock:
-        from x2c.core.locks import read_lock
         from x2c.sweep.lock import lock
 
-        path = lock(plan)
-        print(f"locked {len(read_lock(path).cells)} of {len(plan.cells)} cells, those that had not begun, in {path}")
+        made, new = lock(plan)
+        said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not begun, in {made.path}"
+        was = f"{plan.sweep.name} was locked on {made.date}: {len(made.cells)} cells, in {made.path}"
+        # What follows may be JSON, which stands alone.
+        print(said if new else was, file=sys.stderr if options.json else sys.stdout)
     costs = None
     if not options.no_cost:
         from x2c.sweep.cost import estimate
 
-        costs = estimate(plan, options.workers or plan.compute.workers)
+        costs = estimate(plan, options.workers or default_workers(plan.compute))
     if options.json:
         cost = {"cost": None if costs is None else asdict(costs)}
         print(json.dumps({**status.as_json(plan, status.gather(plan)), **cost}, indent=2))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from x2c.core.config import Config, identity
-from x2c.core.console import progress
+from x2c.core.console import console, progress
 from x2c.core.files import digest, read_json, write_json
 from x2c.core.parallel import cores
 from x2c.engine.costs import EvaluationCost, StageCost
@@ -73,10 +73,13 @@ def estimate(plan: Plan, workers: int) -> Costs:
     if work:
         # Imported here: it takes seconds, and a plan whose costs are known needs none of it.
         from x2c.engine import calibration
-        from x2c.engine.experiment import prepare
+        from x2c.engine.experiment import prepare, prepare_patients
 
+        # Where no bar is drawn, this is all that is seen for minutes.
+        console.print(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
         with progress() as bar:
             task = bar.add_task("measuring what a step costs here (once)", total=len(work))
+            prepare_patients(cell.config for cell in open_cells)
             for path, config, planned in work:
                 prepare(config)
                 made: Any = (
@@ -100,8 +103,7 @@ def remaining_steps(planned: PlannedStage) -> int:
     """Steps of a stage that a resume has still to make."""
     if planned.directory.done:
         return 0
-    saved = [int(path.name.removeprefix("step-")) for path in planned.directory.checkpoints.glob("step-*")]
-    return planned.stage.steps - max(saved, default=0)
+    return planned.stage.steps - planned.directory.saved_step()
 
 
 def _to_measure(plan: Plan, cells: Sequence[Cell], device: str) -> list[tuple[Path, Config, PlannedStage | None]]:
@@ -192,12 +194,20 @@ def _path(config: Config, device: str, planned: PlannedStage | None) -> Path:
         "threads": config.compute.threads,
     }
     if planned is None:
-        shape |= {"sampler": whole["sampler"], "evaluation": whole.get("evaluation"), "features": whole["features"]}
-        shape |= {"data": data_fingerprint(config)}
+        shape |= {name: whole[name] for name in ("sampler", "evaluation", "features", "perceptual")}
+        shape |= {"data": data_fingerprint(config), "measured": _fields_of(EvaluationCost)}
     else:
         shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
-        shape["loss"] = sorted(config.loss.terms) if planned.stage.loss == "variant" else ["l1"]
+        terms = whole["loss"] if planned.stage.loss == "variant" else {"l1": {}}
+        # A weight makes a sum another, not its time.
+        shape["loss"] = {term: {**options, "weight": None} for term, options in terms.items()}
+        shape["measured"] = _fields_of(StageCost)
     return Path(config.compute.cache) / "costs" / f"{digest(shape)}.json"
+
+
+def _fields_of(kind: type[StageCost] | type[EvaluationCost]) -> list[str]:
+    """What is measured: what was kept with less is measured anew."""
+    return [field.name for field in fields(kind)]
 
 
 def _cpuinfo() -> list[str]:

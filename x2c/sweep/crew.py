@@ -14,16 +14,16 @@ from pathlib import Path
 from x2c.core.machine import machine
 from x2c.core.stopping import STOPPED
 from x2c.sweep.devices import Device, environment
-from x2c.sweep.launch import worker_arguments, worker_environment
+from x2c.sweep.launch import stop_all, worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import read_claim
 
-STOP_SECONDS = 20.0
 SETTLE_SECONDS = 5.0
 """Between two looks for cells whose workers, on whatever machine, are gone."""
 MOST_CRASHES = 3
-"""Workers that may end by themselves without having held a cell, one after the other, before no more are started."""
+"""Times that workers may end by themselves without having held a cell before no more are started. What ends before new ones
+are started counts as one: a full disk ends all of them at once."""
 PAUSE_SECONDS = 1.5
 """Before a new worker after such an end, doubled with each: a disk that is full for a moment is no reason to give up."""
 MOST_KILLED = 20
@@ -84,17 +84,7 @@ class Crew:
 
     def stop(self) -> None:
         """Ask the workers to stop, then make them."""
-        alive = [worker.process for worker in self.workers.values() if worker.process.poll() is None]
-        for process in alive:
-            process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        try:
-            for process in alive:
-                process.wait(max(0.0, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            for process in alive:
-                process.kill()
-                process.wait()
+        stop_all([worker.process for worker in self.workers.values()])
 
     def _bury(self, number: int, say: Callable[[str], None]) -> None:
         worker = self.workers.pop(number)
@@ -105,8 +95,8 @@ class Crew:
         if cell := self._held_by(worker.process.pid):
             say(f"worker {number} died ({cause}) at {cell.title}")
             return
-        self.crashes += code > 0
-        if code > 0:
+        if code > 0 and time.monotonic() >= self.again:
+            self.crashes += 1
             self.again = time.monotonic() + PAUSE_SECONDS * 2**self.crashes
         self.killed += code < 0
         say(f"worker {number} died ({cause}) without a cell: {worker.last_line()}  [{worker.log}]")

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from x2c.core.console import console
+from x2c.sweep.trials import RUN_ID
 
 AWAY_SECONDS = 600.0
 """So long is a database waited for."""
@@ -63,7 +64,7 @@ def live_trials(storage: RDBStorage, study_id: int) -> list[Record]:
     """The trials of a study that wait or run, in the order of their numbers."""
     now: sa.ColumnElement[datetime] = sa.func.now(type_=sa.DateTime)
     joined = _TRIALS.outerjoin(
-        _ATTRIBUTES, sa.and_(_ATTRIBUTES.c.trial_id == _TRIALS.c.trial_id, _ATTRIBUTES.c.key == "run_id")
+        _ATTRIBUTES, sa.and_(_ATTRIBUTES.c.trial_id == _TRIALS.c.trial_id, _ATTRIBUTES.c.key == RUN_ID)
     ).outerjoin(_BEATS, _BEATS.c.trial_id == _TRIALS.c.trial_id)
     query = (
         sa.select(

@@ -6,7 +6,7 @@ import csv
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from x2c.core.compute import Compute
@@ -74,22 +74,28 @@ def visible_devices(devices: Sequence[Device], visible: str | None) -> list[Devi
     return found
 
 
-def crew_for(workers: int | None, needs: Sequence[Compute]) -> tuple[int, list[Device]]:
+def crew_for(workers: int | None, needs: Sequence[Compute], cells: int | None = None) -> tuple[int, list[Device]]:
     """How many workers this machine gets for cells with these `needs`, and the GPUs that they take in turn.
 
-    `workers` are as many as were asked for. Raises UserError where they need more GPU memory than there is.
+    `workers` are as many as were asked for, `cells` as many as there is work for where it is not one for each need.
+    Raises UserError where they need more GPU memory than there is.
     """
     if not needs:
         return 0, []
     devices = usable_devices(needs[0], os.environ.get(VARIABLE))
     check_processes(needs[0], devices)
-    size = min(workers or worker_count(needs[0], devices), len(needs))
+    size = min(workers or worker_count(needs[0], devices), len(needs) if cells is None else cells)
     check_memory(needs, devices, size)
     return size, devices
 
 
+def default_workers(compute: Compute) -> int:
+    """Workers on this machine where --workers does not say."""
+    return worker_count(compute, usable_devices(compute, os.environ.get(VARIABLE)))
+
+
 def worker_count(compute: Compute, devices: Sequence[Device]) -> int:
-    """Workers where --workers does not say."""
+    """Workers on these GPUs, or without any, where --workers does not say."""
     return len(devices) // compute.processes * compute.workers_per_gpu or compute.workers
 
 
@@ -117,18 +123,21 @@ def check_processes(compute: Compute, devices: Sequence[Device]) -> None:
         )
 
 
-def check_memory(needs: Iterable[Compute], devices: Sequence[Device], workers: int) -> None:
+def check_memory(needs: Sequence[Compute], devices: Sequence[Device], workers: int) -> None:
     """Refuse workers who may need more memory than a GPU has free; `needs` are their cells'. The unknown passes.
 
     Raises UserError with the numbers.
     """
-    need = max((compute.gpu_memory_gb or 0.0 for compute in needs), default=0.0)
-    for number, device in enumerate(devices):
-        sharing = len(range(number, workers, len(devices)))
+    need, processes = max(compute.gpu_memory_gb or 0.0 for compute in needs), needs[0].processes
+    groups = len(devices) // processes
+    for number, device in enumerate(devices[: groups * processes]):
+        sharing = len(range(number // processes, workers, groups))
         if device.free_gb is None or device.total_gb is None or sharing * need <= device.free_gb:
             continue
         fit = int(device.free_gb // need)
-        advice = f"use --workers {fit * len(devices)}, or --compute.workers_per_gpu={fit}" if fit else "free its memory"
+        advice = f"use --workers {fit * groups}" if fit else "free its memory"
+        if fit and processes == 1:
+            advice += f", or --compute.workers_per_gpu={fit}"
         raise UserError(
             f"compute.gpu_memory_gb: expected {sharing} × {need:g} = {sharing * need:g} GiB free on {device} for the "
             f"workers that share it; it has {device.free_gb:.1f} of {device.total_gb:.1f}; {advice}"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Sequence
 
 from x2c.core.script import PROJECT
 from x2c.sweep.plan import Cell, Plan
+
+CHECKPOINT_SECONDS = 60.0
+"""That a worker gives the processes of its cell for a checkpoint, before it makes them stop."""
+STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
+"""Before a process that was asked to stop is made to: it may wait for processes of its own."""
 
 
 def worker_arguments(plan: Plan, cells: Sequence[Cell], storage: str | None, arguments: Sequence[str]) -> list[str]:
@@ -14,8 +21,10 @@ def worker_arguments(plan: Plan, cells: Sequence[Cell], storage: str | None, arg
     line = ["worker", *arguments]
     if storage is not None:
         line += ["--storage", storage]
-    if not plan.sweep.is_search and len(cells) < len(plan.cells):
-        line += ["--cells", ",".join(cell.run_id for cell in cells)]
+    if not plan.sweep.is_search:
+        line += ["--plan", plan.fingerprint]
+        if len(cells) < len(plan.cells):
+            line += ["--cells", ",".join(cell.run_id for cell in cells)]
     return line
 
 
@@ -23,3 +32,18 @@ def worker_environment() -> dict[str, str]:
     """What a worker needs to import this x2c, and to be heard at once."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to stop, then make them."""
+    alive = [process for process in processes if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        for process in alive:
+            process.wait(max(0.0, deadline - time.monotonic()))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        for process in alive:
+            process.kill()
+            process.wait()

@@ -8,20 +8,21 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import takewhile
+from pathlib import Path
 
-from x2c.core import fence, progress
+from x2c.core import fence, listening
+from x2c.core.cli import as_option
 from x2c.core.errors import UserError
 from x2c.core.machine import CLAIM, WORKER, holder
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.core.stopping import STOPPED
-from x2c.sweep.launch import worker_environment
+from x2c.sweep.launch import CHECKPOINT_SECONDS, worker_environment
 from x2c.sweep.plan import Cell
 from x2c.sweep.state import claim_path
 
 LOOK_SECONDS = 0.2
-STOP_SECONDS = 60.0
-"""For a checkpoint, before what was asked to stop is made to."""
 
 
 class ProcessesFailed(RuntimeError):
@@ -52,9 +53,9 @@ def run(cell: Cell) -> RunDirectory:
         _watch(process, cell)
     except BaseException as error:
         # What lost its cell has nothing to save.
-        asked = isinstance(error, KeyboardInterrupt | progress.Pruned)
+        asked = isinstance(error, KeyboardInterrupt | listening.Pruned)
         _stop(process, signal.SIGTERM if asked else signal.SIGKILL)
-        if isinstance(error, progress.Pruned):
+        if isinstance(error, listening.Pruned):
             status = cell.run.status()
             place = str(status.get("phase", "train")), status.get("step", 0), status.get("steps", 0)
             cell.run.report("pruned", *place, reason=f"Pruned: {error}")
@@ -69,28 +70,43 @@ def command(cell: Cell) -> list[str]:
     config = cell.config
     chosen = [f"--variant={config.variant}", f"--scale={config.scale}", f"--seed={config.seed}"]
     script = str(PROJECT / "x2c" / "train.py")
-    chosen += [_option(text) for text in cell.overrides]
+    chosen += [as_option(text) for text in cell.overrides]
     return [f"--nproc_per_node={config.compute.processes}", script, *chosen]
-
-
-def _option(override: str) -> str:
-    """An override as an option of the script; the data set's is a name, not a value in YAML."""
-    key, _, value = override.partition("=")
-    return f"--data={json.loads(value)}" if key == "data" and value.startswith('"') else f"--{override}"
 
 
 def _watch(process: subprocess.Popen[bytes], cell: Cell) -> None:
     """Until they end; tells listeners of validations, and raises where the cell is another's by now."""
     last_stage = cell.config.steps - cell.stages[-1].stage.steps
-    told = len(cell.run.logged("validation_loss"))
+    validations = _Validations(cell.run.path / "metrics.jsonl")
+    # Those of before were told of when they were made.
+    validations.more()
     while process.poll() is None:
         time.sleep(LOOK_SECONDS)
         fence.ask()
-        seen = cell.run.logged("validation_loss")
-        for step, _ in seen[told:]:
+        for step in validations.more():
             if last_stage < step < cell.config.steps:
-                progress.tell(step)
-        told = len(seen)
+                listening.tell(step)
+
+
+class _Validations:
+    """The validations in a run's log, which grows to many thousand lines: each line is read once."""
+
+    def __init__(self, log: Path) -> None:
+        self.log, self.offset = log, 0
+
+    def more(self) -> list[int]:
+        """Steps of the validations since the last look."""
+        size = self.log.stat().st_size if self.log.exists() else 0
+        if size < self.offset:
+            # A resume has dropped what came after its checkpoint. Who is told of a step again judges as before.
+            self.offset = 0
+        if size == self.offset:
+            return []
+        with self.log.open("rb") as stream:
+            stream.seek(self.offset)
+            whole = list(takewhile(lambda line: line.endswith(b"}\n"), stream))
+        self.offset += sum(map(len, whole))
+        return [int(record["step"]) for record in map(json.loads, whole) if "validation_loss" in record]
 
 
 def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
@@ -98,7 +114,7 @@ def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         return
     try:
         os.killpg(process.pid, number)
-        process.wait(STOP_SECONDS)
+        process.wait(CHECKPOINT_SECONDS)
     except (ProcessLookupError, subprocess.TimeoutExpired):
         pass
     finally:

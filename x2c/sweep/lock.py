@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import time
-from pathlib import Path
 
 from x2c.core.errors import UserError
-from x2c.core.locks import Lock, locks_of, read_lock
+from x2c.core.registered import Lock, locks_of, read_lock
 from x2c.core.script import PROJECT
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan import Plan
@@ -15,17 +14,20 @@ from x2c.sweep.plan import Plan
 TEST = "Wilcoxon signed-rank, two-sided, over test patients, each row against the first"
 
 
-def lock(plan: Plan) -> Path:
-    """Write the lock of a plan; returns its path. A cell that has begun cannot be locked any more, and is left out.
+def lock(plan: Plan) -> tuple[Lock, bool]:
+    """Write the lock of a plan, unless it is there; returns it, and whether it is new.
 
-    Raises UserError where another plan of that name is locked already, or every cell has begun.
+    A cell that has begun cannot be locked any more, and is left out. Raises UserError where another plan of that name is
+    locked already, or every cell has begun.
     """
+    cohort = cohort_fingerprint(plan.configs[0])
     fresh = [cell for cell in plan.cells if not cell.run.status()]
     made = Lock(
         sweep=plan.sweep.name,
         scale=plan.scale,
-        data=plan.data,
-        cohort=cohort_fingerprint(plan.configs[0]),
+        # All prepared data sets have one name.
+        data=f"{plan.data}-{cohort[:8]}" if plan.data == "prepared" else plan.data,
+        cohort=cohort,
         date=time.strftime("%Y-%m-%d"),
         commit=_commit(),
         metric=plan.sweep.metric.name,
@@ -35,17 +37,16 @@ def lock(plan: Plan) -> Path:
     )
     if made.path.exists():
         before = read_lock(made.path)
-        later = [cell.title for cell in plan.cells if cell.run_id not in before.cells]
-        if later or before.cohort != made.cohort:
+        if changes := _changes(before, made, plan):
             raise UserError(
-                f"--lock: {made.path} was locked on {before.date}; {len(later)} cells are not in it ({', '.join(later[:3])}"
-                f"{', …' if len(later) > 3 else ''}); run them as they are, exploratory, or delete the file to lock anew"
+                f"--lock: {made.path} was locked on {before.date}; {', '.join(changes)}; run them as they are, "
+                "exploratory, or delete the file to lock anew"
             )
-        return made.path
+        return before, False
     if not fresh:
         raise UserError(f"--lock: every cell of {plan.sweep.name} has begun; a plan is locked before it is run")
     made.write()
-    return made.path
+    return made, True
 
 
 def added_later(plan: Plan) -> set[str]:
@@ -53,6 +54,15 @@ def added_later(plan: Plan) -> set[str]:
     locks = locks_of(plan.scale, cohort_fingerprint(plan.configs[0]))
     planned = {run for lock in locks for run in lock.cells}
     return {cell.run_id for cell in plan.cells} - planned if locks else set()
+
+
+def _changes(before: Lock, now: Lock, plan: Plan) -> list[str]:
+    """What a plan would have otherwise than its lock: cells, patients, or how they are judged."""
+    later = [cell.title for cell in plan.cells if cell.run_id not in before.cells]
+    named = f"{', '.join(later[:3])}{', …' if len(later) > 3 else ''}"
+    judged = {name: (getattr(before, name), getattr(now, name)) for name in ("cohort", "metric", "goal", "test")}
+    changes = [f"its {name} is {was}, not {new}" for name, (was, new) in judged.items() if was != new]
+    return [f"{len(later)} cells are not in it ({named})", *changes] if later else changes
 
 
 def _commit() -> str | None:

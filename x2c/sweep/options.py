@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from x2c.core.cli import Parser, add_config_options, overrides_from
+from x2c.core.arguments import whole_number
+from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.errors import UserError, nearest, unknown
 from x2c.sweep.plan import sweeps
 
@@ -50,10 +51,7 @@ def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argpars
 
 def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """The arguments by which another process makes the same plan."""
-    arguments = [options.name, "--scale", options.scale]
-    arguments += [f"--{text}" for text in overrides if not text.startswith("data=")]
-    if options.data is not None:
-        arguments += ["--data", options.data]
+    arguments = [options.name, "--scale", options.scale, *map(as_option, overrides)]
     if options.seeds is not None:
         arguments += ["--seeds", ",".join(map(str, options.seeds))]
     return arguments
@@ -70,7 +68,12 @@ def _add_options(parser: Parser, command: str) -> None:
     add = parser.add_argument
     add("--seeds", type=_seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)")
     if command in ("run", "retry"):
-        add("--workers", type=_count, metavar="N", help="worker processes (default: compute.workers of the scale)")
+        add(
+            "--workers",
+            type=whole_number(1),
+            metavar="N",
+            help="worker processes (default: compute.workers_per_gpu a GPU, or compute.workers)",
+        )
         add(
             "--out",
             type=Path,
@@ -94,10 +97,11 @@ def _add_options(parser: Parser, command: str) -> None:
     if command == "worker":
         add("--cells", metavar="RUN,RUN", help="only these run ids, joined by commas (default: all cells)")
         add("--supervisor", type=int, help=argparse.SUPPRESS)
+        add("--plan", help=argparse.SUPPRESS)
     if command in ("plan", "status"):
         add("--json", action="store_true", help="print JSON, for scripts")
     if command == "plan":
-        add("--workers", type=_count, metavar="N", help="worker processes that the time is for")
+        add("--workers", type=whole_number(1), metavar="N", help="worker processes that the time is for")
         add("--no-cost", action="store_true", help="do not measure what a step takes on this device")
         add("--lock", action="store_true", help="write the cells, the metric and the test down before any is run")
     if command == "status":
@@ -129,9 +133,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if not all(word.strip().isdigit() for word in words):
         raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
     return tuple(int(word) for word in words)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of 1 or more; came {text!r}")
-    return int(text)

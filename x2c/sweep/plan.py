@@ -90,6 +90,11 @@ class Plan:
         return {stage.key: cell for cell in reversed(self.cells) for stage in cell.stages}
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Equal where another process has planned the same runs."""
+        return digest([cell.run_id for cell in self.cells])
+
+    @cached_property
     def study(self) -> str:
         """Name of the Optuna study: Optuna holds choices fixed, so others make another study."""
         choices = {

@@ -192,11 +192,10 @@ class Queue:
                 if cell.run.done:
                     self._tell_done(record, cell)
                     continue
+                # Asked before it is claimed, which counts as an attempt.
+                busy = is_locked(cell.run.lock) or heard_of(cell, read_claim(cell)) is not None
                 # Its worker would only wait for another's stage: there may be a cell that is worth more now.
-                elsewhere = heard_of(cell, read_claim(cell)) is not None
-                if elsewhere or any(
-                    stage.key in taken or is_locked(stage.directory.lock) for stage in open_stages(cell)
-                ):
+                if busy or any(stage.key in taken or is_locked(stage.directory.lock) for stage in open_stages(cell)):
                     waiting = True
                     continue
                 with ExitStack() as attempt:

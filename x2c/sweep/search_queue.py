@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial
 
 from x2c.core.errors import UserError
-from x2c.core.progress import Pruned
+from x2c.core.listening import Pruned
 from x2c.sweep.database import patient
 from x2c.sweep.lease import Lease
 from x2c.sweep.plan import Cell

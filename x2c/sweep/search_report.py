@@ -12,10 +12,12 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import create_study
 from optuna.trial import FrozenTrial, TrialState
 
+from x2c.core.cli import as_option
 from x2c.sweep.plan import Plan, field_overrides
 from x2c.sweep.search import to_optuna
 from x2c.sweep.search_queue import SearchQueue
 from x2c.sweep.state import snapshot
+from x2c.sweep.trials import RUN_ID
 
 FEWEST = 10
 """Finished trials below which nothing is said of importance."""
@@ -71,9 +73,9 @@ def _one_per_cell(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
     """By run id, of several tries the one that ended well, else the last."""
     chosen: dict[str, FrozenTrial] = {}
     for trial in trials:
-        before = chosen.get(trial.user_attrs["run_id"])
+        before = chosen.get(trial.user_attrs[RUN_ID])
         if before is None or before.state != TrialState.COMPLETE:
-            chosen[trial.user_attrs["run_id"]] = trial
+            chosen[trial.user_attrs[RUN_ID]] = trial
     return chosen
 
 
@@ -98,5 +100,5 @@ def _command(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> 
     best = max(complete, key=lambda cell: sign * (trials[cell.run_id].value or 0.0))
     given = [text for text in plan.overrides if not text.startswith("compute.")]
     words = [f"--variant={best.config.variant}", f"--scale={plan.scale}", f"--seed={plan.seed + 1}"]
-    words += [f"--{text}" for text in [*field_overrides(best.parameters), *given]]
+    words += [as_option(text) for text in [*field_overrides(best.parameters), *given]]
     return shlex.join(["python", "x2c/train.py", *words])

@@ -27,6 +27,7 @@ from x2c.sweep.launch import worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue, open_queue
 from x2c.sweep.search_queue import SearchQueue
+from x2c.sweep.state import Snapshot
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
 from x2c.sweep.supervise_search import conclude_search
 from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_console
@@ -202,13 +203,13 @@ def jobs(name: str) -> list[str]:
 
 
 def watch(view: View, queue: Queue, name: str) -> None:
-    """Keep the view fresh until every cell is done, or no job is left. Jobs without a cell to come are cancelled."""
+    """Keep the view fresh until every cell has ended, or no job is left. Jobs without a cell to come are cancelled."""
     said, looked = "", -math.inf
     while True:
         if view.plan.sweep.is_search:
             view.cells = queue.cells()
         view.update()
-        if all(shot.state in ("done", "pruned") for shot in view.shots.values()) and not queue.waiting(view.cells):
+        if all(map(_ended, view.shots.values())) and not queue.waiting(view.cells):
             subprocess.run(["scancel", "--quiet", f"--name={name}", f"--user={os.getuid()}", "--state=PENDING"])
             return
         if time.monotonic() - looked >= SQUEUE_SECONDS:
@@ -222,6 +223,11 @@ def watch(view: View, queue: Queue, name: str) -> None:
                 view.note(f"jobs: {summary}")
                 said = summary
         time.sleep(WATCH_SECONDS)
+
+
+def _ended(shot: Snapshot) -> bool:
+    """Whether a cell has come to an end; one that has failed waits again before its worker lets go of it, or never."""
+    return shot.state in ("done", "pruned") or (shot.state == "failed" and shot.silence is None)
 
 
 def _jobs_or_none(name: str) -> list[str] | None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from x2c.core.errors import UserError
+from x2c.core.errors import reason_of
 from x2c.core.files import break_lock, is_locked, locked
 from x2c.core.machine import holder, machine
 from x2c.engine.identity import PlannedStage
@@ -162,8 +162,7 @@ def saved_steps(cell: Cell) -> int:
     """Training steps that whoever goes on with a cell need not make again."""
     saved = 0
     for stage in cell.stages:
-        steps = [int(path.name.removeprefix("step-")) for path in stage.directory.checkpoints.glob("step-*")]
-        saved += stage.stage.steps if stage.directory.done else max(steps, default=0)
+        saved += stage.stage.steps if stage.directory.done else stage.directory.saved_step()
     return saved
 
 
@@ -220,12 +219,6 @@ def mark_waiting(cell: Cell, reason: str) -> None:
     status: dict[str, Any] = cell.run.status()
     place = str(status.get("phase") or "start"), status.get("step") or 0, status.get("steps") or 0
     cell.run.report("running", *place, reason=reason)
-
-
-def reason_of(error: Exception) -> str:
-    """An error in one line: the last of its traceback, or what a user is told."""
-    text = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception_only(error))
-    return " ".join(text.split())
 
 
 def claim_path(cell: Cell) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,8 @@ from x2c.sweep.view import (
 )
 
 REFRESH_SECONDS = 2.0
+DISK_SECONDS = 60.0
+"""Between two walks through all files of the runs."""
 HOUR = 3600.0
 AROUND = 12
 """Lines of the screen that are not of the table of cells, without workers."""
@@ -50,21 +53,27 @@ class Status:
     seconds_left: float | None
     disk_used: int
     """Bytes in the folder of the runs."""
+    disk_looked: float
+    """When they were counted, by the monotonic clock."""
     disk_free: int
 
 
-def gather(plan: Plan, before: Shots | None = None) -> Status:
-    """Look at all run directories; of those that were done `before` not again."""
-    shots = snapshots(plan.cells, before=before)
+def gather(plan: Plan, before: Status | None = None) -> Status:
+    """Look at all run directories; of those that were done `before` not again, and at the whole disk once a minute."""
+    shots = snapshots(plan.cells, before=before.shots if before else None)
     found = [(cell, shots[cell.run_id]) for cell in plan.cells]
     workers = tuple((cell, shot) for cell, shot in found if shot.claim is not None and shot.silence is not None)
+    used, looked = (before.disk_used, before.disk_looked) if before else (0, -math.inf)
+    if time.monotonic() - looked >= DISK_SECONDS:
+        used, looked = used_bytes(plan.runs), time.monotonic()
     return Status(
         shots,
         workers,
         sum(_speed(shot) for shot in shots.values()),
         _cells_per_hour(shots.values()),
         seconds_left(shots, len(workers), 0.0) if workers else None,
-        sum(_sizes(plan.runs)),
+        used,
+        looked,
         free_bytes(plan.runs),
     )
 
@@ -81,7 +90,7 @@ def show(plan: Plan, *, once: bool) -> None:
             room = console.height - AROUND - len(status.workers)
             live.update(screen(plan, status, room), refresh=True)
             time.sleep(REFRESH_SECONDS)
-            status = gather(plan, status.shots)
+            status = gather(plan, status)
     console.print(screen(plan, status))
 
 
@@ -168,17 +177,22 @@ def _cells_per_hour(shots: Sequence[Snapshot] | Any) -> float | None:
     return len(ended) / max(now - since, 1.0) * HOUR
 
 
-def _sizes(folder: Path) -> Iterator[int]:
-    """Bytes of every file below a folder, as many as are there at the moment."""
+def used_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; one that has several names counts once."""
+    return sum({(status.st_dev, status.st_ino): status.st_size for status in _files(folder)}.values())
+
+
+def _files(folder: Path) -> Iterator[os.stat_result]:
+    """Every file below a folder, as many as are there at the moment."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _sizes(Path(entry.path))
+            yield from _files(Path(entry.path))
         else:
             try:
-                yield entry.stat(follow_symlinks=False).st_size
+                yield entry.stat(follow_symlinks=False)
             except OSError:
                 continue

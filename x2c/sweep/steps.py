@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from x2c.core.cli import as_option
 from x2c.data.folds import fold_names
 from x2c.engine.classification.cost import seconds_to_fit
 from x2c.engine.classification.run import ARMS, Request, directory_of, fold_file
 from x2c.engine.identity import planned_stages
-from x2c.sweep.cost import estimate
+from x2c.sweep.cost import device_name, estimate
+from x2c.sweep.devices import VARIABLE, default_workers, usable_devices
 from x2c.sweep.plan import Cell, Plan, make_plan
 from x2c.sweep.state import snapshot
 
@@ -42,12 +46,12 @@ class Where:
     @property
     def asked(self) -> tuple[str, ...]:
         """The same as overrides of a configuration."""
-        return (f'data="{self.data}"', *self.overrides, f'compute.runs="{self.runs}"')
+        return (f"data={json.dumps(self.data)}", *self.overrides, f"compute.runs={json.dumps(self.runs)}")
 
     def arguments(self) -> list[str]:
         """The same as a command's options."""
         options = ["--scale", self.scale, "--data", self.data, "--runs", self.runs]
-        return options + [f"--{text}" for text in self.overrides]
+        return options + [as_option(text) for text in self.overrides]
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class ClassifyStep:
 
     def more_seconds(self) -> float:
         """Of one process, beside what its generators take."""
-        return seconds_to_fit(self.request)
+        return seconds_to_fit(self.request, device_name(self.request.config()))
 
     def _arguments(self) -> list[str]:
         # Nothing is tracked here.
@@ -150,6 +154,20 @@ def steps_of(where: Where) -> list[Step]:
     return [*(SweepStep(where, name, seeds) for name, seeds in SWEEPS), ClassifyStep(where, CLASSIFIED)]
 
 
+def side_by_side(everywhere: Sequence[Where]) -> list[list[Where]]:
+    """Data sets in groups that are worked on at the same time: all, where no GPU has to be shared, else one at a time.
+
+    The processes that a machine has for a sweep are then dealt out. One alone often waits for a stage that another trains.
+    """
+    compute = SweepStep(everywhere[0], SWEEPS[0][0]).plan.compute
+    share = default_workers(compute) // len(everywhere)
+    if len(everywhere) == 1 or share < 1 or usable_devices(compute, os.environ.get(VARIABLE)):
+        return [[where] for where in everywhere]
+    field = "compute.workers="
+    kept = [(where, tuple(text for text in where.overrides if not text.startswith(field))) for where in everywhere]
+    return [[replace(where, overrides=(*texts, f"{field}{share}")) for where, texts in kept]]
+
+
 def seconds_left(steps: Sequence[Step]) -> list[float]:
     """How long each step of a data set will take; measures what was never measured on this device.
 
@@ -157,7 +175,7 @@ def seconds_left(steps: Sequence[Step]) -> list[float]:
     """
     first = next(step for step in steps if isinstance(step, SweepStep)).plan
     cells = {cell.run_id: cell for step in steps for cell in step.cells}
-    workers = first.compute.workers
+    workers = default_workers(first.compute)
     costs = estimate(replace(first, cells=tuple(cells.values())), workers)
     counted: set[str] = set()
     left: list[float] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from x2c.core.config import Config
@@ -69,10 +70,13 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
     Raises UserError when it works for none and the user can mend it.
     """
     # Imported here: it takes seconds, and a finished sweep needs none of it.
-    from x2c.engine.experiment import prepare
+    from x2c.engine.experiment import prepare, prepare_patients
 
     say("preparing what the cells share: data, frozen networks, latents, baselines")
     began = time.monotonic()
+    # What stands in the way of one cell is told when it is its turn.
+    with suppress(Exception):
+        prepare_patients(cell.config for cell in cells)
     errors = {cell.run_id: _attempt(prepare, cell.config) for cell in cells}
     failed = {run: error for run, error in errors.items() if error is not None}
     first = next(iter(failed.values()), None)

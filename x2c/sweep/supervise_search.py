@@ -32,8 +32,7 @@ def run_search(
     queue = SearchQueue(plan, storage, create=True)
     queue.enqueue(again)
     left = queue.waiting(())
-    size, devices = crew_for(workers, [config.compute for config in plan.configs])
-    size = min(size, left)
+    size, devices = crew_for(workers, [config.compute for config in plan.configs], left)
     if size:
         prepare_search(plan, wide_console().print)
         cells = queue.cells()

@@ -31,20 +31,21 @@ from rich.table import Table
 from rich.text import Text
 
 from x2c.core import weights
-from x2c.core.cli import Parser, overrides_from
+from x2c.core.arguments import whole_number
+from x2c.core.cli import Parser, as_option, overrides_from
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve, scales, variants
-from x2c.core.script import PROJECT
+from x2c.core.run import RunDirectory
 from x2c.core.stopping import listen
 from x2c.sweep.compare import Comparison, compare
+from x2c.sweep.launch import stop_all, worker_environment
 from x2c.sweep.victim import PHASES, Moment
 from x2c.sweep.view import clock, wide_console
 
 NOTEWORTHY_SECONDS = 0.01
 """Moments that are further apart have something between them that is worth being killed in."""
-STOP_SECONDS = 20.0
 RUN_HASH = re.compile(r"-\w+-s\d+-[0-9a-f]{12}")
 
 
@@ -77,9 +78,8 @@ class Job:
         if self.processes > 1:
             line += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}"]
         line += ["-m", "x2c.sweep.victim", str(runs), *options, "--", *self.arguments, f"--runs={runs}"]
-        paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
         # One thread by default, as torchrun has it: two processes share the cores.
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, **worker_environment()}
         with log.open("ab") as stream:
             return subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=environment, start_new_session=True
@@ -104,22 +104,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scale", default="smoke", metavar="NAME", help=f"{', '.join(scales())} (default: smoke)")
     parser.add_argument("--data", metavar="NAME", help="data set, as for train.py (default: the variant's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run and of the moments (default: 0)")
+    count = whole_number(1)
     parser.add_argument(
-        "--kills", type=int, default=len(PHASES), metavar="N", help="how often it is killed (default: 7)"
+        "--kills", type=count, default=len(PHASES), metavar="N", help="how often it is killed (default: 7)"
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that train it together (default: 1)")
+    parser.add_argument("--processes", type=count, default=1, metavar="N", help="that train it together (default: 1)")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to work (default: the system's place for it)")
     parser.set_defaults(tracker="none", runs=None)
     options, rest = parser.split(arguments)
     if options.variant is None:
         raise UserError(f"VARIANT: the name of a variant is needed; none came; choices: {', '.join(variants())}")
-    for name in ("kills", "processes"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name}: expected a number of 1 or more; came {getattr(options, name)}")
     overrides = overrides_from(options, rest)
     weights.check(resolve(options.variant, options.scale, options.seed, overrides))
     chosen = ["--variant", options.variant, "--scale", options.scale, f"--seed={options.seed}"]
-    job = Job((*chosen, *(f"--{text}" for text in overrides)), options.processes)
+    job = Job((*chosen, *map(as_option, overrides)), options.processes)
     listen()
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
@@ -228,8 +226,8 @@ def _what_is_there(runs: Path) -> str:
         name = stage.name.partition("-")[0]
         if (read_json(stage / "status.json") or {}).get("state") == "done":
             continue
-        steps = sorted(stage.glob("checkpoints/step-*"))
-        return f"{name} step {int(steps[-1].name.removeprefix('step-'))}" if steps else f"start of {name}"
+        step = RunDirectory(stage).saved_step()
+        return f"{name} step {step}" if step else f"start of {name}"
     batches = len(list(runs.glob("*/batches/*/*.safetensors")))
     if batches:
         return f"{batches} sampled batches"
@@ -241,12 +239,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait()
     finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        stop_all([process])
 
 
 def _last_line(log: Path) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from x2c.core.errors import exit_on_user_error
-from x2c.core.files import read_json, write_json
+from x2c.core.files import TEMPORARY, read_json, write_json
 
 CHANGES = {
     "open": "write",
@@ -108,7 +107,7 @@ class Watch:
         inside = path.relative_to(self.runs)
         if inside.parts[0] == "stages" and len(inside.parts) > 2:
             self.stage = self.runs / "stages" / inside.parts[1]
-        where = re.sub(r"\.\d+\.tmp$", ".tmp", inside.as_posix())
+        where = TEMPORARY.sub(".tmp", inside.as_posix())
         if self.stage is None:
             return Moment("", 0, 0, CHANGES[event], where)
         log = self.stage / "metrics.jsonl"

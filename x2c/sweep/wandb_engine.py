@@ -23,7 +23,8 @@ from x2c.core.resolve import parse_override, read_yaml
 from x2c.core.script import PROJECT
 from x2c.core.stopping import listen
 from x2c.sweep import plan as planning
-from x2c.sweep.crew import STOP_SECONDS
+from x2c.sweep.devices import Device, crew_for, environment
+from x2c.sweep.launch import stop_all
 from x2c.sweep.plan import Plan, make_plan, probe, read_sweep
 from x2c.sweep.schema import Sweep
 from x2c.sweep.space import flat
@@ -52,11 +53,12 @@ def run_on_wandb(
     for config in configs:
         weights.check(config)
     check_login()
+    size, devices = crew_for(workers, [config.compute for config in configs], None if plan else sweep.run_cap)
     out = wide_console()
     if plan is not None:
         out.print(plan_table(plan, plan.cells, snapshots(plan.cells)))
     path = register(registered(sweep, scale, seeds, overrides), configs[0].compute.project)
-    agents = Agents(path, sweep, scale, configs[0], workers or configs[0].compute.workers)
+    agents = Agents(path, sweep, scale, configs[0], size, devices)
     try:
         agents.start()
         follow(agents, plan, began)
@@ -141,9 +143,11 @@ def register(config: Mapping[str, Any], project: str) -> str:
 class Agents:
     """W&B agents as processes of this machine, each with a log beside those of Optuna's workers."""
 
-    def __init__(self, path: str, sweep: Sweep, scale: str, config: Config, size: int) -> None:
+    def __init__(
+        self, path: str, sweep: Sweep, scale: str, config: Config, size: int, devices: Sequence[Device] = ()
+    ) -> None:
         self.command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", path]
-        self.size = size
+        self.size, self.devices = size, devices
         self.runs = Path(config.compute.runs).resolve()
         self.logs = [self.runs / "logs" / f"{sweep.name}-agent-{number}.log" for number in range(1, size + 1)]
         self.environment = {
@@ -158,7 +162,7 @@ class Agents:
 
     def start(self) -> None:
         """Start all agents."""
-        for log in self.logs:
+        for number, log in enumerate(self.logs):
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as stream:
                 # A session of its own: Ctrl-C reaches us alone, and we ask the agents to stop.
@@ -168,7 +172,7 @@ class Agents:
                         stdin=subprocess.DEVNULL,
                         stdout=stream,
                         stderr=stream,
-                        env=self.environment,
+                        env={**self.environment, **environment(number, self.devices)},
                         start_new_session=True,
                     )
                 )
@@ -188,17 +192,7 @@ class Agents:
 
     def stop(self) -> None:
         """Ask the agents to stop their runs, then make them."""
-        alive = [process for process in self.processes if process.poll() is None]
-        for process in alive:
-            process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        try:
-            for process in alive:
-                process.wait(max(0.0, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            for process in alive:
-                process.kill()
-                process.wait()
+        stop_all(self.processes)
 
 
 def follow(agents: Agents, plan: Plan | None, began: float) -> None:

@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 
 from x2c.core.config import Config
+from x2c.core.errors import reason_of
 from x2c.core.files import is_locked
-from x2c.core.progress import Pruned, listened
+from x2c.core.listening import Pruned, listened
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
 from x2c.sweep import launched
 from x2c.sweep.lease import Lease, LeaseLost
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import POLL_SECONDS, Queue, open_queue
-from x2c.sweep.state import mark_waiting, reason_of, record_failure
+from x2c.sweep.state import mark_waiting, record_failure
 
 Run = Callable[[Config], RunDirectory]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ from x2c.data.atlas.deformation import Axes
 from x2c.data.atlas.subject import Imaged, Subject
 from x2c.data.atlas.template import open_template
 from x2c.data.projection import Geometry, project
-from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.radiograph import Detector, display, expose, fitted_drr
 from x2c.data.virtual import Patient
 from x2c.data.volume import Array, Volume, averaged
 
@@ -40,15 +41,33 @@ def make_patient(
     `contrast` or without. Radiograph [size, size] in [0, 1]: an `xray` is of the same patient in another pose and breath, without
     contrast, so that positions do not correspond; a `drr` is the projection of the volume itself.
     """
-    subject = Subject(open_template(template), patient_id, cohort_seed, contrast)
-    fine = sampled(subject, shape)
+    who = template, patient_id, cohort_seed, contrast
+    subject, fine = _last_subject(*who), _last_sampled(*who, _finer(shape))
     return Patient(
         patient_id,
         scanned(subject, fine, shape),
-        make_radiograph(subject, radiograph_size) if radiographs == "xray" else drr(fine, radiograph_size),
+        _last_radiograph(*who, radiograph_size) if radiographs == "xray" else fitted_drr(fine, radiograph_size),
         int(subject.parameters.disease.embolism),
         truth(subject, radiographs),
     )
+
+
+# The last patient is kept: several sample sizes are averaged from one grid, and have one radiograph.
+@lru_cache(maxsize=1)
+def _last_subject(template: Path, patient_id: str, cohort_seed: int, contrast: bool) -> Subject:
+    return Subject(open_template(template), patient_id, cohort_seed, contrast)
+
+
+@lru_cache(maxsize=1)
+def _last_sampled(
+    template: Path, patient_id: str, cohort_seed: int, contrast: bool, finer: tuple[int, int, int]
+) -> Volume:
+    return sampled(_last_subject(template, patient_id, cohort_seed, contrast), finer)
+
+
+@lru_cache(maxsize=1)
+def _last_radiograph(template: Path, patient_id: str, cohort_seed: int, contrast: bool, size: int) -> Array:
+    return make_radiograph(_last_subject(template, patient_id, cohort_seed, contrast), size)
 
 
 def truth(subject: Subject, radiographs: Literal["xray", "drr"]) -> dict[str, float | int | str | bool]:
@@ -81,10 +100,15 @@ def sampled(subject: Subject, shape: tuple[int, int, int]) -> Volume:
     return subject.volume(subject.lying, _refined(subject, shape))
 
 
+def _finer(shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The fewest voxels of FINEST_MM or less of which `shape` is averaged; these themselves where they are fine enough."""
+    z, y, x = (n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True))
+    return z, y, x
+
+
 def _refined(subject: Subject, shape: tuple[int, int, int]) -> Axes:
-    finer = [n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True)]
     centre, _ = subject.lung_box(subject.lying)
-    return _grid(tuple(finer), FIELD_MM, centre)
+    return _grid(_finer(shape), FIELD_MM, centre)
 
 
 def make_structures(template: Path, patient_id: str, cohort_seed: int, shape: tuple[int, int, int]) -> dict[str, Array]:

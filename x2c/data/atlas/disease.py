@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2c.data.atlas.deformation import Placement
-from x2c.data.atlas.modes import smoothstep
 from x2c.data.atlas.parameters import Disease
 from x2c.data.atlas.template import Template
+from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
 CLOT_HU = 45.0

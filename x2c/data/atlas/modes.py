@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array, Triple
 
 Mask = NDArray[np.bool_]
@@ -63,12 +64,6 @@ def to_lattice(values: Array, axes: tuple[Array, Array, Array], lattice: tuple[A
     smooth = ndimage.gaussian_filter(values.astype(np.float32), widths)
     at = np.meshgrid(*[(b - a[0]) / (a[1] - a[0]) for a, b in zip(axes, lattice, strict=True)], indexing="ij")
     return ndimage.map_coordinates(smooth, at, order=1, mode="nearest").astype(np.float32)
-
-
-def smoothstep(value: Array) -> Array:
-    """0 below 0, 1 above 1, smooth between."""
-    t = np.clip(value, 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def anatomical_modes(marks: Landmarks, lattice: tuple[Array, Array, Array]) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from x2c.data.phantom.render import Subject, lung_volumes, render
 from x2c.data.phantom.thorax import Thorax
 from x2c.data.phantom.vessels import build_circulation
 from x2c.data.projection import Geometry, project
-from x2c.data.radiograph import Detector, display, drr, expose
+from x2c.data.radiograph import Detector, display, expose, fitted_drr
 from x2c.data.virtual import STRUCTURES, Patient
 from x2c.data.volume import Array, Volume, averaged
 
@@ -26,6 +27,7 @@ FINEST_MM = (5.4, 2.8, 2.8)
 """Coarser grids are rendered finer and averaged, so that thin structures leave their partial volume."""
 
 
+@lru_cache(maxsize=1)
 def make_subject(patient_id: str, cohort_seed: int) -> Subject:
     """The anatomy of one patient, before any imaging."""
     parameters = sample_parameters(patient_id, cohort_seed)
@@ -36,16 +38,28 @@ def make_subject(patient_id: str, cohort_seed: int) -> Subject:
 
 def make_volume(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
     """A CT of [D, H, W] = shape over FIELD_MM, with scanner noise."""
-    return _scanned(subject, _rendered(subject, pose, shape), shape)
+    return _scanned(subject, _rendered(subject, pose, _refined(subject, shape)), shape)
 
 
-def _rendered(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Volume:
-    """The noiseless chest on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
-    fine = _refined(subject, shape)
-    return Volume(render(subject, pose, fine).hu, fine.spacing_mm, fine.origin_mm)
+def _rendered(subject: Subject, pose: Pose, grid: Grid) -> Volume:
+    """The noiseless chest."""
+    return Volume(render(subject, pose, grid).hu, grid.spacing_mm, grid.origin_mm)
+
+
+@lru_cache(maxsize=1)
+def _last_rendered(patient_id: str, cohort_seed: int, pose: Pose, grid: Grid) -> Volume:
+    """The same, kept for the next sample size that is averaged from this grid."""
+    return _rendered(make_subject(patient_id, cohort_seed), pose, grid)
+
+
+@lru_cache(maxsize=1)
+def _last_radiograph(patient_id: str, cohort_seed: int, pose: Pose, size: int) -> Array:
+    """`make_radiograph`, kept for the patient's next sample size."""
+    return make_radiograph(make_subject(patient_id, cohort_seed), pose, size)
 
 
 def _refined(subject: Subject, shape: tuple[int, int, int]) -> Grid:
+    """The grid that refines [D, H, W] = shape to FINEST_MM or better."""
     grid = _grid(subject, shape)
     factors = [int(np.ceil(s / finest)) for s, finest in zip(grid.spacing_mm, FINEST_MM, strict=True)]
     return grid.refined((factors[0], factors[1], factors[2]))
@@ -121,11 +135,13 @@ def make_patient(
         flat = {k: v for k, v in asdict(pose).items() if k != "shift_mm"}
         parameters |= {prefix + k: v for k, v in flat.items()}
         parameters |= {f"{prefix}shift_{axis}_mm": mm for axis, mm in zip("zyx", pose.shift_mm, strict=True)}
-    fine = _rendered(subject, lying, shape)
+    fine = _last_rendered(patient_id, cohort_seed, lying, _refined(subject, shape))
     return Patient(
         patient_id,
         _scanned(subject, fine, shape),
-        make_radiograph(subject, standing, radiograph_size) if radiographs == "xray" else drr(fine, radiograph_size),
+        _last_radiograph(patient_id, cohort_seed, standing, radiograph_size)
+        if radiographs == "xray"
+        else fitted_drr(fine, radiograph_size),
         int(subject.parameters.embolism),
         parameters,
     )

@@ -6,8 +6,9 @@ import numpy as np
 
 from x2c.data.phantom.canvas import Canvas, Frame
 from x2c.data.phantom.parameters import PatientParameters
-from x2c.data.phantom.thorax import Thorax, Walls, smoothstep
+from x2c.data.phantom.thorax import Thorax, Walls
 from x2c.data.phantom.vessels import Segments, curve
+from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
 

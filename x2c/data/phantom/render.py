@@ -10,8 +10,9 @@ from x2c.data.embolism import UNDERFILLED
 from x2c.data.phantom.bones import paint_clavicles, paint_ribs, paint_spine
 from x2c.data.phantom.canvas import Canvas, Frame, Grid
 from x2c.data.phantom.parameters import BLOOD_HU, PatientParameters, Pose, generator
-from x2c.data.phantom.thorax import Thorax, Walls, smoothstep
+from x2c.data.phantom.thorax import Thorax, Walls
 from x2c.data.phantom.vessels import Circulation
+from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
 FAT_HU, MUSCLE_HU, FLUID_HU, CLOT_HU, SKIN_HU = -100.0, 52.0, 12.0, 60.0, 30.0

@@ -13,15 +13,10 @@ import numpy as np
 
 from x2c.data.phantom.canvas import Frame, Matrix
 from x2c.data.phantom.parameters import PatientParameters, Pose
+from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
 TABLE_LOW_MM, TABLE_STEP_MM, TABLE_SIZE = -450.0, 0.5, 1600
-
-
-def smoothstep(value: Array) -> Array:
-    """0 below 0, 1 above 1, smooth between."""
-    t = np.clip(value, 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 @dataclass(frozen=True)

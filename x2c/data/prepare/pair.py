@@ -23,12 +23,13 @@ from x2c.data.ingest.dicom import read_headers, read_series
 from x2c.data.ingest.images import is_image, read_image
 from x2c.data.ingest.scan import Scan
 from x2c.data.ingest.when import Moment, moment_of
-from x2c.data.prepare.quality import Remark, grid_remarks, hu_remarks, lung_remarks, time_remarks
+from x2c.data.prepare.quality import grid_remarks, hu_remarks, lung_remarks, time_remarks
 from x2c.data.prepare.recipe import Recipe
 from x2c.data.preprocess.lungs import lung_box, lung_mask, volume_ml
 from x2c.data.preprocess.resample import resized
 from x2c.data.preprocess.steps import coarse, halves, on_grid, upright
 from x2c.data.readers import read_radiograph
+from x2c.data.remark import Remark
 from x2c.data.sources.candidate import Candidate
 from x2c.data.sources.listing import files_under
 from x2c.data.volume import Array, Triple, Volume

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from x2c.data.preprocess.lungs import LUNG_HU, Mask, volume_ml
 from x2c.data.preprocess.resample import AIR_HU
+from x2c.data.remark import Remark
 from x2c.data.volume import Volume
-
-Remark = tuple[Literal["warning", "excluded"], str]
 
 FEWEST_SLICES = 16
 THICKEST_MM, THICK_MM = 10.0, 5.0

@@ -19,7 +19,7 @@ class Recipe(Section):
     size: tuple[PositiveInt, PositiveInt, PositiveInt] = (128, 256, 256)
     """(D, H, W) on which the lungs' box is resampled; D slices give two volumes of D/2."""
     margin_mm: float = 5.0
-    """Around the lungs' box."""
+    """Around the lungs' box: the chest wall's inner layer, and the mask's own uncertainty."""
     lungs: Literal["threshold", "lungmask"] = "threshold"
     radiograph_size: PositiveInt = 224
     drr: Literal["torch", "diffdrr", "none"] = "torch"

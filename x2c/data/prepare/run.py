@@ -162,7 +162,8 @@ def _make(named: Named, recipe: Recipe, pairs: Path) -> Record:
 def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
     """Remove what was prepared of examinations that the source no longer lists, or no longer rightly."""
     listed = {n.study for n in named if not n.candidate.problem}
-    for folder in (out / PAIRS_FOLDER).iterdir():
+    # There is no such folder where no pair has come so far.
+    for folder in out.glob(f"{PAIRS_FOLDER}/*"):
         if folder.name not in listed:
             shutil.rmtree(folder)
 

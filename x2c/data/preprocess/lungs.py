@@ -13,7 +13,6 @@ from x2c.core.errors import UserError
 from x2c.data.preprocess.box import Box, box_of
 from x2c.data.volume import Volume
 
-SEGMENTERS = ("threshold", "lungmask")
 COARSE_MM = 3.0
 """Voxel size at which lungs are looked for: vessels and noise average out, and it takes a tenth of a second."""
 LUNG_HU = -400.0

@@ -12,9 +12,6 @@ from x2c.data.preprocess.lungs import COARSE_MM
 from x2c.data.preprocess.resample import resample
 from x2c.data.volume import Volume
 
-MARGIN_MM = 5.0
-"""Around the lungs' box: the chest wall's inner layer, and the mask's own uncertainty."""
-
 
 def upright(volume: Volume) -> Volume:
     """The same voxels with their axes as near as can be to superior, posterior and left: transposed and turned round.

@@ -12,7 +12,7 @@ from x2c.data.sources.candidate import Candidate
 from x2c.data.sources.listing import Line, files_under, headings_of, label_of, read_lines
 
 CT, XRAY, LABEL = "CT_Accession_number", "cxr_Accession_number", "PE"
-"""The authors' column names (FACTS.md, Files)."""
+"""The column names in the authors' tables."""
 NEEDED = (CT, XRAY, LABEL)
 
 

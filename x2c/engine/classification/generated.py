@@ -55,10 +55,10 @@ def _of_fold(directory: Path, config: Config) -> tuple[Rows, NDArray[np.float32]
 
 def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Rows, NDArray[np.float32]]:
     role = config.stages.last.data
-    fold = str(config.data(role).options.model_dump()["fold"])
-    name = f"fold-{fold.replace('/', '-of-')}" if fold else "single"
     parts = open_parts(config, accelerator.device)
     data = parts.data(role)
+    fold = data.fold
+    name = f"fold-{fold.replace('/', '-of-')}" if fold else "single"
     manifest = data.cohort.manifest
     # Rows, not patients: of a patient with several volumes each is wanted.
     rows = np.flatnonzero((manifest["split"] == "test").to_numpy()) if fold else np.arange(len(manifest))

@@ -19,7 +19,7 @@ from analysis.stats.operating_point import youden
 from x2c.core import weights
 from x2c.core.config import DATA_ROLES, Config, Slot, identity
 from x2c.core.console import console
-from x2c.core.errors import UserError
+from x2c.core.errors import UserError, reason_of
 from x2c.core.files import digest, replacing
 from x2c.core.parallel import in_processes
 from x2c.core.registry import DATASETS
@@ -97,8 +97,7 @@ def classify(request: Request) -> RunDirectory:
             use_threads(config)
             _classify(request, config, settings, _radimagenet(settings), directory)
         except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason)
+            directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason_of(error))
             raise
         directory.report("done", "done")
     return directory

@@ -81,9 +81,9 @@ def train(
         model = VQGAN(architecture).to(device)
         discriminators = Discriminators(DISCRIMINATOR_WIDTH * architecture.hidden).to(device)
         rate = recipe.learning_rate
-        optimizer = torch.optim.Adam(model.parameters(), rate, betas=BETAS)
+        optimizer = torch.optim.Adam(model.parameters(), rate, betas=BETAS, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, recipe.steps, cycle_momentum=False)
-        opponent = torch.optim.Adam(discriminators.parameters(), rate, betas=BETAS)
+        opponent = torch.optim.Adam(discriminators.parameters(), rate, betas=BETAS, fused=True)
         for step in track(range(recipe.steps), "training the 3D VQ-GAN", recipe.steps):
             batch = volumes[torch.randint(len(volumes), (recipe.batch_size,))].to(device)
             if step == 0:

@@ -39,8 +39,7 @@ class Lock:
 
     def write(self) -> None:
         """Write it, whole or not at all."""
-        values = {key: value for key, value in asdict(self).items() if key != "path"}
-        write_text(self.path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_text(self.path, yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True))
 
 
 def read_lock(path: Path) -> Lock:

@@ -1,0 +1,43 @@
+"""Where figures find runs, and a small classification whose generator is one of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.pictures.source import Source
+from analysis.runs import group_runs, load_runs
+
+
+def source_of(runs: Path) -> Source:
+    first, *others = group_runs(load_runs(runs))
+    return Source(first, runs, tuple(others))
+
+
+def classify(run: Path, name: str, updated: float = 1.0, state: str = "done") -> pd.DataFrame:
+    """Write a classification whose generator is the run's; returns its predictions."""
+    folder = run.parent / "classifications" / name
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, Any]] = []
+    for arm, apart in (("ctpa", 2.0), ("xray", 0.3), ("generated", 0.8)):
+        for number in range(60):
+            label, fold = int(number % 3 == 0), number % 4 + 1
+            threshold = np.inf if fold == 4 else 0.5
+            row = {"arm": arm, "fold": fold, "split": "test", "patient": f"p{number}", "label": label}
+            rows.append({**row, "score": rng.normal(apart * label), "threshold": threshold})
+    rows.append({**rows[0], "split": "val", "score": 99.0})
+    table = pd.DataFrame(rows)
+    table.to_parquet(folder / "predictions.parquet")
+    for file in ("config.yaml", "provenance.json"):
+        (folder / file).write_text((run / file).read_text())
+    (folder / "status.json").write_text(json.dumps({"state": state, "updated": updated}))
+    steps = {"steps": 2}
+    settings = {"folds": 4, "volumes": steps, "xrays": steps}
+    about = {"variant": "l1", "generated": "single", "settings": settings, "arms": ["ctpa", "xray", "generated"]}
+    (folder / "classification.json").write_text(json.dumps(about))
+    return table
