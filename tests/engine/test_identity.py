@@ -77,6 +77,13 @@ def test_a_fold_tells_patients_apart_and_neither_autoencoder_nor_arrays():
     assert data_fingerprint(own) == data_fingerprint(other)
 
 
+def test_each_sample_size_has_its_own_stand_in_and_a_pretrained_autoencoder_no_home():
+    rows = [resolve(name, "smoke") for name in ("l1", "res_128", "res_512")]
+    assert len({home_fingerprint(config) for config in rows}) == 3
+    assert home_fingerprint(resolve("l1_cls", "smoke")) == home_fingerprint(rows[0])
+    assert home_fingerprint(resolve("l1", "paper")) is None
+
+
 def test_mirrored_pairs_are_a_folds_own_rows():
     """They are the training split's, which a fold changes."""
     folds = ["''", "1/3", "2/3"]

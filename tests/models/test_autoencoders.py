@@ -128,7 +128,7 @@ def bars(count: int) -> Tensor:
 
 def stand_in(**changes):
     entry = AUTOENCODERS.get("kl_standin")
-    return entry(entry.Options(**{"widths": (8, 16), "steps": 40, "batch_size": 8, "learning_rate": 5e-3, **changes}))
+    return entry(entry.Options(**{"widths": (8, 16), "steps": 40, "pixels": 2048, "learning_rate": 5e-3, **changes}))
 
 
 def reconstruction_error(autoencoder, volumes: Tensor) -> float:
@@ -157,6 +157,16 @@ def test_other_data_or_another_recipe_is_another_stand_in():
     ]
     assert all(a != b for i, a in enumerate(fingerprints) for b in fingerprints[:i])
     assert stand_in().fingerprint("data") == fingerprints[0]
+
+
+@pytest.mark.parametrize(("size", "slices"), [(16, 8), (32, 2), (64, 1)])
+def test_a_step_takes_as_many_slices_as_their_pixels_allow(size, slices, tmp_path, monkeypatch):
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    seen, encode = [], AutoencoderKL.encode
+    monkeypatch.setattr(AutoencoderKL, "encode", lambda self, batch: (seen.append(batch.shape), encode(self, batch))[1])
+    stand_in(steps=2).load(tmp_path, "data", lambda: torch.zeros(1, 3, size, size))
+    assert seen == [(slices, 1, size, size)] * 2
 
 
 def test_training_makes_the_stand_in_reconstruct(tmp_path):

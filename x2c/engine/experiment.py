@@ -38,10 +38,10 @@ def prepare_patients(configs: Iterable[Config]) -> None:
     """Make the virtual patients of several experiments, each once for all the sample sizes that these ask for."""
     asked: dict[tuple[str, str, str], tuple[VirtualCohort, dict[str, Resolution]]] = {}
     for config in configs:
-        for data_set, resolution in cohorts(config):
+        for data_set in cohorts(config):
             if isinstance(data_set, VirtualCohort):
                 key = config.compute.cache, data_set.name, data_set.cohort_fingerprint()
-                asked.setdefault(key, (data_set, {}))[1][data_set.fingerprint(resolution)] = resolution
+                asked.setdefault(key, (data_set, {}))[1][data_set.fingerprint(config.resolution)] = config.resolution
     for (cache, _, _), (data_set, sizes) in asked.items():
         data_set.make(Path(cache), list(sizes.values()), cores())
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from x2c.core.config import Config, Resolution, Stage, identity
+from x2c.core.config import Config, Stage, identity
 from x2c.core.errors import UserError
 from x2c.core.files import digest
-from x2c.core.registry import DATASETS, ENCODERS
+from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
 from x2c.core.weights import source_fingerprint
 
@@ -43,7 +43,7 @@ def data_fingerprint(config: Config, role: str | None = None) -> str:
 
 def array_fingerprint(config: Config, role: str) -> str:
     """What arrays computed from a data set depend on: its rows, whatever split they are in."""
-    made = _fingerprint(config, role, config.resolution)
+    made = _fingerprint(config, role)
     # Mirrored pairs are further rows, and those of the training split alone.
     mirrored = config.data(role).options.model_dump()["flip"]
     return digest({"data": made, "flip": True, "fold": fold_of(config, role)}) if mirrored else made
@@ -66,14 +66,9 @@ def _of_fold(fingerprint: str, fold: str) -> str:
 
 def home_fingerprint(config: Config) -> str | None:
     """The data that an autoencoder made here is trained on; None where it comes from elsewhere."""
-    home = home_resolution(config)
-    return home and digest({"data": _fingerprint(config, "dataset", home), "window": _window(config, "dataset")})
-
-
-def home_resolution(config: Config) -> Resolution | None:
-    """The sample size at which an autoencoder made here is trained; None where it comes from elsewhere."""
-    size = getattr(config.autoencoder.options, "size", None)
-    return size and Resolution(size=size, reduction=config.resolution.reduction)
+    if not AUTOENCODERS.get(config.autoencoder.name).trained_here:
+        return None
+    return digest({"data": _fingerprint(config, "dataset"), "window": _window(config, "dataset")})
 
 
 def run_directory(config: Config) -> RunDirectory:
@@ -113,9 +108,9 @@ def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, An
     return recipe
 
 
-def _fingerprint(config: Config, role: str, resolution: Resolution) -> str:
+def _fingerprint(config: Config, role: str) -> str:
     slot = config.data(role)
-    return DATASETS.get(slot.name)(slot.options).fingerprint(resolution)
+    return DATASETS.get(slot.name)(slot.options).fingerprint(config.resolution)
 
 
 def _window(config: Config, role: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from x2c.core.config import Config, Resolution
+from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.parallel import cores
@@ -21,7 +21,7 @@ from x2c.data.cohort import Cohort
 from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
-from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, home_resolution, planned_stages
+from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, planned_stages
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import VERSION as CLASSIFIER
 from x2c.models.classifier import trained_classifier
@@ -125,8 +125,8 @@ class Parts:
 
         def home_volumes() -> Tensor:
             before_training()
-            slot, resolution = self.config.dataset, home_resolution(self.config) or self.config.resolution
-            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, resolution, cores())
+            slot = self.config.dataset
+            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, self.config.resolution, cores())
             window: Any = slot.options.window
             return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
 
@@ -183,13 +183,13 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     return parts
 
 
-def cohorts(config: Config) -> list[tuple[Any, Resolution]]:
-    """The data sets that a config's open stages need, and those a stand-in autoencoder is trained on, with sample sizes."""
+def cohorts(config: Config) -> list[Any]:
+    """The data sets that a config's open stages need, and the one an autoencoder made here is trained on."""
     roles = {planned.stage.data for planned in planned_stages(config) if not planned.directory.done}
-    asked = [(config.data(role), config.resolution) for role in sorted(roles)]
-    if roles and (home := home_resolution(config)):
-        asked.append((config.dataset, home))
-    return [(DATASETS.get(slot.name)(slot.options), resolution) for slot, resolution in asked]
+    if roles and home_fingerprint(config):
+        roles.add("dataset")
+    slots = [config.data(role) for role in sorted(roles)]
+    return [DATASETS.get(slot.name)(slot.options) for slot in slots]
 
 
 def conditional(config: Config) -> list[str]:

@@ -29,6 +29,8 @@ class KLAutoencoder:
     """Of D, H and W."""
     stand_in: StandIn | None = None
     has_codebook = False
+    trained_here = False
+    """Whether it learns from the data set itself, at the sample size it is used at."""
     latent_range: tuple[float, float] | None = None
     """The range of a codebook; None where there is none."""
     model: Any
@@ -97,18 +99,23 @@ class KLF8(KLAutoencoder):
 
 @AUTOENCODERS.register("kl_standin")
 class KLStandIn(KLAutoencoder):
-    """A small AutoencoderKL trained on the data set's own slices, once per data set, kept in the cache."""
+    """A small AutoencoderKL trained on the data set's own slices, once per data set and sample size, kept in the cache.
+
+    The pretrained one serves every sample size. One this small does not: it loses 6 dB and more at a size it has not
+    seen, so that each size has its own.
+    """
+
+    trained_here = True
 
     class Options(Section):
         """Size and training."""
 
-        size: str = "256x256x64"
-        """The sample size whose slices it learns from. Like the pretrained one, it then serves every sample size."""
         channels: PositiveInt = 4
         widths: PositiveInts = (16, 32, 64, 64)
         """Channels per level; each level but the last halves the image."""
         steps: PositiveInt = 400
-        batch_size: PositiveInt = 16
+        pixels: PositiveInt = 2**16
+        """Of the slices of a step, so that a sample size costs what another does."""
         learning_rate: PositiveFloat = 2e-3
         kl_weight: PositiveFloat = 1e-6
 
@@ -158,8 +165,9 @@ class KLStandIn(KLAutoencoder):
             ).to(device)
             optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
+            count = max(1, options.pixels // slices[0].numel())
             for _ in track(range(options.steps), "training the stand-in autoencoder", options.steps):
-                batch = slices[torch.randint(len(slices), (options.batch_size,))][:, None].to(device)
+                batch = slices[torch.randint(len(slices), (count,))][:, None].to(device)
                 posterior = model.encode(batch).latent_dist
                 output = model.decode(posterior.sample()).sample
                 loss = F.l1_loss(output, batch) + F.mse_loss(output, batch) + options.kl_weight * posterior.kl().mean()

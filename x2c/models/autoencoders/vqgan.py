@@ -61,6 +61,8 @@ class VQGANAutoencoder:
 
     stand_in: StandIn | None = None
     has_codebook = True
+    trained_here = False
+    """Whether it learns from the data set itself, at the sample size it is used at."""
     latent_range: tuple[float, float] | None = None
     """Smallest and largest entry of the codebook, which the paper's code maps to [-1, 1]; known once loaded."""
     model: VQGAN
@@ -152,13 +154,13 @@ class VQGAN3D(VQGANAutoencoder):
 
 @AUTOENCODERS.register("vqgan_3d_standin")
 class VQGAN3DStandIn(VQGANAutoencoder):
-    """A small 3D VQ-GAN trained on the data set's own volumes, once per data set, kept in the cache."""
+    """A small 3D VQ-GAN trained on the data set's own volumes, once per data set and sample size, kept in the cache."""
+
+    trained_here = True
 
     class Options(Shape):
         """Size and training."""
 
-        size: str = "256x256x64"
-        """The sample size it learns from. Like a pretrained one, it then serves every sample size."""
         codes: PositiveInt = 1024
         hidden: PositiveInt = 4
         steps: PositiveInt = 450
