@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from string import ascii_lowercase
 from typing import Protocol
 
 from analysis.runs import BASELINES, Group, Run, StandIn, in_order, steps_text, voxels, window_hu
 
+PAPER_WEIGHTS = {"lpips": 0.01, "adv": 0.001, "cls": 0.08}
+"""λ₁, λ₂ and λ₃ of the paper's equation 1."""
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
 
 
@@ -82,6 +85,23 @@ def guidance_text(runs: Iterable[Run]) -> str:
     return _agreed(runs, _guidance)
 
 
+def weights_text(runs: Sequence[Run]) -> str:
+    """The weights of the terms beside L1, and the paper's where they are others; empty where there is none."""
+    losses = [run.config["loss"] for run in runs if isinstance(run.config.get("loss"), Mapping)]
+    terms = dict.fromkeys(name for loss in losses for name in loss if name not in ("name", "l1"))
+    said = {name: _agreed(runs, partial(_weight, name)) for name in terms}
+    return ", ".join(f"{name} {text}{_papers(name, text)}" for name, text in said.items() if text)
+
+
+def _weight(name: str, run: Run) -> str:
+    return f"{run.config['loss'][name]['weight']:g}"
+
+
+def _papers(name: str, text: str) -> str:
+    paper = f"{PAPER_WEIGHTS[name]:g}" if name in PAPER_WEIGHTS else text
+    return "" if text == paper else f" (the paper's: {paper})"
+
+
 def _sampler(run: Run) -> str:
     sampler = run.config["sampler"]
     return str(sampler["name"]) + (f" with {sampler['steps']} steps" if "steps" in sampler else "")
@@ -104,7 +124,7 @@ def _setting(group: Group, scored: Sequence[Run], variants: Sequence[Run]) -> st
     size = _agreed(variants, lambda run: " × ".join(map(str, voxels(run.config))))
     steps = _agreed(variants, lambda run: steps_text(run.config))
     prediction = _agreed(variants, lambda run: str(run.config["prediction"]["name"]))
-    guidance = guidance_text(variants)
+    guidance, weights = guidance_text(variants), weights_text(variants)
     seeds = sorted({run.seed for run in variants})
     return (
         f"Scale {group.scale}, data set {group.dataset}"
@@ -112,6 +132,7 @@ def _setting(group: Group, scored: Sequence[Run], variants: Sequence[Run]) -> st
         + f"; {patients}volumes of {size} voxels (D × H × W); HU window {window_text(scored)}; "
         f"training steps: {steps}"
         + (f"; prediction: {prediction}" if prediction else "")
+        + (f"; loss weights: {weights}" if weights else "")
         + f"; sampler: {sampler_text(variants)}"
         + (f"; guidance: {guidance}" if guidance else "")
         + f"; seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}."

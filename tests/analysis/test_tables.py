@@ -200,6 +200,17 @@ def test_footnotes_say_what_was_measured(make_run: MakeRun, base_config: Config)
     assert r"rspect 500 $\rightarrow$ ctpa" in render.latex(result) and max(map(ord, render.latex(result))) < 256
 
 
+def test_loss_weights_are_told_beside_the_papers_where_they_are_others(make_run: MakeRun) -> None:
+    l1, lpips = {"l1": {"weight": 1.0}}, {"lpips": {"weight": 0.01}}
+    make_run("l1", config={"loss": {"name": "l1", **l1}})
+    assert "loss weights" not in said(table(make_run("l1_adv").parent))
+    make_run("l1_lpips", config={"loss": {"name": "l1_lpips", **l1, **lpips}})
+    make_run("l1_cls", config={"loss": {"name": "l1_cls", **l1, "cls": {"weight": 0.005}}})
+    loss = {"name": "full", **l1, **lpips, "adv": {"weight": 1e-3}, "cls": {"weight": 0.02}}
+    text = said(table(make_run("full", config={"loss": loss}).parent))
+    assert "; loss weights: lpips 0.01, cls 0.005 (l1_cls); 0.02 (full) (the paper's: 0.08), adv 0.001; sampler" in text
+
+
 def test_guidance_is_told_where_there_was_some(make_run: MakeRun) -> None:
     label = {"name": "label", "drop": 0.1, "scale": 2.0}
     row_of = {"section": "Classifier Free Guidance", "label": "label CFG", "note": "true label given"}

@@ -174,6 +174,20 @@ def test_killed_raised_and_unprepared_cells_then_a_retry(fake_workers, monkeypat
     assert len(ran()) == 8
 
 
+def test_tables_are_left_out_where_that_is_asked_for(fake_workers, monkeypatch, capsys, behave):
+    from analysis import figures, tables
+
+    shown = []
+    monkeypatch.setattr(tables, "main", lambda where: shown.append(("tables", where[3])))
+    monkeypatch.setattr(figures, "main", lambda where: shown.append(("figures", where[3])))
+    behave()
+    line = "run losses --scale smoke --workers 1 --out made"
+    assert sweep(monkeypatch, f"{line} --no-tables") == 0
+    assert "losses: 5 of 5 done" in capsys.readouterr().out and shown == []
+    assert sweep(monkeypatch, line) == 0
+    assert shown == [("tables", "made"), ("figures", "made")]
+
+
 def test_workers_of_another_plan_are_given_up(fake_workers, monkeypatch, capsys, ran):
     """As when experiments/ is edited after the sweep was planned: in the place of that, workers are given one field more."""
     starts, start = [], crew.Crew._start

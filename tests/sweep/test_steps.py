@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
@@ -51,7 +50,7 @@ def test_steps_are_commands_that_can_be_typed():
         python, *module = step.command()
         assert python == sys.executable and module[:3] == ["-m", "x2c.sweep", "run"]
         _, options, overrides = parse(module[2:])
-        assert (options.name, options.scale, options.out) == (step.name, "smoke", Path("reports/atlas"))
+        assert (options.name, options.scale, options.no_tables) == (step.name, "smoke", True)
         assert options.seeds == ((0, 1, 2) if step.name == "losses" else None)
         assert overrides == ['data="atlas"', "training.batch_size=3", "compute.tracker=[]", 'compute.runs="r"']
     # Nothing of a classification is tracked.

@@ -81,6 +81,7 @@ def _add_options(parser: Parser, command: str) -> None:
             metavar="DIR",
             help="where table and picture go (default: reports)",
         )
+        add("--no-tables", action="store_true", help="leave out tables and pictures, as where others will make them")
         _add_choice(parser, "--executor", EXECUTORS, "local (default), or slurm: jobs of a cluster")
         add(
             "--cluster",

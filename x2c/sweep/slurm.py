@@ -66,7 +66,7 @@ def run_on_slurm(
     storage: str | None,
     workers: int | None,
     arguments: Sequence[str],
-    reports: Path,
+    reports: Path | None,
     *,
     cluster_file: Path | None = None,
     detach: bool = False,

@@ -81,8 +81,9 @@ class SweepStep:
     def command(self) -> list[str]:
         """The command that goes on with it."""
         seeds = ["--seeds", self.seeds] if self.seeds else []
-        out = ["--out", self.where.reports]
-        return [sys.executable, "-m", "x2c.sweep", "run", self.name, *self.where.arguments(), *seeds, *out]
+        run = [sys.executable, "-m", "x2c.sweep", "run", self.name]
+        # The page has the tables and pictures of all.
+        return [*run, *self.where.arguments(), *seeds, "--no-tables"]
 
     def done(self) -> tuple[int, int]:
         """How many of its cells are done, and how many there are."""

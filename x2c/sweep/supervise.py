@@ -28,11 +28,12 @@ def run_sweep(
     storage: str | None,
     workers: int | None,
     arguments: Sequence[str],
-    reports: Path,
+    reports: Path | None,
 ) -> int:
     """Run the cells that are not done; returns 0 when every cell of `chosen` is done, else 1.
 
-    `arguments` are those by which a worker's command line makes the same plan.
+    `arguments` are those by which a worker's command line makes the same plan. Tables and pictures go to `reports`;
+    None: there are none.
     """
     listen()
     began = time.time()
@@ -102,11 +103,11 @@ def watch(crew: Crew, view: View) -> None:
         time.sleep(WATCH_SECONDS)
 
 
-def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path, began: float) -> int:
-    """Show the tables of finished runs, the failures and the sum; returns the exit code."""
+def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: float) -> int:
+    """Show the tables of finished runs unless there is no folder for them, the failures and the sum; returns the exit code."""
     shots = snapshots(chosen)
     states = [shot.state for shot in shots.values()]
-    if "done" in states:
+    if reports is not None and "done" in states:
         # Imported here: plan, status and --help need none of it.
         from analysis import figures, tables
 

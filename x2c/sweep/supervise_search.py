@@ -21,7 +21,7 @@ def run_search(
     storage: str | None,
     workers: int | None,
     arguments: Sequence[str],
-    reports: Path,
+    reports: Path | None,
 ) -> int:
     """Draw and run cells until there are as many as the sweep asks for; returns 0 when none has failed.
 
@@ -51,14 +51,15 @@ def prepare_search(plan: Plan, say: Callable[[str], None]) -> None:
     say(f"prepared in {clock(time.monotonic() - began)}")
 
 
-def conclude_search(plan: Plan, queue: SearchQueue, reports: Path, began: float) -> int:
-    """Show what a search has found; returns the exit code."""
-    from x2c.sweep.search_report import report
-
+def conclude_search(plan: Plan, queue: SearchQueue, reports: Path | None, began: float) -> int:
+    """Show what a search has found unless there is no folder for it; returns the exit code."""
     cells = queue.cells()
     shots = snapshots(cells)
     out = wide_console()
-    report(plan, queue, reports)
+    if reports is not None:
+        from x2c.sweep.search_report import report
+
+        report(plan, queue, reports)
     states = [shot.state for shot in shots.values()]
     if "failed" in states:
         out.print(failure_table(cells, shots))

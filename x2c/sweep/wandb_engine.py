@@ -36,7 +36,12 @@ TAIL = 5
 
 
 def run_on_wandb(
-    name: str, scale: str, seeds: Sequence[int] | None, overrides: Sequence[str], workers: int | None, reports: Path
+    name: str,
+    scale: str,
+    seeds: Sequence[int] | None,
+    overrides: Sequence[str],
+    workers: int | None,
+    reports: Path | None,
 ) -> int:
     """Register a sweep with W&B and run agents until it ends; returns 0 when all went well.
 
