@@ -1,6 +1,6 @@
 """Everything behind RESULTS.md: sweeps, classifications, tables, claims and figures, of every data set.
 
-    python -m x2c.sweep reproduce                       phantom and atlas at scale cpu: an hour and a half on two cores
+    python -m x2c.sweep reproduce                       phantom and atlas at scale cpu: half an hour and more on two cores
     python -m x2c.sweep reproduce --scale smoke         the same path in minutes; its numbers are of no use
     python -m x2c.sweep reproduce --plan                what there is to do, what is done, and the time left
 
