@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.measures import Column, paired, patient_means
+from analysis.measures import Column, of_same_seeds, paired, patient_means
 from analysis.runs import Run, voxels
 from analysis.stats.paired import bootstrap, compare, holm
 from analysis.stats.power import detectable
@@ -16,7 +16,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's metric minus the reference row's, over the patients of both; seeds are averaged within a patient."""
+    """A row's metric minus the reference row's, over the patients and seeds of both; seeds are averaged within a patient."""
 
     variant: str
     key: str
@@ -56,11 +56,11 @@ def differences(
     for column in columns:
         if column.of_set or column.key == "xray_gain":
             continue
-        theirs = patient_means(base, column.key)
         for variant, runs in rows.items():
             if variant == reference or not runs or voxels(runs[0].config) != voxels(base[0].config):
                 continue
-            pairs = paired(patient_means(runs, column.key), theirs)
+            ours, theirs = (patient_means(some, column.key) for some in of_same_seeds(runs, base))
+            pairs = paired(ours, theirs)
             if len(pairs) >= 2:
                 found.append(_difference(variant, column.key, [a for a, _ in pairs], [b for _, b in pairs]))
     corrected = zip(found, holm([d.p for d in found]), holm([d.p_bootstrap for d in found]), strict=True)

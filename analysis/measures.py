@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.runs import Run
+from analysis.runs import BASELINES, Run
 from analysis.stats.paired import compare, summary
 
 
@@ -116,6 +116,17 @@ def patient_means(runs: Iterable[Run], column: str, of: Callable[[float], float]
 def paired(a: Mapping[str, float], b: Mapping[str, float]) -> list[tuple[float, float]]:
     """The scores of the patients who have both. Of identical volumes PSNR is infinite: such a pair has no difference."""
     return [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p]) and math.isfinite(b[p])]
+
+
+def of_same_seeds(a: Sequence[Run], b: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """The runs of the seeds that two rows share; all of both where they share none, or one is a baseline, which has none.
+
+    A seed is the order of the patients and the noise of training and sampling: a good one is good in every row.
+    """
+    common = {run.seed for run in a} & {run.seed for run in b}
+    if not common or any(run.variant in BASELINES for run in (*a, *b)):
+        return list(a), list(b)
+    return [run for run in a if run.seed in common], [run for run in b if run.seed in common]
 
 
 def patients_of(run: Run) -> list[str]:

@@ -194,8 +194,8 @@ def _test_notes(rows: list[Row], reference: str, found: Mapping[tuple[str, str],
         Footnote(
             "*",
             f"Differs from {label} in a paired test over patients: Wilcoxon's signed-rank and the paired bootstrap, both "
-            f"below .05 after Holm's correction over {len(found)} comparisons of this table. It is a test over patients; "
-            "another training run of the same recipe may differ by more.",
+            f"below .05 after Holm's correction over {len(found)} comparisons of this table, each of the seeds that both rows "
+            "have. It is a test over patients; another training run of the same recipe may differ by more.",
         ),
     )
 

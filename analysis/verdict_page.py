@@ -67,7 +67,7 @@ def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
         *_rules(),
         f"Effect: mean difference over paired patients in the metric's units, positive where a is better (Wilcoxon), or of "
         f"the mean AUC over folds (DeLong). Holm's correction runs over the {tests} effects of this table. The tests are "
-        "over patients: another training run of the same recipe may differ by more.",
+        "over patients, of the seeds that both rows have: another training run of the same recipe may differ by more.",
         "Power: the chance to find an effect as large as the paper's at this n, before the correction; of “not better”, one "
         f"of {MEDIUM:g} SD. It is left out where the paper has no such effect: no value, another network, or the other sign.",
         *([SMOKE] if group.scale == "smoke" else []),

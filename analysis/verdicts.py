@@ -13,7 +13,7 @@ import yaml
 from analysis import table2, table3
 from analysis.choice import unmeasured
 from analysis.classifications import Classification
-from analysis.measures import COLUMNS, paired, patient_means
+from analysis.measures import COLUMNS, of_same_seeds, paired, patient_means
 from analysis.pictures.source import Source
 from analysis.stats.folds import paired_over_folds
 from analysis.stats.paired import compare, holm, summary
@@ -104,7 +104,8 @@ def _of_patients(metric: str, a: Row, b: Row, claim: Mapping[str, Any], paper: M
     if why := unmeasured(metric, a, b):
         return Effect(metric, missing=why)
     column = next(c for c in COLUMNS if c.key == metric)
-    pairs = paired(patient_means(a.done, metric), patient_means(b.done, metric))
+    ours, theirs = (patient_means(runs, metric) for runs in of_same_seeds(a.done, b.done))
+    pairs = paired(ours, theirs)
     if len(pairs) < 2:
         return Effect(metric, missing="fewer than two patients have both scores")
     sign = column.better

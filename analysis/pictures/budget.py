@@ -35,7 +35,7 @@ class Series:
     steps: str
     """What is counted, e.g. `steps of the stage xray`."""
     runs: Mapping[int, tuple[Run, ...]]
-    """The seeds at each number of steps, in rising order."""
+    """The runs at each number of steps, of the same seeds, in rising order."""
 
 
 def steps_quality(source: Source, out: Path) -> Path:
@@ -81,13 +81,26 @@ def _series(members: list[tuple[dict[str, int], Run]]) -> Series | None:
     if not varying:
         return None
     counted = varying if len(varying) == 1 else names
-    seeds: dict[int, dict[int, Run]] = {}
+    found: dict[int, dict[int, Run]] = {}
     for steps, run in sorted(members, key=lambda member: member[1].updated):
-        seeds.setdefault(sum(steps[name] for name in counted), {})[run.seed] = run
-    if len(seeds) < 2:
+        found.setdefault(sum(steps[name] for name in counted), {})[run.seed] = run
+    found = of_same_seeds(found)
+    if len(found) < 2:
         return None
     what = counted[0] if len(counted) == 1 else "training steps of all stages"
-    return Series(what, {x: tuple(seeds[x][seed] for seed in sorted(seeds[x])) for x in sorted(seeds)})
+    return Series(what, {x: tuple(found[x][seed] for seed in sorted(found[x])) for x in sorted(found)})
+
+
+def of_same_seeds(found: Mapping[int, Mapping[int, Run]]) -> dict[int, dict[int, Run]]:
+    """The points {steps: {seed: run}} that the most frequent seed has, each with the seeds that all of them have.
+
+    Another seed is another training run: the mean of three, beside one, would look like what the steps have done.
+    """
+    seeds = sorted({seed for runs in found.values() for seed in runs})
+    most = max(seeds, key=lambda seed: sum(seed in runs for runs in found.values()))
+    kept = {x: runs for x, runs in found.items() if most in runs}
+    common = set.intersection(*(set(runs) for runs in kept.values()))
+    return {x: {seed: runs[seed] for seed in common} for x, runs in kept.items()}
 
 
 def _training_steps(config: dict[str, Any]) -> dict[str, int]:
@@ -109,7 +122,8 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
     runs = [run for some in series.runs.values() for run in some]
     width = (WIDTH - LEFT - RIGHT - _MARGIN - _GAP * (len(columns) - 1)) / len(columns)
     first = runs[0]
-    seeds = " Of several seeds a patient's mean counts." if max(map(len, series.runs.values())) > 1 else ""
+    several = len(next(iter(series.runs.values()))) > 1
+    seeds = " Of several seeds, the same everywhere, a patient's mean counts." if several else ""
     notes = [
         setting(source.group, runs, patients(runs), sampling=series.steps != SAMPLING),
         f"Variant {first.variant}, sampler {first.config['sampler']['name']}; the runs differ in nothing but their steps. "

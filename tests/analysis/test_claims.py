@@ -112,6 +112,14 @@ def test_hints_name_the_folder_of_a_prepared_data_set(make_run: MakeRun) -> None
     assert all("--data /data/ctpa" in claim.missing for claim in found.values())
 
 
+def test_a_lucky_seed_supports_no_claim(make_run: MakeRun) -> None:
+    for seed, by in ((0, 2), (1, 0)):
+        scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(by))
+    run = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(2))
+    claim = judged(run.parent)["lpips_improves"]
+    assert claim.verdict != "supported" and all(effect.value == 0 for effect in claim.effects)
+
+
 def test_a_claim_of_every_metric_needs_every_metric(make_run: MakeRun) -> None:
     scored(make_run("l1", stand_ins=REAL), **all_better(0))
     run = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(2))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import render, table2
-from analysis.measures import by_patient, paired, patient_means
+from analysis.measures import by_patient, of_same_seeds, paired, patient_means
 from analysis.runs import group_runs, load_runs
 
 MakeRun = Callable[..., Path]
@@ -42,6 +42,29 @@ def test_errors_of_either_sign_do_not_cancel_over_seeds(make_run: MakeRun) -> No
     runs = load_runs(run.parent)
     assert set(patient_means(runs, "lung_volume_error_ml").values()) == {0}
     assert set(patient_means(runs, "lung_volume_error_ml", abs).values()) == {3}
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(make_run: MakeRun) -> None:
+    for variant, seed in (("l1", 0), ("l1", 1), ("l1", 2), ("full", 1), ("full", 3), ("cfg", 4), ("baseline_mean", 0)):
+        root = make_run(variant, seed=seed).parent
+    rows = {v: [run for run in load_runs(root) if run.variant == v] for v in ("l1", "full", "cfg", "baseline_mean")}
+
+    def seeds(a: str, b: str) -> tuple[list[int], ...]:
+        return tuple(sorted(run.seed for run in runs) for runs in of_same_seeds(rows[a], rows[b]))
+
+    assert seeds("full", "l1") == ([1], [1])
+    # Where none is shared, and of a baseline, which has no seed, all that is there is better than nothing.
+    assert seeds("cfg", "l1") == ([4], [0, 1, 2])
+    assert seeds("l1", "baseline_mean") == ([0, 1, 2], [0])
+
+
+def test_a_good_seed_is_no_difference(make_run: MakeRun) -> None:
+    """A row with one lucky seed beside a reference of three."""
+    for seed, psnr in enumerate((16.0, 14.0, 12.0)):
+        make_run("l1", seed=seed, psnr=psnr)
+    runs = make_run("full", psnr=16.5).parent
+    table = table2.collect(group_runs(load_runs(runs))[0])
+    assert table.differences["full", "psnr"].mean == pytest.approx(0.5)
 
 
 def test_pairs_are_of_patients_with_two_finite_scores() -> None:
