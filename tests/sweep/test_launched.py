@@ -87,10 +87,11 @@ def test_two_processes_in_a_sweep_learn_what_one_does(sweep_file, smoke_config, 
     for name, alone in found[1].items():
         assert len(alone) == len(found[2][name]) >= (30 if name == "loss/l1" else 3)
         assert [step for step, _ in alone] == [step for step, _ in found[2][name]]
-        # The discriminator wins after five steps: its gradients are rounding then, which Adam makes as large as any.
-        count = 5 if name == "loss/adv" else len(alone)
-        for step, ((_, one), (_, two)) in enumerate(zip(alone[:count], found[2][name], strict=False)):
-            assert one == pytest.approx(two, rel=2e-3 if step < 10 else 1e-2), (name, step)
+        # Adam makes a whole step of a gradient that is mere rounding, and what the discriminator says follows it at once.
+        count = 2 if name == "loss/adv" else len(alone)
+        for (step, one), (_, two) in zip(alone[:count], found[2][name], strict=False):
+            tolerance = 3e-4 if step <= 3 and name != "loss/adv" else 1e-2 if step <= 10 else 3e-2
+            assert one == pytest.approx(two, rel=tolerance), (name, step)
 
 
 def test_their_failure_is_the_cells(cell, script):
