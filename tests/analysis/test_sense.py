@@ -132,6 +132,19 @@ def test_the_mean_volume_is_beaten_or_not(make_run: MakeRun, key: str, verdict: 
     assert "(nobody's anatomy, yet high in PSNR)" in check.question
 
 
+def test_what_the_autoencoder_allows_explains_a_no(make_run: MakeRun) -> None:
+    key = "vessel_contrast_error_hu"
+    rescored(make_run("baseline_nearest"), **{"psnr": base("psnr"), key: SIGNS * worse(key, "no")})
+    run = rescored(make_run("l1"), **plain() | {key: -SIGNS * base(key)})
+    assert "autoencoder" not in about(run.parent, "vessel contrast").says
+    other = {"autoencoder": {"name": "vqgan_3d_standin", "steps": 7}}
+    rescored(make_run("baseline_reconstruction", config=other), **plain() | {key: np.full(PATIENTS, 3.0)})
+    assert "autoencoder" not in about(run.parent, "vessel contrast").says
+    rescored(make_run("baseline_reconstruction"), **plain() | {key: SIGNS * 124.0})
+    says = "The autoencoder alone, given the true volume, comes to 124 HU."
+    assert about(run.parent, "vessel contrast").says.endswith(says)
+
+
 def test_what_the_table_refuses_is_not_measured(make_run: MakeRun) -> None:
     other = tuple(s | {"name": "squeezenet"} if s["part"] == "perceptual" else s for s in STAND_INS)
     rescored(make_run("baseline_nearest", stand_ins=other), psnr=base("psnr") - 1, lpips=worse("lpips", "yes"))
