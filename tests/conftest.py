@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ pytest_plugins = ["services.postgres", "services.slurm"]
 def pytest_configure(config: pytest.Config) -> None:
     """Keep each of pytest-xdist's processes, and all that its tests start, to cores of its own.
 
-    Two that train with as many threads as there are cores wait for each other.
+    Two that train with as many threads as there are cores wait for each other. And let Ctrl-C reach what tests start: a
+    shell has it ignored by what it starts in the background, and they would inherit that.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     about: dict[str, str] | None = getattr(config, "workerinput", None)
     if about is not None:
         count = int(about["workercount"])
