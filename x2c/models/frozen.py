@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
+Device = torch.device | str
+Volumes = Callable[[], Tensor]
+"""A data set's training volumes [N, D, H, W] in [-1, 1], read when they are asked for."""
 
 
 @dataclass(frozen=True)

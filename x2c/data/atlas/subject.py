@@ -15,6 +15,7 @@ from x2c.data.atlas.parameters import FINE_MM, ROUGH_MM, Parameters, Pose, ct_po
 from x2c.data.atlas.template import LATTICE_MM, Template
 from x2c.data.atlas.tissues import LEVELS, Tissue, palette
 from x2c.data.phantom.parameters import generator
+from x2c.data.posture import rotation
 from x2c.data.volume import Array, Volume
 
 JACOBIAN_MIN = 0.15
@@ -151,21 +152,9 @@ def _imaged(template: Template, parameters: Parameters, pose: Pose, drawn: Array
     lattice, velocity = template.lattice, strength * drawn
     forward, backward = exponential(velocity, lattice), exponential(-velocity, lattice)
     growth = jacobian(forward, lattice)
-    matrix = _rotation(pose) @ np.diag(parameters.size)
+    matrix = rotation(pose.rotation_deg, pose.tilt_deg, pose.lean_deg) @ np.diag(parameters.size)
     placement = Placement(matrix, np.array(pose.shift_mm), forward, backward, lattice)
     cell_ml = float(np.prod([a[1] - a[0] for a in lattice])) * float(np.prod(parameters.size)) / 1000
     right, left = (float((share[:-1, :-1, :-1] * growth).sum() * cell_ml) for share in np.asarray(template.lung_share))
     squeezed = min(float(a[(slice(RIM_CELLS, -RIM_CELLS),) * 3].min()) for a in (growth, jacobian(backward, lattice)))
     return Imaged(pose, placement, (right, left), squeezed, strength)
-
-
-def _rotation(pose: Pose) -> Array:
-    """Turning about the body's axis, tilting forward and leaning sideways, on (z, y, x)."""
-    turn, tilt, lean = np.deg2rad([pose.rotation_deg, pose.tilt_deg, pose.lean_deg])
-    c, s = np.cos(turn), np.sin(turn)
-    about_z = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    c, s = np.cos(tilt), np.sin(tilt)
-    about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    c, s = np.cos(lean), np.sin(lean)
-    about_y = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
-    return about_y @ about_x @ about_z

@@ -13,6 +13,7 @@ import numpy as np
 
 from x2c.data.phantom.canvas import Frame, Matrix
 from x2c.data.phantom.parameters import PatientParameters, Pose
+from x2c.data.posture import rotation
 from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
@@ -155,20 +156,13 @@ class Thorax:
 
     def frames(self, pose: Pose) -> tuple[Frame, Frame]:
         """Bone and soft frames in a pose: breathing in widens the cage and lengthens the lungs downward."""
-        turn, tilt, lean = np.deg2rad([pose.rotation_deg, pose.tilt_deg, pose.lean_deg])
-        c, s = np.cos(turn), np.sin(turn)
-        about_z = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-        c, s = np.cos(tilt), np.sin(tilt)
-        about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-        c, s = np.cos(lean), np.sin(lean)
-        about_y = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
-        rotation = about_y @ about_x @ about_z
+        turned = rotation(pose.rotation_deg, pose.tilt_deg, pose.lean_deg)
         shift = np.array(pose.shift_mm)
         widened = 1 + 0.05 * (pose.breath - 0.5)
         stretched = _stretch(pose)
-        bone = rotation @ np.diag([1, widened, widened])
-        soft = rotation @ np.diag([stretched, widened, widened])
-        return Frame(bone, shift), Frame(soft, shift + rotation @ np.array([self.apex * (1 - stretched), 0, 0]))
+        bone = turned @ np.diag([1, widened, widened])
+        soft = turned @ np.diag([stretched, widened, widened])
+        return Frame(bone, shift), Frame(soft, shift + turned @ np.array([self.apex * (1 - stretched), 0, 0]))
 
     def soft_z(self, z: Array, pose: Pose) -> Array:
         """Bone z of a breathing patient to soft z."""

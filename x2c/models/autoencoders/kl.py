@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from x2c.core.console import track
 from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS
 from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
-from x2c.models.frozen import StandIn, frozen, seeded
+from x2c.models.frozen import Device, StandIn, Volumes, frozen, seeded
 
 SLICES_AT_ONCE = 64
 
@@ -79,13 +78,7 @@ class KLF8(KLAutoencoder):
         """What the latents depend on besides the volumes."""
         return {"name": "kl_f8", "source": source_fingerprint(self.options.source, "kl_f8")}
 
-    def load(
-        self,
-        cache: Path,
-        data_fingerprint: str,
-        training_volumes: Callable[[], Tensor],
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -130,13 +123,7 @@ class KLStandIn(KLAutoencoder):
         """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
         return {"name": "kl_standin", "data": data_fingerprint, "recipe": self.options.model_dump(mode="json")}
 
-    def load(
-        self,
-        cache: Path,
-        data_fingerprint: str,
-        training_volumes: Callable[[], Tensor],
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load from the cache, training first if it is not there. `training_volumes()` is [N, D, H, W] in [-1, 1]."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -147,7 +134,7 @@ class KLStandIn(KLAutoencoder):
         )
         self.model = frozen(AutoencoderKL.from_pretrained(folder)).to(device)
 
-    def _train(self, slices: Tensor, device: torch.device | str) -> Any:
+    def _train(self, slices: Tensor, device: Device) -> Any:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         options, levels = self.options, len(self.options.widths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from x2c.core.errors import UserError, unknown
 from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS, PERCEPTUAL
 from x2c.core.weights import local_copy, source_fingerprint
-from x2c.models.frozen import StandIn, frozen
+from x2c.models.frozen import Device, StandIn, Volumes, frozen
 from x2c.models.vqgan import convert, storage
 from x2c.models.vqgan.network import VQGAN, Architecture
 from x2c.models.vqgan.use import CodeUse, code_use
@@ -99,7 +99,7 @@ class VQGANAutoencoder:
         self._check_size(volumes)
         return code_use(self.model, volumes)
 
-    def _use(self, model: VQGAN, device: torch.device | str) -> None:
+    def _use(self, model: VQGAN, device: Device) -> None:
         self.model = frozen(model).to(device)
         low, high = model.codebook.embeddings.aminmax()
         self.latent_range = (float(low), float(high))
@@ -139,13 +139,7 @@ class VQGAN3D(VQGANAutoencoder):
         shape = self.options.model_dump(mode="json", exclude={"source"})
         return {"name": "vqgan_3d", "source": source_fingerprint(self.options.source, "vqgan_3d"), "shape": shape}
 
-    def load(
-        self,
-        cache: Path,
-        data_fingerprint: str,
-        training_volumes: Callable[[], Tensor],
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load the weights. Raises UserError where there are none, and where they are not what the options say."""
         self.folder = local_copy("vqgan_3d", self.options.source)
         read = storage.load if self.folder.is_dir() else convert.load
@@ -183,13 +177,7 @@ class VQGAN3DStandIn(VQGANAutoencoder):
         recipe = {"version": VERSION, **self.options.model_dump(mode="json")}
         return {"name": "vqgan_3d_standin", "data": data_fingerprint, "recipe": recipe}
 
-    def load(
-        self,
-        cache: Path,
-        data_fingerprint: str,
-        training_volumes: Callable[[], Tensor],
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load from the cache, training first if it is not there. Raises UserError for a codebook that died."""
         key = digest(self.fingerprint(data_fingerprint))
         self.folder = build_once(
@@ -198,7 +186,7 @@ class VQGAN3DStandIn(VQGANAutoencoder):
         )
         self._use(storage.load(self.folder, self.architecture), device)
 
-    def _train(self, folder: Path, volumes: Tensor, device: torch.device | str) -> None:
+    def _train(self, folder: Path, volumes: Tensor, device: Device) -> None:
         from x2c.models.vqgan.training import Recipe, train
 
         self._check_size(volumes)

@@ -1,0 +1,19 @@
+"""How a body lies or stands before a scanner or detector, as phantom and atlas turn it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from x2c.data.volume import Array
+
+
+def rotation(rotation_deg: float, tilt_deg: float, lean_deg: float) -> Array:
+    """Turning about the body's axis, tilting forward and leaning sideways: [3, 3] on (z, y, x)."""
+    turn, tilt, lean = np.deg2rad([rotation_deg, tilt_deg, lean_deg])
+    c, s = np.cos(turn), np.sin(turn)
+    about_z = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    c, s = np.cos(tilt), np.sin(tilt)
+    about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    c, s = np.cos(lean), np.sin(lean)
+    about_y = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+    return about_y @ about_x @ about_z
