@@ -134,13 +134,10 @@ def _xray(row: Row, table: Table) -> list[Check]:
 def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
     """Against what is had without a model, at the same sample size: both its kinds fool one metric or another."""
     checks: list[Check] = []
-    size, autoencoder = voxels(row.done[0].config), row.done[0].config.get("autoencoder")
-    ceilings = [one for one in table.rows if one.variant == "baseline_reconstruction" and one.cells]
-    ceilings = [one for one in ceilings if one.runs[0].config.get("autoencoder") == autoencoder]
-    ceiling = next((one for one in ceilings if voxels(one.runs[0].config) == size), None)
+    ceiling = _ceiling(row, table)
     for variant, (short, described, of_it, keys) in _RIVALS.items():
         rivals = [one for one in table.rows if one.variant == variant and one.cells]
-        rival = next((r for r in rivals if voxels(r.runs[0].config) == size), None)
+        rival = next((r for r in rivals if voxels(r.runs[0].config) == voxels(row.done[0].config)), None)
         for key in keys:
             column = _column(table, key)
             name = f"absolute {column.name.lower()}" if column.better == 0 else column.name
@@ -152,15 +149,26 @@ def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
             elif why := unmeasured(key, row, rival):
                 checks.append(not_measured(check, _sentence(why)))
             else:
-                sides = [row, rival, *([ceiling] if ceiling else [])]
-                ours, theirs, *most = (patient_means(r.done, key, float if column.better else abs) for r in sides)
+                of = float if column.better else abs
+                ours, theirs = (patient_means(r.done, key, of) for r in (row, rival))
                 named = replace(column, name=name, better=column.better or -1)
-                check = replace(check, unless_yes=_bound(named, *most))
+                check = replace(check, unless_yes=_bound(named, patient_means(ceiling, key, of)))
                 checks.append(_paired(check, named, ("generated", ours), (short, theirs), [*row.done, *rival.done]))
     return checks
 
 
-def _bound(column: Column, ceiling: Mapping[str, float] | None = None) -> str:
+def _ceiling(row: Row, table: Table) -> Sequence[Run]:
+    """The reconstructions by the row's own autoencoder, at its sample size; none where they were not scored."""
+    config = row.done[0].config
+    for one in table.rows:
+        if one.variant == "baseline_reconstruction" and one.cells:
+            other = one.done[0].config
+            if voxels(other) == voxels(config) and other.get("autoencoder") == config.get("autoencoder"):
+                return one.done
+    return ()
+
+
+def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
     """What the autoencoder makes of the true volumes, which no generated one can be expected to pass."""
     if not ceiling:
         return ""

@@ -84,14 +84,14 @@ def _series(members: list[tuple[dict[str, int], Run]]) -> Series | None:
     found: dict[int, dict[int, Run]] = {}
     for steps, run in sorted(members, key=lambda member: member[1].updated):
         found.setdefault(sum(steps[name] for name in counted), {})[run.seed] = run
-    found = of_same_seeds(found)
+    found = with_common_seeds(found)
     if len(found) < 2:
         return None
     what = counted[0] if len(counted) == 1 else "training steps of all stages"
     return Series(what, {x: tuple(found[x][seed] for seed in sorted(found[x])) for x in sorted(found)})
 
 
-def of_same_seeds(found: Mapping[int, Mapping[int, Run]]) -> dict[int, dict[int, Run]]:
+def with_common_seeds(found: Mapping[int, Mapping[int, Run]]) -> dict[int, dict[int, Run]]:
     """The points {steps: {seed: run}} that the most frequent seed has, each with the seeds that all of them have.
 
     Another seed is another training run: the mean of three, beside one, would look like what the steps have done.

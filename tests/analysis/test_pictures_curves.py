@@ -182,7 +182,7 @@ def test_a_series_is_of_runs_that_differ_in_their_steps_alone(make_run: MakeRun,
 )
 def test_points_are_of_the_same_seeds(found: dict[int, str], kept: dict[int, str]) -> None:
     runs: Any = {x: {seed: f"{x}{seed}" for seed in seeds} for x, seeds in found.items()}
-    assert budget.of_same_seeds(runs) == {x: {seed: f"{x}{seed}" for seed in seeds} for x, seeds in kept.items()}
+    assert budget.with_common_seeds(runs) == {x: {seed: f"{x}{seed}" for seed in seeds} for x, seeds in kept.items()}
 
 
 def test_scores_against_steps_need_two_numbers_of_them(make_run: MakeRun, tmp_path: Path) -> None:

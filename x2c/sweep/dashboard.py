@@ -10,7 +10,6 @@ importances and intermediate values. Ctrl-C ends it.
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +69,4 @@ def serve(url: str, port: int) -> None:
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise UserError(f"--storage: expected a database URL; {url} does not work: {first_line(error)}") from None
     print(f"http://{HOST}:{port}  (Ctrl-C ends it)", flush=True)
-    # In a thread of its own: wsgiref swallows the Ctrl-C that arrives during a request.
-    server = threading.Thread(target=run_server, args=(storage, HOST, port), daemon=True)
-    server.start()
-    server.join()
+    run_server(storage, host=HOST, port=port)

@@ -94,8 +94,7 @@ class KLF8(KLAutoencoder):
 class KLStandIn(KLAutoencoder):
     """A small AutoencoderKL trained on the data set's own slices, once per data set and sample size, kept in the cache.
 
-    The pretrained one serves every sample size. One this small does not: it loses 6 dB and more at a size it has not
-    seen, so that each size has its own.
+    The pretrained one serves every sample size. One this small does not serve a size it has not seen: each has its own.
     """
 
     trained_here = True

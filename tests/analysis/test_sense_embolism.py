@@ -1,0 +1,80 @@
+"""Whether volumes carry embolism signal: the checks of classifications."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from fabricated import SHIFTS, predictions, write_classification
+from test_sense import MakeRun, about
+
+from analysis.sense import swapped_areas
+from analysis.stats.delong import auc
+
+
+@pytest.mark.parametrize("arm", SHIFTS)
+@pytest.mark.parametrize(
+    ("shift", "patients", "verdict"), [(1.6, 120, "yes"), (0.0, 3000, "no"), (0.2, 120, "cannot tell")]
+)
+def test_embolism_is_seen_or_not(
+    make_run: MakeRun, arm: str, shift: float, patients: int, verdict: str
+) -> None:  # fmt: skip
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(patients=patients, shifts=dict.fromkeys(SHIFTS, 0.0) | {arm: shift}))
+    words = {"ctpa": "true CTs", "xray": "in the X-rays", "generated": "generated volumes carry"}[arm]
+    check = about(runs, words)
+    assert check.verdict == verdict, check
+    assert check.n == patients and check.null == 0.5
+    assert float(check.measured.rsplit(" ", 1)[1]) == pytest.approx(0.5, abs=0.005)
+    # What is made from an X-ray is bound by it: the reader is told, where it matters.
+    assert ("whose AUC here is" in check.says) == (arm == "generated" and verdict != "yes")
+    parts = {"ctpa": {"autoencoder"}, "xray": {"xray_classifier"}, "generated": {"autoencoder", "encoder"}}[arm]
+    assert {s.part for s in check.stand_ins} == parts
+
+
+def test_perfect_separation_has_no_interval_and_is_a_yes(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(shifts=dict.fromkeys(SHIFTS, 100.0)))
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "yes" and math.isnan(check.ci_low) and check.p == pytest.approx(1 / 10_001)
+
+
+def test_other_patients_classification_does_not_count(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, cohort="0ther0ther00")
+    write_classification(runs, "l1", state="failed")
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "not measured"
+    assert check.says == "No finished classification; run: `python x2c/classify.py --variant full`"
+
+
+def test_a_refused_arm_says_why(make_run: MakeRun) -> None:
+    table = predictions()
+    runs = make_run("full").parent
+    write_classification(runs, table=table[table["arm"] != "generated"])
+    check = about(runs, "generated volumes carry")
+    assert (check.verdict, check.says) == ("not measured", "Not run.")
+    assert about(runs, "true CTs").verdict == "yes"
+
+
+def test_a_fold_without_an_embolism_is_told(make_run: MakeRun) -> None:
+    table = predictions()
+    table.loc[table["fold"] == 2, "label"] = 0
+    runs = make_run("full").parent
+    write_classification(runs, table=table)
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "cannot tell" and check.says.startswith("fold 1: ")
+
+
+def test_swapped_areas_are_those_of_shuffled_labels() -> None:
+    y, score = np.array([1, 0, 1, 0]), np.array([0.4, 0.3, 0.2, 0.1])
+    areas = swapped_areas([(y, score)])
+    values, counts = np.unique(areas, return_counts=True)
+    assert values.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert counts / counts.sum() == pytest.approx(np.array([1, 1, 2, 1, 1]) / 6, abs=0.02)
+    assert (swapped_areas([(y, np.ones(4))], permutations=100) == 0.5).all()
+    assert (areas == swapped_areas([(y, score)])).all()
+    # Of two folds the mean; the observed order is one of the permutations.
+    both = swapped_areas([(y, score), (y, score)])
+    assert set(np.unique(both)) <= {k / 8 for k in range(9)} and auc(y, score).auc in values
