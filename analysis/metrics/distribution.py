@@ -53,6 +53,8 @@ def kernel_test(a: Tensor, b: Tensor, permutations: int = 1000, seed: int = 0) -
 
     a, b: [N, F], [M, F] as `kernel_distance` takes them. The smallest p that can come out is 1 / (permutations + 1).
     The same seed gives the same p. Raises as `kernel_distance` does.
+    Rows of `a` and `b` must be independent draws: where row i of one was made for row i of the other, they are not, and
+    `paired_kernel_test` is the test.
     Source: Gretton et al. 2012, section 6; Phipson & Smyth 2010 for counting the observed deal.
     """
     a, b = _features("a", a, 2), _features("b", b, 2)
@@ -71,6 +73,34 @@ def kernel_test(a: Tensor, b: Tensor, permutations: int = 1000, seed: int = 0) -
     return KernelTest(float(values[0]), (reached + 1) / (permutations + 1))
 
 
+def paired_kernel_test(a: Tensor, b: Tensor, permutations: int = 1000, seed: int = 0) -> KernelTest:
+    """The kernel distance of paired sets, and its permutation p: a generated volume and the true one of the same patient.
+
+    a, b: [N, F], row i of `a` made for row i of `b`, N at least 2. The distance is the U-statistic over pairs i ≠ j, so that
+    a volume is never compared with its own partner: with these terms two sets that agree pair by pair would come out
+    below zero. It is unbiased: sets that are alike, paired or not, have an expectation of 0.
+    p: how often the distance is as large when the members of each pair are swapped at random, which changes nothing where
+    both are drawn from the same distribution given the pair. The smallest p that can come out is 1 / (permutations + 1).
+    The same seed gives the same p. Raises ValueError for other shapes and for non-finite values.
+    Source: Gretton et al. 2012, lemma 6 (the U-statistic of paired samples) and section 6.
+    """
+    a, b = _features("a", a, 2), _features("b", b, 2)
+    _same_shape(a, b)
+    n = len(a)
+    kernel = _cubic(torch.cat([a, b]))
+    h = kernel[:n, :n] + kernel[n:, n:] - kernel[:n, n:] - kernel[n:, :n]
+    h.fill_diagonal_(0)
+    # To swap one pair of two turns the sign of their term; to swap both, or none, leaves it.
+    draw = torch.Generator().manual_seed(seed)
+    signs = (torch.randint(0, 2, (permutations, n), generator=draw) * 2 - 1).to(h)
+    swapped = ((signs @ h) * signs).sum(1)
+    observed = h.sum()
+    # Rounding must not tell the observed pairs from an equal swap.
+    slack = 1e-12 * float(kernel.abs().max()) * n * n
+    reached = int((swapped >= observed - slack).sum())
+    return KernelTest(float(observed) / (n * (n - 1)), (reached + 1) / (permutations + 1))
+
+
 def paired_sqdist(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distance of each feature vector to its partner.
 
@@ -78,8 +108,7 @@ def paired_sqdist(a: Tensor, b: Tensor) -> Tensor:
     It is what public FVD code returns for one video a side, hence the likely source of a per-case "FVD ± SD".
     """
     a, b = _features("a", a, 1), _features("b", b, 1)
-    if a.shape != b.shape:
-        raise ValueError(f"a: expected b's shape {list(b.shape)}; got {list(a.shape)}; pair the rows one to one")
+    _same_shape(a, b)
     return (a - b).square().sum(1)
 
 
@@ -121,6 +150,11 @@ def _features(name: str, features: Tensor, at_least: int) -> Tensor:
     if not bool(torch.isfinite(features).all()):
         raise ValueError(f"{name}: expected finite features; got NaN or infinity; check what made them")
     return features
+
+
+def _same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"a: expected b's shape {list(b.shape)}; got {list(a.shape)}; pair the rows one to one")
 
 
 def _same_width(a: Tensor, b: Tensor) -> None:

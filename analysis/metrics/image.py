@@ -85,7 +85,7 @@ def ms_ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
     """Multi-scale structural similarity of each volume over five scales, each half as fine as the one before.
 
     At every scale the windows are those of `ssim`; contrast and structure count at all scales, luminance at the coarsest.
-    A negative mean counts as 0. Halving averages neighbours and drops an odd last one.
+    A negative mean counts as 0. Halving averages neighbours; an odd last one is its own neighbour, as in the authors' code.
     pred, target: [B, D, H, W] in [0, 1], every windowed axis at least 176 voxels. dims: 2 averages over axial slices, 3
     uses cubic windows. Returns [B]. Raises as `ssim` does.
     Source: Wang, Simoncelli & Bovik 2003, "Multi-scale structural similarity for image quality assessment".
@@ -98,15 +98,22 @@ def ms_ssim(pred: Tensor, target: Tensor, dims: int = 2) -> Tensor:
 def _ms_ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:
     dtype = x.dtype
     x, y = x.double(), y.double()
-    halved = F.avg_pool2d if dims == 2 else F.avg_pool3d
     value = torch.ones(len(x) if dims == 2 else 1, dtype=x.dtype, device=x.device)
     for scale, weight in enumerate(_SCALE_WEIGHTS, start=1):
         similarity, structure = _similarities(x, y, dims)
         last = scale == len(_SCALE_WEIGHTS)
         value = value * (similarity if last else structure).clamp(min=0) ** weight
         if not last:
-            x, y = halved(x[None], 2)[0], halved(y[None], 2)[0]
+            x, y = _halved(x, dims), _halved(y, dims)
     return value.mean().to(dtype)
+
+
+def _halved(x: Tensor, dims: int) -> Tensor:
+    """[D, H, W] with the last `dims` axes half as fine."""
+    for axis in range(-dims, 0):
+        if x.shape[axis] % 2:
+            x = torch.cat([x, x.narrow(axis, -1, 1)], dim=axis)
+    return (F.avg_pool2d if dims == 2 else F.avg_pool3d)(x[None], 2)[0]
 
 
 def _ssim_volume(x: Tensor, y: Tensor, dims: int) -> Tensor:

@@ -9,13 +9,14 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from analysis.metrics.distribution import frechet_distance, kernel_test
+from analysis.metrics.distribution import frechet_distance, kernel_test, paired_kernel_test
 
 
 class FeatureSets(Metric):
     """Distances between the features of made volumes and of real ones, seen batch by batch, by whichever process.
 
     Of several processes each has to have seen a batch, if only one of no volumes ([0, F]).
+    paired: volume i was made for real volume i, and every process sees both of a pair, in the same order.
     `compute` gives the Fréchet distance, and the kernel distance with its permutation p, as plain numbers.
     """
 
@@ -23,8 +24,9 @@ class FeatureSets(Metric):
     made: list[Tensor]
     real: list[Tensor]
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, paired: bool, **settings: Any) -> None:
         super().__init__(**settings)
+        self.paired = paired
         self.add_state("made", default=[], dist_reduce_fx="cat")
         self.add_state("real", default=[], dist_reduce_fx="cat")
 
@@ -36,9 +38,12 @@ class FeatureSets(Metric):
         other.append(features.double()[:0])
 
     def compute(self) -> dict[str, float]:
-        """frechet, kernel, kernel_p. Raises ValueError where a side has fewer than two volumes."""
+        """frechet, kernel, kernel_p.
+
+        Raises ValueError where a side has fewer than two volumes, or pairs are not whole.
+        """
         made, real = (_rows(side) for side in (self.made, self.real))
-        kernel = kernel_test(made, real)
+        kernel = (paired_kernel_test if self.paired else kernel_test)(made, real)
         return {"frechet": frechet_distance(made, real), "kernel": kernel.value, "kernel_p": kernel.p}
 
 

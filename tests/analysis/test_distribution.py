@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import null_space, orthogonal_procrustes, sqrtm
 from scipy.stats import kstest
 
-from analysis.metrics.distribution import frechet_distance, kernel_distance, kernel_test, paired_sqdist
+from analysis.metrics.distribution import frechet_distance, kernel_distance, kernel_test, paired_kernel_test, paired_sqdist
 
 
 def features(n: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -193,6 +193,62 @@ def test_a_deal_that_equals_the_observed_one_counts() -> None:
         assert kernel_test(rows[[0, 0, 1]], rows[[0, 1, 1]], permutations=100).p == 1
 
 
+def swapped(a: Tensor, b: Tensor, members: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+    """The sets with the members of some pairs exchanged."""
+    swap = torch.tensor(members)[:, None]
+    return torch.where(swap, b, a), torch.where(swap, a, b)
+
+
+def test_a_paired_kernel_distance_compares_no_volume_with_its_own_partner() -> None:
+    a, b = features(6, 3, 1).numpy(), features(6, 3, 2).numpy()
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return (x @ y / 3 + 1) ** 3
+
+    terms = [
+        kernel(a[i], a[j]) + kernel(b[i], b[j]) - kernel(a[i], b[j]) - kernel(a[j], b[i])
+        for i, j in combinations(range(6), 2)
+    ]
+    found = paired_kernel_test(torch.from_numpy(a), torch.from_numpy(b), permutations=3)
+    assert found.value == pytest.approx(np.mean(terms), rel=1e-12)
+
+
+def test_a_paired_kernel_test_counts_the_swaps_that_lie_as_far_apart() -> None:
+    a, b = features(5, 2, 1), features(5, 2, 2, shift=0.3)
+    observed = paired_kernel_test(a, b, permutations=2).value
+    values = [
+        paired_kernel_test(*swapped(a, b, members), permutations=2).value
+        for members in product((False, True), repeat=5)
+    ]
+    share = np.mean(np.array(values) >= observed - 1e-9 * abs(observed))
+    drawn = 4000
+    p = paired_kernel_test(a, b, permutations=drawn).p
+    assert p == pytest.approx(share, abs=3.5 * np.sqrt(share * (1 - share) / drawn))
+
+
+def test_a_paired_kernel_test_sees_a_shift_that_all_pairs_share() -> None:
+    # As two independent sets, their estimate is below zero and its p near 1.
+    truth = features(32, 64, 1)
+    made = truth + 0.3
+    assert kernel_test(made, truth).p > 0.9 and kernel_distance(made, truth) < 0
+    found = paired_kernel_test(made, truth)
+    assert found.value > 0 and found.p < 0.01
+    perfect = paired_kernel_test(truth, truth)
+    assert (perfect.value, perfect.p) == (0.0, 1.0)
+
+
+def test_the_paired_p_of_alike_sets_is_uniform_and_the_distance_unbiased() -> None:
+    found = []
+    for seed in range(300):
+        g = torch.Generator().manual_seed(seed)
+        patients = torch.randn(12, 4, generator=g)
+        a, b = (patients + 0.5 * torch.randn(12, 4, generator=g) for _ in range(2))
+        found.append(paired_kernel_test(a, b, permutations=199))
+    assert kstest([one.p for one in found], "uniform").pvalue > 0.01
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
+
+
 def test_paired_sqdist() -> None:
     a = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
     distances = paired_sqdist(a, torch.tensor([[3.0, 4.0], [1.0, 2.0]]))
@@ -200,7 +256,7 @@ def test_paired_sqdist() -> None:
     assert distances.tolist() == [25.0, 0.0]
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, kernel_test, paired_sqdist])
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, kernel_test, paired_kernel_test, paired_sqdist])
 def test_wrong_features_are_refused(distance) -> None:
     good = features(5, 3, 1)
     with pytest.raises(ValueError, match=r"a: expected features \[N, F\]"):

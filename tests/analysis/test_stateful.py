@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, multiprocessing
 
-from analysis.metrics.distribution import frechet_distance, kernel_test
+from analysis.metrics.distribution import frechet_distance, kernel_test, paired_kernel_test
 from analysis.metrics.stateful import FeatureSets
 
 PROCESSES = 2
@@ -34,7 +34,7 @@ def score(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
     try:
-        sets = FeatureSets()
+        sets = FeatureSets(paired=False)
         for batch, real in shares(rank):
             sets.update(batch, real=real)
         together = sets.compute()
@@ -48,7 +48,7 @@ def score(rank: int, folder: str) -> None:
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     multiprocessing.spawn(score, (str(tmp_path),), nprocs=PROCESSES)
-    alone = FeatureSets()
+    alone = FeatureSets(paired=False)
     alone.update(MADE, real=False)
     alone.update(REAL, real=True)
     expected = alone.compute()
@@ -59,7 +59,7 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
 
 
 def test_batches_add_up_to_the_sets() -> None:
-    sets = FeatureSets(sync_on_compute=False)
+    sets = FeatureSets(paired=False, sync_on_compute=False)
     for rank in range(PROCESSES):
         for batch, real in shares(rank):
             sets.update(batch, real=real)
@@ -73,8 +73,18 @@ def test_batches_add_up_to_the_sets() -> None:
     assert sets.compute()["frechet"] == pytest.approx(0, abs=1e-9)
 
 
+def test_paired_sets_are_tested_within_their_pairs() -> None:
+    sets = FeatureSets(paired=True, sync_on_compute=False)
+    for rows in torch.arange(10).split(4):
+        sets.update(MADE[rows], real=False)
+        sets.update(REAL[rows], real=True)
+    expected = paired_kernel_test(MADE[:10], REAL)
+    assert (sets.compute()["kernel"], sets.compute()["kernel_p"]) == (expected.value, expected.p)
+    assert expected.value != kernel_test(MADE[:10], REAL).value
+
+
 def test_rows_are_kept_in_float64_whatever_came() -> None:
-    sets = FeatureSets()
+    sets = FeatureSets(paired=False)
     sets.update(MADE.double() + 1e-12, real=False)
     assert torch.equal(sets.made[0], MADE.double() + 1e-12)
 
@@ -82,7 +92,7 @@ def test_rows_are_kept_in_float64_whatever_came() -> None:
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 @pytest.mark.parametrize(("made", "real", "side"), [(0, 5, "a"), (1, 5, "a"), (5, 0, "b"), (0, 0, "a")])
 def test_a_side_with_fewer_than_two_volumes_is_no_set(made: int, real: int, side: str) -> None:
-    sets = FeatureSets()
+    sets = FeatureSets(paired=False)
     if made:
         sets.update(MADE[:made], real=False)
     if real:

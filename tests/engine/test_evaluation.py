@@ -61,7 +61,7 @@ def test_set_scores_name_their_extractor_and_size(finished):
     for name in ("frechet", "kernel"):
         assert sets[name]["stand_in"] is True
         assert sets[name]["n"] == 4
-        assert np.isfinite([sets[name]["value"], sets[name]["floor"]]).all()
+        assert np.isfinite([sets[name]["value"], sets[name]["training_vs_test"]]).all()
 
 
 def test_provenance_names_every_stand_in(smoke_config):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from x2c.core.errors import UserError
 from x2c.core.registry import FEATURES
 from x2c.core.weights import WEIGHTS
+from x2c.models.i3d import FEWEST_FRAMES
 from x2c.weights import record
 
 # torch itself is retiring TorchScript, the format of the public I3D weights.
@@ -40,7 +41,7 @@ def features(name: str, **options):
     return entry(entry.Options(**options))
 
 
-def volumes(count: int = 3, shape: tuple[int, int, int] = (6, 16, 12)) -> Tensor:
+def volumes(count: int = 3, shape: tuple[int, int, int] = (FEWEST_FRAMES, 16, 12)) -> Tensor:
     return torch.rand(count, *shape, generator=torch.Generator().manual_seed(3))
 
 
@@ -60,8 +61,13 @@ def test_i3d_gets_slices_as_grey_frames_from_0_to_255(by_option, recorded_i3d):
     batch = volumes()
     received = features("i3d", source=str(recorded_i3d) if by_option else "")(batch)
     assert (received[:, :3] == 1).all()
-    colours = received[:, 3:].unflatten(1, (3, 6))
+    colours = received[:, 3:].unflatten(1, (3, FEWEST_FRAMES))
     torch.testing.assert_close(colours, (255 * batch[:, :, 0, 0])[:, None].expand(-1, 3, -1))
+
+
+def test_i3d_refuses_fewer_slices_than_it_can_pool(recorded_i3d):
+    with pytest.raises(ValueError, match=f"expected at least {FEWEST_FRAMES} slices; got {FEWEST_FRAMES - 1}"):
+        features("i3d", source=str(recorded_i3d))(volumes(shape=(FEWEST_FRAMES - 1, 16, 12)))
 
 
 def test_i3d_is_code_and_is_not_run_unless_its_digest_is_known(i3d_file):

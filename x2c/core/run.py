@@ -18,7 +18,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import digest, locked, read_json, sync, write_text, written_here
 from x2c.core.machine import holder
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 STATUS_SECONDS = 60.0
 """No one takes as long to write status.json."""
 ELSEWHERE_SECONDS = 3600.0
@@ -28,8 +28,12 @@ State = Literal["running", "done", "failed", "pruned"]
 
 def run_id(config: Config, data_fingerprint: str) -> str:
     """`<variant>-<scale>-s<seed>-<12 hex>`: equal ids mean equal results."""
-    key = digest({"config": identity(config), "data": data_fingerprint, "format": FORMAT_VERSION})
-    return f"{config.variant}-{config.scale}-s{config.seed}-{key}"
+    return f"{config.variant}-{config.scale}-s{config.seed}-{digest(run_identity(config, data_fingerprint))}"
+
+
+def run_identity(config: Config, data_fingerprint: str) -> dict[str, Any]:
+    """What a run's id is the hash of. A run keeps it in provenance.json, so that readers can derive the id again."""
+    return {"config": identity(config), "data": data_fingerprint, "format": FORMAT_VERSION}
 
 
 class RunDirectory:

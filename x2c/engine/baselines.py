@@ -70,7 +70,8 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     rows = data.cohort.rows("test")
     for name, baseline in BASELINES.items():
         depends = {key: whole[key] for key in ("perceptual", "features", baseline.part) if key}
-        recipe = {"config": depends, "data": fingerprint, "window": data.window_hu, "format": FORMAT_VERSION}
+        recipe: dict[str, object] = {"config": depends, "data": fingerprint}
+        recipe |= {"window": data.window_hu, "format": FORMAT_VERSION}
         if baseline.part == "autoencoder":
             recipe["home"] = home_fingerprint(config)
         run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}")
@@ -81,7 +82,8 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
             row = TableRow(section="Baselines", label=baseline.label)
             run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
             used = getattr(parts, baseline.part).stand_in if baseline.part else None
-            write_provenance(run, config, [used, *scorer.stand_ins] if used else scorer.stand_ins, parts.device)
+            stand_ins = [used, *scorer.stand_ins] if used else scorer.stand_ins
+            write_provenance(run, config, stand_ins, parts.device, recipe)
             run.report("running", "score")
             volumes, truth = baseline.make(parts, rows), data.true_volumes(rows)
             table = score_table(data, rows, scorer, volumes, truth)

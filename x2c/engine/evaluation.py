@@ -124,9 +124,9 @@ def spread(samples: Tensor, truth: Tensor, window_hu: tuple[float, float]) -> di
 
 
 def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:
-    """Write scores.parquet."""
+    """Write scores.parquet, with checksums: a bit that a disk turns is noticed by readers."""
     with replacing(run.scores) as path:
-        table.to_parquet(path)
+        table.to_parquet(path, write_page_checksum=True)
 
 
 def keep_pictures(

@@ -17,14 +17,14 @@ from x2c.core.config import Config, Resolution
 from x2c.core.errors import UserError, reason_of
 from x2c.core.listening import Pruned
 from x2c.core.parallel import cores
-from x2c.core.run import RunDirectory
+from x2c.core.run import RunDirectory, run_identity
 from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
 from x2c.engine import tracking
 from x2c.engine.accelerating import accelerated
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
-from x2c.engine.identity import planned_stages, run_directory
+from x2c.engine.identity import data_fingerprint, planned_stages, run_directory
 from x2c.engine.kept import forget_batches
 from x2c.engine.parts import check_parts, cohorts, open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
@@ -91,7 +91,8 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
         stand_ins = parts.stand_ins + scorer.stand_ins + loss_stand_ins(config.loss)
-        write_provenance(directory, config, stand_ins, accelerator.device)
+        made_from = run_identity(config, data_fingerprint(config))
+        write_provenance(directory, config, stand_ins, accelerator.device, made_from)
         tracking.start(accelerator, config, directory)
         train_stages(config, directory, parts, accelerator)
         if accelerator.is_main_process:

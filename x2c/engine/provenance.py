@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+import x2c
 from analysis.metrics import VERSION as METRICS_VERSION
 from x2c.core.config import Config
 from x2c.core.run import FORMAT_VERSION, RunDirectory
@@ -37,8 +39,10 @@ OWN = ("x2c", "analysis", "experiments", "sweeps")
 """The folders whose content makes results."""
 
 
-def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[StandIn], device: torch.device) -> None:
-    """Write provenance.json."""
+def write_provenance(
+    run: RunDirectory, config: Config, stand_ins: Iterable[StandIn], device: torch.device, made_from: Mapping[str, Any]
+) -> None:
+    """Write provenance.json. made_from: what the hash in the run's id was made from."""
     unique = dict.fromkeys(stand_ins)
     window: Any = config.evaluated.options.window
     window_hu = (window.low_hu, window.high_hu)
@@ -46,11 +50,14 @@ def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[Stan
         "provenance.json",
         {
             **_code(),
+            "id_made_from": dict(made_from),
             "format": FORMAT_VERSION,
             "metrics": METRICS_VERSION,
+            "x2c": x2c.__version__,
             "packages": {name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            "processor": processor(),
             "threads": torch.get_num_threads(),
             "data": {
                 "name": config.evaluated.name,
@@ -63,6 +70,20 @@ def write_provenance(run: RunDirectory, config: Config, stand_ins: Iterable[Stan
             "weights": _weights(config),
         },
     )
+
+
+def processor() -> str:
+    """The CPU and the instructions that torch uses of it: another one rounds differently."""
+    names = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), flags=re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _code() -> dict[str, Any]:

@@ -90,25 +90,31 @@ class Scorer:
     def per_set(self, volumes: Tensor, truth: Tensor, reference: Tensor) -> dict[str, dict[str, Any]]:
         """Distances between the set of volumes and the set of true ones.
 
-        The floor is the distance between as many real training volumes (`reference`) and the true ones: what a perfect
-        generator would get at this n.
+        Volume i was made for true volume i. `training_vs_test` is the same distance between as many training volumes
+        (`reference`) and the true ones: what other real patients come to at this n. It is no lower bound: volumes that
+        equal the true ones have a Fréchet distance of 0.
         """
         made, real, other = (self.of_volumes(x) for x in (volumes, truth, reference))
-        distances, floors = _between(made, real), _between(other, real)
+        distances, of_training = _between(made, real, paired=True), _between(other, real, paired=False)
         about = self._about("features", self.features.name, made.shape[1], len(made))
-        slices, floor = self._slice_distance(volumes, truth), self._slice_distance(reference, truth)
+        slices, training_slices = self._slice_distance(volumes, truth), self._slice_distance(reference, truth)
         name = f"{type(self.perceptual).__name__}, slices in three planes"
         about_slices = self._about("perceptual", name, self.of_slices(volumes[:1]).shape[-1], len(volumes))
         return {
-            "frechet": {"value": distances["frechet"], "floor": floors["frechet"], **about},
+            "frechet": {"value": distances["frechet"], "training_vs_test": of_training["frechet"], **about},
             "kernel": {
                 "value": distances["kernel"],
                 "p": distances["kernel_p"],
-                "floor": floors["kernel"],
-                "floor_p": floors["kernel_p"],
+                "training_vs_test": of_training["kernel"],
+                "training_vs_test_p": of_training["kernel_p"],
                 **about,
             },
-            "frechet_2d": {"value": slices, "floor": floor, "slices_per_plane": SLICES_PER_PLANE, **about_slices},
+            "frechet_2d": {
+                "value": slices,
+                "training_vs_test": training_slices,
+                "slices_per_plane": SLICES_PER_PLANE,
+                **about_slices,
+            },
         }
 
     def lpips(self, volumes: Tensor, truth: Tensor) -> Tensor:
@@ -153,11 +159,11 @@ def weights_of(slot: Slot) -> str:
     return source_fingerprint(str(getattr(slot.options, "source", "")), asset.name)
 
 
-def _between(made: Tensor, real: Tensor) -> dict[str, float]:
+def _between(made: Tensor, real: Tensor, *, paired: bool) -> dict[str, float]:
     # Imported here: torchmetrics takes seconds, and only finished runs need it.
     from analysis.metrics.stateful import FeatureSets
 
-    sets = FeatureSets(sync_on_compute=False)
+    sets = FeatureSets(paired=paired, sync_on_compute=False)
     sets.update(made, real=False)
     sets.update(real, real=True)
     return sets.compute()

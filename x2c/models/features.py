@@ -35,7 +35,8 @@ class I3D:
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [0, 1] -> [B, 400]."""
+        """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
+        _check_depth(volumes)
         frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
         return self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
 
@@ -65,13 +66,17 @@ class I3DPyTorch:
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
-        if volumes.shape[1] < FEWEST_FRAMES:
-            raise ValueError(
-                f"features: expected at least {FEWEST_FRAMES} slices; got {volumes.shape[1]}; take deeper volumes"
-            )
+        _check_depth(volumes)
         resized = F.interpolate(volumes, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         frames = (resized * 2 - 1)[:, None].expand(-1, 3, -1, -1, -1)
         return self.network.to(volumes.device)(frames)
+
+
+def _check_depth(volumes: Tensor) -> None:
+    if volumes.shape[1] < FEWEST_FRAMES:
+        raise ValueError(
+            f"features: expected at least {FEWEST_FRAMES} slices; got {volumes.shape[1]}; take deeper volumes"
+        )
 
 
 @FEATURES.register("conv3d_standin")

@@ -105,6 +105,13 @@ def classify(request: Request) -> RunDirectory:
 
 def directory_of(request: Request) -> RunDirectory:
     """Where a classification is kept, which need not be there yet."""
+    key = digest(_made_from(request))
+    name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
+    return RunDirectory(Path(request.config().compute.runs) / FOLDER / name)
+
+
+def _made_from(request: Request) -> dict[str, object]:
+    """What the hash in a classification's name is made from."""
     config, settings = request.config(), request.settings()
     source = _radimagenet(settings)
     about: dict[str, object] = {
@@ -116,9 +123,7 @@ def directory_of(request: Request) -> RunDirectory:
     about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
     # By content, wherever the file lies.
     about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
-    key = digest({**about, "format": FORMAT_VERSION})
-    name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
-    return RunDirectory(Path(config.compute.runs) / FOLDER / name)
+    return {**about, "format": FORMAT_VERSION}
 
 
 def fold_file(directory: RunDirectory, arm: str, fold: int) -> Path:
@@ -137,7 +142,7 @@ def _classify(
     stand_ins = [*parts.stand_ins, *loss_stand_ins(config.loss), *([] if source else [UNTRAINED_XRAY])]
     directory.write_config(config)
     directory.write("classification.json", _about(request, settings))
-    write_provenance(directory, config, stand_ins, device)
+    write_provenance(directory, config, stand_ins, device, _made_from(request))
 
     rows, shape = slice(0, len(cohort)), data.latents.raw.shape[1:]
     of_xrays, of_latents = partial(xray_classifier, source), partial(latent_network, shape)
@@ -175,7 +180,7 @@ def _classify(
         tables += [pd.read_parquet(file) for file in files]
     columns = ["arm", "fold", "split", "patient", "label", "score", "threshold"]
     with replacing(directory.path / PREDICTIONS) as path:
-        pd.concat(tables, ignore_index=True)[columns].to_parquet(path)
+        pd.concat(tables, ignore_index=True)[columns].to_parquet(path, write_page_checksum=True)
 
 
 @dataclass(frozen=True)
