@@ -10,7 +10,13 @@ import torch
 from scipy.linalg import null_space, orthogonal_procrustes, sqrtm
 from scipy.stats import kstest
 
-from analysis.metrics.distribution import frechet_distance, kernel_distance, kernel_test, paired_kernel_test, paired_sqdist
+from analysis.metrics.distribution import (
+    frechet_distance,
+    kernel_distance,
+    kernel_test,
+    paired_kernel_test,
+    paired_sqdist,
+)
 
 
 def features(n: int, width: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -193,7 +199,7 @@ def test_a_deal_that_equals_the_observed_one_counts() -> None:
         assert kernel_test(rows[[0, 0, 1]], rows[[0, 1, 1]], permutations=100).p == 1
 
 
-def swapped(a: Tensor, b: Tensor, members: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+def swapped(a: torch.Tensor, b: torch.Tensor, members: tuple[bool, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """The sets with the members of some pairs exchanged."""
     swap = torch.tensor(members)[:, None]
     return torch.where(swap, b, a), torch.where(swap, a, b)
@@ -256,7 +262,9 @@ def test_paired_sqdist() -> None:
     assert distances.tolist() == [25.0, 0.0]
 
 
-@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, kernel_test, paired_kernel_test, paired_sqdist])
+@pytest.mark.parametrize(
+    "distance", [frechet_distance, kernel_distance, kernel_test, paired_kernel_test, paired_sqdist]
+)
 def test_wrong_features_are_refused(distance) -> None:
     good = features(5, 3, 1)
     with pytest.raises(ValueError, match=r"a: expected features \[N, F\]"):
