@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.measures import Column
 from analysis.runs import Run, window_hu
+
+MOST_LACKING = 0.1
+"""Share of the patients whom a row may lack in a column: the others are then shown without them. A row that lacks more is
+refused there, so that one broken row does not take the patients of all others away."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Basis:
         scores = run.scores
         assert scores is not None
         labels = scores["label"] if "label" in scores.columns else [""] * len(scores)
-        patients = frozenset((str(p), str(label)) for p, label in zip(scores["patient"], labels, strict=True))
+        patients = frozenset((str(p), _label(label)) for p, label in zip(scores["patient"], labels, strict=True))
         return cls(run.cohort, window, provenance.get("metrics"), patients)
 
     def unlike(self, usual: Basis) -> str:
@@ -42,12 +46,11 @@ class Basis:
         if self.window_hu != usual.window_hu:
             reasons.append(f"HU window {_range(self.window_hu)} where the others have {_range(usual.window_hu)}")
         if self.metrics != usual.metrics:
-            reasons.append(f"metrics of version {self.metrics} where the others have {usual.metrics}")
-        if self.patients != usual.patients:
-            shared = len(self.patients & usual.patients)
             reasons.append(
-                f"{len(self.patients)} test patients of whom {shared} are among the others' {len(usual.patients)}"
+                f"metrics of version {_version(self.metrics)} where the others have {_version(usual.metrics)}"
             )
+        if self.patients != usual.patients:
+            reasons.append(_other_patients(dict(self.patients), dict(usual.patients)))
         return "; ".join(reasons)
 
 
@@ -66,19 +69,39 @@ def refusals(done: Sequence[Run], first: Iterable[Run] = ()) -> dict[str, str]:
 
 
 def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
-    """Run ids with the reason why their cells of one column are refused: another network measured them."""
-    if not column.part:
-        return {}
-    networks = {run.id: network for run in done if (network := _network(column.part, run)) is not None}
-    counts = Counter(networks.values())
+    """Run ids with the reason why their cells of one column are refused: another network measured them, or other volumes."""
+    found: dict[str, str] = {}
+    if column.part:
+        networks = {run.id: network for run in done if (network := _network(column.part, run)) is not None}
+        found = _unusual(networks, lambda own, usual: f"{column.name} measured {_of_network(own, usual)}")
+    if column.of_set:
+        sizes = {run.id: (run.set_scores or {}).get(column.key, {}).get("n") for run in done}
+        known = {run_id: n for run_id, n in sizes.items() if n is not None}
+        of_sets = _unusual(known, lambda own, usual: f"{column.name} over {own} volumes where the others have {usual}")
+        found = of_sets | found
+    return found
+
+
+def common_patients(having: Mapping[Any, Set[str]]) -> tuple[frozenset[str], dict[Any, int]]:
+    """The patients whom a column's cells are over, and by row how many a row lacks that is refused for it.
+
+    having: for each row with the score, the patients who have it. They are those of most rows, without whom a row lacks;
+    a row that lacks more than MOST_LACKING of them is refused.
+    """
+    counts = Counter(patient for patients in having.values() for patient in patients)
+    usual = {patient for patient, count in counts.items() if 2 * count > len(having)}
+    lacking = {row: len(usual - patients) for row, patients in having.items()}
+    refused = {row: count for row, count in lacking.items() if count > MOST_LACKING * len(usual)}
+    kept = [set(patients) for row, patients in having.items() if row not in refused]
+    return frozenset(set.intersection(usual, *kept)), refused
+
+
+def _unusual(entries: Mapping[str, Any], say: Any) -> dict[str, str]:
+    counts = Counter(entries.values())
     if len(counts) < 2:
         return {}
     usual = counts.most_common(1)[0][0]
-    return {
-        run_id: f"{column.name} measured with {network[0]} where the others have {usual[0]}"
-        for run_id, network in networks.items()
-        if network != usual
-    }
+    return {run_id: say(entry, usual) for run_id, entry in entries.items() if entry != usual}
 
 
 def _network(part: str, run: Run) -> tuple[str, str] | None:
@@ -89,6 +112,34 @@ def _network(part: str, run: Run) -> tuple[str, str] | None:
         return None
     name = stand_ins[0] if stand_ins else str(entry.get("extractor", "the real network"))
     return name, str(entry.get("weights", ""))
+
+
+def _of_network(own: tuple[str, str], usual: tuple[str, str]) -> str:
+    """Two networks so that they can be told apart: by their weights where the names are the same."""
+    if own[0] != usual[0]:
+        return f"with {own[0]} where the others have {usual[0]}"
+    weights = [f"weights {text[:12]}" if text else "weights that were not recorded" for text in (own[1], usual[1])]
+    return f"with {own[0]} of {weights[0]} where the others have {weights[1]}"
+
+
+def _other_patients(ours: Mapping[str, str], usual: Mapping[str, str]) -> str:
+    shared = ours.keys() & usual.keys()
+    if len(shared) == len(ours) == len(usual):
+        changed = sum(ours[patient] != usual[patient] for patient in shared)
+        return f"another label of {changed} of the {len(usual)} test patients"
+    return f"{len(ours)} test patients of whom {len(shared)} are among the others' {len(usual)}"
+
+
+def _label(label: Any) -> str:
+    """A label as text, whatever type it was written in: 1, 1.0 and True are one label."""
+    try:
+        return f"{float(label):g}"
+    except (TypeError, ValueError):
+        return str(label)
+
+
+def _version(version: object) -> str:
+    return "unknown" if version is None else repr(version)
 
 
 def _range(window: tuple[float, float]) -> str:

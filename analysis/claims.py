@@ -17,9 +17,10 @@ from analysis.cli import Parser, run_command
 
 _EPILOG = """\
 what it shows:
-  Every claim of analysis/claims.yaml with a verdict: supported, contradicted, not enough data, or not run; with the
-  effect of each metric, its interval, its p after Holm's correction over all effects, and the chance to have found an
-  effect of the paper's size. It says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
+  Every claim of analysis/claims.yaml with a verdict: supported, contradicted, not enough data, not testable here (a
+  stand-in was in the place of what the claim is about), not comparable, or not run; with the effect of each metric, its
+  interval at the level of Holm's correction over all tests, its p, and the smallest effect that could have been found. It
+  says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
   --published checks the paper's Table 3 against itself instead, for which no run is needed.
 
 examples:
@@ -27,7 +28,8 @@ examples:
   python analysis/claims.py --scale cpu --data atlas
   python analysis/claims.py --published
 
-exit codes: 0 verdicts were printed, 1 there are no runs, 2 an unknown flag, scale or data set
+exit codes: 0 verdicts were printed, 1 there are no runs, 2 an unknown flag, scale or data set, 3 verdicts were printed
+and a run could not be read
 """
 
 
@@ -36,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("claims.py", __doc__ or "", _EPILOG)
     parser.add_argument("--published", action="store_true", help="check the paper's Table 3 against itself")
 
-    def act(args: argparse.Namespace) -> None:
+    def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
         from analysis import verdict_page
 
-        verdict_page.show(args)
+        return verdict_page.show(args)
 
     return run_command(parser, act, argv)
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from analysis.runs import Group, group_runs, load_runs
+from analysis.runs import BASELINES, Group, Run, group_runs, load_runs
 
 START = "make sweep name=losses"
+REFERENCE = "l1"
+"""The row that others are compared with, unless another is asked for."""
 
 
 class NothingToShowError(Exception):
@@ -54,11 +56,10 @@ class Parser(argparse.ArgumentParser):
             metavar="D",
             help="only runs on this data set: its name, or the start of its cohort, which titles show",
         )
-
         self.add_argument(
-            "--prefer",
+            "--only",
             metavar="RUN,RUN",
-            help="where a variant has several runs, only these (a sweep names its own)",
+            help="only these runs, beside the reference row and the baselines (a sweep names its own)",
         )
 
     def error(self, message: str) -> NoReturn:
@@ -70,12 +71,20 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def run_command(parser: Parser, act: Callable[[argparse.Namespace], object], argv: Sequence[str] | None) -> int:
-    """Parse the flags and act; the exit code is 1 when there is nothing to show, 2 for an unknown name."""
+UNREADABLE = 3
+"""Exit code where something was shown, and something else in the folder of runs could not be read."""
+
+
+def run_command(parser: Parser, act: Callable[[argparse.Namespace], bool | None], argv: Sequence[str] | None) -> int:
+    """Parse the flags and act; returns the exit code.
+
+    `act` returns whether all that it came across could be read. The code is 1 where there is nothing to show, 2 for an
+    unknown name, 3 where everything was shown but for a run or classification that could not be read.
+    """
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        act(args)
+        readable = act(args)
     except NothingToShowError as error:
         print(error, file=sys.stderr)
         return 1
@@ -85,21 +94,21 @@ def run_command(parser: Parser, act: Callable[[argparse.Namespace], object], arg
     except OSError as error:
         print(f"--out: cannot write {error.filename} ({error.strerror}); name another folder", file=sys.stderr)
         return 2
-    return 0
+    return 0 if readable is None or readable else UNREADABLE
 
 
 def find_groups(
-    runs_dir: Path, scale: str | None = None, data: str | None = None, prefer: str | None = None
+    runs_dir: Path, scale: str | None = None, data: str | None = None, only: str | None = None
 ) -> list[Group]:
     """The groups of runs that match, the most recently updated first; never empty.
 
-    `prefer` names run ids, joined by commas: of the variants they belong to, no other run is shown.
+    `only` names run ids, joined by commas: beside them there are the baselines, and the runs of the row that the others are
+    compared with, where none of them is of it.
 
     Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
     """
     runs = load_runs(runs_dir)
-    preferred = {run.id: run.variant for run in runs if run.id in (prefer or "").split(",")}
-    groups = group_runs(run for run in runs if run.id in preferred or run.variant not in preferred.values())
+    groups = group_runs(_asked_for(runs, only) if only else runs)
     if not groups:
         where = f"no runs in {runs_dir}" if runs_dir.is_dir() else f"no folder {runs_dir}"
         raise NothingToShowError(f"{where}: there is nothing to show yet; run: {START}")
@@ -116,6 +125,14 @@ def find_groups(
             raise UnknownChoiceError(f"--data: {no_choice(data, f'a data set that has runs{at}', names - {''})}")
         groups = matching
     return groups
+
+
+def _asked_for(runs: Sequence[Run], only: str) -> list[Run]:
+    """The runs that are named, the baselines, and the reference row where it is not among them."""
+    ids = set(only.split(","))
+    named = {run.variant for run in runs if run.id in ids}
+    beside = set(BASELINES) | ({REFERENCE} - named)
+    return [run for run in runs if run.id in ids or run.variant in beside]
 
 
 def no_choice(given: str, expected: str, choices: Iterable[str]) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from analysis.measures import Column, of_same_seeds, paired, patient_means
+from analysis.measures import Column, paired, patient_means
 from analysis.runs import Run, voxels
-from analysis.stats.paired import bootstrap, compare, holm
+from analysis.stats.paired import compare, holm
 from analysis.stats.power import detectable
 
 ALPHA = 0.05
@@ -16,35 +16,39 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's metric minus the reference row's, over the patients and seeds of both; seeds are averaged within a patient."""
+    """A row's metric minus the reference row's, over the patients and seeds of the cells; seeds are averaged within a patient."""
 
     variant: str
     key: str
     mean: float
+    """The difference of the two cells."""
     sd: float
     n: int
     ci_low: float
     ci_high: float
-    """Of the paired bootstrap."""
+    """Student's, for this pair alone."""
+    p_mean: float
+    """Student's t, for this pair alone."""
+    p_rank: float
+    """Wilcoxon's signed rank, for this pair alone."""
     p: float
-    """Wilcoxon's, for this pair alone."""
-    p_bootstrap: float
-    detectable: float
-    """The smallest difference that this n finds with a chance of 80 %."""
+    """The larger of the two; 1 where they point in opposite directions."""
     p_holm: float = math.nan
-    p_bootstrap_holm: float = math.nan
-    """Corrected over all differences of the table."""
+    """`p` after Holm's correction over all differences of the table."""
+    detectable: float = math.nan
+    """The smallest difference that this n finds with a chance of 80 % by the rule of `significant`, beside the differences of
+    this table that it has found. Infinite where so few patients can find none."""
 
     @property
     def significant(self) -> bool:
         """Whether both tests stand after the correction."""
-        return max(self.p_holm, self.p_bootstrap_holm) < ALPHA
+        return self.p_holm < ALPHA
 
 
 def differences(
-    rows: Mapping[str, Sequence[Run]], reference: str, columns: Sequence[Column]
+    rows: Mapping[str, Sequence[Run]], reference: str, columns: Sequence[Column], patients: Mapping[str, Set[str]]
 ) -> dict[tuple[str, str], Difference]:
-    """By variant and metric. `rows` are the runs behind each row, those that may be compared with one another.
+    """By variant and metric. rows: the runs behind each row's cells. patients: those whom a metric's cells are over.
 
     Rows of another sample size than the reference's are left out: their truth is another one. Metrics of sets and the
     X-ray gain have no patients to pair.
@@ -56,28 +60,35 @@ def differences(
     for column in columns:
         if column.of_set or column.key == "xray_gain":
             continue
+        theirs = patient_means(base, column.key)
         for variant, runs in rows.items():
             if variant == reference or not runs or voxels(runs[0].config) != voxels(base[0].config):
                 continue
-            ours, theirs = (patient_means(some, column.key) for some in of_same_seeds(runs, base))
+            ours = {p: mean for p, mean in patient_means(runs, column.key).items() if p in patients[column.key]}
             pairs = paired(ours, theirs)
             if len(pairs) >= 2:
                 found.append(_difference(variant, column.key, [a for a, _ in pairs], [b for _, b in pairs]))
-    corrected = zip(found, holm([d.p for d in found]), holm([d.p_bootstrap for d in found]), strict=True)
-    return {(d.variant, d.key): replace(d, p_holm=p, p_bootstrap_holm=q) for d, p, q in corrected}
+    corrected = [replace(d, p_holm=p) for d, p in zip(found, holm([d.p for d in found]), strict=True)]
+    return {(d.variant, d.key): replace(d, detectable=_detectable(d, corrected)) for d in corrected}
+
+
+def _detectable(of: Difference, family: Sequence[Difference]) -> float:
+    """Holm's first step asks for alpha over all comparisons, each difference that is found leaves one comparison less."""
+    found = sum(other.significant for other in family if other is not of)
+    return detectable(of.sd, of.n, ALPHA / (len(family) - found))
 
 
 def _difference(variant: str, key: str, a: list[float], b: list[float]) -> Difference:
-    tested, resampled = compare(a, b), bootstrap(a, b)
+    tested = compare(a, b)
     return Difference(
         variant,
         key,
         tested.difference,
         tested.sd,
         tested.n,
-        resampled.ci_low,
-        resampled.ci_high,
+        tested.ci_low,
+        tested.ci_high,
+        tested.p_mean,
+        tested.p_rank,
         tested.p,
-        resampled.p,
-        detectable(tested.sd, tested.n),
     )

@@ -44,7 +44,8 @@ examples:
   python analysis/figures.py
   python analysis/figures.py --figure volumes,worst --scale gpu --data ctpa --out figures
 
-exit codes: 0 a figure was written, 1 none could be, 2 an unknown flag, figure, scale or data set
+exit codes: 0 a figure was written, 1 none could be, 2 an unknown flag, figure, scale or data set, 3 a figure was written
+and a run could not be read
 """
 _PATIENTS = 3
 
@@ -86,14 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(parser, _act, argv)
 
 
-def _act(args: Any) -> None:
+def _act(args: Any) -> bool:
     names = list(dict.fromkeys(args.figure.split(","))) if args.figure else list(FIGURES)
     for name in names:
         if name not in FIGURES:
             raise UnknownChoiceError(f"--figure: {no_choice(name, 'a figure', FIGURES)}")
-    group = find_groups(args.runs, args.scale, args.data, args.prefer)[0]
+    group = find_groups(args.runs, args.scale, args.data, args.only)[0]
     # Only lidc looks beyond the group: its model is scored on other patients.
-    same_scale = find_groups(args.runs, group.scale, None, args.prefer) if "lidc" in names else []
+    same_scale = find_groups(args.runs, group.scale, None, args.only) if "lidc" in names else []
     from analysis.pictures.source import Source
 
     elsewhere = tuple(other for other in same_scale if (other.cohort, other.dataset) != (group.cohort, group.dataset))
@@ -105,6 +106,7 @@ def _act(args: Any) -> None:
         raise NothingToShowError("\n".join(lines))
     for line in lines:
         print(line)
+    return not group.unreadable
 
 
 if __name__ == "__main__":

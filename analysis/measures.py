@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.runs import BASELINES, Run
+from analysis.runs import Run
 from analysis.stats.paired import compare, summary
 
 
@@ -79,16 +79,19 @@ class Cell:
     marks: tuple[str, ...] = ()
 
 
-def cell_of(column: Column, runs: list[Run]) -> Cell | None:
-    """A column's cell of the seeds of one recipe; None where one has no such score, or no patient has it in all."""
+def cell_of(column: Column, runs: list[Run], patients: Set[str]) -> Cell | None:
+    """A column's cell over the seeds of one recipe and these patients; None where a run has no such score.
+
+    `patients` are those whom every row beside it was scored on, and have the score in all of these runs.
+    """
     if column.of_set:
         return _set_cell(column.key, runs)
     if column.key == "xray_gain":
-        return _gain_cell(runs)
-    scores = by_patient(runs, column.key)
+        return _gain_cell(runs, patients)
+    scores = {patient: values for patient, values in by_patient(runs, column.key).items() if patient in patients}
     if not scores:
         return None
-    means = summary(list(patient_means(runs, column.key).values()))
+    means = summary([sum(values) / len(values) for values in scores.values()])
     pooled = summary([value for values in scores.values() for value in values])
     # Seeds are no patients: the interval comes from one mean a patient, whatever the number of seeds.
     return Cell(pooled.mean, pooled.sd, means.n, len(runs), means.ci_low, means.ci_high)
@@ -113,20 +116,16 @@ def patient_means(runs: Iterable[Run], column: str, of: Callable[[float], float]
     return {p: sum(map(of, values)) / len(values) for p, values in by_patient(runs, column).items()}
 
 
+def scored_patients(column: Column, runs: Sequence[Run]) -> frozenset[str]:
+    """The patients who have a finite score of the column in every run; those of the X-ray gain have both its scores."""
+    keys = ("psnr", "psnr_other_xray") if column.key == "xray_gain" else (column.key,)
+    having = [{p for p, mean in patient_means(runs, key).items() if math.isfinite(mean)} for key in keys]
+    return frozenset(set.intersection(*having))
+
+
 def paired(a: Mapping[str, float], b: Mapping[str, float]) -> list[tuple[float, float]]:
     """The scores of the patients who have both. Of identical volumes PSNR is infinite: such a pair has no difference."""
     return [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p]) and math.isfinite(b[p])]
-
-
-def of_same_seeds(a: Sequence[Run], b: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """The runs of the seeds that two rows share; all of both where they share none, or one is a baseline, which has none.
-
-    A seed is the order of the patients and the noise of training and sampling: a good one is good in every row.
-    """
-    common = {run.seed for run in a} & {run.seed for run in b}
-    if not common or any(run.variant in BASELINES for run in (*a, *b)):
-        return list(a), list(b)
-    return [run for run in a if run.seed in common], [run for run in b if run.seed in common]
 
 
 def patients_of(run: Run) -> list[str]:
@@ -162,18 +161,25 @@ def named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
     return replace(column, name=name, marks=tuple(sorted(marks[s] for s in stand_ins)))
 
 
+def per_seed(column: Column, run: Run, patients: Set[str]) -> float:
+    """One run's number in a column: its set's distance, or the mean over these patients; NaN where it has none."""
+    cell = cell_of(column, [run], patients)
+    return math.nan if cell is None else cell.mean
+
+
 def _set_cell(key: str, runs: list[Run]) -> Cell | None:
-    entries = [entry for run in runs if (entry := (run.set_scores or {}).get(key))]
-    values = [float(entry["value"]) for entry in entries if entry.get("value") is not None]
-    if not values or any(math.isnan(value) for value in values):
+    entries = [(run.set_scores or {}).get(key) or {} for run in runs]
+    values = [math.nan if entry.get("value") is None else float(entry["value"]) for entry in entries]
+    if not values or not all(map(math.isfinite, values)):
         return None
     over_seeds = summary(values)
     p = entries[0].get("p") if len(entries) == 1 else None
     return Cell(over_seeds.mean, over_seeds.sd, int(entries[0]["n"]), len(values), p=p)
 
 
-def _gain_cell(runs: list[Run]) -> Cell | None:
-    pairs = paired(patient_means(runs, "psnr"), patient_means(runs, "psnr_other_xray"))
+def _gain_cell(runs: list[Run], patients: Set[str]) -> Cell | None:
+    own, other = patient_means(runs, "psnr"), patient_means(runs, "psnr_other_xray")
+    pairs = paired({p: mean for p, mean in own.items() if p in patients}, other)
     if len(pairs) < 2:
         return None
     result = compare([a for a, _ in pairs], [b for _, b in pairs])

@@ -16,16 +16,19 @@ from analysis import sheet as sheets
 from analysis.differences import Difference
 from analysis.measures import Cell, Column, Value
 from analysis.numbers import SMALLEST, decimals, fixed, number, p_equals, p_value
+from analysis.seeds import Across
 from analysis.sheet import Entry, Sheet
 from analysis.table2 import Row, Table
+from analysis.table2_notes import Footnote
 
 _LABEL_WIDTH = 26
 _ARROWS = {+1: "↑", -1: "↓", 0: "→0"}
 _CSV_FIELDS = (
     "table", "scale", "dataset", "cohort", "section", "variant", "label", "state", "detail", "metric",
     "name", "unit", "mean", "sd", "n", "seeds", "ci_low", "ci_high", "p", "best", "paper_name",
-    "paper_mean", "paper_sd", "reference", "difference", "difference_ci_low", "difference_ci_high", "p_wilcoxon",
-    "p_wilcoxon_holm", "p_bootstrap", "p_bootstrap_holm", "detectable", "runs", "footnotes",
+    "paper_mean", "paper_sd", "reference", "difference", "difference_ci_low", "difference_ci_high", "p_t", "p_wilcoxon",
+    "p_both", "p_both_holm", "detectable", "across_seeds", "across_seeds_sd", "across_seeds_k", "across_seeds_p", "runs",
+    "footnotes",
 )  # fmt: skip
 
 
@@ -34,17 +37,20 @@ def terminal(table: Table, width: int = 120, ci: bool = False) -> RichTable:
 
     All of it needs 100 columns; in less, metrics that the paper does not have go first, and a line says so.
     """
-    columns = list(table.columns)
-    for key in ("", "paired_feature_sqdist", "mae_hu", "ssim_2d", "frechet"):
+    columns, seeds = list(table.columns), _across_column(table)
+    for key in ("", "across", "paired_feature_sqdist", "mae_hu", "ssim_2d", "frechet"):
         columns = [column for column in columns if column.key != key]
-        view = _terminal(table, columns, ci)
+        seeds = None if key == "across" else seeds
+        view = _terminal(table, columns, seeds, ci)
         if Console(width=1000).measure(view).minimum <= width:
             break
     return view
 
 
-def _terminal(table: Table, columns: list[Column], ci: bool) -> RichTable:
-    missing = ", ".join(column.name for column in table.columns if column not in columns)
+def _terminal(table: Table, columns: list[Column], seeds: Column | None, ci: bool) -> RichTable:
+    left_out = [column.name for column in table.columns if column not in columns]
+    left_out += ["differences across seeds"] if seeds is None and table.across else []
+    missing = ", ".join(left_out)
     view = RichTable(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0),
         title=Text(table.title), title_justify="left", title_style="bold",
@@ -54,10 +60,17 @@ def _terminal(table: Table, columns: list[Column], ci: bool) -> RichTable:
     view.add_column("Variant", min_width=18, max_width=_LABEL_WIDTH)
     for column in columns:
         view.add_column(Text("\n".join(_heading(column)), justify="right"), justify="right", no_wrap=True)
+    if seeds:
+        view.add_column(f"Δ {seeds.name} to\n{reference_label(table)},\nacross seeds", justify="right", no_wrap=True)
     for title, rows in table.sections:
         view.add_row(Text(title, style="bold cyan"))
         for row in rows:
-            cells = (_terminal_cell(table, row, column, ci) for column in columns)
+            cells = [_terminal_cell(table, row, column, ci) for column in columns]
+            if seeds:
+                across = table.across.get((row.variant, seeds.key))
+                cells.append(
+                    Text(across_text(across, seeds).replace(" ± ", "±").replace(" (", "\n(") if across else "–")
+                )
             view.add_row(_label(row), *cells, end_section=row is rows[-1])
     return view
 
@@ -100,6 +113,8 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
     for column in table.columns:
         heads.append(_head(column))
         heads += [Entry(f"paper: {column.paper_name}", "italic")] if column.paper else []
+    seeds = _across_column(table)
+    heads += [Entry(f"Δ {seeds.name} to {reference_label(table)}, across seeds")] if seeds else []
     lines: list[tuple[str, tuple[Entry, ...]]] = []
     for row in table.rows:
         entries = [_name(row), Entry(row.detail)]
@@ -108,14 +123,28 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
             value = row.paper.get(column.key)
             if column.paper:
                 entries.append(Entry(paper_text(value), "italic") if value else Entry())
+        if seeds:
+            across = table.across.get((row.variant, seeds.key))
+            entries.append(Entry(across_text(across, seeds)) if across else Entry())
         lines.append((row.section, tuple(entries)))
     return Sheet(table.title, tuple(heads), tuple(lines), table.footnotes, left=2)
 
 
+def reference_label(table: Table) -> str:
+    """The name of the row that the others are compared with."""
+    return next((row.label for row in table.rows if row.variant == table.reference), table.reference)
+
+
+def _across_column(table: Table) -> Column | None:
+    """The column whose differences across seeds stand in the table itself: PSNR; the others are with the differences."""
+    return next((c for c in table.columns if c.key == "psnr" and any(k == c.key for _, k in table.across)), None)
+
+
 def _difference_sheet(table: Table) -> Sheet:
-    label = next(row.label for row in table.rows if row.variant == table.reference)
-    heads = ("Variant", "Metric", f"Δ to {label}", "95 % CI", "p (Wilcoxon)", "Holm", "p (bootstrap)", "Holm",
-             "smallest visible Δ", "n")  # fmt: skip
+    label = reference_label(table)
+    heads = ["Variant", "Metric", f"Δ to {label}", "95 % CI", "p (t)", "p (Wilcoxon)", "p (both, Holm)",
+             "smallest detectable Δ", "n"]  # fmt: skip
+    heads += ["across seeds"] if table.across else []
     names = {column.key: (column.name, column) for column in (*table.columns, *table.more_columns)}
     lines = []
     for row in table.rows:
@@ -127,12 +156,31 @@ def _difference_sheet(table: Table) -> Sheet:
                 f"{name} {_ARROWS[column.better]}",
                 number(d.mean, signed=True) + (" *" if d.significant else ""),
                 f"{number(d.ci_low, signed=True)} to {number(d.ci_high, signed=True)}",
-                *map(p_value, (d.p, d.p_holm, d.p_bootstrap, d.p_bootstrap_holm)),
-                number(d.detectable),
+                *map(p_value, (d.p_mean, d.p_rank, d.p_holm)),
+                "none" if math.isinf(d.detectable) else number(d.detectable),
                 str(d.n),
             ]
+            if table.across:
+                across = table.across.get((variant, key))
+                texts.append(across_text(across, column) if across else "–")
             lines.append((row.section, (_name(row), *map(Entry, texts))))
-    return Sheet(f"Differences to {label}. {table.title}", tuple(map(Entry, heads)), tuple(lines), left=2)
+    notes = (
+        Footnote(
+            "",
+            "Smallest detectable Δ: what this many patients show with a chance of 80 % by the rule of the star (both tests, "
+            f"Holm's correction over {len(table.differences)} comparisons, those that were found left out), of normal "
+            "differences of the same SD. “None”: so few patients cannot pass the rank test at that level.",
+        ),
+    )
+    return Sheet(f"Differences to {label}. {table.title}", tuple(map(Entry, heads)), tuple(lines), notes, left=2)
+
+
+def across_text(one: Across, column: Column) -> str:
+    """Mean ± SD of the differences of k seeds, with their p where k allows one: `−0.04 ± 0.11 (k = 3)`."""
+    shown = (fixed(v, column.digits, signed=s) if column.digits is not None else number(v, signed=s)
+             for v, s in ((one.mean, True), (one.sd, False)))  # fmt: skip
+    p = "" if math.isnan(one.p) else f", {p_equals(one.p)}"
+    return f"{' ± '.join(shown)} (k = {one.k}{p})"
 
 
 def tidy_csv(table: Table) -> str:
@@ -143,7 +191,7 @@ def tidy_csv(table: Table) -> str:
     writer.writeheader()
     about = {"table": table.stem, "scale": table.scale, "dataset": table.dataset, "cohort": table.cohort}
     for row in table.rows:
-        runs = " ".join(run.id for run in row.runs)
+        runs = " ".join(run.id for run in row.done)
         of_row = {name: getattr(row, name) for name in ("section", "variant", "label", "state", "detail")}
         for column in (*table.columns, *table.more_columns):
             cell, value = row.cells.get(column.key), row.paper.get(column.key)
@@ -157,6 +205,8 @@ def tidy_csv(table: Table) -> str:
                 line["footnotes"] = " ".join(texts[mark] for mark in cell.marks)
             if difference := table.differences.get((row.variant, column.key)):
                 line |= _csv_difference(difference, table.reference)
+            if across := table.across.get((row.variant, column.key)):
+                line |= {"reference": table.reference, **_csv_across(across)}
             writer.writerow(line)
     return stream.getvalue()
 
@@ -167,12 +217,17 @@ def _csv_difference(d: Difference, reference: str) -> dict[str, Any]:
         "difference": d.mean,
         "difference_ci_low": d.ci_low,
         "difference_ci_high": d.ci_high,
-        "p_wilcoxon": d.p,
-        "p_wilcoxon_holm": d.p_holm,
-        "p_bootstrap": d.p_bootstrap,
-        "p_bootstrap_holm": d.p_bootstrap_holm,
+        "p_t": d.p_mean,
+        "p_wilcoxon": d.p_rank,
+        "p_both": d.p,
+        "p_both_holm": d.p_holm,
         "detectable": d.detectable,
     }
+
+
+def _csv_across(one: Across) -> dict[str, Any]:
+    told = {"across_seeds": one.mean, "across_seeds_sd": one.sd, "across_seeds_k": one.k, "across_seeds_p": one.p}
+    return {name: value for name, value in told.items() if not math.isnan(value)}
 
 
 def _heading(column: Column) -> list[str]:
@@ -191,7 +246,9 @@ def _label(row: Row) -> Text:
     label = Text(text, style="" if row.state == "done" else "dim")
     if row.marks:
         label.append(" " + ",".join(row.marks), style="dim")
-    style = {"failed": "red", "refused": "red", "running": "yellow", "interrupted": "yellow"}.get(row.state, "dim")
+    style = {"failed": "red", "refused": "red", "unreadable": "red", "running": "yellow", "interrupted": "yellow"}.get(
+        row.state, "dim"
+    )
     return label.append("\n" + row.detail, style=style)
 
 

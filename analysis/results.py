@@ -30,7 +30,8 @@ examples:
   python analysis/results.py --scale gpu
   python analysis/results.py --scale cpu --data atlas --out /tmp/page
 
-exit codes: 0 the page was written, 1 there is no finished run, 2 an unknown flag, scale or data set
+exit codes: 0 the page was written, 1 there is no finished run, 2 an unknown flag, scale or data set, 3 the page was
+written and a run could not be read
 """
 
 
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if action.dest == "out":
             action.help = "folder of RESULTS.md and docs/results (default: this one)"
 
-    def act(args: argparse.Namespace) -> None:
+    def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
         from analysis import results_page
 
-        results_page.show(args)
+        return results_page.show(args)
 
     return run_command(parser, act, argv)
 

@@ -17,7 +17,7 @@ from analysis.pictures.source import Source
 from analysis.runs import BASELINES, Group, Run, evaluated, in_order, part_name, voxels
 from analysis.table2 import Row, Table, paper_rows
 from analysis.table2_notes import window_text
-from analysis.verdicts import Judged
+from analysis.verdicts import VERDICTS, Judged
 from x2c.core.script import PROJECT
 
 _USES = {
@@ -202,12 +202,12 @@ def _of_row(row: Row, table: Table) -> str:
     text += f", whose PSNR is {psnr.mean:.2f} dB"
     if gain := row.cells.get("xray_gain"):
         text += f", {number(gain.mean, signed=True)} dB over what it makes of another patient's X-ray"
-    size = voxels(row.runs[0].config)
+    size = voxels(row.done[0].config)
     # Of each the row at the same sample size; the usual networks come first.
     beside = {
         one.variant: one.cells["psnr"].mean
         for one in reversed(table.rows)
-        if "psnr" in one.cells and voxels(one.runs[0].config) == size
+        if "psnr" in one.cells and voxels(one.done[0].config) == size
     }
     names = {
         "baseline_mean": "the mean training volume (nobody's anatomy)",
@@ -231,10 +231,15 @@ def _of_checks(checks: Sequence[Check]) -> str:
 
 def _by_verdict(claims: Sequence[Judged]) -> str:
     verdicts = Counter(claim.verdict for claim in claims)
-    return (
-        f"{verdicts['supported']} are supported here, {verdicts['contradicted']} contradicted, "
-        f"{verdicts['not enough data']} without enough data, and {verdicts['not run']} were not run"
-    )
+    words = {
+        "supported": "are supported here",
+        "contradicted": "contradicted",
+        "not enough data": "without enough data",
+        "not testable here (stand-in)": "not testable here, because a stand-in took the place of what they are about",
+        "not comparable": "not comparable",
+        "not run": "were not run",
+    }
+    return ", ".join(f"{verdicts[verdict]} {words[verdict]}" for verdict in VERDICTS)
 
 
 def _seeds(runs: Sequence[Run]) -> str:

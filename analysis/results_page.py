@@ -70,8 +70,8 @@ class Part:
         return any(one.group is self.group for one in self.tuned)
 
 
-def show(args: argparse.Namespace) -> None:
-    """Write the page and its pictures. Raises NothingToShowError where no variant is finished."""
+def show(args: argparse.Namespace) -> bool:
+    """Write the page and its pictures; returns whether all that belongs there could be read. Raises NothingToShowError where no variant is finished."""
     parts = parts_of(args)
     measured = [
         [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
@@ -97,6 +97,7 @@ def show(args: argparse.Namespace) -> None:
     print(
         f"Wrote {args.out / PAGE} and {len(pictures)} pictures ({size:.1f} MB) in {args.out / results_pictures.FOLDER}"
     )
+    return not any(part.group.unreadable for part in parts) and all(c.state != "unreadable" for c in classifications(args))
 
 
 def parts_of(args: argparse.Namespace) -> list[Part]:
@@ -105,12 +106,12 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
     A fine-tuned model belongs to the group that it was trained on first, whatever patients --data asks for.
     Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
     """
-    here = _finished(find_groups(args.runs, args.scale, args.data, args.prefer))
+    here = _finished(find_groups(args.runs, args.scale, args.data, args.only))
     if not here:
         raise NothingToShowError(f"no finished variant in {args.runs}: there is nothing to show yet; see: make status")
     scale = here[0].scale
     here = [group for group in here if group.scale == scale]
-    everywhere = here if args.data is None else _finished(find_groups(args.runs, scale, None, args.prefer))
+    everywhere = here if args.data is None else _finished(find_groups(args.runs, scale, None, args.only))
     order = {name: place for place, name in enumerate(_USUAL)}
     here.sort(
         key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or "")
@@ -249,7 +250,7 @@ def closing(args: argparse.Namespace, parts: Sequence[Part]) -> str:
 
 def command_of(args: argparse.Namespace, scale: str) -> str:
     """The command behind the page with the scale that it found. Folders are each machine's own: no command here has any."""
-    given = {"scale": scale, "data": args.data, "prefer": args.prefer}
+    given = {"scale": scale, "data": args.data, "only": args.only}
     return "python analysis/results.py" + "".join(f" --{k} {value}" for k, value in given.items() if value is not None)
 
 

@@ -31,20 +31,23 @@ class Shown:
     """For a terminal of a width."""
     texts: Mapping[str, Callable[[], str]]
     """By format."""
+    readable: bool
+    """Whether all that belongs in it could be read."""
 
 
-def show(args: argparse.Namespace) -> list[Path]:
-    """Print the tables that were asked for and write their files; returns their paths.
+def show(args: argparse.Namespace) -> bool:
+    """Print the tables that were asked for and write their files; returns whether all that belongs in them could be read.
 
     Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
     """
     found, reasons = collect(args)
     if not found:
         raise NothingToShowError("\n".join(reasons))
+    readable = all(shown.readable for shown in found)
     if args.format:
         for shown in found:
             print(shown.texts[args.format](), end="")
-        return []
+        return readable
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=120)
@@ -59,7 +62,7 @@ def show(args: argparse.Namespace) -> list[Path]:
     for reason in reasons:
         print(reason)
     print("Wrote " + ", ".join(str(path) for path in paths))
-    return paths
+    return readable
 
 
 def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
@@ -70,7 +73,7 @@ def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
     groups: list[Group] = []
     if set(wanted) & {1, 2, 4}:
         try:
-            groups = find_groups(args.runs, args.scale, args.data, args.prefer)
+            groups = find_groups(args.runs, args.scale, args.data, args.only)
         except (NothingToShowError, UnknownChoiceError):
             if args.table or not classifications(args):
                 raise
@@ -134,6 +137,7 @@ def _shown(group: Group, number: int, args: argparse.Namespace, groups: Sequence
             "csv": lambda: render.tidy_csv(table),
             "html": lambda: render.html(table, args.ci),
         },
+        not table.unreadable,
     )
 
 
@@ -153,19 +157,21 @@ def _shown3(of: Classification) -> Shown:
             "csv": lambda: table3_render.tidy_csv(table),
             "html": lambda: sheet.html(made),
         },
+        of.state != "unreadable",
     )
 
 
 def classifications(args: argparse.Namespace) -> list[Classification]:
-    """Those that match the flags; finished ones first, then the latest."""
+    """Those that match the flags; finished ones first, then the latest, what cannot be read last."""
+    asked = set((args.only or "").split(",")) - {""}
     some = [
         c
         for c in load_classifications(args.runs)
         if args.scale in (None, c.scale)
-        and (args.data is None or args.data == c.dataset or c.cohort.startswith(args.data))
+        and (args.data is None or args.data == c.dataset or c.cohort.startswith(args.data) or c.state == "unreadable")
+        and (not asked or c.path.name in asked)
     ]
-    preferred = (args.prefer or "").split(",")
-    return sorted(some, key=lambda c: (c.path.name not in preferred, c.state != "done"))
+    return sorted(some, key=lambda c: (c.state == "unreadable", c.state != "done"))
 
 
 def _other(other: Group, groups: Sequence[Group]) -> str:

@@ -14,11 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from analysis.baselines import baseline_rows
-from analysis.basis import refusals, strangers
+from analysis.basis import common_patients, refusals, strangers
 from analysis.differences import Difference, differences
-from analysis.measures import COLUMNS, MORE_COLUMNS, Cell, Column, Value, cell_of, named, patients_of
+from analysis.measures import COLUMNS, MORE_COLUMNS, Cell, Column, Value, cell_of, named, patients_of, scored_patients
+from analysis.recipes import chosen_runs
 from analysis.runs import BASELINES, Group, Run, voxels
-from analysis.table2_notes import Footnote, footnotes, stand_in_marks
+from analysis.seeds import Across, across_seeds, shared_seeds
+from analysis.table2_notes import (
+    Footnote,
+    elsewhere_notes,
+    footnotes,
+    plan_notes,
+    recipe_notes,
+    refusal_notes,
+    seed_notes,
+    size_notes,
+    stand_in_marks,
+    test_notes,
+    unreadable_notes,
+)
 from x2c.core.registered import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
@@ -57,21 +71,28 @@ class Row:
     section: str
     label: str
     state: str
-    """`done`, `running`, `interrupted`, `failed`, `refused` or `not run`."""
+    """`done`, `running`, `interrupted`, `failed`, `refused`, `unreadable` or `not run`."""
     detail: str
     """The state in words, with percentage or reason; for `done` the patients and seeds."""
     cells: Mapping[str, Cell]
     paper: Mapping[str, Value]
     marks: tuple[str, ...] = ()
     runs: tuple[Run, ...] = field(default=(), repr=False)
-    """What the row is made of: the seeds of a recipe."""
+    """All runs of its recipe, whatever their state and seed."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """By metric, why there is no cell though it was scored."""
+    seeds: frozenset[int] | None = None
+    """Those that the table's rows share and its cells are over; None of a baseline, which depends on none."""
+
+    @property
+    def finished(self) -> list[Run]:
+        """Its finished runs, of every seed."""
+        return [run for run in self.runs if run.state == "done"]
 
     @property
     def done(self) -> list[Run]:
-        """Its finished runs."""
-        return [run for run in self.runs if run.state == "done"]
+        """The finished runs that its cells are over: those of the seeds that all rows of the table have."""
+        return [run for run in self.finished if self.seeds is None or run.seed in self.seeds]
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,13 @@ class Table:
     """The variant that the others are compared with."""
     differences: Mapping[tuple[str, str], Difference]
     """By variant and metric, where patients could be paired."""
+    across: Mapping[tuple[str, str], Across]
+    """By variant and metric, of rows that share more than one seed with the reference row."""
     footnotes: tuple[Footnote, ...]
+    patients: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
+    """By metric the test patients whom all cells of its column are over."""
+    unreadable: tuple[Run, ...] = ()
+    """Runs of this table of which a file cannot be used."""
 
     @property
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
@@ -116,46 +143,64 @@ class Table:
 def collect(group: Group, number: int = 2, reference: str | None = None, elsewhere: Sequence[Group] = ()) -> Table:
     """A group's runs, beside the paper's numbers where it has them. Runs that are not done are rows without cells.
 
-    A run that was scored on other data, in another window, with other metrics or on other patients than the others is
-    refused: its row says so and has no cells. `reference` is the variant that the others are compared with. `elsewhere`
-    are groups on other patients: what is finished only there is told.
+    All cells of a column are over the same seeds and the same patients, so that the difference of two cells is the one that
+    is tested. A run that was scored on other data, in another window, with other metrics or on other patients than the
+    others is refused: its row says so and has no cells. What differs between a row's recipe and the reference row's,
+    beyond the variants' own files, is named. `reference` is the variant that the others are compared with. `elsewhere` are
+    groups on other patients: what is finished only there is told.
     """
     kind: Kind | None = KINDS[number]
     assert kind is not None
     paper = paper_rows(number)
-    if number == 2 and not {row.variant for row in paper} & {run.variant for run in group.runs}:
+    if number == 2 and not {row.variant for row in paper} & {run.variant for run in (*group.runs, *group.unreadable)}:
         kind, paper = None, []
+    reference = reference or (kind.reference if kind else "baseline_nearest")
     if kind and not kind.every_variant:
         about = {row.variant for row in paper} | set(BASELINES)
-        group = replace(group, runs=tuple(run for run in group.runs if run.variant in about))
+        group = replace(
+            group,
+            runs=tuple(run for run in group.runs if run.variant in about),
+            unreadable=tuple(run for run in group.unreadable if run.variant in about),
+        )
     rows = _all_rows(paper, group)
-    used = [run for row in rows for run in row.runs]
-    reference = reference or (kind.reference if kind else "baseline_nearest")
-    refused = refusals([run for run in used if run.state == "done"], [run for run in used if run.variant == reference])
+    refused = refusals(
+        [run for row in rows for run in row.finished],
+        [run for row in rows if row.variant == reference for run in row.runs],
+    )
     rows = [_without(row, refused) for row in rows]
     if kind and not kind.every_variant:
         # Of the baselines' settings the usual one, which comes first: the others belong to rows of Table 2.
         rows = list({(row.variant, row.section): row for row in reversed(rows)}.values())[::-1]
     used = [run for row in rows for run in row.runs]
-    done = [run for run in used if run.state == "done"]
+    rows = _of_shared_seeds(rows, reference)
+    done = [run for row in rows for run in row.done]
     marks = stand_in_marks(done)
     columns = tuple(column if kind else replace(column, paper=None) for column in COLUMNS)
     strange = {column.key: strangers(column, done) for column in (*columns, *MORE_COLUMNS)}
     by_key = {key: [run for run in done if run.id not in reasons] for key, reasons in strange.items()}
     columns, more = (tuple(named(c, by_key[c.key], marks) for c in some) for some in (columns, MORE_COLUMNS))
-    rows = [_filled(row, (*columns, *more), marks, strange) for row in rows]
-    rows = _with_best(rows, (*columns, *more))
+    everything = (*columns, *more)
+    having = {column.key: _having(rows, column, strange[column.key]) for column in everything}
+    shared = {key: common_patients(patients) for key, patients in having.items()}
+    patients = {key: kept for key, (kept, _) in shared.items()}
+    lacking = {key: counts for key, (_, counts) in shared.items()}
+    rows = [_filled(place, row, everything, marks, strange, patients, lacking) for place, row in enumerate(rows)]
+    rows = _with_best(rows, everything)
     locks = locks_of(group.scale, group.cohort)
     rows = [_with_plan(row, locks) for row in rows]
-    compared = {row.variant: row.done for row in rows if row.cells}
+    rows, sizes = size_notes(rows, reference)
+    rows, recipes = recipe_notes(rows, reference)
+    compared = [row for row in rows if row.cells]
     if number == 2:
-        compared = {v: runs for v, runs in compared.items() if v not in BASELINES or v == reference}
-    found = {
-        (variant, key): difference
-        for (variant, key), difference in differences(compared, reference, (*columns, *more)).items()
-        # A cell that is refused has no difference either.
-        if key in next(row for row in rows if row.variant == variant).cells
-    }
+        compared = [row for row in compared if row.variant not in BASELINES or row.variant == reference]
+    of_cells = {row.variant: row.done for row in compared}
+    # A cell that is refused has no difference either.
+    kept = {(row.variant, key) for row in compared for key in row.cells}
+    found = differences(of_cells, reference, everything, patients)
+    found = {place: difference for place, difference in found.items() if place in kept}
+    variants = {row.variant: row.finished for row in compared if row.variant not in BASELINES}
+    across = across_seeds(variants, reference, everything, patients)
+    across = {place: one for place, one in across.items() if place in kept}
     return Table(
         scale=group.scale,
         dataset=group.dataset,
@@ -166,11 +211,18 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
         rows=tuple(rows),
         reference=reference,
         differences=found,
-        footnotes=footnotes(group, used, marks, beside_paper=kind is not None)
-        + _test_notes(rows, reference, found)
-        + _refusal_notes(rows, refused, strange)
-        + _elsewhere_notes(rows, elsewhere)
-        + _plan_notes(rows, locks),
+        across=across,
+        footnotes=footnotes(group, used, done, marks, set(refused), beside_paper=kind is not None)
+        + seed_notes(rows, reference, across)
+        + test_notes(rows, reference, found)
+        + sizes
+        + recipes
+        + refusal_notes(rows, refused, strange)
+        + unreadable_notes(rows, group.unreadable)
+        + elsewhere_notes(rows, elsewhere)
+        + plan_notes(rows, locks, EXPLORATORY),
+        patients=patients,
+        unreadable=group.unreadable,
     )
 
 
@@ -186,41 +238,36 @@ def _without(row: Row, refused: Mapping[str, str]) -> Row:
     return replace(row, runs=(), state="refused", detail=f"refused: {'; '.join(reasons)}")
 
 
-def _test_notes(rows: list[Row], reference: str, found: Mapping[tuple[str, str], Difference]) -> tuple[Footnote, ...]:
-    if not any(difference.significant for difference in found.values()):
-        return ()
-    label = next(row.label for row in rows if row.variant == reference)
-    return (
-        Footnote(
-            "*",
-            f"Differs from {label} in a paired test over patients: Wilcoxon's signed-rank and the paired bootstrap, both "
-            f"below .05 after Holm's correction over {len(found)} comparisons of this table, each of the seeds that both rows "
-            "have. It is a test over patients; another training run of the same recipe may differ by more.",
-        ),
-    )
-
-
-def _refusal_notes(
-    rows: list[Row], refused: Mapping[str, str], strange: Mapping[str, Mapping[str, str]]
-) -> tuple[Footnote, ...]:
-    texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
-    of_run = {run.id: row.label for row in rows for run in row.runs}
-    texts += sorted(
-        {f"Refused: {of_run[run_id]}: {reason}." for reasons in strange.values() for run_id, reason in reasons.items()}
-    )
-    return tuple(Footnote("", text) for text in texts)
-
-
-def _elsewhere_notes(rows: list[Row], elsewhere: Sequence[Group]) -> tuple[Footnote, ...]:
-    """What has no row here and a finished run on other patients: not compared, and not forgotten."""
-    absent = {row.variant: row.label for row in rows if row.state == "not run" and row.variant not in BASELINES}
-    return tuple(
-        Footnote(
-            "", f"{absent[variant]}: finished on other patients ({group.name}), which do not belong in this table."
+def _of_shared_seeds(rows: Sequence[Row], reference: str) -> list[Row]:
+    """The rows over the seeds that all of them have; a row that lacks one of these has no cells and says so."""
+    of_rows = {row.variant: {run.seed for run in row.finished} for row in rows if row.variant not in BASELINES}
+    seeds = shared_seeds({variant: some for variant, some in of_rows.items() if some}, reference)
+    made: list[Row] = []
+    for row in rows:
+        own = of_rows.get(row.variant)
+        if own and not seeds <= own:
+            reason = f"refused: {seeds_text(own)} alone, where the other rows have {seeds_text(seeds)}"
+            row = replace(row, state="refused", detail=reason)
+        made.append(
+            row if row.variant in BASELINES else replace(row, seeds=seeds if own and seeds <= own else frozenset())
         )
-        for group in elsewhere
-        for variant in sorted({run.variant for run in group.runs if run.state == "done"} & absent.keys())
-    )
+    return made
+
+
+def seeds_text(seeds: frozenset[int] | set[int]) -> str:
+    """`seed 0`, or `seeds 0, 1, 2`."""
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
+
+
+def _having(rows: Sequence[Row], column: Column, strange: Mapping[str, str]) -> dict[int, frozenset[str]]:
+    """By a row's place the patients who have the column's score; without rows that have none, or are refused there."""
+    own = {place: row.done for place, row in enumerate(rows)}
+    having = {
+        place: scored_patients(column, runs)
+        for place, runs in own.items()
+        if runs and not any(run.id in strange for run in runs)
+    }
+    return {place: patients for place, patients in having.items() if patients}
 
 
 def _with_plan(row: Row, locks: list[Lock]) -> Row:
@@ -229,16 +276,6 @@ def _with_plan(row: Row, locks: list[Lock]) -> Row:
     if not locks or row.section == BASELINE_SECTION or all(run.id in planned for run in row.runs):
         return row
     return replace(row, marks=(*row.marks, EXPLORATORY))
-
-
-def _plan_notes(rows: list[Row], locks: list[Lock]) -> tuple[Footnote, ...]:
-    if not locks:
-        return ()
-    plans = "; ".join(f"{lock.sweep}, {len(lock.cells)} cells, on {lock.date}, for {lock.metric}" for lock in locks)
-    notes: tuple[Footnote, ...] = (Footnote("", f"Locked before it was run: {plans} (sweeps/locks/)."),)
-    if any(EXPLORATORY in row.marks for row in rows):
-        notes += (Footnote(EXPLORATORY, "Not in a locked plan: added later, or run with other settings."),)
-    return notes
 
 
 def paper_rows(number: int) -> list[Row]:
@@ -264,15 +301,17 @@ def paper_rows(number: int) -> list[Row]:
 
 def _all_rows(paper: list[Row], group: Group) -> list[Row]:
     """The paper's rows, in each section and after all of them the variants of our own; the baselines last."""
-    chosen = group.chosen()
+    chosen = chosen_runs(group)
+    # By the seed that is read least far: of a variant with nothing else the row says what cannot be read.
+    broken = {run.variant: run for run in sorted(group.unreadable, key=lambda run: -run.seed)}
     empty = Row("", "", "", "not run", "not run", {}, {})
     known = {row.variant for row in paper}
     ours: dict[str, list[Row]] = {}
-    for variant in sorted(set(chosen) - known):
-        run = chosen[variant][-1]
+    for variant in sorted((set(chosen) | set(broken)) - known - set(BASELINES)):
+        run = chosen[variant][-1] if variant in chosen else broken[variant]
         section = run.section or BEYOND
         ours.setdefault(section, []).append(
-            replace(empty, variant=variant, section=section, label=run.label, runs=chosen[variant])
+            replace(empty, variant=variant, section=section, label=run.label, runs=chosen.get(variant, ()))
         )
     rows: list[Row] = []
     for section in dict.fromkeys(row.section for row in paper):
@@ -285,15 +324,27 @@ def _all_rows(paper: list[Row], group: Group) -> list[Row]:
     for made in baseline_rows((run for run in group.runs if run.variant in BASELINES), done or variants):
         runs = (made.run,) if made.run else ()
         rows.append(replace(empty, variant=made.variant, section=BASELINE_SECTION, label=made.label, runs=runs))
-    return rows
+    return [
+        replace(row, state="unreadable", detail=f"unreadable: {broken[row.variant].reason}")
+        if not row.runs and row.variant in broken
+        else row
+        for row in rows
+    ]
 
 
 def _filled(
-    row: Row, columns: tuple[Column, ...], marks: Mapping[Any, str], strange: Mapping[str, Mapping[str, str]]
+    place: int,
+    row: Row,
+    columns: tuple[Column, ...],
+    marks: Mapping[Any, str],
+    strange: Mapping[str, Mapping[str, str]],
+    patients: Mapping[str, frozenset[str]],
+    lacking: Mapping[str, Mapping[int, int]],
 ) -> Row:
+    """The row with its cells. patients: whom each column's cells are over. lacking: whom a row lacks that is refused there."""
     done = row.done
     if not done:
-        if not row.runs:
+        if not row.runs or row.state == "refused":
             return row
         run = max(row.runs, key=lambda r: r.updated)
         return replace(row, state=run.state, detail=_state_text(run))
@@ -305,7 +356,9 @@ def _filled(
     for column in columns:
         if reasons := sorted({strange[column.key][run.id] for run in done if run.id in strange[column.key]}):
             refused[column.key] = "; ".join(reasons)
-        elif cell := cell_of(column, done):
+        elif count := lacking[column.key].get(place):
+            refused[column.key] = f"{column.name} is not finite for {count} of the patients that the other rows have"
+        elif cell := cell_of(column, done, patients[column.key]):
             own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
             cells[column.key] = replace(cell, marks=model_marks + own)
     details = [f"n = {len({patient for run in done for patient in patients_of(run)})}"]
@@ -330,7 +383,7 @@ def _state_text(run: Run) -> str:
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     """Mark the best mean of each column among the variants of the usual sample size; never a baseline, nor a lone one."""
     sizes = {
-        i: voxels(row.runs[-1].config) for i, row in enumerate(rows) if row.cells and row.section != BASELINE_SECTION
+        i: voxels(row.done[0].config) for i, row in enumerate(rows) if row.cells and row.section != BASELINE_SECTION
     }
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
     for column in columns:

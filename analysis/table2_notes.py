@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import partial
 from string import ascii_lowercase
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from analysis.recipes import differences_in_making, differences_in_recipe
 from analysis.runs import BASELINES, Group, Run, StandIn, in_order, steps_text, voxels, window_hu
+from x2c.core.registered import Lock
+
+if TYPE_CHECKING:
+    from analysis.differences import Difference
+    from analysis.seeds import Across
+    from analysis.table2 import Row
 
 PAPER_WEIGHTS = {"lpips": 0.01, "adv": 0.001, "cls": 0.08}
 """λ₁, λ₂ and λ₃ of the paper's equation 1."""
+SIZE = "size"
+"""Mark of a row at another sample size than the reference row's."""
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
 
 
@@ -39,23 +48,22 @@ def stand_in_marks(runs: Iterable[HasStandIns]) -> dict[StandIn, str]:
 
 
 def footnotes(
-    group: Group, used: Sequence[Run], marks: Mapping[StandIn, str], beside_paper: bool
+    group: Group,
+    used: Sequence[Run],
+    done: Sequence[Run],
+    marks: Mapping[StandIn, str],
+    refused: Set[str],
+    beside_paper: bool,
 ) -> tuple[Footnote, ...]:
-    """All footnotes of a table, in reading order. `used` are the runs in its rows."""
-    done = [run for run in used if run.state == "done"]
-    variants = [run for run in done or used if run.variant not in BASELINES] or done or list(used)
+    """What a table of runs says of all its rows. `used` are the runs in its rows, `done` those that its cells are over."""
+    variants = [run for run in done or used if run.variant not in BASELINES] or list(done or used)
     texts = [_setting(group, done or used, variants)]
-    if len({voxels(run.config) for run in done or used}) > 1:
-        texts.append(
-            "Scores at another sample size are measured against that size's own truth: between sizes they are not "
-            "comparable voxel for voxel."
-        )
     if done:
         texts += [_reading(variants), *_sets(done, variants)]
     notes = [Footnote("", text) for text in texts]
     for stand_in, mark in marks.items():
         notes.append(Footnote(mark, f"Stand-in for {stand_in.text}."))
-    notes += [Footnote("", text) for text in _left_out(group, used)]
+    notes += [Footnote("", text) for text in _left_out(group, used, refused)]
     if beside_paper:
         notes.append(
             Footnote(
@@ -68,6 +76,170 @@ def footnotes(
         )
     notes.append(Footnote("", NOT_FOR_DIAGNOSIS))
     return tuple(notes)
+
+
+def seed_notes(rows: Sequence[Row], reference: str, across: Mapping[tuple[str, str], Across]) -> tuple[Footnote, ...]:
+    """Over which seeds the cells are, and what rows of more seeds say of them."""
+    variants = [row for row in rows if row.cells and row.variant not in BASELINES]
+    if not variants:
+        return ()
+    shared = sorted({run.seed for row in variants for run in row.done})
+    more = [f"{row.label} ({', '.join(str(run.seed) for run in row.finished)})" for row in variants
+            if len(row.finished) > len(row.done)]  # fmt: skip
+    if not more:
+        return ()
+    text = (
+        f"All cells of a column are over the seeds that all rows have: {', '.join(map(str, shared))}. Rows with more seeds: "
+        f"{', '.join(more)}."
+    )
+    if across:
+        label = _label_of(rows, reference)
+        counts = sorted({one.k for one in across.values()})
+        few = "" if all(one.p == one.p for one in across.values()) else (
+            f" {' and '.join(map(str, counts))} seeds are too few for a test: the exact sign-flip p of fewer than six cannot come "
+            "below .05."
+        )  # fmt: skip
+        text += (
+            f" Across seeds: the difference to {label} of the same seed, for every seed that both have: mean ± SD of k "
+            f"differences.{few}"
+        )
+    return (Footnote("", text),)
+
+
+def test_notes(
+    rows: Sequence[Row], reference: str, found: Mapping[tuple[str, str], Difference]
+) -> tuple[Footnote, ...]:
+    """What a star stands for; nothing where the table has none."""
+    if not any(difference.significant for difference in found.values()):
+        return ()
+    label = _label_of(rows, reference)
+    return (
+        Footnote(
+            "*",
+            f"Differs from {label} in both of two paired tests over patients, Student's t and Wilcoxon's signed rank, in the "
+            f"same direction and below .05 after Holm's correction over {len(found)} comparisons of this table. It is a test "
+            "over patients, of the seeds of the cells; another training run of the same recipe may differ by more.",
+        ),
+    )
+
+
+def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
+    """The rows with those marked that are of another sample size than the reference row, and what that means."""
+    base = _base(rows, reference)
+    if base is None:
+        return list(rows), ()
+    size = voxels(base.done[0].config)
+    other = [bool(row.cells) and voxels(row.done[0].config) != size for row in rows]
+    if not any(other):
+        return list(rows), ()
+    marked = [
+        replace(row, marks=(*row.marks, SIZE)) if is_other else row for row, is_other in zip(rows, other, strict=True)
+    ]
+    text = (
+        f"Scored against the truth at its own sample size, which is another than that of {base.label}: not comparable voxel "
+        "for voxel, so that there is no test of the difference."
+    )
+    return marked, (Footnote(SIZE, text),)
+
+
+def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
+    """The rows marked whose recipe, or whose making, differs from the reference row's in more than the variants' own files."""
+    base = _base(rows, reference)
+    if base is None:
+        return list(rows), ()
+    texts = [_beyond_its_file(row, base) if row.cells and row is not base else "" for row in rows]
+    numbers = {text: str(number) for number, text in enumerate(dict.fromkeys(filter(None, texts)), start=1)}
+    marked = [
+        replace(row, marks=(*row.marks, numbers[text])) if text else row for row, text in zip(rows, texts, strict=True)
+    ]
+    notes = []
+    for text, number in numbers.items():
+        labels = ", ".join(row.label for row, own in zip(rows, texts, strict=True) if own == text)
+        notes.append(Footnote(number, f"{labels}: {text}."))
+    return marked, tuple(notes)
+
+
+def refusal_notes(
+    rows: Sequence[Row], refused: Mapping[str, str], strange: Mapping[str, Mapping[str, str]]
+) -> tuple[Footnote, ...]:
+    """Every run and cell that is refused, with its reason."""
+    texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
+    texts += [f"Refused: {row.label}: {row.detail.removeprefix('refused: ')}." for row in rows
+              if row.state == "refused" and row.runs]  # fmt: skip
+    of_run = {run.id: row.label for row in rows for run in row.done}
+    of_cells = {
+        f"Refused: {of_run[run_id]}: {reason}." for reasons in strange.values() for run_id, reason in reasons.items()
+    }
+    of_cells |= {f"Refused: {row.label}: {reason}." for row in rows for reason in row.refused.values()
+                 if reason.endswith("of the patients that the other rows have")}  # fmt: skip
+    texts += sorted(of_cells)
+    for key in dict.fromkeys(key for row in rows for key in row.cells):
+        texts += _fewer_patients(rows, key)
+    return tuple(Footnote("", text) for text in dict.fromkeys(texts))
+
+
+def _fewer_patients(rows: Sequence[Row], key: str) -> Iterable[str]:
+    """Where a column's cells are over fewer patients than were scored: of whom the others have no finite score."""
+    cells = [row.cells[key] for row in rows if key in row.cells]
+    scored = max(len(run.scores) for row in rows for run in row.done if run.scores is not None)
+    if cells[0].n < scored:
+        yield f"{key}: over {cells[0].n} of {scored} test patients, those who have a finite score in every row."
+
+
+def unreadable_notes(rows: Sequence[Row], unreadable: Sequence[Run]) -> tuple[Footnote, ...]:
+    """The runs of which a file cannot be used, with the file and the reason."""
+    labels = {row.variant: row.label for row in rows}
+    return tuple(
+        Footnote("", f"Unreadable: {labels.get(run.variant, run.variant)}, seed {run.seed} ({run.id}): {run.reason}.")
+        for run in unreadable
+    )
+
+
+def elsewhere_notes(rows: Sequence[Row], elsewhere: Sequence[Group]) -> tuple[Footnote, ...]:
+    """What has no row here and a finished run on other patients: not compared, and not forgotten."""
+    absent = {row.variant: row.label for row in rows if row.state == "not run" and row.variant not in BASELINES}
+    return tuple(
+        Footnote(
+            "", f"{absent[variant]}: finished on other patients ({group.name}), which do not belong in this table."
+        )
+        for group in elsewhere
+        for variant in sorted({run.variant for run in group.runs if run.state == "done"} & absent.keys())
+    )
+
+
+def plan_notes(rows: Sequence[Row], locks: Sequence[Lock], exploratory: str) -> tuple[Footnote, ...]:
+    """The plans that were locked before their runs, and what the mark of rows that are in none means."""
+    if not locks:
+        return ()
+    plans = "; ".join(f"{lock.sweep}, {len(lock.cells)} cells, on {lock.date}, for {lock.metric}" for lock in locks)
+    notes: tuple[Footnote, ...] = (Footnote("", f"Locked before it was run: {plans} (sweeps/locks/)."),)
+    if any(exploratory in row.marks for row in rows):
+        notes += (Footnote(exploratory, "Not in a locked plan: added later, or run with other settings."),)
+    return notes
+
+
+def _base(rows: Sequence[Row], reference: str) -> Row | None:
+    """The row that recipes are compared with: the reference row, else the first variant with cells, else any row with cells."""
+    having = [row for row in rows if row.cells]
+    variants = [row for row in having if row.variant not in BASELINES]
+    named = [row for row in variants if row.variant == reference]
+    return next(iter(named or variants or having), None)
+
+
+def _beyond_its_file(row: Row, base: Row) -> str:
+    """In what a row's runs differ from the base row's of the same seeds, in words; empty where in nothing."""
+    theirs = {run.seed: run for run in base.done}
+    pairs = [(run, theirs.get(run.seed, base.done[0])) for run in row.done]
+    baseline = row.variant in BASELINES or base.variant in BASELINES
+    recipe = [] if baseline else dict.fromkeys(t for run, other in pairs for t in differences_in_recipe(run, other))
+    making = dict.fromkeys(t for run, other in pairs for t in differences_in_making(run, other))
+    told = [f"the recipe differs from that of {base.label} in {', '.join(recipe)}"] if recipe else []
+    told += [f"made with {', '.join(making)} of {base.label}"] if making else []
+    return "; ".join(told)
+
+
+def _label_of(rows: Sequence[Row], variant: str) -> str:
+    return next((row.label for row in rows if row.variant == variant), variant)
 
 
 def window_text(runs: Iterable[Run]) -> str:
@@ -152,7 +324,7 @@ def _reading(variants: Sequence[Run]) -> str:
         text + f". Bold: the best mean among the measured variants{sizes}, baselines aside; it is no test. "
         "PSNR and SSIM depend on the HU window. "
         "X-ray gain: PSNR with the patient's own X-ray minus PSNR with another patient's, "
-        "same model and noise (Wilcoxon signed-rank p)."
+        "same model and noise (p: the larger of Student's paired t and Wilcoxon's signed rank)."
     )
 
 
@@ -160,18 +332,21 @@ def _sets(done: Sequence[Run], variants: Sequence[Run]) -> Iterable[str]:
     entries = [entry for run in done if (entry := (run.set_scores or {}).get("frechet"))]
     if entries:
         kinds = sorted({f"n = {e['n']}, {e['dimension']} features of {e['extractor']}" for e in entries})
-        floor = _agreed(variants, lambda run: f"{float((run.set_scores or {})['frechet']['floor']):.3g}")
-        floor = f" Between two sets of real volumes: {floor}." if floor else ""
-        yield f"Fréchet distance: {'; '.join(kinds)}; biased upwards at small n.{floor}"
+        real = _agreed(variants, lambda run: f"{float((run.set_scores or {})['frechet']['training_vs_test']):.3g}")
+        real = f" As many training volumes against the test volumes: {real}; no lower bound." if real else ""
+        yield f"Fréchet distance: {'; '.join(kinds)}; biased upwards at small n.{real}"
 
 
-def _left_out(group: Group, used: Sequence[Run]) -> Iterable[str]:
-    shown = {run.id for run in used}
-    left = [run for run in group.runs if run.id not in shown]
+def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[str]:
+    shown = {run.variant: run for run in used}
+    ids = {run.id for run in used} | refused
+    left = [run for run in group.runs if run.id not in ids]
     if left:
+        fields = {t.split(" ")[0] for run in left if run.variant in shown
+                  for t in differences_in_recipe(run, shown[run.variant])}  # fmt: skip
         names = ", ".join(sorted({run.variant for run in left}))
-        plural = "s" if len(left) > 1 else ""
-        yield f"Left out: {len(left)} run{plural} with another configuration ({names})."
+        differing = f", which differ in {', '.join(sorted(fields))}" if fields else ""
+        yield f"Left out: {len(left)} run{'s' if len(left) > 1 else ''} with another recipe ({names}){differing}."
     variants = [run for run in used if run.variant not in BASELINES]
     done = {run.variant for run in variants if run.state == "done"}
     for run in variants:

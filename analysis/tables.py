@@ -24,10 +24,13 @@ the tables:
 
 what a cell shows:
   The mean ± SD over test patients; below it, in italics, the paper's value, which is a reference and not comparable.
-  A star marks what differs from the reference row in both paired tests after Holm's correction; the files say by how
-  much, how sure, and what this number of patients could have shown. A row without a finished run says how far it got.
-  A run that was scored on other data, in another HU window, with other metrics or on other patients than its
-  neighbours is refused: its row has no cells and says why. The files say the same: .md to read, .tex to typeset
+  All cells of a column are over the same seeds and patients: the seeds that all rows have. Rows with more of them show
+  their difference to the reference row across seeds. A star marks what differs from the reference row in both of two
+  paired tests after Holm's correction; the files say by how much, how sure, and what this number of patients could have
+  shown. A number at a row's name leads to what sets its recipe, code or device apart from the reference row's. A row
+  without a finished run says how far it got. A run that was scored on other data, in another HU window, with other
+  metrics or on other patients than its neighbours is refused, one of which a file cannot be used is unreadable: its row
+  has no cells and says why. The files say the same: .md to read, .tex to typeset
   (booktabs), .html to look at, .csv to compute with (one line per variant and metric, unrounded). A cohort that no
   variant of the paper's Table 2 was scored on has a table without the paper's rows, written to results.*.
   What is behind a cell: python analysis/trace.py
@@ -38,7 +41,8 @@ examples:
   python analysis/tables.py --table 2 --format tex    LaTeX on the standard output, no files
   python analysis/tables.py --scale gpu --data ctpa   the tables of that scale and data set
 
-exit codes: 0 a table was printed, 1 there is nothing to show, 2 an unknown flag, scale or data set
+exit codes: 0 a table was printed, 1 there is nothing to show, 2 an unknown flag, scale or data set, 3 a table was
+printed and a run in it could not be read: its row says which file, and why
 """
 FORMATS = ("md", "tex", "csv", "html")
 
@@ -56,11 +60,11 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
 
-    def act(args: argparse.Namespace) -> None:
+    def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
         from analysis.show import show
 
-        show(args)
+        return show(args)
 
     return run_command(parser(), act, argv)
 

@@ -19,11 +19,12 @@ from analysis.runs import Run, evaluated, window_hu
 from analysis.show import classifications, group_for, lacking, unclassified
 from analysis.table2 import Row, Table
 
-_FIELDS = ("stages", "loss", "guidance", "encoder", "autoencoder", "prediction", "sampler", "denoiser", "training")
+_FIELDS = ("pretraining", "finetuning", "stages", "loss", "guidance", "encoder", "autoencoder", "prediction", "sampler",
+           "denoiser", "training")  # fmt: skip
 
 
 def trace(args: argparse.Namespace) -> None:
-    """Print what is behind a cell. Raises UnknownChoiceError where a table, row or column does not exist."""
+    """Print what is behind a cell, first what sets its recipe apart from the reference row's. Raises UnknownChoiceError where a table, row or column does not exist."""
     table, row, column = _parsed(args.cell)
     console = Console() if Console().is_terminal else Console(width=120)
     if table == 3:
@@ -40,7 +41,7 @@ def _parsed(cell: str) -> tuple[int, str, str]:
 
 
 def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str, console: Console) -> None:
-    groups = find_groups(args.runs, args.scale, args.data, args.prefer)
+    groups = find_groups(args.runs, args.scale, args.data, args.only)
     group = group_for(number, groups)
     if group is None:
         raise NothingToShowError(lacking(number, groups[0], args.runs))
@@ -54,10 +55,11 @@ def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str
     for row in rows:
         console.print(Text(f"{table.title}: {row.label}", style="bold"))
         console.print(f"state: {row.detail}", highlight=False)
+        _print_recipe(table, row, console)
         for column in columns:
             if metric in ("", column.key) and (column.key in row.cells or metric):
                 _print_cell(table, row, column, console)
-        for run in row.runs:
+        for run in row.done or row.runs:
             _print_run(run, console)
         if metric:
             _print_patients(row, metric, console)
@@ -65,6 +67,16 @@ def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str
         for note in table.footnotes:
             if not note.mark or note.mark in marks:
                 console.print(Text(f"{note.mark} {note.text}".strip(), style="dim"))
+
+
+def _print_recipe(table: Table, row: Row, console: Console) -> None:
+    """In what the row's recipe and making differ from the reference row's, beyond the variants' own files."""
+    base = next((one for one in table.rows if one.variant == table.reference and one.cells), None)
+    if base is None or base is row or not row.cells:
+        return
+    notes = [note.text for note in table.footnotes if note.mark in row.marks and note.mark.isdigit()]
+    text = " ".join(notes) or "beyond the variants' own files, nothing"
+    console.print(Text(f"differs from {base.label}: {text}"))
 
 
 def _print_cell(table: Table, row: Row, column: Column, console: Console) -> None:
@@ -82,13 +94,18 @@ def _print_cell(table: Table, row: Row, column: Column, console: Console) -> Non
     difference = table.differences.get((row.variant, column.key))
     if difference:
         console.print(
-            f"  minus {table.reference}: {difference.mean!r} (bootstrap CI {difference.ci_low!r} to "
-            f"{difference.ci_high!r}); Wilcoxon p = {difference.p!r}, Holm {difference.p_holm!r}; bootstrap p = "
-            f"{difference.p_bootstrap!r}, Holm {difference.p_bootstrap_holm!r}; smallest visible at 80 % power "
-            f"{difference.detectable!r}",
+            f"  minus {table.reference}: {difference.mean!r} (Student's 95 % CI {difference.ci_low!r} to "
+            f"{difference.ci_high!r}); t p = {difference.p_mean!r}, Wilcoxon p = {difference.p_rank!r}, both after Holm "
+            f"{difference.p_holm!r}; smallest detectable with a chance of 80 % {difference.detectable!r}",
             highlight=False,
         )
-    for run in row.runs:
+    across = table.across.get((row.variant, column.key))
+    if across:
+        console.print(
+            f"  minus {table.reference} across seeds {', '.join(map(str, across.seeds))}: {across.mean!r} ± {across.sd!r}",
+            highlight=False,
+        )
+    for run in row.done:
         record = (run.set_scores or {}).get(column.key)
         if record:
             console.print(f"  {run.id}: {_flat(record)}", highlight=False)
@@ -130,7 +147,7 @@ def _provenance_facts(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _print_patients(row: Row, metric: str, console: Console) -> None:
-    scores = by_patient([run for run in row.runs if run.state == "done"], metric)
+    scores = by_patient(row.done, metric)
     if scores:
         _print_scores(console, metric, ((p, " ".join(repr(v) for v in values)) for p, values in sorted(scores.items())))
 

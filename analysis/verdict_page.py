@@ -14,32 +14,35 @@ from rich.console import Console
 
 from analysis import published, sheet
 from analysis.cli import find_groups
-from analysis.measures import COLUMNS
 from analysis.numbers import number, p_value
 from analysis.pictures.source import Source
 from analysis.runs import Group
 from analysis.sheet import Entry, Sheet
 from analysis.show import classifications
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS, Footnote
-from analysis.table3 import LABELS
-from analysis.verdicts import ALPHA, ENOUGH_POWER, MEDIUM, Effect, Judged, judge
+from analysis.table3 import LABELS, paper_values
+from analysis.verdicts import ALPHA, FEWEST_SEEDS, VERDICTS, Effect, Judged, judge, tests_of
 from x2c.core.files import write_text
 
 SMOKE = "Scale smoke trains for seconds: its verdicts try the path and mean nothing."
 _FIELDS = ("scale", "dataset", "cohort", "claim", "says", "where", "expects", "a", "b", "verdict", "metric", "metric_verdict",
-           "effect", "ci_low", "ci_high", "p", "p_holm", "power", "aim", "n", "missing")  # fmt: skip
+           "effect", "ci_low", "ci_high", "corrected_ci_low", "corrected_ci_high", "p", "p_holm", "margin", "p_margin",
+           "p_margin_holm", "detectable", "paper", "n", "seeds", "missing")  # fmt: skip
 
 
-def show(args: argparse.Namespace) -> None:
-    """Print the verdicts, or the check of the published table, and write their files."""
+def show(args: argparse.Namespace) -> bool:
+    """Print the verdicts, or the check of the published table, and write their files; returns whether all could be read."""
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=120)
+    readable = True
     if args.published:
         page, stem, text = published_sheet(), "published", published_csv()
     else:
-        group = find_groups(args.runs, args.scale, args.data, args.prefer)[0]
-        judged = judge(Source(group, args.runs, found=tuple(classifications(args))))
+        group = find_groups(args.runs, args.scale, args.data, args.only)[0]
+        found = tuple(classifications(args))
+        readable = not group.unreadable and all(c.state != "unreadable" for c in found)
+        judged = judge(Source(group, args.runs, found=found))
         page, stem, text = verdict_sheet(judged, group), "claims", verdict_csv(judged, group)
     console.print(sheet.terminal(page))
     console.print(sheet.notes(page.notes))
@@ -47,34 +50,46 @@ def show(args: argparse.Namespace) -> None:
     for suffix, content in files.items():
         write_text(args.out / f"{stem}.{suffix}", content)
     print("Wrote " + ", ".join(f"{args.out / stem}.{suffix}" for suffix in files))
+    return readable
 
 
 def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
     """A row for each claim, and one for each metric behind it."""
-    heads = ("Claim", "Verdict", "Metric", "Effect (a better than b)", "95 % CI", "p (Holm)", "Power", "n")
+    heads = ["Claim", "Verdict", "Metric", "Effect (a better than b)", "95 % CI", "CI at Holm's level", "p (Holm)",
+             "margin", "p below it (Holm)", "detectable", "n"]  # fmt: skip
+    paper = any(not math.isnan(effect.paper) for claim in judged for effect in claim.effects)
+    heads += ["the paper's"] if paper else []
+    blank = [Entry()] * (len(heads) - 3)
     rows: list[tuple[str, tuple[Entry, ...]]] = []
     for claim in judged:
-        first = (Entry(f"{claim.says} {sides(claim)}"), Entry(claim.verdict, "bold"))
-        lines = [_effect_entries(effect) for effect in claim.effects] or [(Entry(claim.missing), *[Entry()] * 5)]
+        first = (Entry(f"{claim.says} {sides(claim)}"), Entry(told(claim), "bold"))
+        lines = [_effect_entries(effect, paper) for effect in claim.effects] or [(Entry(claim.missing), *blank)]
         for number_of, line in enumerate(lines):
             rows.append((claim.where, (*(first if number_of == 0 else (Entry(""), Entry(""))), *line)))
     counts = Counter(claim.verdict for claim in judged)
-    tests = sum(not math.isnan(effect.p) for claim in judged for effect in claim.effects)
+    listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     notes = (
-        f"{len(judged)} claims on {group.name}: {counts['supported']} supported, {counts['contradicted']} contradicted, "
-        f"{counts['not enough data']} without enough data, {counts['not run']} not run. The paper's own data and scale are "
-        "others: these are verdicts on what is true here, not on the paper, unless this is scale paper on its kind of data.",
+        f"{len(judged)} claims on {group.name}: {listed}. The paper's own data and scale are others: these are verdicts on what "
+        "is true here, not on the paper, unless this is scale paper on its kind of data.",
         *_rules(),
-        f"Effect: mean difference over paired patients in the metric's units, positive where a is better (Wilcoxon), or of "
-        f"the mean AUC over folds (DeLong). Holm's correction runs over the {tests} effects of this table. The tests are "
-        "over patients, of the seeds that both rows have: another training run of the same recipe may differ by more.",
-        "Power: the chance to find an effect as large as the paper's at this n, before the correction; of “not better”, one "
-        f"of {MEDIUM:g} SD. It is left out where the paper has no such effect: no value, another network, or the other sign.",
+        "Effect: mean difference over paired patients in the metric's units, positive where a is better, over the seeds and "
+        "patients of Table 2, with Student's interval; p: the larger of Student's paired t and Wilcoxon's signed rank, 1 where "
+        f"the two point in opposite directions. Of areas: mean over folds, DeLong. Holm's correction runs over the "
+        f"{tests_of(judged)} tests of this table. The tests are over patients: another training run of the same recipe may "
+        "differ by more.",
+        "Detectable: the smallest effect that this n shows with a chance of 80 % by these tests after the correction.",
+        "A generated volume cannot tell more of its patient than the X-ray that it is made from, whatever a verdict says: an "
+        "area above the X-ray's is one of classifiers that were trained on few patients.",
         *([SMOKE] if group.scale == "smoke" else []),
         NOT_FOR_DIAGNOSIS,
     )
     title = f"The paper's claims at {group.name}"
     return Sheet(title, tuple(map(Entry, heads)), tuple(rows), tuple(Footnote("", text) for text in notes), left=3)
+
+
+def told(claim: Judged) -> str:
+    """A claim's verdict, with the stand-in that keeps it from being tested."""
+    return claim.verdict + (f": {claim.missing}" if claim.missing and claim.effects else "")
 
 
 def sides(claim: Judged) -> str:
@@ -86,32 +101,42 @@ def sides(claim: Judged) -> str:
 def _rules() -> tuple[str, ...]:
     """When a claim gets which verdict, as `verdicts.judge` decides."""
     return (
-        "Supported: every metric supports the claim. It supports “better” or “worse” where the effect is significant in "
-        f"that direction (p below {ALPHA:g} after Holm's correction), and “not better” where a is significantly worse "
-        f"or the interval ends below {MEDIUM:g} SD of b's patients.",
-        "Contradicted: one metric contradicts the claim, whatever the others do. It contradicts where the effect is "
-        "significant the other way; “better” and “worse” also where an effect as large as the paper's would have been "
-        f"found (power from {ENOUGH_POWER:.0%}".replace("%", " %")
-        + ") and the interval excludes it without lying wholly on the claimed side.",
-        "Not enough data: everything else, a metric that is not measured of both included. Not run: a row or a "
-        "classification is missing; the command beside it makes it.",
+        "Supported: every metric supports the claim. Of “better” and “worse” it does where the interval at Holm's level lies "
+        f"wholly on the claimed side of 0, and p stands below {ALPHA:g} after the correction. Of “not better” it does where that "
+        "interval lies wholly on the side of a decline, or wholly below the margin, and that stands in a test as well, as long "
+        "as the 95 % interval does not lie on the side of an improvement. The margin is the standard deviation between seeds of "
+        f"b's recipe, from {FEWEST_SEEDS} seeds on: what another seed brings is no improvement.",
+        "Contradicted: one metric contradicts the claim, whatever the others do: the interval at Holm's level lies wholly on the "
+        "other side of 0, of “not better” on the side of an improvement, and p stands.",
+        "Not testable here (stand-in): a stand-in was in the place of a part that the claim is about, or measured a metric that "
+        "the claim needs; it counts neither way. Not comparable: sample sizes, patients or settings of a and b differ, or a "
+        "generator has seen the patients. Not enough data: everything else, with what would be needed; a sign that is not the "
+        "same in all finished seeds is among it. Not run: a row or a classification is missing; the command beside it makes it.",
     )
 
 
-def _effect_entries(effect: Effect) -> tuple[Entry, ...]:
-    names = {column.key: f"{column.name} {column.unit}".strip() for column in COLUMNS}
-    told = f"{names.get(effect.metric, effect.metric)}: {effect.verdict}"
-    if effect.missing:
-        return (Entry(f"{told} ({effect.missing})"), *[Entry()] * 5)
-    texts = (
-        told,
+def _effect_entries(effect: Effect, paper: bool) -> tuple[Entry, ...]:
+    said = f"{effect.name or effect.metric}: {effect.verdict}" + (f" ({effect.says})" if effect.says else "")
+    if math.isnan(effect.value):
+        return (Entry(said), *[Entry()] * (8 + paper))
+    texts = [
+        said,
         number(effect.value, signed=True),
-        f"{number(effect.ci_low, signed=True)} to {number(effect.ci_high, signed=True)}",
+        _range(effect.ci),
+        _range(effect.corrected_ci),
         p_value(effect.p_holm),
-        "–" if math.isnan(effect.power) else f"{effect.power:.0%}".replace("%", " %"),
+        number(effect.margin),
+        p_value(effect.p_margin_holm),
+        "none" if math.isinf(effect.detectable) else number(effect.detectable),
         str(effect.n),
-    )
+    ]
+    texts += [number(effect.paper, signed=True)] if paper else []
     return tuple(map(Entry, texts))
+
+
+def _range(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return "–" if math.isnan(low) else f"{number(low, signed=True)} to {number(high, signed=True)}"
 
 
 def verdict_csv(judged: Sequence[Judged], group: Group) -> str:
@@ -123,10 +148,14 @@ def verdict_csv(judged: Sequence[Judged], group: Group) -> str:
         about = {"scale": group.scale, "dataset": group.dataset, "cohort": group.cohort, "claim": claim.id}
         about |= {k: getattr(claim, k) for k in ("says", "where", "expects", "a", "b", "verdict", "missing")}
         for e in claim.effects:
-            numbers = {"effect": e.value, "ci_low": e.ci_low, "ci_high": e.ci_high, "p": e.p, "p_holm": e.p_holm}
-            numbers |= {"power": e.power, "aim": e.aim, "n": e.n}
+            numbers = {"effect": e.value, "p": e.p, "p_holm": e.p_holm, "margin": e.margin, "p_margin": e.p_margin}
+            numbers |= {"p_margin_holm": e.p_margin_holm, "detectable": e.detectable, "paper": e.paper}
+            numbers |= dict(zip(("ci_low", "ci_high"), e.ci, strict=True))
+            numbers |= dict(zip(("corrected_ci_low", "corrected_ci_high"), e.corrected_ci, strict=True))
             known: dict[str, object] = {k: v for k, v in numbers.items() if not math.isnan(v)}
-            known |= {"missing": e.missing} if e.missing else {}
+            known |= {"n": e.n} if e.n else {}
+            known |= {"missing": e.says} if e.says else {}
+            known |= {"seeds": " ".join(map(repr, e.seeds))} if e.seeds else {}
             writer.writerow(about | {"metric": e.metric, "metric_verdict": e.verdict} | known)
         if not claim.effects:
             writer.writerow(about)
@@ -135,20 +164,41 @@ def verdict_csv(judged: Sequence[Judged], group: Group) -> str:
 
 def published_sheet() -> Sheet:
     """The check of the paper's Table 3."""
-    heads = ("Row", "Counts that fit the rates (TP/FN/TN/FP)", "n", f"Fits n = {published.STATED_N}",
+    heads = ("Row", "Smallest counts that fit the rates (TP/FN/TN/FP)", "n", f"Fits n = {published.STATED_N}",
              "AUC off the interval's middle", "Rounding allows", "The interval is")  # fmt: skip
+    checked = {row.arm: row for row in published.check()}
+    as_in_table = {row.arm: row for row in published.check(as_in_table=True)}
     rows = []
-    for row in published.check():
-        counts = "; ".join(f"{c.tp}/{c.fn}/{c.tn}/{c.fp}" for c in row.counts[:3]) or "none"
-        sizes = ", ".join(str(c.n) for c in row.counts[:3]) or "–"
+    for row in checked.values():
+        counts = "; ".join(f"{c.tp}/{c.fn}/{c.tn}/{c.fp}" for c in row.smallest[:3]) or "none"
+        sizes = ", ".join(str(c.n) for c in row.smallest[:3]) or "–"
+        allows = number(row.rounding) + (f" ({number(row.padded.rounding)} as {row.readings[1]})" if row.padded else "")
         texts = (LABELS[row.arm], counts, sizes, "yes" if row.fits_stated_n else "no",
-                 number(row.offset, signed=True), number(row.rounding), row.interval_kind)  # fmt: skip
+                 number(row.offset, signed=True), allows, row.interval_kind)  # fmt: skip
         rows.append(("", tuple(map(Entry, texts))))
+    multiples = " or ".join(
+        ", ".join(str(times * n) for times in (2, 3, 4)) + f" instead of {n}"
+        for n in sorted({row.smallest[0].n for row in checked.values() if row.smallest})
+    )
     notes = (
-        f"All counts of up to {published.LARGEST} cases a class whose five rates round to the printed ones.",
+        f"Counts of up to {published.LARGEST} cases a class whose five rates round to the printed ones. They are the smallest "
+        f"of a family: rates do not tell how many cases there were, and every multiple fits too ({multiples} cases). Multiples, "
+        "and what else fits with more cases a class, are not shown; none of them has fewer cases.",
         "DeLong's normal interval lies symmetrically around its area, but for rounding and the ends of the scale; a logit "
         "interval does so on the logit scale. An interval that does neither is of another kind, such as a mean of the "
         "folds' or a bootstrap's.",
+        *(
+            f"{LABELS[row.arm]}: the paper prints {row.readings[0]}, with fewer decimals than in its other rows. Read as "
+            f"printed, it is rounded to so few; read as {row.readings[1]}, a zero was dropped. The interval is "
+            f"{row.interval.kind} by the first reading, {row.padded.kind} by the second."
+            for row in checked.values()
+            if row.padded
+        ),
+        *(
+            f"{LABELS[arm]}: the paper's text has an AUC of {paper_values()[arm]['auc']}, which is used here, its Table 3 "
+            f"{own['auc']}. With the latter the interval is {as_in_table[arm].interval_kind}."
+            for arm, own in published.IN_TABLE.items()
+        ),
     )
     title = "The paper's Table 3 against itself"
     return Sheet(title, tuple(map(Entry, heads)), tuple(rows), tuple(Footnote("", text) for text in notes), left=2)

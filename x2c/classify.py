@@ -54,7 +54,7 @@ def main() -> int:
     directory = classify(request)
     from analysis import tables
 
-    return tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--prefer", directory.path.name])
+    return tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--only", directory.path.name])
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ class Source:
 
     @cached_property
     def rows(self) -> tuple[tuple[Row, tuple[Run, ...]], ...]:
-        """The table's rows that are finished, each with its finished runs; the baselines last."""
-        found = ((row, tuple(run for run in row.runs if run.state == "done")) for row in self.table.rows)
+        """The table's rows that are finished, each with the runs behind its cells: the same seeds in all; the baselines last."""
+        found = ((row, tuple(row.done)) for row in self.table.rows)
         return tuple((row, runs) for row, runs in found if runs)
 
     @cached_property

@@ -12,6 +12,7 @@ from analysis.measures import patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import VOLUMES, Plane, Sample, read_sample
 from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
+from analysis.recipes import chosen_runs
 from analysis.runs import Group, Run
 
 _PATIENTS = 3
@@ -32,7 +33,7 @@ def lidc(source: Source, out: Path) -> Path:
     found = [
         (run.updated, group, run)
         for group in groups
-        for run in group.chosen().get("lidc_lora", ())
+        for run in chosen_runs(group).get("lidc_lora", ())
         if run.state == "done" and (run.path / "samples" / VOLUMES).is_file()
     ]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.stats.binary import check_alpha, same_index, vector
+
+MOST_FLIPS = 20
+"""Differences whose signs are flipped in all ways: 2^20 ways take a moment."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +34,21 @@ class Comparison:
     difference: float
     ci_low: float
     ci_high: float
+    """Student's t interval of the mean."""
     p: float
+    """Of the rule behind every star and verdict: the larger of `p_mean` and `p_rank`; 1 where these two point in opposite
+    directions. It is below alpha only where the interval of level 1 - alpha lies wholly on the side of the difference."""
     n: int
     sd: float
     """Of the differences (n - 1)."""
+    p_mean: float
+    """Student's paired t, two-sided."""
+    p_rank: float
+    """Wilcoxon's signed rank, two-sided."""
 
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Mean of a - b over paired cases by resampling the cases."""
-
-    difference: float
-    ci_low: float
-    ci_high: float
-    """Percentiles."""
-    p: float
-    """Two-sided: how often a mean resampled around "no difference" lies as far out."""
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Student's interval of the mean at another level, such as that of a correction."""
+        return t_interval(self.difference, self.sd, self.n, alpha)
 
 
 def summary(x: ArrayLike, alpha: float = 0.05) -> Summary:
@@ -62,43 +65,63 @@ def summary(x: ArrayLike, alpha: float = 0.05) -> Summary:
     if n < 2 or not np.isfinite(scores).all():
         return Summary(mean, float("nan"), n, float("nan"), float("nan"))
     sd = float(scores.std(ddof=1))
-    half = _t_quantile(n, alpha) * sd / n**0.5
-    return Summary(mean, sd, n, mean - half, mean + half)
+    return Summary(mean, sd, n, *t_interval(mean, sd, n, alpha))
 
 
 def compare(a: ArrayLike, b: ArrayLike, alpha: float = 0.05) -> Comparison:
-    """Paired comparison: mean difference with its t interval, and Wilcoxon's signed-rank p (two-sided).
+    """Paired comparison: mean difference with its t interval, Student's t and Wilcoxon's signed rank (two-sided).
 
     a, b: [N] scores of the same cases in the same order, N at least 2. Identical scores give p = 1.
+    A difference counts where both tests find it in the same direction: t is about the mean, which tables show, and one
+    extreme case can carry it; the ranks are not moved by one case, and can point the other way.
     Raises ValueError for other shapes and for scores that are not finite.
-    Source: Wilcoxon 1945; exact for at most 50 cases without ties, zero differences left out.
-    """
-    a, b = _pairs(a, b)
-    difference = summary(a - b, alpha)
-    return Comparison(
-        difference.mean, difference.ci_low, difference.ci_high, _signed_rank_p(a - b), a.size, difference.sd
-    )
-
-
-def bootstrap(a: ArrayLike, b: ArrayLike, alpha: float = 0.05, resamples: int = 10_000, seed: int = 0) -> Bootstrap:
-    """Paired bootstrap of the mean difference: cases are drawn with replacement, each with both its scores.
-
-    a, b: [N], as `compare` takes them; the same seed gives the same numbers. Raises as `compare` does.
-    Source: Efron & Tibshirani 1993, chapters 13 and 16.
+    Source: Wilcoxon 1945, exact for at most 50 cases without ties, zero differences left out; Berger 1982 for asking that
+    two tests agree, whose level is that of each.
     """
     a, b = _pairs(a, b)
     differences = a - b
-    # How often each case is drawn says all there is to know of a resample.
-    if resamples < 100:
-        raise ValueError(f"resamples: expected at least 100; got {resamples}; 10000 is usual")
-    drawn = np.random.default_rng(seed).multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples)
-    mean = float(differences.mean())
-    means = drawn @ differences / a.size
-    low, high = np.quantile(means, [alpha / 2, 1 - alpha / 2])
-    # Rounding must not tell a resampled mean from the equal one that was observed.
-    slack = 1e-12 * float(np.abs(differences).max())
-    beyond = int((np.abs(means - mean) >= abs(mean) - slack).sum())
-    return Bootstrap(mean, float(low), float(high), (beyond + 1) / (resamples + 1))
+    mean = summary(differences, alpha)
+    p_mean, p_rank = _t_p(mean), _signed_rank_p(differences)
+    agree = _rank_direction(differences) * mean.mean > 0 or max(p_mean, p_rank) == 1.0
+    p = max(p_mean, p_rank) if agree else 1.0
+    return Comparison(mean.mean, mean.ci_low, mean.ci_high, p, mean.n, mean.sd, p_mean, p_rank)
+
+
+def t_interval(mean: float, sd: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Student's interval of a mean of n cases with standard deviation sd; NaN of one case."""
+    if n < 2 or not math.isfinite(sd):
+        return math.nan, math.nan
+    half = _t_quantile(n, alpha) * sd / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def sign_flip(differences: ArrayLike) -> float:
+    """Exact two-sided p of "no difference" when every difference might as well have had the other sign.
+
+    differences: [K] finite, such as one a seed, K up to 20. The smallest p is 2 / 2^K: fewer than six can never come below
+    .05. Raises ValueError for other shapes. Source: Fisher 1935, chapter 21.
+    """
+    values = _scores("differences", differences)
+    if values.size > MOST_FLIPS or not np.isfinite(values).all():
+        raise ValueError(
+            f"differences: expected up to {MOST_FLIPS} finite values; got {values.size}; average some first"
+        )
+    signs = 1 - 2 * ((np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1)
+    means = np.abs(signs @ values)
+    # Rounding must not tell a sum from the same one of another order.
+    return float((means >= abs(values.sum()) - 1e-12 * np.abs(values).sum()).mean())
+
+
+def holm_levels(p: Sequence[float], alpha: float = 0.05) -> list[float]:
+    """For each p of a family the alpha that it had to stay below in Holm's correction.
+
+    An interval of level 1 minus that alpha leaves out "no difference" exactly where the adjusted p is below alpha.
+    """
+    adjusted = holm(p)
+    least = alpha / len(adjusted) if adjusted else alpha
+    return [
+        max(alpha * one / more, least) if one > 0 and more < 1 else least for one, more in zip(p, adjusted, strict=True)
+    ]
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -126,6 +149,23 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.
     if a.size < 2:
         raise ValueError(f"a: expected at least 2 pairs; got {a.size}; score more cases")
     return a, b
+
+
+def _t_p(of: Summary) -> float:
+    """Two-sided p of a mean of 0."""
+    from scipy.special import stdtr
+
+    if not of.sd > 0:
+        return 0.0 if of.mean else 1.0
+    return 2 * float(stdtr(of.n - 1, -abs(of.mean) * math.sqrt(of.n) / of.sd))
+
+
+def _rank_direction(differences: NDArray[np.float64]) -> float:
+    """Positive where the ranks of the positive differences outweigh those of the negative ones."""
+    from scipy.stats import rankdata
+
+    left = differences[differences != 0]
+    return float(rankdata(np.abs(left)) @ np.sign(left)) if left.size else 0.0
 
 
 def _signed_rank_p(differences: NDArray[np.float64]) -> float:

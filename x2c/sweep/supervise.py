@@ -113,7 +113,7 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: fl
 
         fingerprint = cohort_fingerprint(plan.cells[0].config)
         where = ["--runs", str(plan.runs), "--out", str(reports), "--scale", plan.scale, "--data", fingerprint]
-        where += ["--prefer", ",".join(cell.run_id for cell in plan.cells)]
+        where += ["--only", ",".join(cell.run_id for cell in plan.cells)]
         for program in (tables, figures):
             program.main(where)
     out = wide_console()

@@ -1,0 +1,63 @@
+"""The id of a run, derived again from what it holds: an edited config is noticed when the run is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from x2c.core.files import digest
+
+MADE_FROM = "id_made_from"
+"""The entry of provenance.json that holds what the hash in the id was made from."""
+_BY_CONTENT = ("source", "start")
+"""Fields that hold a path in the config and, in what the id was made from, the fingerprint of the file there."""
+
+
+def why_changed(name: str, provenance: Mapping[str, Any], **files: Mapping[str, Any]) -> str:
+    """Why a folder of this name is not what its id says; empty where it is.
+
+    name: of the folder; its last 12 hex digits are the hash. files: what else the id was made from, each the content of the
+    file that it stands in, by the entry that it has there: `config` of config.yaml, `settings` of classification.json.
+    """
+    made_from = provenance.get(MADE_FROM)
+    if not isinstance(made_from, Mapping):
+        return f"provenance.json: expected {MADE_FROM}, what the run's id was made from; got none; run it again"
+    if digest(made_from) != name.rpartition("-")[2]:
+        return f"provenance.json: {MADE_FROM} does not give the id of this folder; it was changed after the run began"
+    for entry, content in files.items():
+        file = "config.yaml" if entry == "config" else "classification.json"
+        for path, value in leaves(made_from.get(entry) or {}):
+            found = at(content, path)
+            if path.rpartition(".")[2] not in _BY_CONTENT and not _same(found, value):
+                return f"{file}: {path} is {_short(found)}, where the run's id was made with {_short(value)}"
+    return ""
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested options with their dotted paths."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def at(tree: Any, path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    for key in path.split("."):
+        tree = tree.get(key) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _same(found: Any, value: Any) -> bool:
+    """Equal as JSON, which has lists alone and no tuples. True is not 1."""
+    a, b = (json.dumps(one, sort_keys=True, default=str) for one in (found, value))
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (found, value))
+    return a == b or (numbers and found == value)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
