@@ -40,8 +40,8 @@ class Check:
     p_holm: float = math.nan
     verdict: Verdict = "cannot tell"
     says: str = ""
-    unless_yes: str = ""
-    """What explains any other verdict than yes."""
+    bound: str = ""
+    """What limits the effect whatever the verdict; said of every check that was tested."""
     stand_ins: tuple[StandIn, ...] = ()
     variant: str = ""
     """Whose training it asks about; empty of other topics."""
@@ -59,21 +59,18 @@ def corrected(checks: Sequence[Check]) -> list[Check]:
     """
     tested = iter(holm([check.p for check in checks if not math.isnan(check.p)]))
     judged = [check if math.isnan(check.p) else _judged(replace(check, p_holm=next(tested))) for check in checks]
-    return [_explained(check) for check in judged]
+    return [check if math.isnan(check.p) else _bounded(check) for check in judged]
 
 
-def _explained(check: Check) -> Check:
-    """The check with what explains its verdict."""
-    if check.verdict == "yes" or math.isnan(check.p):
-        return check
-    return replace(check, says=f"{check.says} {check.unless_yes}".strip())
+def _bounded(check: Check) -> Check:
+    """The check with what limits its effect."""
+    return replace(check, says=f"{check.says} {check.bound}".strip())
 
 
 def _judged(check: Check) -> Check:
     """The check with its verdict and its sentence."""
     sure = check.p_holm < ALPHA
-    # Perfect separation leaves DeLong no interval: then the permutations speak alone.
-    above = check.ci_low > check.null or (math.isnan(check.ci_low) and check.effect > check.null)
+    above = check.ci_low > check.null
     limit = check.null + check.least
     unit = f" {check.unit}" if check.unit else ""
     signed = check.null == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ LARGEST = 100
 """Cases of one class up to which counts are tried."""
 STATED_N = 45
 """The paper's test set."""
+IN_TABLE = {"generated": {"auc": "0.80"}}
+"""What the paper's Table 3 prints where its running text has another value; the text's has more digits and stands in table3.csv."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,16 @@ class Counts:
         """Cases."""
         return self.tp + self.fn + self.tn + self.fp
 
+    @property
+    def times(self) -> int:
+        """How many times the smallest whole counts of the same rates these are."""
+        return math.gcd(self.tp, self.fn, self.tn, self.fp)
+
 
 @dataclass(frozen=True)
-class Check:
-    """What one row of Table 3 says of itself."""
+class Interval:
+    """An area and its interval, read with as many decimals as they are printed with."""
 
-    arm: str
-    counts: tuple[Counts, ...]
-    """All that fit, the fewest cases first."""
-    fits_stated_n: bool
     offset: float
     """How far the area lies from the middle of its interval."""
     rounding: float
@@ -57,27 +61,101 @@ class Check:
         return abs(self.logit_offset) <= self.logit_rounding + 1e-9
 
     @property
-    def interval_kind(self) -> str:
+    def kind(self) -> str:
         """In words."""
         kinds = [name for name, fits in (("normal", self.symmetric), ("logit", self.logit_symmetric)) if fits]
         return " or ".join(kinds) if kinds else "neither normal nor logit"
 
 
-def check() -> list[Check]:
-    """Every row of the paper's Table 3."""
-    return [check_row(arm, line) for arm, line in paper_values().items()]
+@dataclass(frozen=True)
+class Check:
+    """What one row of Table 3 says of itself."""
+
+    arm: str
+    counts: tuple[Counts, ...]
+    """All that fit, the fewest cases first. Every multiple of them fits too."""
+    fits_stated_n: bool
+    interval: Interval
+    """As printed: 0.9 is anything from 0.85 to 0.95."""
+    padded: Interval | None = None
+    """As if a zero had been dropped: 0.9 is 0.90, as precise as the other rows' values; None where none can have been."""
+    readings: tuple[str, str] = ("", "")
+    """The numbers that make the difference, as printed and with the zero."""
+
+    @property
+    def smallest(self) -> tuple[Counts, ...]:
+        """Those of `counts` that are no multiple of smaller ones."""
+        return tuple(counts for counts in self.counts if counts.times == 1)
+
+    @property
+    def offset(self) -> float:
+        """How far the area lies from the middle of its interval."""
+        return self.interval.offset
+
+    @property
+    def rounding(self) -> float:
+        """How far rounding alone could move it, read as printed."""
+        return self.interval.rounding
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the interval, read as printed, can be a normal one."""
+        return self.interval.symmetric
+
+    @property
+    def logit_symmetric(self) -> bool:
+        """Whether the interval, read as printed, can be a logit one."""
+        return self.interval.logit_symmetric
+
+    @property
+    def interval_kind(self) -> str:
+        """In words, with the reading that each verdict needs where there are two."""
+        if self.padded is None:
+            return self.interval.kind
+        printed, padded = self.readings
+        if self.padded.kind == self.interval.kind:
+            return f"{self.interval.kind} ({printed} as printed or as {padded})"
+        return f"{self.interval.kind} (if {printed} as printed); {self.padded.kind} (if it is {padded})"
 
 
-def check_row(arm: str, line: Mapping[str, str]) -> Check:
-    """A row as printed: auc, ci_low, ci_high, and the rates in per cent."""
+def check(as_in_table: bool = False) -> list[Check]:
+    """Every row of the paper's Table 3; an area or a bound of fewer decimals than its column's others is read in two ways.
+
+    `as_in_table` takes the table's own numbers where the paper's text has others; these are read as printed.
+    """
+    rows = paper_values()
+    decimals = {key: max(_decimals(line[key]) for line in rows.values()) for key in ("auc", "ci_low", "ci_high")}
+    made = []
+    for arm, line in rows.items():
+        own = IN_TABLE.get(arm, {}) if as_in_table else {}
+        made.append(check_row(arm, {**line, **own}, {key: n for key, n in decimals.items() if key not in own}))
+    return made
+
+
+def check_row(arm: str, line: Mapping[str, str], decimals: Mapping[str, int] | None = None) -> Check:
+    """A row as printed: auc, ci_low, ci_high, and the rates in per cent.
+
+    `decimals`: how many the area and the ends of the interval have in the other rows, where a shorter number may have lost
+    a zero.
+    """
     counts = fitting_counts({rate: line[rate] for rate in RATES})
-    area, low, high = (float(line[key]) for key in ("auc", "ci_low", "ci_high"))
-    half = {key: _half_unit(line[key]) for key in ("auc", "ci_low", "ci_high")}
-    slopes = {key: 1 / (x * (1 - x)) for key, x in (("auc", area), ("ci_low", low), ("ci_high", high))}
+    whole = {key: _padded(line[key], places) for key, places in (decimals or {}).items()}
+    changed = [key for key, text in whole.items() if text != line[key]]
     return Check(
         arm,
         tuple(counts),
         any(c.n == STATED_N for c in counts),
+        _interval(line),
+        _interval({**line, **whole}) if changed else None,
+        (", ".join(line[key] for key in changed), ", ".join(whole[key] for key in changed)),
+    )
+
+
+def _interval(line: Mapping[str, str]) -> Interval:
+    area, low, high = (float(line[key]) for key in ("auc", "ci_low", "ci_high"))
+    half = {key: _half_unit(line[key]) for key in ("auc", "ci_low", "ci_high")}
+    slopes = {key: 1 / (x * (1 - x)) for key, x in (("auc", area), ("ci_low", low), ("ci_high", high))}
+    return Interval(
         (low + high) / 2 - area,
         half["auc"] + (half["ci_low"] + half["ci_high"]) / 2,
         float(logit(low) + logit(high)) / 2 - float(logit(area)),
@@ -110,5 +188,14 @@ def _prints(hits: int, n: int, printed: str) -> bool:
 
 
 def _half_unit(printed: str) -> float:
-    decimals = len(printed.partition(".")[2])
-    return 0.5 * 10.0**-decimals
+    return 0.5 * 10.0 ** -_decimals(printed)
+
+
+def _decimals(printed: str) -> int:
+    return len(printed.partition(".")[2])
+
+
+def _padded(printed: str, decimals: int) -> str:
+    """The number with zeros up to so many decimals."""
+    whole, _, part = printed.partition(".")
+    return f"{whole}.{part:0<{decimals}}" if decimals else printed

@@ -141,6 +141,7 @@ def provenance(tables: Sequence[Table], found: Sequence[Classification], others:
         ("Stand-ins", "<br>".join(_stand_ins([*runs, *single, *found])) or "none"),
         ("Pretrained networks", "<br>".join(_weights(notes)) or "none"),
         ("Device", _listed(device(note) for note in notes)),
+        ("Processor", _listed(_processor(note) for note in notes)),
         ("Software", _listed(_software(note) for note in notes)),
         ("Seeds", ", ".join(map(str, sorted({run.seed for run in (*runs, *single)})))),
     ]
@@ -265,11 +266,18 @@ def _data(note: Mapping[str, Any]) -> str:
     return f"`{(note.get('data') or {}).get('fingerprint', 'unknown')}`"
 
 
+def _processor(note: Mapping[str, Any]) -> str:
+    threads = note.get("threads")
+    told = f", {count(threads, 'thread')}" if isinstance(threads, int) else ""
+    return str(note.get("processor") or "not recorded") + told
+
+
 def _software(note: Mapping[str, Any]) -> str:
     packages = note.get("packages") or {}
     names = [f"{name} {packages[name]}" for name in ("torch", "diffusers", "monai", "numpy") if name in packages]
     python = [f"Python {note['python']}"] if "python" in note else []
-    return ", ".join([*python, *names]) or "not recorded"
+    ours = [f"x2c {note['x2c']}"] if "x2c" in note else []
+    return ", ".join([*ours, *python, *names]) or "not recorded"
 
 
 def _listed(texts: Any) -> str:

@@ -39,11 +39,9 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
     for table, made in zip(tables, sheets, strict=True):
         heads += [replace(head, text=f"{table.dataset}: {head.text}", marks=()) for head in made.heads[2:]]
     by_name = [{(section, row[0].text): row for section, row in made.rows} for made in sheets]
-    seeds = [{(row.section, row.label): len(row.done) for row in table.rows} for table in tables]
     lines = []
     for section, name in dict.fromkeys(key for rows in by_name for key in rows):
-        counts = [of.get((section, name), 0) for of in seeds]
-        cells = [Entry(name + _seeds(counts, [table.dataset for table in tables]))]
+        cells = [Entry(name)]
         for made, rows in zip(sheets, by_name, strict=True):
             row = rows.get((section, name))
             cells += row[2:] if row else [Entry()] * (len(made.heads) - 2)
@@ -53,18 +51,22 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
     patients = sorted(
         {cell.n for table in tables for row in table.rows for key, cell in row.cells.items() if key in COLUMNS}
     )
-    pooled = ", and over seeds where a row has several" if any(max(of.values()) > 1 for of in seeds) else ""
-    told = f"Mean ± SD over {' or '.join(map(str, patients))} test patients{pooled}. {small_networks(runs)}".strip()
+    told = f"Mean ± SD over {' or '.join(map(str, patients))} test patients, {_seeds(tables)}. {small_networks(runs)}".strip()
     return f"![{picture.shows}]({picture.link})\n\n*{picture.caption}*\n\n{text}\n{told} Tests, claims and all pictures: [{page}]({page}).\n"
 
 
-def _seeds(counts: Sequence[int], names: Sequence[str]) -> str:
-    """How many seeds a row pools, behind its name: for each data set where they differ; nothing of one seed."""
-    if max(counts) <= 1:
-        return ""
-    if len(set(counts) - {0}) == 1:
-        return f" ({max(counts)} seeds)"
-    return f" (seeds: {', '.join(f'{name} {n}' for name, n in zip(names, counts, strict=True) if n)})"
+def _seeds(tables: Sequence[Table]) -> str:
+    """Over which seeds the cells are, and that a column across seeds is over more of them."""
+    of_tables = [
+        sorted({run.seed for row in t.rows if row.variant not in BASELINES for run in row.done}) for t in tables
+    ]
+    texts = [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}" for seeds in of_tables]
+    if len(set(texts)) > 1:
+        texts = [f"{text} ({table.dataset})" for text, table in zip(texts, tables, strict=True)]
+    told = " and ".join(dict.fromkeys(texts))
+    if any(table.across for table in tables):
+        told += "; across seeds: mean ± SD of k differences to L1, each of the same seed, which are too few for a test"
+    return told
 
 
 def _narrowed(table: Table) -> Sheet:

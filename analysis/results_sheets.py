@@ -10,7 +10,6 @@ from dataclasses import replace
 from analysis import render, sheet, table3_render, verdict_page
 from analysis.baselines import LABELS
 from analysis.checks import Check, Verdict
-from analysis.measures import COLUMNS
 from analysis.numbers import number, p_value
 from analysis.runs import BASELINES, Group, StandIn
 from analysis.sense import CONVERGED, PERMUTATIONS, SMALL, SMALL_AUC
@@ -83,11 +82,12 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
         f"{CONVERGED:.0%}".replace("%", " %")
         + " from the third to the last quarter of the last stage, no where that of none does. Not measured: there is no such "
         "score.",
-        "Effect: mean over paired patients, positive where it speaks for yes, with Student's interval and Wilcoxon's "
-        f"signed-rank p; what would count is {SMALL:g} SD of the compared patients. Absolute errors are compared without "
-        "their sign.",
-        f"Embolism: mean AUC over folds with DeLong's interval; p of {PERMUTATIONS} permutations in which a fold's patients "
-        f"swap their inputs; what would count is {SMALL_AUC:g} above chance.",
+        "Effect: mean over paired patients, positive where it speaks for yes, with Student's t interval; p is the larger of "
+        "Student's t and Wilcoxon's signed rank, and 1 where these point in opposite directions; what would count is "
+        f"{SMALL:g} SD of the compared patients. Absolute errors are compared without their sign.",
+        "Embolism: mean AUC over folds with the interval of Table 3 (DeLong's variance, logit scale); p of "
+        f"{PERMUTATIONS} permutations in which a fold's patients swap their inputs; what would count is {SMALL_AUC:g} above "
+        "chance. One seed of every classifier: how much another training would differ is not in the interval.",
         "Training: n counts validation scores. The learning rate falls to nothing along a stage, so that a flat end says that "
         "this schedule is spent, not that a longer one would bring nothing.",
     )
@@ -102,14 +102,13 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
 
 def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
     """The paper's claims, a row for each; the numbers behind them folded."""
-    names = {column.key: column.name for column in (*table.columns, *table.more_columns)}
     rows = [
         (
             claim.where,
             (
                 Entry(f"{claim.says} {verdict_page.sides(claim)}"),
                 Entry(claim.verdict, "bold"),
-                Entry(_by_metric(claim, names)),
+                Entry(_by_metric(claim)),
             ),
         )
         for claim in judged
@@ -119,12 +118,11 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
     first, *more = full.notes
     heads = ("Claim", "Verdict", "By metric")
     short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
-    lines = tuple((where, _renamed(line, table)) for where, line in full.rows)
-    full = replace(full, title="Effects", rows=lines, notes=tuple(more))
+    full = replace(full, title="Effects", notes=tuple(more))
     return (
         _untitled(sheet.markdown([short]))
         + "\n"
-        + folded("Effects, intervals and power, and when a claim has which verdict", sheet.markdown([full]))
+        + folded("Effects, intervals and margins, and when a claim has which verdict", sheet.markdown([full]))
     )
 
 
@@ -214,25 +212,14 @@ def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
     return (Entry(asks), Entry(f"{len(by_verdict['yes'])} of {count}", "bold"), Entry(f"{says}."), Entry(), Entry())
 
 
-def _by_metric(claim: Judged, names: dict[str, str]) -> str:
+def _by_metric(claim: Judged) -> str:
+    if claim.missing:
+        return claim.missing
     by_verdict: dict[str, list[str]] = {}
     for effect in claim.effects:
-        told = f" ({effect.missing})" if effect.missing else ""
-        by_verdict.setdefault(effect.verdict, []).append(names.get(effect.metric, effect.metric) + told)
-    listed = {verdict: ", ".join(some) for verdict, some in by_verdict.items()}
-    if len(listed) == 1:
-        return "".join(listed.values())
-    return "; ".join(f"{verdict}: {metrics}" for verdict, metrics in listed.items()) or claim.missing
-
-
-def _renamed(line: tuple[Entry, ...], table: Table) -> tuple[Entry, ...]:
-    """The line with its metric's name as the network earns it: a stand-in's number never has the bare name."""
-    bare = {column.key: column.name for column in COLUMNS}
-    metric = line[2]
-    for column in table.columns:
-        if metric.text.startswith(bare[column.key]):
-            return (*line[:2], replace(metric, text=metric.text.replace(bare[column.key], column.name, 1)), *line[3:])
-    return line
+        told = f" ({effect.says})" if effect.says else ""
+        by_verdict.setdefault(effect.verdict, []).append((effect.name or effect.metric) + told)
+    return "; ".join(f"{verdict}: {', '.join(some)}" for verdict, some in by_verdict.items())
 
 
 def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:

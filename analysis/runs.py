@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
+from analysis.derived_id import MADE_FROM, why_changed
 from x2c.core.files import is_locked
 
 if TYPE_CHECKING:
     import pandas as pd
 
-State = Literal["done", "running", "interrupted", "failed", "pruned"]
+State = Literal["done", "running", "interrupted", "failed", "pruned", "unreadable"]
+"""`unreadable` is a run of which a file cannot be used, whatever its status says."""
 # Fields that cannot change a result, as run ids know them; seeds of one recipe are pooled.
-_NOT_RECIPE = (
+NOT_RECIPE = (
     ("seed",),
     ("variant",),
     ("table2",),
@@ -39,6 +39,7 @@ _NOT_RECIPE = (
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
 """The rows made without the model under test, each with the part that it depends on besides the data."""
 _NO_RUNS = ("classifications", "logs", "stages")
+_RUN_ID = re.compile(r"(?P<variant>[A-Za-z0-9_.+-]+)-(?P<scale>[A-Za-z0-9_.+]+)-s(?P<seed>0|[1-9][0-9]*)-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
 
 
@@ -104,7 +105,11 @@ def in_order(stand_ins: Iterable[StandIn]) -> list[StandIn]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run directory. `scores`, `set_scores` are there when, and only when, the state is `done`."""
+    """One run directory. `scores`, `set_scores` are there when, and only when, the state is `done`.
+
+    Of one that is `unreadable` variant, scale and seed are what the folder's name says, `reason` is `FILE: reason`, and
+    data set and provenance are missing; so is the config where that is the file.
+    """
 
     path: Path
     id: str
@@ -126,11 +131,13 @@ class Run:
     scores: pd.DataFrame | None = field(repr=False)
     set_scores: dict[str, Any] | None = field(repr=False)
     provenance: dict[str, Any] | None = field(repr=False)
+    told_cohort: str | None = field(default=None, repr=False)
+    """The cohort of a run that is unreadable for another file than its provenance."""
 
     @property
     def cohort(self) -> str | None:
         """Fingerprint of the patients, whatever the sample size; None before the run has written its provenance."""
-        return ((self.provenance or {}).get("data") or {}).get("cohort")
+        return ((self.provenance or {}).get("data") or {}).get("cohort") or self.told_cohort
 
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
@@ -141,23 +148,27 @@ class Run:
     @property
     def section(self) -> str | None:
         """The table section the variant asks for."""
-        return (self.config.get("table2") or {}).get("section")
+        return self._row.get("section")
 
     @property
     def note(self) -> str:
         """What the variant says its row lacks beside the paper's."""
-        return str((self.config.get("table2") or {}).get("note") or "")
+        return self._row.get("note") or ""
 
     @property
     def label(self) -> str:
         """The variant's name in tables and figures."""
-        return (self.config.get("table2") or {}).get("label") or self.variant
+        return self._row.get("label") or self.variant
+
+    @property
+    def _row(self) -> dict[str, Any]:
+        return self.config.get("table2") or {}
 
     @property
     def recipe(self) -> str:
         """Everything that can change a result but the seed, as comparable text."""
         config = copy.deepcopy(self.config)
-        for *parents, key in _NOT_RECIPE:
+        for *parents, key in NOT_RECIPE:
             inner: Any = config
             for parent in parents:
                 inner = inner.get(parent) if isinstance(inner, dict) else None
@@ -172,38 +183,30 @@ class Group:
 
     scale: str
     dataset: str
+    """Empty where no run of the group can be read."""
     cohort: str | None
     runs: tuple[Run, ...] = field(repr=False)
+    """Those that can be read."""
+    unreadable: tuple[Run, ...] = field(default=(), repr=False)
+    """Those that belong here and cannot be read, by id: rows without a number."""
 
     @property
     def updated(self) -> float:
-        """Unix time of the latest report among the runs."""
-        return max(run.updated for run in self.runs)
+        """Unix time of the latest report among the runs; where none can be read, of the latest change of a file."""
+        return max((run.updated for run in self.runs or self.unreadable), default=0.0)
 
     @property
     def name(self) -> str:
         """How lines and footnotes call the group."""
-        return f"scale {self.scale}, data {self.dataset}" + (f" ({self.cohort[:12]})" if self.cohort else "")
-
-    def chosen(self) -> dict[str, tuple[Run, ...]]:
-        """For each variant the runs that a table pools: the seeds of one recipe. Baselines are no variants.
-
-        The recipe is that of most finished seeds, of several the latest; the latest of all where none is finished.
-        """
-        chosen: dict[str, tuple[Run, ...]] = {}
-        for variant in dict.fromkeys(run.variant for run in self.runs if run.variant not in BASELINES):
-            runs = [run for run in self.runs if run.variant == variant]
-            seeds = Counter(recipe for recipe, _ in {(run.recipe, run.seed) for run in runs if run.state == "done"})
-            best = max(runs, key=lambda run: (seeds[run.recipe], run.updated)).recipe
-            same = {run.seed: run for run in sorted(runs, key=lambda r: r.updated) if run.recipe == best}
-            chosen[variant] = tuple(same[seed] for seed in sorted(same))
-        return chosen
+        data = self.dataset or "unknown"
+        return f"scale {self.scale}, data {data}" + (f" ({self.cohort[:12]})" if self.cohort else "")
 
 
 def load_runs(runs_dir: str | Path) -> list[Run]:
     """Read every run directory in `runs_dir`, sorted by id; no such folder gives no runs.
 
-    Folders that are no run, or not yet one, are skipped with a warning that names the folder and says why.
+    A run of which a file cannot be used is there as well: its state is `unreadable`, and its reason says which file and
+    why. Folders that are no run by their name, or not yet one, are skipped with a warning that names the folder and says why.
     """
     root = Path(runs_dir)
     inside = sorted(root.iterdir()) if root.is_dir() else []
@@ -218,19 +221,30 @@ def load_runs(runs_dir: str | Path) -> list[Run]:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Runs by scale and patients, the most recently updated group first.
+    """Runs by scale and patients, the most recently updated group first; last those of which no run can be read.
 
-    A run that has not yet told its cohort joins the latest group of its scale whose data set has the same options.
+    A run that has not yet told its cohort joins the latest group of its scale whose data set has the same options. One that
+    is unreadable joins every group of its scale and cohort, or the latest one of its scale where its cohort is unknown;
+    where there is none, a group without readable runs.
     """
+    known = list(runs)
     groups: list[list[Run]] = []
-    for run in sorted(runs, key=lambda run: run.cohort is None):
+    for run in sorted((run for run in known if run.state != "unreadable"), key=lambda run: run.cohort is None):
         alike = [members for members in groups if any(_same_patients(run, member) for member in members)]
         if alike:
             max(alike, key=lambda members: max(member.updated for member in members)).append(run)
         else:
             groups.append([run])
     made = [Group(members[0].scale, members[0].dataset, members[0].cohort, tuple(members)) for members in groups]
-    return sorted(made, key=lambda group: group.updated, reverse=True)
+    made.sort(key=lambda group: group.updated, reverse=True)
+    for run in sorted((run for run in known if run.state == "unreadable"), key=lambda run: run.cohort is None):
+        fitting = [i for i, group in enumerate(made) if group.scale == run.scale and run.cohort in (None, group.cohort)]
+        if not fitting:
+            fitting = [len(made)]
+            made.append(Group(run.scale, "", run.cohort, ()))
+        for place in fitting if run.cohort is not None else fitting[:1]:
+            made[place] = replace(made[place], unreadable=(*made[place].unreadable, run))
+    return sorted(made, key=lambda group: (bool(group.runs), group.updated), reverse=True)
 
 
 def _same_patients(run: Run, other: Run) -> bool:
@@ -247,97 +261,127 @@ class _NotARunError(Exception):
 
 
 def _load(folder: Path) -> Run:
-    config = _read_config(folder / "config.yaml")
+    # Imported here: whoever only asks for help need not wait for it.
+    from analysis.reading import UnreadableError, short
+
+    named = _RUN_ID.fullmatch(folder.name)
+    if named is None:
+        raise _NotARunError("its name is no run id, <variant>-<scale>-s<seed>-<12 hex>")
     try:
-        variant, scale, seed = str(config["variant"]), str(config["scale"]), int(config["seed"])
-        dataset = str(evaluated(config)["name"])
-        # Asked here, so that whoever reads runs later need not expect them to lack it.
-        window_hu(config), voxels(config), steps_text(config)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise _NotARunError(
-            "config.yaml lacks variant, scale, seed, resolution, or stages with the last one's data set "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    # A copied or renamed folder would otherwise be counted twice.
-    if not re.fullmatch(re.escape(f"{variant}-{scale}-s{seed}-") + "[0-9a-f]{12}", folder.name):
-        raise _NotARunError(
-            f"the folder's name is not the run id {variant}-{scale}-s{seed}-<12 hex> of its config.yaml"
-        )
-    status, alive = _read_status(folder)
-    state: State = status["state"]
-    reason = status.get("reason")
-    provenance = _read_json(folder / "provenance.json")
-    scores = set_scores = None
-    if state == "running" and not alive:
-        state = "interrupted"
-    if state == "done":
-        try:
-            scores, set_scores = _read_scores(folder), _read_json(folder / "set_scores.json")
-        except (OSError, ValueError, _NotARunError) as error:
-            state, reason = (
-                "failed",
-                f"done, but its scores cannot be read: {' '.join(str(error).split())[:160]}",
-            )
-    step, steps = status.get("step") or 0, status.get("steps") or 0
+        return _readable(folder)
+    except _NotARunError:
+        raise
+    except UnreadableError as error:
+        reason = str(error)
+    except Exception as error:
+        # Whatever a file may hold that nobody has thought of: one bad file is one bad row.
+        reason = short(f"{type(error).__name__}: {error}")
+    return _unreadable(folder, named, reason)
+
+
+def _readable(folder: Path) -> Run:
+    """The run of a folder whose files can be used. Raises UnreadableError, and _NotARunError for one that has not begun."""
+    from analysis import reading
+
+    alive = is_locked(folder / ".lock")
+    if not (folder / reading.STATUS).exists():
+        if any((folder / name).exists() for name in (reading.SCORES, reading.SET_SCORES)):
+            raise reading.UnreadableError(reading.STATUS, "absent, though the run was scored")
+        raise _NotARunError(f"no {reading.STATUS} in it, it has not begun")
+    # Read after the lock was looked at: a run that ended in between then reads as ended, not as interrupted.
+    status = reading.read_status(folder)
+    if alive and status.state == "running" and not (folder / reading.CONFIG).exists():
+        raise _NotARunError(f"no {reading.CONFIG} in it yet, it has just begun")
+    done = status.state == "done"
+    config = reading.read_config(folder)
+    _refuse_renamed(folder.name, config)
+    there = done or (folder / reading.PROVENANCE).exists()
+    provenance = reading.read_provenance(folder) if there else None
+    if provenance is not None and (done or MADE_FROM in provenance):
+        _refuse_changed(folder.name, config, provenance)
+    scores = reading.read_scores(folder) if done else None
+    set_scores = reading.read_set_scores(folder) if done else None
+    reason = reading.one_line(" ".join((status.reason or "").split()))
     return Run(
         path=folder,
         id=folder.name,
-        variant=variant,
-        scale=scale,
-        seed=seed,
-        dataset=dataset,
-        config=config,
-        state=state,
-        reason=" ".join(str(reason).split()) if reason else None,
-        progress=min(step / steps, 1.0) if steps else None,
-        phase=str(status.get("phase") or ""),
-        updated=float(status.get("updated") or (folder / "status.json").stat().st_mtime),
-        starts=int(status.get("starts") or 1),
+        variant=config["variant"],
+        scale=config["scale"],
+        seed=config["seed"],
+        dataset=reading.one_line(evaluated(config)["name"]),
+        config=reading.one_line(config),
+        state="interrupted" if status.state == "running" and not alive else status.state,
+        reason=reason or None,
+        progress=min((status.step or 0) / status.steps, 1.0) if status.steps else None,
+        phase=reading.one_line(status.phase or ""),
+        updated=float(status.updated or (folder / reading.STATUS).stat().st_mtime),
+        starts=status.starts or 1,
         scores=scores,
-        set_scores=set_scores,
-        provenance=provenance if isinstance(provenance, dict) else None,
+        set_scores=reading.one_line(set_scores),
+        provenance=reading.one_line(provenance),
     )
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise _NotARunError("no config.yaml in it")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise _NotARunError(f"config.yaml cannot be read ({' '.join(str(error).split())[:160]})") from error
-    if not isinstance(config, dict):
-        raise _NotARunError("config.yaml is no mapping")
-    return config
+def _unreadable(folder: Path, named: re.Match[str], reason: str) -> Run:
+    """The run of a folder with this name of which a file cannot be used."""
+    from analysis import reading
+
+    config: dict[str, Any] = {}
+    cohort = None
+    with contextlib.suppress(Exception):
+        cohort = reading.one_line(reading.read_provenance(folder)["data"]["cohort"])
+    if not reason.startswith(reading.CONFIG):
+        with contextlib.suppress(Exception):
+            config = reading.one_line(reading.read_config(folder))
+    return Run(
+        path=folder,
+        id=folder.name,
+        variant=named["variant"],
+        scale=named["scale"],
+        seed=int(named["seed"]),
+        dataset="",
+        config=config,
+        state="unreadable",
+        reason=reason,
+        progress=None,
+        phase="",
+        updated=_last_change(folder),
+        starts=1,
+        scores=None,
+        set_scores=None,
+        provenance=None,
+        told_cohort=cohort,
+    )
 
 
-def _read_status(folder: Path) -> tuple[dict[str, Any], bool]:
-    alive = is_locked(folder / ".lock")
-    # Read after the lock was looked at: a run that ended in between then reads as ended, not as interrupted.
-    status = _read_json(folder / "status.json")
-    if status is None:
-        raise _NotARunError("no status.json in it, it has not begun")
-    if not isinstance(status, dict) or status.get("state") not in ("running", "done", "failed", "pruned"):
-        raise _NotARunError("status.json names no state (running, done, failed, pruned)")
-    return status, alive
+def _last_change(folder: Path) -> float:
+    times: list[float] = []
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                times.append(path.lstat().st_mtime)
+    return max(times, default=0.0)
 
 
-def _read_json(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise _NotARunError(f"{path.name} cannot be read ({error})") from error
+def _refuse_renamed(name: str, config: Mapping[str, Any]) -> None:
+    """Raise UnreadableError where the config is another run's: a copied folder would be counted twice."""
+    from analysis.reading import CONFIG, UnreadableError
+
+    begins = f"{config['variant']}-{config['scale']}-s{config['seed']}-"
+    if not re.fullmatch(re.escape(begins) + "[0-9a-f]{12}", name):
+        raise UnreadableError(CONFIG, f"it is of a run {begins}<12 hex>, which is not the folder's name")
 
 
-def _read_scores(folder: Path) -> pd.DataFrame:
-    # Imported here: whoever only asks for help or states need not wait for it.
-    import pandas as pd
+def _refuse_changed(name: str, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Raise UnreadableError where config or provenance are not what the run's id was made from."""
+    from analysis.reading import CONFIG, UnreadableError
 
-    scores = pd.read_parquet(folder / "scores.parquet")
-    if "patient" not in scores.columns or scores.empty:
-        raise ValueError("scores.parquet has no patients")
-    if scores["patient"].duplicated().any():
-        raise ValueError("scores.parquet has a patient twice")
-    return scores
+    if why := why_changed(name, provenance, config=config):
+        file, _, reason = why.partition(": ")
+        raise UnreadableError(file, reason)
+    # The id of a baseline has the window apart from the few fields of the config that it depends on.
+    window = provenance[MADE_FROM].get("window")
+    if window is not None and tuple(window) != window_hu(config):
+        low, high = window_hu(config)
+        made = "{:g}..{:g}".format(*window)
+        raise UnreadableError(CONFIG, f"HU window is {low:g}..{high:g}, where the run's id was made with {made}")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from analysis import table2, table3
 from analysis.checks import Check, Verdict, corrected, not_measured
 from analysis.choice import chosen, classification_of, unmeasured
-from analysis.classifications import Classification
+from analysis.classifications import Classification, tested
 from analysis.measures import COLUMNS, MORE_COLUMNS, Column, paired, patient_means
 from analysis.numbers import number
 from analysis.pictures.source import Source
@@ -20,7 +20,7 @@ from analysis.pictures.training import Stage, read
 from analysis.runs import BASELINES, METRIC_PARTS, Group, Run, StandIn, voxels
 from analysis.stats.paired import compare, summary
 from analysis.table2 import Row, Table
-from analysis.table3 import Table3
+from analysis.table3 import Table3, leaks
 
 SMALL = 0.2
 """In SDs of the compared patients: an improvement that stays below counts as none (Cohen's small effect)."""
@@ -109,9 +109,9 @@ def relative_fall(stage: Stage) -> tuple[float, int]:
     """
     first, last = int(stage.steps[0]) - 1, int(stage.steps[-1])
     quarter = (last - first) / 4
-    late = stage.validation_loss[stage.validation_steps > last - quarter]
-    within = (stage.validation_steps > last - 2 * quarter) & (stage.validation_steps <= last - quarter)
-    before = stage.validation_loss[within]
+    scored = np.isfinite(stage.validation_loss)
+    at, loss = stage.validation_steps[scored], stage.validation_loss[scored]
+    late, before = loss[at > last - quarter], loss[(at > last - 2 * quarter) & (at <= last - quarter)]
     if not late.size or not before.size or not before.mean() > 0:
         return math.nan, 0
     return float(1 - late.mean() / before.mean()), late.size + before.size
@@ -152,7 +152,7 @@ def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
                 of = float if column.better else abs
                 ours, theirs = (patient_means(r.done, key, of) for r in (row, rival))
                 named = replace(column, name=name, better=column.better or -1)
-                check = replace(check, unless_yes=_bound(named, patient_means(ceiling, key, of)))
+                check = replace(check, bound=_bound(named, patient_means(ceiling, key, of)))
                 checks.append(_paired(check, named, ("generated", ours), (short, theirs), [*row.done, *rival.done]))
     return checks
 
@@ -216,27 +216,43 @@ def _embolism(group: Group, of: Classification | None, variant: str) -> list[Che
     if of is None:
         command = Source(group).script("classify.py", variant)
         return [not_measured(checks["generated"], f"No finished classification; run: `{command}`")]
-    try:
-        table = table3.collect(of)
-    except ValueError as error:
-        return [replace(check, says=f"{' '.join(str(error).split())}.") for check in checks.values()]
-    if "xray" in table.arms:
-        area = number(table.arms["xray"].areas.mean)
-        bound = f"A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is {area}."
-        checks["generated"] = replace(checks["generated"], unless_yes=bound)
-    return [
-        _signal(check, table, arm) if arm in table.arms else not_measured(check, _sentence(table.refused[arm]))
-        for arm, check in checks.items()
-    ]
+    table = table3.collect(of)
+    checks["generated"] = replace(checks["generated"], bound=_bound_of_generated(table))
+    return [_signal(check, table, arm) for arm, check in checks.items()]
+
+
+def _bound_of_generated(table: Table3) -> str:
+    """What the volumes' own source allows them to tell, and what it means where they seem to tell more."""
+    bound = "A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is "
+    ending = " One training seed." + (
+        " LEAK: the generator was trained on most of these true CTs." if leaks(table.of) else ""
+    )
+    xray, generated = table.arms.get("xray"), table.arms.get("generated")
+    if xray is None:
+        return f"{bound}not known ({table.refused['xray']}).{ending}"
+    low, high = map(number, xray.areas.mean_ci)
+    bound += f"{number(xray.areas.mean)} ({low} to {high})."
+    areas = {"the X-rays'": xray, "the true CTs'": table.arms.get("ctpa")}
+    below = [name for name, arm in areas.items() if arm and generated and arm.areas.mean < generated.areas.mean]
+    if below:
+        why = (
+            "chance, the classifiers' training or the leak"
+            if leaks(table.of)
+            else "chance or the classifiers' training"
+        )
+        bound += f" That its own lies above {' and '.join(below)} is {why}, not information."
+    return bound + ending
 
 
 def _signal(check: Check, table: Table3, arm: str) -> Check:
     """An arm's area against that of inputs swapped among the patients of a fold."""
-    predictions, areas = table.of.predictions, table.arms[arm].areas
-    assert predictions is not None
-    own = predictions[(predictions["arm"] == arm) & (predictions["split"] == "test")]
-    ordered = own.sort_values(["fold", "patient"], kind="stable")
-    swapped = swapped_areas((part["label"], part["score"]) for _, part in ordered.groupby("fold", sort=True))
+    if arm not in table.arms:
+        says = _sentence(table.refused[arm])
+        # Patients were scored, but their scores leave the question open.
+        scored = table.refused[arm].startswith((table3.NO_AREA, table3.CONSTANT))
+        return replace(check, says=says) if scored else not_measured(check, says)
+    own, areas = tested(table.of, arm), table.arms[arm].areas
+    swapped = swapped_areas((part["label"], part["score"]) for _, part in own.groupby("fold", sort=True))
     # Two-sided, as every p here; rounding must not tell an area from the same one of another order.
     beyond = int((np.abs(swapped - 0.5) >= abs(areas.mean - 0.5) - 1e-12).sum())
     source = {"ctpa": "", "xray": "", "generated": f" of volumes by {table.of.variant}"}[arm]

@@ -217,7 +217,7 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
         + test_notes(rows, reference, found)
         + sizes
         + recipes
-        + refusal_notes(rows, refused, strange)
+        + refusal_notes(rows, refused, strange, {column.key: column.name for column in everything})
         + unreadable_notes(rows, group.unreadable)
         + elsewhere_notes(rows, elsewhere)
         + plan_notes(rows, locks, EXPLORATORY),

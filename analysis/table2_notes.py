@@ -21,6 +21,11 @@ PAPER_WEIGHTS = {"lpips": 0.01, "adv": 0.001, "cls": 0.08}
 """λ₁, λ₂ and λ₃ of the paper's equation 1."""
 SIZE = "size"
 """Mark of a row at another sample size than the reference row's."""
+MADE_WITH = "made with"
+ROUNDING = (
+    "The same run id on another processor, with another number of threads or another torch rounds differently, and training "
+    "carries that on: docs/reproducibility.md says by how much it has been seen to move a score."
+)
 NOT_FOR_DIAGNOSIS = "Generated volumes are research material and are not for diagnosis."
 
 
@@ -156,13 +161,18 @@ def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[
     for text, number in numbers.items():
         labels = ", ".join(row.label for row, own in zip(rows, texts, strict=True) if own == text)
         notes.append(Footnote(number, f"{labels}: {text}."))
+    if any(MADE_WITH in text for text in numbers):
+        notes.append(Footnote("", ROUNDING))
     return marked, tuple(notes)
 
 
 def refusal_notes(
-    rows: Sequence[Row], refused: Mapping[str, str], strange: Mapping[str, Mapping[str, str]]
+    rows: Sequence[Row],
+    refused: Mapping[str, str],
+    strange: Mapping[str, Mapping[str, str]],
+    names: Mapping[str, str],
 ) -> tuple[Footnote, ...]:
-    """Every run and cell that is refused, with its reason."""
+    """Every run and cell that is refused, with its reason. names: of the columns, by key."""
     texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
     texts += [f"Refused: {row.label}: {row.detail.removeprefix('refused: ')}." for row in rows
               if row.state == "refused" and row.runs]  # fmt: skip
@@ -174,16 +184,16 @@ def refusal_notes(
                  if reason.endswith("of the patients that the other rows have")}  # fmt: skip
     texts += sorted(of_cells)
     for key in dict.fromkeys(key for row in rows for key in row.cells):
-        texts += _fewer_patients(rows, key)
+        texts += _fewer_patients(rows, key, names[key])
     return tuple(Footnote("", text) for text in dict.fromkeys(texts))
 
 
-def _fewer_patients(rows: Sequence[Row], key: str) -> Iterable[str]:
+def _fewer_patients(rows: Sequence[Row], key: str, name: str) -> Iterable[str]:
     """Where a column's cells are over fewer patients than were scored: of whom the others have no finite score."""
     cells = [row.cells[key] for row in rows if key in row.cells]
     scored = max(len(run.scores) for row in rows for run in row.done if run.scores is not None)
     if cells[0].n < scored:
-        yield f"{key}: over {cells[0].n} of {scored} test patients, those who have a finite score in every row."
+        yield f"{name}: over {cells[0].n} of {scored} test patients, those who have a finite score in every row."
 
 
 def unreadable_notes(rows: Sequence[Row], unreadable: Sequence[Run]) -> tuple[Footnote, ...]:
@@ -234,7 +244,7 @@ def _beyond_its_file(row: Row, base: Row) -> str:
     recipe = [] if baseline else dict.fromkeys(t for run, other in pairs for t in differences_in_recipe(run, other))
     making = dict.fromkeys(t for run, other in pairs for t in differences_in_making(run, other))
     told = [f"the recipe differs from that of {base.label} in {', '.join(recipe)}"] if recipe else []
-    told += [f"made with {', '.join(making)} of {base.label}"] if making else []
+    told += [f"{MADE_WITH} {', '.join(making)} of {base.label}"] if making else []
     return "; ".join(told)
 
 

@@ -16,14 +16,16 @@ from analysis.table2_notes import Footnote
 from analysis.table3 import LABELS, RATES, Table3, marks_of
 
 _CSV_FIELDS = ("table", "scale", "dataset", "cohort", "variant", "generated", "arm", "metric", "value", "ci_low",
-               "ci_high", "n", "p", "paper", "state")  # fmt: skip
-_TITLES = {"ppv": "PPV", "npv": "NPV"}
+               "ci_high", "n", "p", "p_holm", "paper", "state")  # fmt: skip
+_ALL_RATES = (*RATES, "balanced_accuracy")
+_TITLES = {"ppv": "PPV", "npv": "NPV", "balanced_accuracy": "Balanced accuracy"}
+_SHORT = {"ppv": "PPV", "npv": "NPV", "balanced_accuracy": "Bal. acc."}
 
 
 def sheets_of(table: Table3) -> list[Sheet]:
     """The arms, and the differences between them."""
     heads = ["Input", "AUC ↑", "95 % CI", "± folds", "Pooled AUC ↑", "95 % CI", "logit CI"]
-    heads += [f"{_TITLES.get(rate, rate.capitalize())} % ↑" for rate in RATES] + ["TP/FN/TN/FP"]
+    heads += [f"{_TITLES.get(rate, rate.capitalize())} % ↑" for rate in _ALL_RATES] + ["TP/FN/TN/FP"]
     rows: list[tuple[str, tuple[Entry, ...]]] = []
     for arm, label in LABELS.items():
         rows.append(("", (Entry(label, marks=marks_of(table, arm)), *_arm_entries(table, arm, len(heads) - 1))))
@@ -40,19 +42,19 @@ def terminal_sheet(table: Table3) -> Sheet:
         "Input",
         "AUC [CI] ± folds",
         "Pooled [CI]",
-        *(_TITLES.get(rate, rate.capitalize()[:4] + ".") for rate in RATES),
+        *(_SHORT.get(rate, rate.capitalize()[:4] + ".") for rate in _ALL_RATES),
     ]
     rows: list[tuple[str, tuple[Entry, ...]]] = []
     for arm, label in LABELS.items():
         if arm in table.arms:
-            full = [entry.text for entry in _arm_entries(table, arm, len(RATES) + 7)]
+            full = [entry.text for entry in _arm_entries(table, arm, len(_ALL_RATES) + 7)]
             texts = [f"{full[0]} [{_short(full[1])}] ± {full[2]}", f"{full[3]} [{_short(full[4])}]", *full[6:-1]]
         else:
             texts = [table.refused[arm], *["–"] * (len(heads) - 2)]
         rows.append(("", (Entry(label, marks=marks_of(table, arm)), *map(Entry, texts))))
         p = table.paper[arm]
         area = f"{_share(p['auc'])} [{_share(p['ci_low'])}–{_share(p['ci_high'])}] ± {_share(p['auc_std_folds'])}"
-        texts = ["paper", area, "–", *(f"{p[rate]:g}" for rate in RATES)]
+        texts = ["paper", area, "–", *(f"{p[rate]:g}" for rate in RATES), "–"]
         rows.append(("", tuple(Entry(text, "italic") for text in texts)))
     return Sheet(table.title, tuple(map(Entry, heads)), tuple(rows), table.footnotes)
 
@@ -60,11 +62,17 @@ def terminal_sheet(table: Table3) -> Sheet:
 def terminal_pairs(table: Table3) -> Sheet:
     """The differences in as few columns as a terminal has."""
     full = _pair_sheet(table)
-    heads = ("Difference", "Δ AUC [CI]", "p DeLong", "Holm", "p KS", "Δ sens. % (p)", "Δ spec. % (p)", "visible Δ")
+    heads = ("Difference", "Δ AUC [CI]", "p DeLong", "Holm", "p KS", "Δ sens. % (p)", "Δ spec. % (p)", "Δ bal. acc. % [CI] (p)",
+             "visible Δ")  # fmt: skip
     rows = []
     for section, entries in full.rows:
-        name, delta, ci, delong, corrected, ks, sens, sens_p, spec, spec_p, seen = (entry.text for entry in entries)
-        texts = (name, f"{delta} [{ci}]", delong, corrected, ks, f"{sens} ({sens_p})", f"{spec} ({spec_p})", seen)
+        texts = [entry.text for entry in entries]
+        name, delta, ci, delong, corrected, ks, sens, sens_p, spec, spec_p, balanced, balanced_ci, balanced_p, seen = (
+            texts
+        )
+        rates = [f"{sens} ({sens_p})", f"{spec} ({spec_p})", f"{balanced} [{balanced_ci}] ({balanced_p})"]
+        rates = [text if "–" not in text else "–" for text in rates]
+        texts = [name, f"{delta} [{ci}]", delong, corrected, ks, *rates, seen]
         rows.append((section, tuple(map(Entry, texts))))
     return Sheet("", tuple(map(Entry, heads)), tuple(rows), full.notes)
 
@@ -79,7 +87,9 @@ def _arm_entries(table: Table3, arm: str, width: int) -> list[Entry]:
     areas, point = table.arms[arm].areas, table.arms[arm].point
     texts = [_share(areas.mean), _range(areas.mean_ci), _share(areas.sd), _share(areas.pooled.auc)]
     texts += [_range(areas.pooled.ci), _range(areas.pooled.logit_ci)]
-    for rate in RATES:
+    if point is None:
+        return [Entry(text) for text in texts + ["–"] * (width - len(texts))]
+    for rate in _ALL_RATES:
         value = getattr(point, rate)
         low, high = point.ci[rate]
         undefined = f"– ({point.undefined[rate]})" if rate in point.undefined else ""
@@ -95,23 +105,38 @@ def _paper_entries(paper: Mapping[str, float], width: int) -> list[Entry]:
 
 
 def _pair_sheet(table: Table3) -> Sheet:
-    heads = ("Difference", "Δ AUC", "95 % CI", "p (DeLong)", "Holm", "p (KS of folds)", "Δ sensitivity %", "p (McNemar)",
-             "Δ specificity %", "p (McNemar)", "smallest visible Δ AUC")  # fmt: skip
+    heads = ("Difference", "Δ AUC", "95 % CI", "p (DeLong)", "Holm", "p (KS of folds)", "Δ sensitivity %", "p (Holm)",
+             "Δ specificity %", "p (Holm)", "Δ balanced accuracy %", "95 % CI", "p (Holm)", "smallest visible Δ AUC")  # fmt: skip
     rows = []
     for pair in table.pairs:
-        texts = [f"{LABELS[pair.a]} − {LABELS[pair.b]}", _signed(pair.areas.difference), _range(pair.areas.ci)]
-        texts += [p_value(pair.areas.p), p_value(pair.p_holm), p_value(pair.ks_p)]
-        for test in (pair.sensitivity, pair.specificity):
-            texts += [f"{100 * test.difference:+.1f}".replace("-", "−"), p_value(test.p)]
+        texts = [pair.name, _signed(pair.areas.difference), _range(pair.areas.ci)]
+        texts += [
+            "not tested" if pair.areas.untested else p_value(pair.areas.p),
+            p_value(pair.p_holm),
+            p_value(pair.ks_p),
+        ]
+        for name in ("sensitivity", "specificity", "balanced_accuracy"):
+            test = getattr(pair, name)
+            texts.append(_percent(test.difference) if test else "–")
+            if name == "balanced_accuracy":
+                texts.append(" to ".join(map(_percent, test.ci)) if test else "–")
+            texts.append(p_value(pair.rates_p_holm.get(name, math.nan)))
         texts.append(_share(pair.detectable))
         rows.append(("", tuple(map(Entry, texts))))
     folds = len(next(iter(table.arms.values())).areas.aucs)
     possible = ", ".join(map(p_value, _smallest_ks(folds)))
+    tests = sum(len(pair.rates_p_holm) for pair in table.pairs)
     notes = (
         Footnote(
             "",
             "DeLong's paired test compares within each fold. The Kolmogorov-Smirnov test treats the folds' areas as two "
             f"samples, as the paper does; of {folds} folds each its p can only be {possible} and larger ones.",
+        ),
+        Footnote(
+            "",
+            "Sensitivity and specificity: McNemar's exact test. Balanced accuracy: interval by square-and-add of Newcombe's of "
+            "the two differences, and the p at which that interval ends at 0. Their p have Holm's correction over the "
+            f"table's {tests} tests at thresholds, DeLong's over the {len(table.pairs)} differences of AUC.",
         ),
     )
     return Sheet(f"Differences. {table.title}", tuple(map(Entry, heads)), tuple(rows), notes)
@@ -150,32 +175,42 @@ def tidy_lines(table: Table3) -> list[dict[str, object]]:
             ("auc_folds_sd", areas.sd, none, paper["auc_std_folds"]),
             ("auc_pooled", areas.pooled.auc, areas.pooled.ci, None),
             ("auc_pooled_logit", areas.pooled.auc, areas.pooled.logit_ci, None),
-            *((rate, getattr(point, rate), point.ci[rate], paper[rate] / 100) for rate in RATES),
-            *((count, float(getattr(point, count)), none, None) for count in ("tp", "fn", "tn", "fp")),
         ]
+        if point:
+            printed_rates = {rate: paper[rate] / 100 for rate in RATES}
+            numbers += [(rate, getattr(point, rate), point.ci[rate], printed_rates.get(rate)) for rate in _ALL_RATES]
+            numbers += [(count, float(getattr(point, count)), none, None) for count in ("tp", "fn", "tn", "fp")]
         for metric, value, interval, printed in numbers:
             line = about | {"arm": arm, "state": "done", "n": n, "metric": metric}
             lines.append(line | _known(value, interval) | ({} if printed is None else {"paper": printed}))
+        if table.arms[arm].no_rates:
+            lines.append(about | {"arm": arm, "metric": "rates", "state": table.arms[arm].no_rates})
     for pair in table.pairs:
-        tests = (
-            ("auc_folds", pair.areas.difference, pair.areas.ci, pair.areas.p),
-            ("auc_folds_ks", pair.areas.difference, (math.nan, math.nan), pair.ks_p),
-            ("sensitivity", pair.sensitivity.difference, pair.sensitivity.ci, pair.sensitivity.p),
-            ("specificity", pair.specificity.difference, pair.specificity.ci, pair.specificity.p),
-        )
-        for metric, value, interval, p in tests:
-            line = about | {"arm": f"{pair.a} - {pair.b}", "state": "done", "metric": f"{metric}_difference", "p": p}
-            lines.append(line | _known(value, interval))
+        state = f"not tested: {pair.areas.untested}" if pair.areas.untested else "done"
+        tests: list[tuple[str, float, tuple[float, float], float, float, str]] = [
+            ("auc_folds", pair.areas.difference, pair.areas.ci, pair.areas.p, pair.p_holm, state),
+            ("auc_folds_ks", pair.areas.difference, (math.nan, math.nan), pair.ks_p, math.nan, "done"),
+        ]
+        for name, p_holm in pair.rates_p_holm.items():
+            test = getattr(pair, name)
+            tests.append((name, test.difference, test.ci, test.p, p_holm, "done"))
+        for metric, value, interval, p, p_holm, state in tests:
+            line = about | {"arm": f"{pair.a} - {pair.b}", "state": state, "metric": f"{metric}_difference"}
+            lines.append(line | _known(value, interval, p=p, p_holm=p_holm))
     return lines
 
 
-def _known(value: float, interval: tuple[float, float]) -> dict[str, object]:
-    numbers = dict(zip(("value", "ci_low", "ci_high"), (value, *interval), strict=True))
+def _known(value: float, interval: tuple[float, float], **more: float) -> dict[str, object]:
+    numbers = dict(zip(("value", "ci_low", "ci_high"), (value, *interval), strict=True)) | more
     return {name: number for name, number in numbers.items() if not math.isnan(number)}
 
 
 def _share(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}".replace("0.", ".", 1) if value < 1 else f"{value:.2f}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def _signed(value: float) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -21,13 +22,15 @@ from analysis.sheet import Entry, Sheet
 from analysis.show import classifications
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS, Footnote
 from analysis.table3 import LABELS, paper_values
-from analysis.verdicts import ALPHA, FEWEST_SEEDS, VERDICTS, Effect, Judged, judge, tests_of
+from analysis.verdicts import ALPHA, FEWEST_SEEDS, VERDICTS, Effect, Judged, family_size, judge
 from x2c.core.files import write_text
 
 SMOKE = "Scale smoke trains for seconds: its verdicts try the path and mean nothing."
 _FIELDS = ("scale", "dataset", "cohort", "claim", "says", "where", "expects", "a", "b", "verdict", "metric", "metric_verdict",
            "effect", "ci_low", "ci_high", "corrected_ci_low", "corrected_ci_high", "p", "p_holm", "margin", "p_margin",
            "p_margin_holm", "detectable", "paper", "n", "seeds", "missing")  # fmt: skip
+_IN_FILES = ("95 % CI", "margin", "p below it (Holm)", "detectable")
+"""Columns that a terminal has no room for."""
 
 
 def show(args: argparse.Namespace) -> bool:
@@ -44,7 +47,7 @@ def show(args: argparse.Namespace) -> bool:
         readable = not group.unreadable and all(c.state != "unreadable" for c in found)
         judged = judge(Source(group, args.runs, found=found))
         page, stem, text = verdict_sheet(judged, group), "claims", verdict_csv(judged, group)
-    console.print(sheet.terminal(page))
+    console.print(sheet.terminal(page if args.published else narrow(page)))
     console.print(sheet.notes(page.notes))
     files = {"md": sheet.markdown([page]), "tex": sheet.latex([page]), "html": sheet.html([page]), "csv": text}
     for suffix, content in files.items():
@@ -75,7 +78,7 @@ def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
         "Effect: mean difference over paired patients in the metric's units, positive where a is better, over the seeds and "
         "patients of Table 2, with Student's interval; p: the larger of Student's paired t and Wilcoxon's signed rank, 1 where "
         f"the two point in opposite directions. Of areas: mean over folds, DeLong. Holm's correction runs over the "
-        f"{tests_of(judged)} tests of this table. The tests are over patients: another training run of the same recipe may "
+        f"{family_size(judged)} tests of this table. The tests are over patients: another training run of the same recipe may "
         "differ by more.",
         "Detectable: the smallest effect that this n shows with a chance of 80 % by these tests after the correction.",
         "A generated volume cannot tell more of its patient than the X-ray that it is made from, whatever a verdict says: an "
@@ -85,6 +88,13 @@ def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
     )
     title = f"The paper's claims at {group.name}"
     return Sheet(title, tuple(map(Entry, heads)), tuple(rows), tuple(Footnote("", text) for text in notes), left=3)
+
+
+def narrow(page: Sheet) -> Sheet:
+    """The page of verdicts in as few columns as a terminal has."""
+    kept = [place for place, head in enumerate(page.heads) if head.text not in _IN_FILES]
+    rows = tuple((where, tuple(row[place] for place in kept)) for where, row in page.rows)
+    return replace(page, heads=tuple(page.heads[place] for place in kept), rows=rows)
 
 
 def told(claim: Judged) -> str:

@@ -126,7 +126,7 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
     return [_with_verdicts(judged, corrected, len(tested)) for judged in raw]
 
 
-def tests_of(judged: Sequence[Judged]) -> int:
+def family_size(judged: Sequence[Judged]) -> int:
     """Over how many tests Holm's correction ran."""
     return sum(len(_family(effect)) for claim in judged for effect in claim.effects)
 

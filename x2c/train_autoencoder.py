@@ -34,10 +34,10 @@ def main() -> None:
     config = resolve(options.variant, options.scale, 0, overrides)
     if options.out is not None and options.out.exists():
         raise UserError(f"--out: expected a new folder; {options.out} exists; name another")
-    from x2c.engine.parts import all_threads
+    from x2c.engine.parts import threads_of
     from x2c.models.vqgan.report import report
 
-    with all_threads():
+    with threads_of(config):
         report(*open_vqgan(config), options.out)
 
 

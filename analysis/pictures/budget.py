@@ -144,9 +144,13 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
 
 
 def _points(series: Series, key: str) -> dict[int, Summary]:
+    """At each number of steps the mean over the patients who have a finite score at all of them."""
     means = {x: patient_means(runs, key) for x, runs in series.runs.items()}
+    means = {x: one for x, one in means.items() if one}
     # The PSNR of identical volumes is infinite and has no place on an axis.
-    return {x: summary(list(one.values())) for x, one in means.items() if one and all(map(math.isfinite, one.values()))}
+    finite = [{patient for patient, mean in one.items() if math.isfinite(mean)} for one in means.values()]
+    common = set.intersection(*finite) if finite else set()
+    return {x: summary([one[patient] for patient in sorted(common)]) for x, one in means.items()} if common else {}
 
 
 def _panel(axes: Axes, points: Mapping[int, Summary]) -> None:

@@ -11,14 +11,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.classifications import Classification
+from analysis.classifications import Classification, tested
 from analysis.cli import NothingToShowError
 from analysis.pictures.page import LEFT, Page, page
 from analysis.pictures.source import Source, closing
 from analysis.pictures.style import GREY, LINES, Line
+from analysis.stats.binary import outcomes
 from analysis.stats.folds import FoldSummary
 from analysis.stats.operating_point import OperatingPoint, wilson
-from analysis.table3 import LABELS, Table3, collect
+from analysis.table3 import LABELS, Arm, Table3, collect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,8 @@ class Curve:
 
     name: str
     areas: FoldSummary
-    point: OperatingPoint
+    point: OperatingPoint | None
+    """None where the arm has no thresholds."""
     rates: NDArray[np.float64]
     """[thresholds, (false positive rate, sensitivity)], from none called positive to all."""
     band: NDArray[np.float64]
@@ -52,10 +54,7 @@ def roc(source: Source, out: Path) -> Path:
         raise NothingToShowError(
             f"no finished classification on {source.group.name}; run: {source.script('classify.py', variant)}"
         )
-    try:
-        table = collect(of)
-    except ValueError as error:
-        raise NothingToShowError(f"{of.path}: too few patients for a curve: {error}") from None
+    table = collect(of)
     curves = curves_of(table)
     if not curves:
         raise NothingToShowError(f"{of.path}: no arm can be shown: {'; '.join(table.refused.values())}")
@@ -70,16 +69,13 @@ def roc(source: Source, out: Path) -> Path:
 
 def curves_of(table: Table3) -> list[Curve]:
     """The arms of the table, in its order."""
-    predictions = table.of.predictions
-    assert predictions is not None
-    test = predictions[predictions["split"] == "test"]
-    return [_curve(test[test["arm"] == arm.name], arm.name, arm.areas, arm.point) for arm in table.arms.values()]
+    return [_curve(tested(table.of, arm.name), arm) for arm in table.arms.values()]
 
 
-def _curve(mine: pd.DataFrame, name: str, areas: FoldSummary, point: OperatingPoint) -> Curve:
-    counts = counts_at(mine["label"].to_numpy(bool), mine["score"].to_numpy(np.float64))
-    n_neg, n_pos = areas.pooled.n_neg, areas.pooled.n_pos
-    return Curve(name, areas, point, counts / (n_neg, n_pos), band(counts, n_neg, n_pos))
+def _curve(mine: pd.DataFrame, arm: Arm) -> Curve:
+    counts = counts_at(outcomes("label", mine["label"]), mine["score"].to_numpy(np.float64))
+    n_neg, n_pos = arm.areas.pooled.n_neg, arm.areas.pooled.n_pos
+    return Curve(arm.name, arm.areas, arm.point, counts / (n_neg, n_pos), band(counts, n_neg, n_pos))
 
 
 def counts_at(y: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -145,7 +141,7 @@ def _apart(sheet: Page, curves: list[Curve]) -> None:
         area, point, (low, high) = curve.areas.pooled, curve.point, curve.areas.mean_ci
         texts = [
             f"AUC {area.auc:.3f} [{area.ci[0]:.3f}, {area.ci[1]:.3f}]" + (" exact" if area.interval == "exact" else ""),
-            f"mean of folds {curve.areas.mean:.3f} [{low:.3f}, {high:.3f}]",
+            f"mean of folds {curve.areas.mean:.3f} [{low:.3f}, {high:.3f}]".replace("[nan, nan]", "[–]"),
             f"{area.n_pos} patients with embolism, {area.n_neg} without",
             f"sensitivity {_rate(point, 'sensitivity')}",
             f"specificity {_rate(point, 'specificity')}",
@@ -160,6 +156,8 @@ def _apart(sheet: Page, curves: list[Curve]) -> None:
 
 
 def _mark(axes: Axes, curve: Curve, line: Line, size: float) -> None:
+    if curve.point is None:
+        return
     axes.plot(
         1 - curve.point.specificity,
         curve.point.sensitivity,
@@ -172,7 +170,9 @@ def _mark(axes: Axes, curve: Curve, line: Line, size: float) -> None:
     )
 
 
-def _rate(point: OperatingPoint, name: str) -> str:
+def _rate(point: OperatingPoint | None, name: str) -> str:
+    if point is None:
+        return "–"
     low, high = point.ci[name]
     return f"{getattr(point, name):.2f} [{low:.2f}, {high:.2f}]"
 
@@ -182,15 +182,18 @@ def _notes(table: Table3, curves: list[Curve]) -> list[str]:
     pooled = [curve.areas.pooled for curve in curves]
     exact = " (exact where the classes are perfectly apart)" if any(area.interval == "exact" for area in pooled) else ""
     left_out = "".join(f" {LABELS[arm]} is not shown: {reason}." for arm, reason in table.refused.items())
+    unmarked = "".join(
+        f" {LABELS[arm.name]} has no mark: {arm.no_rates}." for arm in table.arms.values() if arm.no_rates
+    )
     return [
         f"Scale {of.scale}, data {of.dataset}"
         + (f" (cohort {of.cohort[:12]})" if of.cohort else "")
         + f"; n = {pooled[0].n_pos + pooled[0].n_neg} patients, each tested once in {len(curves[0].areas.aucs)} folds; "
-        f"generators: {of.variant}, seed {of.seed}. {_GENERATED[of.generated]}{left_out}",
+        f"generators: {of.variant}, seed {of.seed}. {_GENERATED[of.generated]}{left_out}{unmarked}",
         "Curves and AUC: the scores of all test folds together, which takes the folds' classifiers to score on one scale; "
-        f"the mean of the folds' AUC does not. Brackets: DeLong's 95 % intervals{exact}; of sensitivity and specificity "
-        "Wilson's. Marks: every fold at the threshold that its validation patients set (Youden), summed, so that a mark "
-        "need not lie on its curve. Bands: at each threshold Wilson's intervals of both rates, with 95 % coverage of the "
-        "pair; pointwise, not of the whole curve.",
+        f"the mean of the folds' AUC does not. Brackets: DeLong's 95 % intervals{exact}, that of the mean on the logit "
+        "scale; of sensitivity and specificity Wilson's. Marks: every fold at the threshold that its validation patients "
+        "set (Youden), summed, so that a mark need not lie on its curve. Bands: at each threshold Wilson's intervals of "
+        "both rates, with 95 % coverage of the pair; pointwise, not of the whole curve.",
         closing([of]),
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from analysis.cli import NothingToShowError
 
 VOLUMES, WORST = "volumes.npz", "worst.npz"
+_SPACING_MM, _LONGEST = (0.01, 100.0), 10.0
+"""Sizes of a voxel, and how much longer one side of a box may be than another: beyond is no body, and no page."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +71,59 @@ class Plane:
 
 
 def read_sample(path: Path) -> Sample:
-    """Read a run's samples/volumes.npz or worst.npz. Raises NothingToShowError where it is damaged."""
+    """Read a run's samples/volumes.npz or worst.npz. Raises NothingToShowError where it is damaged, or holds something else."""
     try:
         # Opened here: of a damaged file numpy would leave its own handle open.
         with path.open("rb") as stream, np.load(stream) as file:
             arrays = dict(file)
-        z, y, x = (float(mm) for mm in arrays["spacing_mm"])
-        return Sample(
-            patients=tuple(str(patient) for patient in arrays["patients"]),
-            generated_hu=arrays["generated_hu"],
-            truth_hu=arrays["truth_hu"],
-            radiographs=arrays["radiographs"],
-            spacing_mm=(z, y, x),
-            clot_share=arrays.get("clot_share"),
-        )
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        raise NothingToShowError(f"{path}: cannot be read ({error}); delete the run and train it again") from None
+        return _sample(arrays)
+    except Exception as error:
+        # Damaged zips, headers and streams are told by errors of many kinds, and no picture is worth the page.
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        raise NothingToShowError(f"{path}: cannot be read ({why}); delete the run and train it again") from None
+
+
+def _sample(arrays: Mapping[str, NDArray[Any]]) -> Sample:
+    """The sample of these arrays. Raises ValueError where they do not fit together."""
+    for name in ("patients", "generated_hu", "truth_hu", "radiographs", "spacing_mm"):
+        if name not in arrays:
+            raise ValueError(f"{name}: expected an array; got none")
+    patients, spacing_mm = arrays["patients"], arrays["spacing_mm"]
+    if patients.ndim != 1 or patients.dtype.kind != "U" or not patients.size:
+        raise ValueError(f"patients: expected their names; got {_kind(patients)}")
+    if len(set(patients.tolist())) < len(patients):
+        raise ValueError("patients: expected each once")
+    shape = arrays["truth_hu"].shape
+    if len(shape) != 4 or shape[0] != len(patients) or not all(shape):
+        raise ValueError(f"truth_hu: expected [{len(patients)}, D, H, W]; got {_kind(arrays['truth_hu'])}")
+    for name, dtype in (("truth_hu", "int16"), ("generated_hu", "int16"), ("clot_share", "uint8")):
+        if name in arrays and (arrays[name].shape != shape or arrays[name].dtype != dtype):
+            raise ValueError(f"{name}: expected {dtype} {list(shape)}; got {_kind(arrays[name])}")
+    radiographs = arrays["radiographs"]
+    if (
+        radiographs.ndim != 3
+        or len(radiographs) != len(patients)
+        or not radiographs.size
+        or radiographs.dtype != "uint8"
+    ):
+        raise ValueError(f"radiographs: expected uint8 [{len(patients)}, h, w]; got {_kind(radiographs)}")
+    if spacing_mm.shape != (3,) or spacing_mm.dtype.kind not in "fiu":
+        raise ValueError(f"spacing_mm: expected three numbers; got {_kind(spacing_mm)}")
+    low, high = _SPACING_MM
+    z, y, x = (float(mm) for mm in spacing_mm)
+    sides = [voxels * mm for voxels, mm in zip(shape[1:], (z, y, x), strict=True)]
+    # Written so that NaN is refused as well.
+    if not all(low <= mm <= high for mm in (z, y, x)) or not max(sides) <= _LONGEST * min(sides):
+        raise ValueError(f"spacing_mm: expected that of a body; got {z:g}, {y:g}, {x:g} for {list(shape[1:])} voxels")
+    return Sample(
+        patients=tuple(patients.tolist()),
+        generated_hu=arrays["generated_hu"],
+        truth_hu=arrays["truth_hu"],
+        radiographs=radiographs,
+        spacing_mm=(z, y, x),
+        clot_share=arrays.get("clot_share"),
+    )
+
+
+def _kind(array: NDArray[Any]) -> str:
+    return f"{array.dtype} {list(array.shape)}"

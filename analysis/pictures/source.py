@@ -101,7 +101,8 @@ class Source:
     @property
     def data(self) -> str:
         """What `--data` takes for it: the folder of a prepared data set, else the name."""
-        return str(evaluated(self.group.runs[0].config).get("folder") or self.group.dataset)
+        folders = [evaluated(run.config).get("folder") for run in self.group.runs[:1]]
+        return str(next(filter(None, folders), self.group.dataset or "phantom"))
 
 
 def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, sampling: bool = True) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +21,8 @@ from analysis.runs import Run, evaluated
 
 MOST = 400
 """Points drawn of a stage; the losses of one with more than four times as many as a band over so many bins."""
+MOST_STEPS = 2**53
+"""Whole numbers beyond are none that a training counts to, nor told apart by a float."""
 _COLUMNS, _PANEL, _GAP, _LINE, _HEAD, _FOOT, _MARGIN = 4, 1.55, 0.16, 0.15, 0.28, 0.4, 0.45
 _WINDOW = 15
 """Of a stage's length, the share that is smoothed over: one in so many."""
@@ -77,24 +79,30 @@ def training(source: Source, out: Path) -> Path:
 
 
 def read(path: Path) -> list[Stage]:
-    """The stages of a metrics.jsonl in their order; a step that is told twice counts as told last."""
-    if not path.is_file():
+    """The stages of a metrics.jsonl in their order; a step that is told twice counts as told last.
+
+    Lines that tell of no step are skipped, whatever they are; of a file that cannot be read there are none.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8", "replace").split("\n")
+    except OSError:
         return []
     stages: dict[str, tuple[dict[int, float], dict[int, float]]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         entry = _entry(line)
         if entry is None:
             continue
-        losses, validation = stages.setdefault(str(entry["stage"]), ({}, {}))
-        if "loss" in entry:
-            losses[int(entry["step"])] = float(entry["loss"])
-        if "validation_loss" in entry:
-            validation[int(entry["step"])] = float(entry["validation_loss"])
+        for curve, name in zip(stages.setdefault(entry["stage"], ({}, {})), ("loss", "validation_loss"), strict=True):
+            if _is_number(value := entry.get(name)):
+                curve[int(entry["step"])] = float(value)
     made = []
     for name, (losses, validation) in stages.items():
         if losses:
             curves = [
-                (np.array(sorted(some)), np.array([some[step] for step in sorted(some)]))
+                (
+                    np.array(sorted(some), dtype=np.int64),
+                    np.array([some[step] for step in sorted(some)], dtype=np.float64),
+                )
                 for some in (losses, validation)
             ]
             made.append(Stage(name, *curves[0], *curves[1]))
@@ -105,9 +113,19 @@ def _entry(line: str) -> dict[str, Any] | None:
     """What a line tells of a step; None of a line that a crash has cut, or of something else."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and {"stage", "step"} <= entry.keys() else None
+    if not isinstance(entry, dict) or not isinstance(entry.get("stage"), str):
+        return None
+    step = entry.get("step")
+    return entry if _is_number(step) and 0 <= step <= MOST_STEPS and step == int(step) else None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether JSON's value is a number that a float holds; the loss of a training that diverged is NaN or infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= MOST_STEPS
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:

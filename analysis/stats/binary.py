@@ -1,4 +1,4 @@
-"""Outcomes and scores as users have them (lists, arrays, pandas; bool or 0/1), checked and turned into arrays."""
+"""Outcomes and scores as users have them (lists, arrays, pandas, torch; bool or 0/1), checked and turned into arrays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+_UNUSABLE = (TypeError, ValueError, OverflowError, RuntimeError)
+"""What numpy and torch raise where something is no array of numbers."""
 
 
 def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
@@ -15,7 +18,7 @@ def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
         return np.asarray(values, dtype=np.bool_)
     try:
         numbers = values.astype(np.float64)
-    except (TypeError, ValueError):
+    except _UNUSABLE:
         raise ValueError(
             f"{name}: expected 0 and 1; got {str(values.flat[0])!r}; turn the classes into 0 and 1"
         ) from None
@@ -39,7 +42,7 @@ def scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
     array = vector(name, values)
     try:
         numbers = array.astype(np.float64)
-    except (TypeError, ValueError):
+    except _UNUSABLE:
         raise ValueError(
             f"{name}: expected numbers; got {str(array.flat[0])!r}; pass the classifier's scores"
         ) from None
@@ -82,16 +85,36 @@ def check_alpha(alpha: float) -> None:
 
 
 def vector(name: str, values: ArrayLike) -> NDArray[Any]:
-    """Values [N] as they come, N at least 1. Raises ValueError for other shapes, missing values and masks."""
+    """Values [N] as they come, N at least 1; of torch's tensors, on any device, the values without their gradient.
+
+    Raises ValueError for other shapes, missing values and masks, and for what cannot be an array.
+    """
     if hasattr(values, "iloc") and hasattr(values, "isna"):
         series: Any = values
         missing = int(series.isna().to_numpy().sum())
         if missing:
             raise ValueError(f"{name}: expected no missing values; got {missing}; leave those cases out")
         values = series.to_numpy()
-    array = np.asarray(values)
+    try:
+        array = np.asarray(_detached(values))
+    except _UNUSABLE as error:
+        reason = str(error).partition("\n")[0].replace(";", ",")
+        raise ValueError(
+            f"{name}: expected [N] numbers; got {type(values).__name__} ({reason}); pass a list or an array of one value a case"
+        ) from error
     if isinstance(values, np.ma.MaskedArray) or array.dtype.kind in "cmM":
         raise ValueError(f"{name}: expected plain numbers; got {type(values).__name__} of {array.dtype}; convert them")
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name}: expected [N], N >= 1; got shape {list(array.shape)}; pass one value a case")
     return array
+
+
+def _detached(values: Any) -> Any:
+    """Torch's tensors, alone or in a list, as arrays; anything else as it is. Known by its methods: torch is not needed here."""
+    if isinstance(values, list | tuple):
+        return [_detached(value) for value in values] if any(hasattr(value, "detach") for value in values) else values
+    if not (hasattr(values, "detach") and hasattr(values, "cpu")):
+        return values
+    tensor = values.detach().cpu()
+    # numpy has no bfloat16.
+    return (tensor.double() if tensor.is_floating_point() else tensor).numpy()

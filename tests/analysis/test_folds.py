@@ -9,11 +9,11 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logit
 from test_delong import GOLDEN
 
-from analysis.stats import power
 from analysis.stats.delong import auc
-from analysis.stats.folds import kolmogorov_smirnov, over_folds
+from analysis.stats.folds import kolmogorov_smirnov, over_folds, paired_over_folds
 
 
 def test_three_summaries_of_the_folds() -> None:
@@ -70,31 +70,59 @@ def test_kolmogorov_smirnov_with_ties_is_rs() -> None:
     assert (result.statistic, result.p) == pytest.approx((expected["D"], expected["p"]), abs=1e-12)
 
 
-@pytest.mark.parametrize("n", [3, 45])
-def test_power_and_detectable_effect_are_each_others_inverse(n: int) -> None:
-    effect = power.detectable(2.0, n)
-    assert power.power_of(effect, 2.0, n) == pytest.approx(0.8, abs=1e-3)
-    assert power.power_of(0.0, 2.0, n) == pytest.approx(0.05)
-    assert power.power_of_z(power.detectable_z(0.1), 0.1) == pytest.approx(0.8, abs=1e-3)
-
-
-def test_power_is_what_simulation_finds() -> None:
-    generator = np.random.default_rng(4)
-    differences = generator.normal(0.5, 1, size=(4000, 20))
-    found = (stats.ttest_1samp(differences, 0, axis=1).pvalue < 0.05).mean()
-    assert power.power_of(0.5, 1, 20) == pytest.approx(found, abs=0.02)
-
-
-def test_power_of_a_large_effect_is_one() -> None:
-    assert power.power_of(2, 1, 100) == power.power_of(50, 1, 100) == 1
-    assert power.power_of(power.detectable(1, 2), 1, 2) == pytest.approx(0.8, abs=1e-3)
-
-
 def test_a_small_p_is_not_rounded_to_zero() -> None:
     assert kolmogorov_smirnov(range(50), range(100, 150)).p == pytest.approx(2 / math.comb(100, 50), rel=1e-9)
     assert kolmogorov_smirnov([0, 0, 0, -np.inf], [-np.inf, 0, -np.inf]).p == pytest.approx(0.4857142857)
 
 
-def test_perfect_folds_have_no_interval_of_their_mean() -> None:
+def test_perfect_folds_have_an_exact_interval_of_their_mean() -> None:
     result = over_folds(zip([[0, 0, 1, 1]] * 2, [[1, 2, 3, 4]] * 2, strict=True))
-    assert result.mean == 1 and np.isnan(result.mean_ci).all() and result.pooled.interval == "exact"
+    # Areas of mean θ separate two folds of 2 + 2 with a chance of at most θ^4.
+    assert result.mean == 1 and result.interval == result.pooled.interval == "exact"
+    assert result.mean_ci == pytest.approx((0.025**0.25, 1.0))
+    worst = over_folds(zip([[0, 0, 1, 1]] * 2, [[4, 3, 2, 1]] * 2, strict=True))
+    assert worst.mean == 0 and worst.mean_ci == pytest.approx((0.0, 1 - 0.025**0.25))
+    # The smallest class of any fold counts for all of them.
+    uneven = over_folds([([0, 0, 1, 1], [1, 2, 3, 4]), ([0, 0, 0, 1, 1, 1], [1, 2, 3, 4, 5, 6])])
+    assert uneven.mean_ci == result.mean_ci
+
+
+def test_folds_without_variance_say_why_there_is_no_interval() -> None:
+    result = over_folds([([0, 0, 1, 1], [1, 2, 3, 4]), ([0, 0, 1, 1], [4, 3, 2, 1])])
+    assert result.mean == 0.5 and np.isnan(result.mean_ci).all()
+    assert result.interval == "none: scores of every fold are perfectly ordered or all alike, without variance"
+
+
+def test_the_means_interval_is_normal_on_the_logit_scale() -> None:
+    generator = np.random.default_rng(5)
+    y = np.tile([0, 0, 1], 20)
+    score = generator.normal(size=60) + y
+    result = over_folds([(y[i::4], score[i::4]) for i in range(4)], alpha=0.1)
+    middle, spread = logit(result.mean), np.sqrt(result.mean_variance) / (result.mean * (1 - result.mean))
+    assert logit(result.mean_ci) == pytest.approx(stats.norm.interval(0.9, middle, spread))
+    assert result.interval == "logit"
+
+
+@pytest.mark.parametrize(
+    ("area", "folds", "n_pos", "n_neg"), [(0.95, 6, 4, 9), (0.8, 5, 4, 9), (0.6, 4, 4, 9), (0.95, 4, 10, 20)]
+)
+def test_the_means_interval_covers_what_it_claims(area: float, folds: int, n_pos: int, n_neg: int) -> None:
+    generator = np.random.default_rng(6)
+    y = np.r_[np.ones(n_pos), np.zeros(n_neg)]
+    apart = math.sqrt(2) * stats.norm.ppf(area)
+    covered = 0
+    for _ in range(500):
+        low, high = over_folds([(y, generator.normal(apart * y)) for _ in range(folds)]).mean_ci
+        covered += low <= area <= high
+    # The normal interval on the areas' own scale covers .89 of the first and .91 of the last.
+    assert 0.93 <= covered / 500 <= 0.995
+
+
+def test_opposite_orders_leave_nothing_to_test() -> None:
+    y, up, level = [0, 0, 1, 1], [1, 2, 3, 4], [1, 1, 1, 1]
+    for other, difference in ((up[::-1], 1.0), (level, 0.5)):
+        result = paired_over_folds([(y, up, other)] * 3)
+        assert (result.difference, result.se, result.untested) == (difference, 0.0, "the folds leave no variance")
+        assert np.isnan([result.z, result.p, *result.ci]).all()
+    alike = paired_over_folds([(y, up, up)] * 3)
+    assert (alike.z, alike.p, alike.ci, alike.untested) == (0.0, 1.0, (0.0, 0.0), "")

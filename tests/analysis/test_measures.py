@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis import render, table2
-from analysis.measures import by_patient, of_same_seeds, paired, patient_means
+from analysis.measures import by_patient, paired, patient_means
 from analysis.runs import group_runs, load_runs
 
 MakeRun = Callable[..., Path]
@@ -44,20 +44,6 @@ def test_errors_of_either_sign_do_not_cancel_over_seeds(make_run: MakeRun) -> No
     assert set(patient_means(runs, "lung_volume_error_ml", abs).values()) == {3}
 
 
-def test_rows_are_compared_over_the_seeds_that_both_have(make_run: MakeRun) -> None:
-    for variant, seed in (("l1", 0), ("l1", 1), ("l1", 2), ("full", 1), ("full", 3), ("cfg", 4), ("baseline_mean", 0)):
-        root = make_run(variant, seed=seed).parent
-    rows = {v: [run for run in load_runs(root) if run.variant == v] for v in ("l1", "full", "cfg", "baseline_mean")}
-
-    def seeds(a: str, b: str) -> tuple[list[int], ...]:
-        return tuple(sorted(run.seed for run in runs) for runs in of_same_seeds(rows[a], rows[b]))
-
-    assert seeds("full", "l1") == ([1], [1])
-    # Where none is shared, and of a baseline, which has no seed, all that is there is better than nothing.
-    assert seeds("cfg", "l1") == ([4], [0, 1, 2])
-    assert seeds("l1", "baseline_mean") == ([0, 1, 2], [0])
-
-
 def test_a_good_seed_is_no_difference(make_run: MakeRun) -> None:
     """A row with one lucky seed beside a reference of three."""
     for seed, psnr in enumerate((16.0, 14.0, 12.0)):
@@ -71,21 +57,47 @@ def test_pairs_are_of_patients_with_two_finite_scores() -> None:
     assert paired({"a": 1.0, "b": math.inf, "c": 3.0}, {"a": 2.0, "b": 1.0, "d": 4.0}) == [(1.0, 2.0)]
 
 
-def test_cell_gain_and_difference_keep_the_other_patients(make_run: MakeRun) -> None:
-    make_run("l1")
-    make_run("baseline_nearest")
-    run = make_run("l1_lpips", psnr=15.0)
+def grown(run: Path, to: int) -> Path:
+    """The run with its patients' scores repeated under new names, until there are so many."""
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores = pd.concat([scores] * (to // len(scores)), ignore_index=True)
+    scores["patient"] = [f"p{i:03d}" for i in range(len(scores))]
+    scores.to_parquet(run / "scores.parquet")
+    sets = json.loads((run / "set_scores.json").read_text())
+    for record in sets.values():
+        record["n"] = len(scores)
+    (run / "set_scores.json").write_text(json.dumps(sets))
+    return run
+
+
+def test_all_cells_of_a_column_are_over_the_same_patients(make_run: MakeRun) -> None:
+    for variant in ("l1", "baseline_nearest"):
+        grown(make_run(variant), 30)
+    run = grown(make_run("l1_lpips", psnr=15.0), 30)
     change(run, "psnr", 0, math.nan)
     table = table2.collect(group_runs(load_runs(run.parent))[0])
-    row = next(row for row in table.rows if row.variant == "l1_lpips")
-    assert (row.cells["psnr"].n, row.cells["xray_gain"].n, row.cells["ssim_2d"].n) == (5, 5, 6)
-    assert table.differences["l1_lpips", "psnr"].n == 5 and table.differences["l1_lpips", "psnr"].mean == pytest.approx(
-        1
-    )
-    # Of a mean over fewer patients none knows whether it is the best: the one left out may be the hardest.
-    assert not any(r.cells["psnr"].best for r in table.rows if r.cells)
-    assert any(r.cells["ssim_2d"].best for r in table.rows if r.cells)
-    assert "15.20 ± 0.63 (5)" in render.markdown(table)
+    rows = {row.variant: row for row in table.rows if row.cells}
+    assert {row.cells["psnr"].n for row in rows.values()} == {29}
+    assert (rows["l1"].cells["xray_gain"].n, rows["l1"].cells["ssim_2d"].n) == (29, 30)
+    difference = table.differences["l1_lpips", "psnr"]
+    assert difference.n == 29
+    assert difference.mean == pytest.approx(rows["l1_lpips"].cells["psnr"].mean - rows["l1"].cells["psnr"].mean)
+    assert any(cell.best for cell in (rows["l1_lpips"].cells["psnr"],))
+    assert "PSNR: over 29 of 30 test patients" in " ".join(note.text for note in table.footnotes)
+    assert "15.03 ± 0.68 (29)" in render.markdown(table)
+
+
+def test_a_row_without_many_of_the_scores_takes_no_patient_from_the_others(make_run: MakeRun) -> None:
+    make_run("l1")
+    make_run("l1_adv")
+    run = make_run("l1_lpips", psnr=15.0)
+    change(run, "psnr", 0, math.inf)
+    table = table2.collect(group_runs(load_runs(run.parent))[0])
+    rows = {row.variant: row for row in table.rows if row.cells}
+    assert "psnr" not in rows["l1_lpips"].cells and rows["l1_lpips"].cells["ssim_2d"].n == 6
+    assert rows["l1"].cells["psnr"].n == 6 and ("l1_lpips", "psnr") not in table.differences
+    text = " ".join(note.text for note in table.footnotes)
+    assert "Refused: L1 + LPIPS: PSNR is not finite for 1 of the patients that the other rows have." in text
 
 
 def test_the_spread_of_distances_between_sets_is_over_seeds(make_run: MakeRun) -> None:

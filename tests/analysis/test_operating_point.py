@@ -8,10 +8,10 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from test_delong import GOLDEN, SCORES
 
-from analysis.stats.operating_point import at, from_counts, mcnemar, wilson, youden
+from analysis.stats.operating_point import McNemar, at, balanced_difference, from_counts, mcnemar, wilson, youden
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -105,3 +105,61 @@ def test_infinite_scores_have_thresholds_too() -> None:
 def test_half_precision_scores_keep_their_threshold() -> None:
     score = np.float16([0.5, 0.5, 0.5005, 0.5005])
     assert at([0, 0, 1, 1], score, youden([0, 0, 1, 1], score)).accuracy == 1
+
+
+def test_balanced_accuracy_is_the_mean_of_two_rates_with_an_interval_from_theirs() -> None:
+    point = from_counts(tp=17, fn=6, tn=43, fp=12)
+    assert point.balanced_accuracy == pytest.approx((17 / 23 + 43 / 55) / 2)
+    ends = [binomtest(hits, n).proportion_ci(method="wilson") for hits, n in ((17, 23), (43, 55))]
+    low = point.balanced_accuracy - math.hypot(17 / 23 - ends[0].low, 43 / 55 - ends[1].low) / 2
+    high = point.balanced_accuracy + math.hypot(ends[0].high - 17 / 23, ends[1].high - 43 / 55) / 2
+    assert point.ci["balanced_accuracy"] == pytest.approx((low, high))
+    # Calling all cases alike earns a half, whatever their shares; without a class there is none.
+    assert from_counts(0, 5, 95, 0).balanced_accuracy == 0.5
+    lacking = from_counts(0, 0, 95, 5)
+    assert math.isnan(lacking.balanced_accuracy) and lacking.undefined["balanced_accuracy"] == "no positive case"
+    assert all(math.isnan(end) for end in lacking.ci["balanced_accuracy"])
+
+
+def paired_hits(generator: np.random.Generator, n: int, rate_a: float, rate_b: float) -> McNemar:
+    """Two classifiers whose errors hang together, on n cases of a class."""
+    shared, own = generator.normal(size=n), generator.normal(size=(2, n))
+    a, b = ((shared + noise) / math.sqrt(2) < norm.ppf(rate) for noise, rate in zip(own, (rate_a, rate_b), strict=True))
+    return mcnemar(a, b)
+
+
+def test_the_p_of_balanced_accuracy_says_what_its_interval_says() -> None:
+    generator, decided = np.random.default_rng(7), 0
+    for _ in range(150):
+        rates = generator.uniform(0.5, 0.95, size=4)
+        tests = paired_hits(generator, 24, *rates[:2]), paired_hits(generator, 54, *rates[2:])
+        result = balanced_difference(*tests)
+        assert result.difference == pytest.approx((tests[0].difference + tests[1].difference) / 2)
+        assert result.ci[0] <= result.difference <= result.ci[1]
+        apart = result.ci[0] > 0 or result.ci[1] < 0
+        assert (result.p < 0.05) == apart
+        decided += apart
+        # At the p itself the interval ends at no difference.
+        if result.p < 1:
+            ends = balanced_difference(*tests, alpha=result.p).ci
+            assert min(abs(end) for end in ends) == pytest.approx(0, abs=1e-6)
+    assert 20 < decided < 130
+
+
+def test_balanced_accuracy_that_does_not_differ_has_a_p_of_one() -> None:
+    same = mcnemar([1, 0, 1, 1], [1, 0, 1, 1])
+    assert balanced_difference(same, same).p == 1
+    # One in three cases gained and one in three lost is no difference, whatever a float makes of it.
+    gained, lost = mcnemar([1, 1, 0], [1, 0, 0]), mcnemar([1, 0, 0, 1, 0, 0], [1, 1, 0, 1, 1, 0])
+    result = balanced_difference(gained, lost)
+    assert (result.difference, result.p) == (0.0, 1.0) and result.ci[0] < 0 < result.ci[1]
+
+
+def test_balanced_accuracy_of_equal_classifiers_is_rarely_significant() -> None:
+    generator = np.random.default_rng(8)
+    found = sum(
+        balanced_difference(paired_hits(generator, 12, 0.6, 0.6), paired_hits(generator, 30, 0.85, 0.85)).p < 0.05
+        for _ in range(400)
+    )
+    # A z test with Wald's variances finds .07 to .08 here.
+    assert found / 400 <= 0.06

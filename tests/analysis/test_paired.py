@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.paired import bootstrap, compare, holm, summary
+from analysis.stats.paired import compare, holm, holm_levels, sign_flip, summary, t_interval
 
 
 def test_summary_of_known_scores() -> None:
@@ -36,7 +36,10 @@ def test_compare_is_wilcoxons_and_students() -> None:
     result = compare(base + differences, base)
     assert result.n == 15
     assert result.difference == pytest.approx(20.93, abs=0.005)
-    assert result.p == pytest.approx(0.04126, abs=5e-6)
+    assert result.p_rank == pytest.approx(0.04126, abs=5e-6)
+    assert result.p_mean == pytest.approx(0.0497, abs=5e-5)
+    # A difference counts where both tests find it.
+    assert result.p == result.p_mean
     assert (result.ci_low, result.ci_high) == pytest.approx((0.03, 41.84), abs=0.005)
 
 
@@ -86,18 +89,66 @@ def test_summary_refuses_nan_and_nothing() -> None:
         summary([])
 
 
-def test_bootstrap_agrees_with_the_t_interval_of_many_cases() -> None:
-    generator = np.random.default_rng(5)
-    a = generator.normal(0.3, 1, 200)
-    result, t = bootstrap(a, np.zeros(200)), compare(a, np.zeros(200))
-    assert result.difference == pytest.approx(t.difference)
-    assert (result.ci_low, result.ci_high) == pytest.approx((t.ci_low, t.ci_high), abs=0.02)
-    assert bootstrap(a, np.zeros(200)) == result
+def test_tests_that_point_in_opposite_directions_find_nothing() -> None:
+    # 28 of 32 patients are a little better and four are much worse: the ranks say better, the mean says worse.
+    a = np.concatenate([np.linspace(0.05, 0.15, 28), np.linspace(-2.2, -1.8, 4)])
+    result = compare(a, np.zeros(32))
+    assert result.difference < 0 and result.ci_low < 0 < result.ci_high
+    assert result.p_rank < 0.01 and result.p == 1
 
 
-def test_bootstrap_of_no_difference() -> None:
-    result = bootstrap([1, 2, 3], [1, 2, 3])
-    assert (result.difference, result.p) == (0, 1)
+def test_a_p_below_alpha_has_its_interval_on_one_side() -> None:
+    generator = np.random.default_rng(3)
+    found = 0
+    for _ in range(300):
+        a = generator.standard_t(3, 20) + generator.choice([-0.8, 0, 0.8])
+        result = compare(a, np.zeros(20))
+        for alpha in (0.05, 0.05 / 40):
+            if result.p < alpha:
+                low, high = result.interval(alpha)
+                assert low * high > 0 and np.sign(low) == np.sign(result.difference)
+                found += 1
+    assert found > 100
+
+
+@pytest.mark.parametrize("draw", ["normal", "heavy", "skewed"])
+def test_no_difference_is_found_at_no_more_than_its_level(draw: str) -> None:
+    generator = np.random.default_rng(4)
+    differences = {
+        "normal": lambda: generator.normal(size=32),
+        "heavy": lambda: generator.standard_t(2, 32),
+        "skewed": lambda: generator.gamma(4, size=32) - 4,
+    }[draw]
+    found = np.mean([compare(differences(), np.zeros(32)).p < 0.05 for _ in range(1000)])
+    assert found <= 0.065
+
+
+@pytest.mark.parametrize("n", [5, 8, 32])
+def test_the_interval_has_its_coverage_at_small_n(n: int) -> None:
+    means = np.random.default_rng(5).normal(1, 2, (4000, n))
+    covered = [low < 1 < high for low, high in (t_interval(x.mean(), x.std(ddof=1), n) for x in means)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+def test_sign_flips_by_hand() -> None:
+    # Of 16 ways to sign 1, 2, 3, 4 two reach the sum of 10, and 4 more that of 8.
+    assert sign_flip([1, 2, 3, 4]) == 2 / 16
+    assert sign_flip([-1, 2, 3, 4]) == 4 / 16
+    assert sign_flip([0.0, 0.0]) == 1
+    # Fewer than six can not come below .05.
+    assert sign_flip([1] * 5) > 0.05 > sign_flip([1] * 6) == 2 / 2**6
+    with pytest.raises(ValueError, match="up to 20 finite values; got 21"):
+        sign_flip([1.0] * 21)
+
+
+def test_the_levels_of_holm_are_those_of_its_p() -> None:
+    generator = np.random.default_rng(6)
+    for _ in range(200):
+        p = list(generator.uniform(0, 1, 12) ** 4)
+        adjusted, levels = holm(p), holm_levels(p, 0.05)
+        assert [one < 0.05 for one in adjusted] == [one < level for one, level in zip(p, levels, strict=True)]
+        assert min(levels) >= 0.05 / 12 - 1e-15 and max(levels) <= 0.05
+    assert holm_levels([0.0, 1.0], 0.05) == [0.025, 0.025] and holm_levels([]) == []
 
 
 def test_holm_by_hand() -> None:

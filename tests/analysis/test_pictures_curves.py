@@ -79,15 +79,15 @@ def test_the_newest_finished_classification_of_the_same_patients_is_drawn(
     for name, updated, state in (("a", 1.0, "done"), ("b", 3.0, "running"), ("c", 2.0, "done")):
         classify(run, name, updated, state)
     classify(stranger, "d", 9.0)
-    seen: list[str] = []
+    seen: list[float] = []
 
     def remember(of: Classification) -> table3.Table3:
-        seen.append(of.path.name)
+        seen.append(of.updated)
         return table3.collect(of)
 
     monkeypatch.setattr(roc, "collect", remember)
     assert roc.roc(source_of(run.parent), tmp_path).is_file()
-    assert seen == ["c"]
+    assert seen == [2.0]
 
 
 def test_the_classification_of_the_checked_variant_is_drawn_and_told(

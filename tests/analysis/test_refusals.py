@@ -14,7 +14,8 @@ import pytest
 
 from analysis import render, tables
 from analysis.runs import group_runs, load_runs
-from analysis.stats.paired import bootstrap, compare, holm
+from analysis.stats.paired import compare, holm
+from analysis.stats.power import detectable
 from analysis.table2 import Row, Table, collect
 
 MakeRun = Callable[..., Path]
@@ -58,13 +59,20 @@ def poison_labels(run: Path) -> None:
     scores.to_parquet(run / "scores.parquet")
 
 
+def poison_one_label(run: Path) -> None:
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores.loc[0, "label"] = 1 - scores.loc[0, "label"]
+    scores.to_parquet(run / "scores.parquet")
+
+
 @pytest.mark.parametrize(
     ("poison", "reason"),
     [
         (poison_window, "HU window −200..500 where the others have −100..900"),
-        (poison_metrics, "metrics of version 1 where the others have None"),
+        (poison_metrics, "metrics of version 1 where the others have unknown"),
         (poison_patients, "6 test patients of whom 5 are among the others' 6"),
-        (poison_labels, "6 test patients of whom 0 are among the others' 6"),
+        (poison_labels, "another label of 6 of the 6 test patients"),
+        (poison_one_label, "another label of 1 of the 6 test patients"),
     ],
 )
 def test_a_poisoned_run_is_refused(make_run: MakeRun, poison: Callable[[Path], None], reason: str) -> None:
@@ -130,10 +138,14 @@ def test_differences_are_the_paired_tests_with_holms_correction(make_run: MakeRu
     result = table(next(iter(make_run("baseline_mean").parents)))
     found = {variant: result.differences[variant, "psnr"] for variant in ("l1_lpips", "l1_adv")}
     for variant, difference in found.items():
-        expected, resampled = compare(values[variant], base), bootstrap(values[variant], base)
+        expected = compare(values[variant], base)
         assert (difference.mean, difference.p) == (pytest.approx(expected.difference), pytest.approx(expected.p))
-        assert (difference.ci_low, difference.p_bootstrap) == (resampled.ci_low, resampled.p)
-        assert difference.detectable == pytest.approx(0.53 * expected.sd, rel=0.02)
+        assert (difference.ci_low, difference.ci_high) == pytest.approx((expected.ci_low, expected.ci_high))
+        assert (difference.p_mean, difference.p_rank) == pytest.approx((expected.p_mean, expected.p_rank))
+        # What is seen beside those that were found: each leaves one comparison less to correct for.
+        others = sum(d.significant for d in result.differences.values() if d is not difference)
+        level = 0.05 / (len(result.differences) - others)
+        assert difference.detectable == pytest.approx(detectable(expected.sd, 30, level))
     # The family is the whole table's.
     keys = list(result.differences)
     corrected = dict(zip(keys, holm([d.p for d in result.differences.values()]), strict=True))
@@ -141,7 +153,45 @@ def test_differences_are_the_paired_tests_with_holms_correction(make_run: MakeRu
     assert found["l1_lpips"].significant and not found["l1_adv"].significant
     line = next(line for line in render.markdown(result).splitlines() if line.startswith("| L1 + LPIPS<"))
     assert " \\*" in line
-    assert "Differs from L1 in a paired test over patients" in said(result)
+    assert "Differs from L1 in both of two paired tests over patients" in said(result)
+
+
+def test_the_type_of_a_label_is_no_other_label(make_run: MakeRun) -> None:
+    make_run("l1")
+    make_run("l1_adv")
+    run = make_run("l1_lpips")
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores.assign(label=scores["label"].astype(bool)).to_parquet(run / "scores.parquet")
+    result = table(run.parent)
+    assert row(result, "l1_lpips").cells and "Refused" not in said(result)
+
+
+def test_a_refused_run_is_not_said_to_have_another_recipe(make_run: MakeRun) -> None:
+    make_run("l1")
+    make_run("l1_adv")
+    poisoned = make_run("l1_lpips")
+    poison_window(poisoned)
+    assert "Left out" not in said(table(poisoned.parent))
+
+
+def test_networks_of_one_name_are_told_apart_by_their_weights(make_run: MakeRun) -> None:
+    for variant in ("l1", "l1_adv", "l1_lpips"):
+        run = make_run(variant)
+        weights = "feed" if variant == "l1_lpips" else "beef"
+        edit(run / "set_scores.json", lambda sets, weights=weights: sets["frechet"].update(weights=weights * 4))
+    result = table(run.parent)
+    assert "frechet" not in row(result, "l1_lpips").cells and "frechet" in row(result, "l1_adv").cells
+    reason = "measured with conv3d_standin of weights feedfeedfeed where the others have weights beefbeefbeef"
+    assert reason in said(result)
+
+
+def test_a_distance_over_fewer_volumes_is_refused(make_run: MakeRun) -> None:
+    for variant in ("l1", "l1_adv", "l1_lpips"):
+        run = make_run(variant)
+    edit(run / "set_scores.json", lambda sets: sets["frechet"].update(n=3))
+    result = table(run.parent)
+    assert "frechet" not in row(result, "l1_lpips").cells
+    assert "Fréchet over 3 volumes where the others have 6" in said(result)
 
 
 def test_ci_is_shown_on_demand(make_run: MakeRun) -> None:

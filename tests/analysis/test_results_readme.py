@@ -51,22 +51,26 @@ def test_data_sets_stand_side_by_side(table: table2.Table) -> None:
     assert not any("CLIP" in line for line in lines)
 
 
-def test_rows_of_several_seeds_say_so(make_run) -> None:
+def test_the_seeds_of_the_cells_are_told_and_more_seeds_stand_across(make_run) -> None:
     make_run("l1")
     make_run("l1", seed=1)
+    make_run("l1_adv", seed=1)
     make_run("l1_lpips")
     one, other = (
         table2.collect(find_groups(make_run("l1_adv", cohort=cohort).parent, None, cohort)[0])
         for cohort in ("f00dfeedbeef", "a71a5a71a5a7")
     )
     text = results_readme.short([one], PICTURE, "RESULTS.md")
-    assert "| L1 (2 seeds) |" in text and "| L1 + LPIPS |" in text
-    assert "Mean ± SD over 6 test patients, and over seeds where a row has several." in text
-    assert "seeds" not in results_readme.short([other], PICTURE, "RESULTS.md")
+    assert "Mean ± SD over 6 test patients, seed 0; across seeds: mean ± SD of k differences to L1" in text
+    head = next(line for line in text.splitlines() if line.startswith("| Variant"))
+    assert "Δ PSNR to L1, across seeds" in head and "(k = 2)" in text
+    alone = results_readme.short([other], PICTURE, "RESULTS.md")
+    assert "6 test patients, seed 0. " in alone and "across" not in alone
 
 
-@pytest.mark.parametrize(
-    ("counts", "text"), [((1, 1), ""), ((3, 3), " (3 seeds)"), ((3, 0), " (3 seeds)"), ((3, 1), " (seeds: p 3, a 1)")]
-)
-def test_seeds_are_told_for_each_data_set_where_they_differ(counts: tuple[int, int], text: str) -> None:
-    assert results_readme._seeds(counts, ("p", "a")) == text
+def test_seeds_are_told_for_each_data_set_where_they_differ(make_run) -> None:
+    make_run("l1")
+    runs = make_run("l1", seed=3, cohort="a71a5a71a5a7").parent
+    tables = [table2.collect(group) for group in find_groups(runs)]
+    told = results_readme._seeds(tables)
+    assert sorted(told.split(" and ")) == ["seed 0 (phantom)", "seed 3 (phantom)"]

@@ -143,6 +143,16 @@ def test_what_the_autoencoder_allows_explains_a_no(make_run: MakeRun) -> None:
     assert about(run.parent, "vessel contrast").says.endswith(says)
 
 
+def test_what_the_autoencoder_allows_is_told_with_a_yes_too(make_run: MakeRun) -> None:
+    key = "vessel_contrast_error_hu"
+    rescored(make_run("baseline_nearest"), **{"psnr": base("psnr"), key: SIGNS * worse(key, "yes")})
+    run = rescored(make_run("l1"), **plain() | {key: -SIGNS * base(key)})
+    rescored(make_run("baseline_reconstruction"), **plain() | {key: SIGNS * 124.0})
+    check = about(run.parent, "vessel contrast")
+    assert check.verdict == "yes"
+    assert check.says.endswith("The autoencoder alone, given the true volume, comes to 124 HU.")
+
+
 def test_what_the_table_refuses_is_not_measured(make_run: MakeRun) -> None:
     other = tuple(s | {"name": "squeezenet"} if s["part"] == "perceptual" else s for s in STAND_INS)
     rescored(make_run("baseline_nearest", stand_ins=other), psnr=base("psnr") - 1, lpips=worse("lpips", "yes"))
@@ -243,6 +253,39 @@ def test_training_that_was_never_validated_is_not_measured(make_run: MakeRun) ->
     assert about(run.parent, "training of L1 converged").verdict == "not measured"
     curve(run, [])
     assert about(run.parent, "training of L1 converged").verdict == "not measured"
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xfe\x00\x01",
+        b"[" * 100_000,
+        b"null\n3\n[]\n{}",
+        b'{"step": "one", "stage": "xray", "loss": 1.0}\n{"step": null, "stage": "xray", "validation_loss": 1.0}',
+        b'{"step": 1, "stage": "xray", "loss": "high"}\n{"step": 2, "stage": ["xray"], "loss": 1.0}',
+        b'{"step": NaN, "stage": "xray", "loss": 1}\n{"step": Infinity, "stage": "xray", "loss": 1}',
+        b'{"step": 1' + b"0" * 400 + b', "stage": "xray", "loss": 1}\n{"step": -3, "stage": "xray", "loss": 1}',
+    ],
+)
+def test_a_log_of_garbage_is_no_measurement(make_run: MakeRun, garbage: bytes) -> None:
+    run = make_run("l1")
+    (run / "metrics.jsonl").write_bytes(garbage)
+    check = about(run.parent, "training of L1 converged")
+    assert (check.verdict, check.says) == ("not measured", "No validation loss of the last stage was kept.")
+    # Good lines beside it count.
+    curve(run, [1.0] * 5 + [0.5, 0.5, 0.4, 0.4, 0.4])
+    with (run / "metrics.jsonl").open("ab") as stream:
+        stream.write(b"\n" + garbage)
+    assert about(run.parent, "training of L1 converged").verdict == "no"
+
+
+def test_a_loss_that_is_no_number_is_no_convergence(make_run: MakeRun) -> None:
+    run = make_run("l1")
+    curve(run, [1.0] * 5 + [0.5, 0.5, math.nan, math.nan, math.inf])
+    check = about(run.parent, "training of L1 converged")
+    assert check.verdict == "cannot tell" and "has no validation score" in check.says
+    curve(run, [1.0] * 5 + [0.5, 0.5, 0.495, math.nan, 0.495])
+    assert about(run.parent, "training of L1 converged").effect == pytest.approx(0.7, abs=0.5)
 
 
 @pytest.mark.parametrize("every", [50, 100])

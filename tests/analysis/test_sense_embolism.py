@@ -27,17 +27,73 @@ def test_embolism_is_seen_or_not(
     assert check.verdict == verdict, check
     assert check.n == patients and check.null == 0.5
     assert float(check.measured.rsplit(" ", 1)[1]) == pytest.approx(0.5, abs=0.005)
-    # What is made from an X-ray is bound by it: the reader is told, where it matters.
-    assert ("whose AUC here is" in check.says) == (arm == "generated" and verdict != "yes")
+    # What is made from an X-ray is bound by it: the reader is told, whatever the verdict.
+    assert ("whose AUC here is" in check.says) == (arm == "generated")
     parts = {"ctpa": {"autoencoder"}, "xray": {"xray_classifier"}, "generated": {"autoencoder", "encoder"}}[arm]
     assert {s.part for s in check.stand_ins} == parts
 
 
-def test_perfect_separation_has_no_interval_and_is_a_yes(make_run: MakeRun) -> None:
+def test_a_yes_of_generated_volumes_is_bound_by_their_xrays(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(shifts={"ctpa": 2.5, "xray": 0.0, "generated": 1.6}))
+    check = about(runs, "generated volumes carry")
+    xray = about(runs, "in the X-rays")
+    assert check.verdict == "yes" and check.effect > xray.effect
+    bound = f"whose AUC here is {xray.effect:.3f} ({xray.ci_low:.3f} to {xray.ci_high:.3f}). That its own lies above"
+    assert bound in check.says
+    assert "above the X-rays' is chance or the classifiers' training, not information. One training seed." in check.says
+
+
+def test_the_bound_names_what_generated_volumes_lie_above(make_run: MakeRun) -> None:
+    runs = make_run("full").parent
+    write_classification(runs, table=predictions(shifts={"ctpa": 0.2, "xray": 0.1, "generated": 1.6}))
+    assert (
+        "That its own lies above the X-rays' and the true CTs' is chance" in about(runs, "generated volumes carry").says
+    )
+    write_classification(
+        runs, generated="single", updated=2e3, table=predictions(shifts={"ctpa": 2.5, "xray": 2.5, "generated": 0.9})
+    )
+    says = about(runs, "generated volumes carry").says
+    assert "lies above" not in says
+    assert says.endswith("One training seed. LEAK: the generator was trained on most of these true CTs.")
+
+
+def test_a_bound_by_xrays_that_were_not_run_is_said(make_run: MakeRun) -> None:
+    table = predictions()
+    runs = make_run("full").parent
+    write_classification(runs, table=table[table["arm"] != "xray"])
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "yes" and "whose AUC here is not known (not run). One training seed." in check.says
+    assert (about(runs, "in the X-rays").verdict, about(runs, "in the X-rays").says) == ("not measured", "Not run.")
+
+
+def test_perfect_separation_has_an_exact_interval_and_is_a_yes(make_run: MakeRun) -> None:
     runs = make_run("full").parent
     write_classification(runs, table=predictions(shifts=dict.fromkeys(SHIFTS, 100.0)))
     check = about(runs, "generated volumes carry")
-    assert check.verdict == "yes" and math.isnan(check.ci_low) and check.p == pytest.approx(1 / 10_001)
+    assert check.verdict == "yes" and 0.85 < check.ci_low < check.ci_high == 1.0
+    assert check.p == pytest.approx(1 / 10_001)
+
+
+def test_without_an_interval_there_is_no_yes(make_run: MakeRun) -> None:
+    # Five folds in order and one in reverse: no variance, however unlikely by chance.
+    table = predictions(shifts=dict.fromkeys(SHIFTS, 100.0))
+    table.loc[table["fold"] == 6, "score"] *= -1
+    runs = make_run("full").parent
+    write_classification(runs, table=table)
+    check = about(runs, "generated volumes carry")
+    assert check.p < 0.001 and math.isnan(check.ci_low)
+    assert check.verdict == "cannot tell" and check.says.startswith("The data leave no interval.")
+
+
+def test_a_dead_classifier_cannot_tell(make_run: MakeRun) -> None:
+    table = predictions()
+    table.loc[table["arm"] == "generated", "score"] = 0.0
+    runs = make_run("full").parent
+    write_classification(runs, table=table)
+    check = about(runs, "generated volumes carry")
+    assert check.verdict == "cannot tell" and math.isnan(check.p)
+    assert check.says.startswith("Constant: fold 1 has one score for all patients")
 
 
 def test_other_patients_classification_does_not_count(make_run: MakeRun) -> None:
@@ -64,7 +120,7 @@ def test_a_fold_without_an_embolism_is_told(make_run: MakeRun) -> None:
     runs = make_run("full").parent
     write_classification(runs, table=table)
     check = about(runs, "generated volumes carry")
-    assert check.verdict == "cannot tell" and check.says.startswith("fold 1: ")
+    assert (check.verdict, check.says) == ("cannot tell", "No area: fold 2 has no positive case.")
 
 
 def test_swapped_areas_are_those_of_shuffled_labels() -> None:

@@ -21,7 +21,7 @@ def test_footnotes_say_what_was_measured(make_run: MakeRun, base_config: Config)
         "not comparable",
         "paired features",
         "not for diagnosis",
-        "Between two sets of real volumes: 0.5.",
+        "As many training volumes against the test volumes: 0.5; no lower bound.",
     ):
         assert piece in text
     assert "guidance" not in text and "voxel for voxel" not in text

@@ -21,7 +21,7 @@ from x2c.core.run import RunDirectory, run_identity
 from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
 from x2c.engine import tracking
-from x2c.engine.accelerating import accelerated
+from x2c.engine.accelerating import accelerated, use_threads
 from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import data_fingerprint, planned_stages, run_directory
@@ -49,6 +49,7 @@ def prepare_patients(configs: Iterable[Config]) -> None:
 def prepare(config: Config) -> None:
     """Make what an experiment shares with others: data, latents, embeddings, auxiliary networks, baselines."""
     check(config)
+    use_threads(config)
     device = best_device(config)
     scorer = _load_scorer(config, device)
     parts = open_parts(config, device)

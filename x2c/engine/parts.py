@@ -62,7 +62,7 @@ class Data:
             return autoencoder.encode(self.volumes(rows).to(self.device)).cpu().numpy()
 
         folder = self.cache / "latents" / self.latents_key
-        with all_threads():
+        with threads_of(self.parts.config):
             training = self.cohort.rows("train")
             return cache_array(folder, encode, shape, training, "encoding volumes", scaling, codes, self.fold)
 
@@ -74,7 +74,7 @@ class Data:
         def encode(rows: slice) -> Array:
             return encoder.encode(torch.from_numpy(self.cohort.xrays(rows)).to(self.device)).cpu().numpy()
 
-        with all_threads():
+        with threads_of(self.parts.config):
             if not self.embeddings_folder.exists():
                 self.parts.load_encoder()
             shape = (len(self.cohort), encoder.dimension)
@@ -130,7 +130,7 @@ class Parts:
             window: Any = slot.options.window
             return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
 
-        with all_threads():
+        with threads_of(self.config):
             self.autoencoder.load(self.cache, home_fingerprint(self.config) or "", home_volumes, self.device)
 
     @property
@@ -164,7 +164,7 @@ class Parts:
         recipe = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
         scaled = {"latents": data.latents_key, "fold": data.fold, "scaling": self.config.latents.scaling}
         key = digest({"network": CLASSIFIER, **scaled, **recipe})
-        with all_threads():
+        with threads_of(self.config):
             return trained_classifier(
                 data.cache / "classifiers" / key, data.latents[rows], labels, **recipe, device=self.device
             )
@@ -176,7 +176,7 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     Pretrained weights are loaded before any data set is made: where they are missing, no hour is lost.
     """
     parts = Parts(config, torch.device(device))
-    with all_threads():
+    with threads_of(config):
         if not all(parts.data(role).embeddings_folder.exists() for role in conditional(config)):
             parts.load_encoder()
     parts.load_autoencoder()
@@ -205,10 +205,14 @@ def perceptual_network(name: str, source: str) -> nn.Module:
 
 
 @contextmanager
-def all_threads() -> Iterator[None]:
-    """Every core for work that is done once; training keeps the threads its config fixes."""
+def threads_of(config: Config) -> Iterator[None]:
+    """The threads for work that is done once: those that the config fixes, else every core.
+
+    Networks that are trained here, latents and embeddings depend on their number in the last bits, and all that is made from
+    them does. A number of cores that happened to be free must not decide what a run id stands for.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(before, cores()))
+    torch.set_num_threads(config.compute.threads or max(before, cores()))
     try:
         yield
     finally:
