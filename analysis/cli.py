@@ -128,11 +128,19 @@ def find_groups(
 
 
 def _asked_for(runs: Sequence[Run], only: str) -> list[Run]:
-    """The runs that are named, the baselines, and the reference row where it is not among them."""
+    """The runs that are named, the baselines, and the reference row where it is not among them.
+
+    Of the reference row the seeds that were named: another one would be all that the rows could be compared over.
+    """
     ids = set(only.split(","))
-    named = {run.variant for run in runs if run.id in ids}
-    beside = set(BASELINES) | ({REFERENCE} - named)
-    return [run for run in runs if run.id in ids or run.variant in beside]
+    named = [run for run in runs if run.id in ids]
+    seeds = {run.seed for run in named}
+    beside = [run for run in runs if run.variant == REFERENCE and run.seed in seeds]
+    if any(run.variant == REFERENCE for run in named):
+        beside = []
+    baselines = [run for run in runs if run.variant in BASELINES]
+    kept = {id(run) for run in (*named, *beside, *baselines)}
+    return [run for run in runs if id(run) in kept]
 
 
 def no_choice(given: str, expected: str, choices: Iterable[str]) -> str:

@@ -139,3 +139,11 @@ def test_trace_says_first_what_differs(make_run: MakeRun, capsys: pytest.Capture
         "differs from L1: L1 + LPIPS: the recipe differs from that of L1 in training.batch_size 8 (4)"
     )
     assert any(line.startswith("pretraining") for line in lines)
+
+
+def test_a_sweep_of_another_seed_than_the_reference_rows_shows_its_cells(make_run: MakeRun) -> None:
+    make_run("l1")
+    mine = make_run("l1_lpips", seed=1, psnr=15.0)
+    (group,) = find_groups(mine.parent, only=mine.name)
+    rows = {r.variant: r for r in collect(group).rows}
+    assert rows["l1_lpips"].cells["psnr"].mean == pytest.approx(15.0) and rows["l1"].state == "not run"
