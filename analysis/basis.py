@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.measures import Column
-from analysis.runs import Run, window_hu
+from analysis.runs import Run, voxels, window_hu
 
 MOST_LACKING = 0.1
 """Share of the patients whom a row may lack in a column: the others are then shown without them. A row that lacks more is
@@ -55,17 +55,32 @@ class Basis:
 
 
 def refusals(done: Sequence[Run], first: Iterable[Run] = ()) -> dict[str, str]:
-    """Run ids with the reason why each is refused: its basis is not that of most of the runs.
+    """Run ids with the reason why each is refused: its basis is not that of most of the variants.
 
     Among equally common bases that of the runs in `first` counts as the usual one.
     """
     bases = {run.id: Basis.of(run) for run in done}
     preferred = [bases[run.id] for run in first if run.id in bases]
-    counts = Counter(bases.values())
+    counts = _by_variant(done, bases)
     if len(counts) < 2:
-        return {}
+        return _other_data(done)
     usual = max(counts, key=lambda basis: (counts[basis], basis in preferred))
-    return {run_id: reason for run_id, basis in bases.items() if (reason := basis.unlike(usual))}
+    refused = {run_id: reason for run_id, basis in bases.items() if (reason := basis.unlike(usual))}
+    return refused | _other_data([run for run in done if run.id not in refused])
+
+
+def _other_data(done: Sequence[Run]) -> dict[str, str]:
+    """Runs whose data have another fingerprint than those of the others at the same sample size: one of the configs lies."""
+    refused: dict[str, str] = {}
+    for size in {voxels(run.config) for run in done}:
+        same = [run for run in done if voxels(run.config) == size]
+        prints = {
+            run.id: text for run in same if (text := ((run.provenance or {}).get("data") or {}).get("fingerprint"))
+        }
+        refused |= _unusual(
+            same, prints, lambda own, usual: f"data of fingerprint {own} where the others of its size have {usual}"
+        )
+    return refused
 
 
 def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
@@ -73,11 +88,13 @@ def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
     found: dict[str, str] = {}
     if column.part:
         networks = {run.id: network for run in done if (network := _network(column.part, run)) is not None}
-        found = _unusual(networks, lambda own, usual: f"{column.name} measured {_of_network(own, usual)}")
+        found = _unusual(done, networks, lambda own, usual: f"{column.name} measured {_of_network(own, usual)}")
     if column.of_set:
         sizes = {run.id: (run.set_scores or {}).get(column.key, {}).get("n") for run in done}
         known = {run_id: n for run_id, n in sizes.items() if n is not None}
-        of_sets = _unusual(known, lambda own, usual: f"{column.name} over {own} volumes where the others have {usual}")
+        of_sets = _unusual(
+            done, known, lambda own, usual: f"{column.name} over {own} volumes where the others have {usual}"
+        )
         found = of_sets | found
     return found
 
@@ -85,22 +102,29 @@ def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
 def common_patients(having: Mapping[Any, Set[str]]) -> tuple[frozenset[str], dict[Any, int]]:
     """The patients whom a column's cells are over, and by row how many a row lacks that is refused for it.
 
-    having: for each row with the score, the patients who have it. They are those of most rows, without whom a row lacks;
-    a row that lacks more than MOST_LACKING of them is refused.
+    having: for each row with the score, the patients who have it. They are those of at least half of the rows, without whom
+    a row lacks; a row that lacks more than MOST_LACKING of them is refused.
     """
     counts = Counter(patient for patients in having.values() for patient in patients)
-    usual = {patient for patient, count in counts.items() if 2 * count > len(having)}
+    usual = {patient for patient, count in counts.items() if 2 * count >= len(having)}
     lacking = {row: len(usual - patients) for row, patients in having.items()}
     refused = {row: count for row, count in lacking.items() if count > MOST_LACKING * len(usual)}
     kept = [set(patients) for row, patients in having.items() if row not in refused]
     return frozenset(set.intersection(usual, *kept)), refused
 
 
-def _unusual(entries: Mapping[str, Any], say: Any) -> dict[str, str]:
-    counts = Counter(entries.values())
+def _by_variant(runs: Sequence[Run], entries: Mapping[str, Any]) -> Counter[Any]:
+    """How many variants have a run with each entry: a row of many seeds is no majority."""
+    return Counter(entry for _, entry in {(run.variant, entries[run.id]) for run in runs if run.id in entries})
+
+
+def _unusual(runs: Sequence[Run], entries: Mapping[str, Any], say: Any) -> dict[str, str]:
+    counts = _by_variant(runs, entries)
     if len(counts) < 2:
         return {}
-    usual = counts.most_common(1)[0][0]
+    most = max(counts.values())
+    # Among equally common ones the first run's, which is the first row's.
+    usual = next(entries[run.id] for run in runs if run.id in entries and counts[entries[run.id]] == most)
     return {run_id: say(entry, usual) for run_id, entry in entries.items() if entry != usual}
 
 

@@ -98,7 +98,11 @@ def run_command(parser: Parser, act: Callable[[argparse.Namespace], bool | None]
 
 
 def find_groups(
-    runs_dir: Path, scale: str | None = None, data: str | None = None, only: str | None = None
+    runs_dir: Path,
+    scale: str | None = None,
+    data: str | None = None,
+    only: str | None = None,
+    reference: str | None = None,
 ) -> list[Group]:
     """The groups of runs that match, the most recently updated first; never empty.
 
@@ -108,7 +112,7 @@ def find_groups(
     Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
     """
     runs = load_runs(runs_dir)
-    groups = group_runs(_asked_for(runs, only) if only else runs)
+    groups = group_runs(_asked_for(runs, only, reference or REFERENCE) if only else runs)
     if not groups:
         where = f"no runs in {runs_dir}" if runs_dir.is_dir() else f"no folder {runs_dir}"
         raise NothingToShowError(f"{where}: there is nothing to show yet; run: {START}")
@@ -127,16 +131,18 @@ def find_groups(
     return groups
 
 
-def _asked_for(runs: Sequence[Run], only: str) -> list[Run]:
+def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
     """The runs that are named, the baselines, and the reference row where it is not among them.
 
     Of the reference row the seeds that were named: another one would be all that the rows could be compared over.
     """
     ids = set(only.split(","))
     named = [run for run in runs if run.id in ids]
+    if runs and not named:
+        raise UnknownChoiceError(f"--only: {no_choice(only, 'ids of runs', {run.id for run in runs})}")
     seeds = {run.seed for run in named}
-    beside = [run for run in runs if run.variant == REFERENCE and run.seed in seeds]
-    if any(run.variant == REFERENCE for run in named):
+    beside = [run for run in runs if run.variant == reference and run.seed in seeds]
+    if any(run.variant == reference for run in named):
         beside = []
     baselines = [run for run in runs if run.variant in BASELINES]
     kept = {id(run) for run in (*named, *beside, *baselines)}

@@ -8,6 +8,23 @@ from typing import Any
 
 from x2c.core.files import digest
 
+NOT_RECIPE = (
+    ("seed",),
+    ("variant",),
+    ("table2",),
+    ("compute",),
+    ("denoiser", "gradient_checkpointing"),
+    ("encoder", "instead_of"),
+    ("loss", "name"),
+    ("training", "validate_every"),
+    ("training", "checkpoint_every"),
+    ("evaluation", "batch_size"),
+    ("dataset", "folder"),
+    ("pretraining", "folder"),
+    ("finetuning", "folder"),
+)
+"""Fields that cannot change a result, as run ids know them, and the seed; seeds of one recipe are pooled."""
+
 MADE_FROM = "id_made_from"
 """The entry of provenance.json that holds what the hash in the id was made from."""
 _BY_CONTENT = ("source", "start")
@@ -25,13 +42,27 @@ def why_changed(name: str, provenance: Mapping[str, Any], **files: Mapping[str, 
         return f"provenance.json: expected {MADE_FROM}, what the run's id was made from; got none; run it again"
     if digest(made_from) != name.rpartition("-")[2]:
         return f"provenance.json: {MADE_FROM} does not give the id of this folder; it was changed after the run began"
+    recorded = (provenance.get("data") or {}).get("fingerprint")
+    if recorded != made_from.get("data"):
+        return f"provenance.json: data.fingerprint is {_short(recorded)}, where the run's id was made with {_short(made_from.get('data'))}"
     for entry, content in files.items():
         file = "config.yaml" if entry == "config" else "classification.json"
         for path, value in leaves(made_from.get(entry) or {}):
             found = at(content, path)
             if path.rpartition(".")[2] not in _BY_CONTENT and not _same(found, value):
                 return f"{file}: {path} is {_short(found)}, where the run's id was made with {_short(value)}"
+        # A baseline's id is made from the parts that its volumes depend on, without the seed.
+        if entry == "config" and "seed" in made_from["config"]:
+            known = {path for path, _ in leaves(made_from["config"])}
+            for path, value in leaves(content):
+                if value is not None and path not in known and not _is_free(path):
+                    return f"{file}: {path} is {_short(value)}, where the run's id was made without it"
     return ""
+
+
+def _is_free(path: str) -> bool:
+    """Whether a field of a config is no part of the id."""
+    return any(path == free or path.startswith(f"{free}.") for free in map(".".join, NOT_RECIPE))
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -162,7 +162,12 @@ def named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
 
 
 def per_seed(column: Column, run: Run, patients: Set[str]) -> float:
-    """One run's number in a column: its set's distance, or the mean over these patients; NaN where it has none."""
+    """One run's number in a column: its set's distance, or the mean over these patients.
+
+    NaN where it has none, or not of all of these patients: means of others cannot be compared.
+    """
+    if not column.of_set and not patients <= scored_patients(column, [run]):
+        return math.nan
     cell = cell_of(column, [run], patients)
     return math.nan if cell is None else cell.mean
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from analysis.derived_id import at, leaves
-from analysis.runs import BASELINES, NOT_RECIPE, Group, Run
+from analysis.derived_id import NOT_RECIPE, at, leaves
+from analysis.runs import BASELINES, Group, Run
 
 _MADE_BY: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "device": lambda note: note.get("device"),
@@ -52,7 +52,8 @@ def signature(run: Run) -> str:
     """What was asked for beyond the variant's own file, as comparable text: the runs of one sweep have one in common."""
     own = _of_file(run.variant, run.scale)
     if own is None:
-        return ""
+        # Of a variant without a file nobody knows what was asked beyond it.
+        return f"no file of {run.variant}"
     recipe = dict(leaves(_recipe(run)))
     changed = {path: value for path, value in recipe.items() if not _equal(value, at(own, path))}
     return json.dumps(changed, sort_keys=True, default=str)
@@ -130,7 +131,7 @@ def _commit(note: Mapping[str, Any]) -> str | None:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "none"
+        return "not set"
     text = (
         f"{value:g}"
         if isinstance(value, float)

@@ -240,7 +240,9 @@ def _by_verdict(claims: Sequence[Judged]) -> str:
         "not comparable": "not comparable",
         "not run": "were not run",
     }
-    return ", ".join(f"{verdicts[verdict]} {words[verdict]}" for verdict in VERDICTS)
+    always = ("supported", "contradicted")
+    told = [f"{verdicts[v]} {words[v]}" for v in VERDICTS if v in always or verdicts[v]]
+    return ", ".join(told)
 
 
 def _seeds(runs: Sequence[Run]) -> str:

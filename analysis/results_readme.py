@@ -14,6 +14,7 @@ from analysis.results_sheets import counted_once
 from analysis.runs import BASELINES
 from analysis.sheet import Entry, Sheet
 from analysis.table2 import Table
+from analysis.table2_notes import too_few
 from x2c.core.files import write_text
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -65,7 +66,8 @@ def _seeds(tables: Sequence[Table]) -> str:
         texts = [f"{text} ({table.dataset})" for text, table in zip(texts, tables, strict=True)]
     told = " and ".join(dict.fromkeys(texts))
     if any(table.across for table in tables):
-        told += "; across seeds: mean ± SD of k differences to L1, each of the same seed, which are too few for a test"
+        told += "; across seeds: mean ± SD of k differences to the reference row, one for each seed that both have"
+        told += "".join(dict.fromkeys(too_few(one for table in tables for one in table.across.values()))).rstrip(".")
     return told
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from analysis.derived_id import MADE_FROM, why_changed
+from analysis.derived_id import MADE_FROM, NOT_RECIPE, why_changed
 from x2c.core.files import is_locked
 
 if TYPE_CHECKING:
@@ -20,22 +20,6 @@ if TYPE_CHECKING:
 
 State = Literal["done", "running", "interrupted", "failed", "pruned", "unreadable"]
 """`unreadable` is a run of which a file cannot be used, whatever its status says."""
-# Fields that cannot change a result, as run ids know them; seeds of one recipe are pooled.
-NOT_RECIPE = (
-    ("seed",),
-    ("variant",),
-    ("table2",),
-    ("compute",),
-    ("denoiser", "gradient_checkpointing"),
-    ("encoder", "instead_of"),
-    ("loss", "name"),
-    ("training", "validate_every"),
-    ("training", "checkpoint_every"),
-    ("evaluation", "batch_size"),
-    ("dataset", "folder"),
-    ("pretraining", "folder"),
-    ("finetuning", "folder"),
-)
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
 """The rows made without the model under test, each with the part that it depends on besides the data."""
 _NO_RUNS = ("classifications", "logs", "stages")
@@ -243,7 +227,8 @@ def group_runs(runs: Iterable[Run]) -> list[Group]:
             fitting = [len(made)]
             made.append(Group(run.scale, "", run.cohort, ()))
         for place in fitting if run.cohort is not None else fitting[:1]:
-            made[place] = replace(made[place], unreadable=(*made[place].unreadable, run))
+            members = sorted((*made[place].unreadable, run), key=lambda one: one.id)
+            made[place] = replace(made[place], unreadable=tuple(members))
     return sorted(made, key=lambda group: (bool(group.runs), group.updated), reverse=True)
 
 

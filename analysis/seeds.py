@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from analysis.measures import Column, per_seed
@@ -50,12 +50,16 @@ def shared_seeds(of_rows: Mapping[str, Set[int]], reference: str) -> frozenset[i
 
 
 def across_seeds(
-    rows: Mapping[str, Sequence[Run]], reference: str, columns: Sequence[Column], patients: Mapping[str, Set[str]]
+    rows: Mapping[str, Sequence[Run]],
+    reference: str,
+    columns: Sequence[Column],
+    patients: Mapping[str, Set[str]],
+    strange: Mapping[str, Container[str]],
 ) -> dict[tuple[str, str], Across]:
     """By variant and metric the differences over all seeds that a row shares with the reference row, of two seeds or more.
 
     rows: all finished runs of each row, of one sample size with the reference's or left out. patients: those whom a metric
-    is averaged over.
+    is averaged over. strange: by metric the ids of runs that another network measured.
     """
     base = {run.seed: run for run in rows.get(reference, ())}
     found: dict[tuple[str, str], Across] = {}
@@ -66,7 +70,12 @@ def across_seeds(
         for column in columns:
             pairs = {s: (per_seed(column, ours[s], patients[column.key]), per_seed(column, base[s], patients[column.key]))
                      for s in sorted(ours)}  # fmt: skip
-            finite = {seed: a - b for seed, (a, b) in pairs.items() if math.isfinite(a) and math.isfinite(b)}
+            finite = {
+                seed: a - b
+                for seed, (a, b) in pairs.items()
+                if math.isfinite(a) and math.isfinite(b)
+                and ours[seed].id not in strange[column.key] and base[seed].id not in strange[column.key]
+            }  # fmt: skip
             if len(finite) >= 2:
                 values = list(finite.values())
                 told = summary(values)

@@ -73,7 +73,7 @@ def collect(args: argparse.Namespace) -> tuple[list[Shown], list[str]]:
     groups: list[Group] = []
     if set(wanted) & {1, 2, 4}:
         try:
-            groups = find_groups(args.runs, args.scale, args.data, args.only)
+            groups = find_groups(args.runs, args.scale, args.data, args.only, args.reference)
         except (NothingToShowError, UnknownChoiceError):
             if args.table or not classifications(args):
                 raise

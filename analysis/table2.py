@@ -36,6 +36,8 @@ from analysis.table2_notes import (
 from x2c.core.registered import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
+COMMON = tuple(column.key for column in COLUMNS)
+"""Metrics that every run is scored with."""
 BEYOND = "Beyond the paper"
 _PAPER = Path(__file__).parent / "paper"
 
@@ -118,6 +120,8 @@ class Table:
     footnotes: tuple[Footnote, ...]
     patients: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
     """By metric the test patients whom all cells of its column are over."""
+    strange: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """By metric the runs that another network measured than the others, with the reason."""
     unreadable: tuple[Run, ...] = ()
     """Runs of this table of which a file cannot be used."""
 
@@ -176,7 +180,8 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     done = [run for row in rows for run in row.done]
     marks = stand_in_marks(done)
     columns = tuple(column if kind else replace(column, paper=None) for column in COLUMNS)
-    strange = {column.key: strangers(column, done) for column in (*columns, *MORE_COLUMNS)}
+    finished = [run for row in rows for run in row.finished if row.state != "refused"]
+    strange = {column.key: strangers(column, finished) for column in (*columns, *MORE_COLUMNS)}
     by_key = {key: [run for run in done if run.id not in reasons] for key, reasons in strange.items()}
     columns, more = (tuple(named(c, by_key[c.key], marks) for c in some) for some in (columns, MORE_COLUMNS))
     everything = (*columns, *more)
@@ -193,13 +198,15 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     compared = [row for row in rows if row.cells]
     if number == 2:
         compared = [row for row in compared if row.variant not in BASELINES or row.variant == reference]
-    of_cells = {row.variant: row.done for row in compared}
+    # Of a baseline in several settings the usual one comes first.
+    of_cells = {row.variant: row.done for row in reversed(compared)}
+    of_cells = {variant: of_cells[variant] for variant in dict.fromkeys(row.variant for row in compared)}
     # A cell that is refused has no difference either.
     kept = {(row.variant, key) for row in compared for key in row.cells}
     found = differences(of_cells, reference, everything, patients)
     found = {place: difference for place, difference in found.items() if place in kept}
     variants = {row.variant: row.finished for row in compared if row.variant not in BASELINES}
-    across = across_seeds(variants, reference, everything, patients)
+    across = across_seeds(variants, reference, everything, patients, strange)
     across = {place: one for place, one in across.items() if place in kept}
     return Table(
         scale=group.scale,
@@ -217,11 +224,12 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
         + test_notes(rows, reference, found)
         + sizes
         + recipes
-        + refusal_notes(rows, refused, strange, {column.key: column.name for column in everything})
+        + refusal_notes(rows, refused, {column.key: column.name for column in everything})
         + unreadable_notes(rows, group.unreadable)
         + elsewhere_notes(rows, elsewhere)
         + plan_notes(rows, locks, EXPLORATORY),
         patients=patients,
+        strange=strange,
         unreadable=group.unreadable,
     )
 
@@ -361,6 +369,8 @@ def _filled(
         elif cell := cell_of(column, done, patients[column.key]):
             own = tuple(mark for stand_in, mark in of_run if column.part and stand_in.part == column.part)
             cells[column.key] = replace(cell, marks=model_marks + own)
+        elif column.key in COMMON and (column.key != "xray_gain" or row.variant not in BASELINES):
+            refused[column.key] = f"no {column.name}: it was not scored, or no patient has a finite one in every row"
     details = [f"n = {len({patient for run in done for patient in patients_of(run)})}"]
     details += [f"{len(done)} seeds"] if len(done) > 1 else []
     details += [row.detail] if row.detail.endswith("refused") else []

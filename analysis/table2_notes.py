@@ -8,7 +8,7 @@ from functools import partial
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Protocol
 
-from analysis.recipes import differences_in_making, differences_in_recipe
+from analysis.recipes import differences_in_making, differences_in_recipe, usual_signature
 from analysis.runs import BASELINES, Group, Run, StandIn, in_order, steps_text, voxels, window_hu
 from x2c.core.registered import Lock
 
@@ -94,27 +94,36 @@ def seed_notes(rows: Sequence[Row], reference: str, across: Mapping[tuple[str, s
     if not more:
         return ()
     text = (
-        f"All cells of a column are over the seeds that all rows have: {', '.join(map(str, shared))}. Rows with more seeds: "
-        f"{', '.join(more)}."
+        f"All cells of a column are over the seeds that all rows have, refused ones aside: {', '.join(map(str, shared))}. Rows "
+        f"with more seeds: {', '.join(more)}."
     )
     if across:
         label = _label_of(rows, reference)
-        counts = sorted({one.k for one in across.values()})
-        few = "" if all(one.p == one.p for one in across.values()) else (
-            f" {' and '.join(map(str, counts))} seeds are too few for a test: the exact sign-flip p of fewer than six cannot come "
-            "below .05."
-        )  # fmt: skip
         text += (
             f" Across seeds: the difference to {label} of the same seed, for every seed that both have: mean ± SD of k "
-            f"differences.{few}"
+            f"differences.{too_few(across.values())}"
         )
     return (Footnote("", text),)
+
+
+def too_few(across: Iterable[Across]) -> str:
+    """That so few seeds allow no test; empty where all have one."""
+    counts = sorted({one.k for one in across if one.p != one.p})
+    if not counts:
+        return ""
+    told = " and ".join(map(str, counts))
+    return f" {told} seeds are too few for a test: the exact sign-flip p of fewer than six cannot come below .05."
 
 
 def test_notes(
     rows: Sequence[Row], reference: str, found: Mapping[tuple[str, str], Difference]
 ) -> tuple[Footnote, ...]:
-    """What a star stands for; nothing where the table has none."""
+    """What a star stands for; that there is nothing to compare with where the reference row has no cells."""
+    base = [row for row in rows if row.variant == reference]
+    if base and not base[0].cells and sum(bool(row.cells) for row in rows if row.variant not in BASELINES) > 1:
+        return (
+            Footnote("", f"{base[0].label} has no cells ({base[0].detail}), so that no difference to it is shown."),
+        )
     if not any(difference.significant for difference in found.values()):
         return ()
     label = _label_of(rows, reference)
@@ -130,7 +139,7 @@ def test_notes(
 
 def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
     """The rows with those marked that are of another sample size than the reference row, and what that means."""
-    base = _base(rows, reference)
+    base = base_row(rows, reference)
     if base is None:
         return list(rows), ()
     size = voxels(base.done[0].config)
@@ -149,7 +158,7 @@ def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Fo
 
 def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
     """The rows marked whose recipe, or whose making, differs from the reference row's in more than the variants' own files."""
-    base = _base(rows, reference)
+    base = base_row(rows, reference)
     if base is None:
         return list(rows), ()
     texts = [_beyond_its_file(row, base) if row.cells and row is not base else "" for row in rows]
@@ -166,23 +175,12 @@ def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[
     return marked, tuple(notes)
 
 
-def refusal_notes(
-    rows: Sequence[Row],
-    refused: Mapping[str, str],
-    strange: Mapping[str, Mapping[str, str]],
-    names: Mapping[str, str],
-) -> tuple[Footnote, ...]:
+def refusal_notes(rows: Sequence[Row], refused: Mapping[str, str], names: Mapping[str, str]) -> tuple[Footnote, ...]:
     """Every run and cell that is refused, with its reason. names: of the columns, by key."""
     texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
     texts += [f"Refused: {row.label}: {row.detail.removeprefix('refused: ')}." for row in rows
               if row.state == "refused" and row.runs]  # fmt: skip
-    of_run = {run.id: row.label for row in rows for run in row.done}
-    of_cells = {
-        f"Refused: {of_run[run_id]}: {reason}." for reasons in strange.values() for run_id, reason in reasons.items()
-    }
-    of_cells |= {f"Refused: {row.label}: {reason}." for row in rows for reason in row.refused.values()
-                 if reason.endswith("of the patients that the other rows have")}  # fmt: skip
-    texts += sorted(of_cells)
+    texts += sorted({f"Refused: {row.label}: {reason}." for row in rows for reason in row.refused.values()})
     for key in dict.fromkeys(key for row in rows for key in row.cells):
         texts += _fewer_patients(rows, key, names[key])
     return tuple(Footnote("", text) for text in dict.fromkeys(texts))
@@ -228,18 +226,27 @@ def plan_notes(rows: Sequence[Row], locks: Sequence[Lock], exploratory: str) -> 
     return notes
 
 
-def _base(rows: Sequence[Row], reference: str) -> Row | None:
-    """The row that recipes are compared with: the reference row, else the first variant with cells, else any row with cells."""
+def base_row(rows: Sequence[Row], reference: str) -> Row | None:
+    """The row that recipes are compared with: the reference row; without it the variant whose recipe is the most usual one.
+
+    Where no variant has cells, any row with cells.
+    """
     having = [row for row in rows if row.cells]
     variants = [row for row in having if row.variant not in BASELINES]
     named = [row for row in variants if row.variant == reference]
+    if len(variants) > 1 and not named:
+        usual = usual_signature([run for row in variants for run in row.done])
+        variants = sorted(variants, key=lambda row: -usual(row.done[0]))
     return next(iter(named or variants or having), None)
 
 
 def _beyond_its_file(row: Row, base: Row) -> str:
-    """In what a row's runs differ from the base row's of the same seeds, in words; empty where in nothing."""
-    theirs = {run.seed: run for run in base.done}
-    pairs = [(run, theirs.get(run.seed, base.done[0])) for run in row.done]
+    """In what a row's runs differ from the base row's of the same seeds, in words; empty where in nothing.
+
+    All finished runs count: those beyond the shared seeds are told of across seeds.
+    """
+    theirs = {run.seed: run for run in base.finished}
+    pairs = [(run, theirs.get(run.seed, base.done[0])) for run in row.finished]
     baseline = row.variant in BASELINES or base.variant in BASELINES
     recipe = [] if baseline else dict.fromkeys(t for run, other in pairs for t in differences_in_recipe(run, other))
     making = dict.fromkeys(t for run, other in pairs for t in differences_in_making(run, other))
@@ -354,7 +361,12 @@ def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[
     if left:
         fields = {t.split(" ")[0] for run in left if run.variant in shown
                   for t in differences_in_recipe(run, shown[run.variant])}  # fmt: skip
+        same = [run for run in left if run.variant in shown and run.recipe == shown[run.variant].recipe]
         names = ", ".join(sorted({run.variant for run in left}))
+        if len(same) == len(left):
+            plural = "s" if len(left) > 1 else ""
+            yield f"Left out: {len(left)} run{plural} of a recipe and seed that the table has a later run of ({names})."
+            return
         differing = f", which differ in {', '.join(sorted(fields))}" if fields else ""
         yield f"Left out: {len(left)} run{'s' if len(left) > 1 else ''} with another recipe ({names}){differing}."
     variants = [run for run in used if run.variant not in BASELINES]

@@ -18,6 +18,7 @@ from analysis.measures import Column, by_patient
 from analysis.runs import Run, evaluated, window_hu
 from analysis.show import classifications, group_for, lacking, unclassified
 from analysis.table2 import Row, Table
+from analysis.table2_notes import base_row
 
 _FIELDS = ("pretraining", "finetuning", "stages", "loss", "guidance", "encoder", "autoencoder", "prediction", "sampler",
            "denoiser", "training")  # fmt: skip
@@ -71,8 +72,8 @@ def _trace_quality(args: argparse.Namespace, number: int, name: str, metric: str
 
 def _print_recipe(table: Table, row: Row, console: Console) -> None:
     """In what the row's recipe and making differ from the reference row's, beyond the variants' own files."""
-    base = next((one for one in table.rows if one.variant == table.reference and one.cells), None)
-    if base is None or base is row or not row.cells:
+    base = base_row(table.rows, table.reference)
+    if base is None or base.variant == row.variant or not row.cells:
         return
     notes = [note.text for note in table.footnotes if note.mark in row.marks and note.mark.isdigit()]
     text = " ".join(notes) or "beyond the variants' own files, nothing"

@@ -115,12 +115,14 @@ def _rules() -> tuple[str, ...]:
         f"wholly on the claimed side of 0, and p stands below {ALPHA:g} after the correction. Of “not better” it does where that "
         "interval lies wholly on the side of a decline, or wholly below the margin, and that stands in a test as well, as long "
         "as the 95 % interval does not lie on the side of an improvement. The margin is the standard deviation between seeds of "
-        f"b's recipe, from {FEWEST_SEEDS} seeds on: what another seed brings is no improvement.",
+        f"b's recipe, from {FEWEST_SEEDS} seeds on: what another seed brings is no improvement. These are tests over patients: "
+        f"of rows of Table 2, {FEWEST_SEEDS} seeds of both or more have to agree as well, in the sign of the effect or in lying "
+        "below the margin.",
         "Contradicted: one metric contradicts the claim, whatever the others do: the interval at Holm's level lies wholly on the "
         "other side of 0, of “not better” on the side of an improvement, and p stands.",
         "Not testable here (stand-in): a stand-in was in the place of a part that the claim is about, or measured a metric that "
-        "the claim needs; it counts neither way. Not comparable: sample sizes, patients or settings of a and b differ, or a "
-        "generator has seen the patients. Not enough data: everything else, with what would be needed; a sign that is not the "
+        "the claim needs; it counts neither way. Not comparable: sample sizes, patients, settings or recipes of a and b differ in "
+        "more than their own files, or a generator has seen the patients. Not enough data: everything else, with what would be needed; a sign that is not the "
         "same in all finished seeds is among it. Not run: a row or a classification is missing; the command beside it makes it.",
     )
 

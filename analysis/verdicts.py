@@ -17,18 +17,21 @@ from analysis.classifications import Classification
 from analysis.measures import Column, paired, patient_means, per_seed
 from analysis.numbers import number
 from analysis.pictures.source import Source
-from analysis.runs import StandIn, voxels
+from analysis.recipes import differences_in_making, differences_in_recipe
+from analysis.runs import Run, StandIn, voxels
 from analysis.stats.folds import paired_over_folds
 from analysis.stats.paired import compare, holm, holm_levels, summary, t_interval
 from analysis.stats.power import detectable, detectable_z, patients_needed
 from analysis.table2 import Row, Table
+from analysis.table2_notes import MADE_WITH
 
 FILE = Path(__file__).parent / "claims.yaml"
 ALPHA = 0.05
 PAPER_SCALE = "paper"
 """The only scale at which the paper's effect sizes stand beside the measured ones."""
 FEWEST_SEEDS = 3
-"""Seeds of one recipe from which the spread between them is taken, which is the margin of "not better"."""
+"""Seeds of both rows that have to agree before an effect decides anything; and of one recipe, from which the spread between
+them is taken, which is the margin of "not better"."""
 NOT_TESTABLE: Final = "not testable here (stand-in)"
 Verdict = Literal[
     "supported", "contradicted", "not enough data", "not testable here (stand-in)", "not comparable", "not run"
@@ -74,8 +77,8 @@ class Effect:
     p_margin: float = math.nan
     """Of `not_better`: one-sided, of an improvement as large as the margin."""
     p_margin_holm: float = math.nan
-    seeds: tuple[float, ...] = ()
-    """The effect in each seed that both rows have, where there are several."""
+    seeds: tuple[float, ...] | None = None
+    """The effect in each seed that both rows have; None of an area, whose folds have a generator each."""
     detectable: float = math.nan
     """The smallest effect that this n shows with a chance of 80 % after the correction."""
     paper: float = math.nan
@@ -116,8 +119,10 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
       wholly on the other side, or below the margin, which is tested as well: the SD between seeds of b's recipe. An interval
       (of 95 %) that lies on the side of an improvement supports nothing.
 
-    Where several seeds of both rows are finished, an effect whose sign is not the same in all of them decides nothing. A
-    claim is contradicted where one metric contradicts it, and supported where all of its metrics do support it.
+    That is a test over patients of one or more trainings. A claim is about recipes: whatever the interval says, an effect of
+    rows decides something only where FEWEST_SEEDS seeds of both rows or more are finished and agree: in the sign of the
+    effect, or in lying below the margin. A claim is contradicted where one metric contradicts it, and supported where all
+    of its metrics support it. Rows whose recipes differ in more than their own files are not compared.
     """
     listed: list[dict[str, Any]] = yaml.safe_load(claims.read_text(encoding="utf-8"))
     raw = [_of_rows(claim, source) if claim["table"] == 2 else _of_inputs(claim, source) for claim in listed]
@@ -153,13 +158,23 @@ def _of_rows(claim: Mapping[str, Any], source: Source) -> Judged:
     if voxels(a.done[0].config) != voxels(b.done[0].config):
         why = "the two have other sample sizes, and each is scored against the truth at its own"
         return _empty(claim, sides, why, [], "not comparable")
+    pairs = [(run, _same_seed(run, b)) for run in a.done]
+    if recipe := list(dict.fromkeys(text for pair in pairs for text in differences_in_recipe(*pair))):
+        why = (
+            f"the recipe of {a.label} differs from that of {b.label} in more than their own files: {', '.join(recipe)}"
+        )
+        return _empty(claim, sides, why, [], "not comparable")
+    making = list(dict.fromkeys(text for pair in pairs for text in differences_in_making(*pair)))
     stand_ins = _standing_for(claim, [s for run in (*a.done, *b.done) for s in run.stand_ins])
     effects = tuple(_of_patients(metric, a, b, claim, source) for metric in claim["metrics"])
     if stand_ins:
         effects = tuple(replace(effect, verdict=NOT_TESTABLE) for effect in effects)
-    return Judged(
-        **_about(claim), a=a.variant, b=b.variant, verdict="not enough data", effects=effects, missing=stand_ins
-    )
+    told = stand_ins or (f"{MADE_WITH} {', '.join(making)} of {b.label}" if making else "")
+    return Judged(**_about(claim), a=a.variant, b=b.variant, verdict="not enough data", effects=effects, missing=told)
+
+
+def _same_seed(run: Run, row: Row) -> Run:
+    return next((other for other in row.done if other.seed == run.seed), row.done[0])
 
 
 def _of_patients(metric: str, a: Row, b: Row, claim: Mapping[str, Any], source: Source) -> Effect:
@@ -200,17 +215,18 @@ def _of_patients(metric: str, a: Row, b: Row, claim: Mapping[str, Any], source: 
 
 def seed_spread(column: Column, row: Row, table: Table) -> float:
     """SD between the seeds of a row's recipe of its mean over patients; NaN of fewer than FEWEST_SEEDS seeds."""
-    values = [per_seed(column, run, table.patients[column.key]) for run in row.finished]
+    strange = table.strange[column.key]
+    values = [per_seed(column, run, table.patients[column.key]) for run in row.finished if run.id not in strange]
     finite = [value for value in values if math.isfinite(value)]
     return summary(finite).sd if len(finite) >= FEWEST_SEEDS else math.nan
 
 
 def _by_seed(column: Column, a: Row, b: Row, table: Table) -> tuple[float, ...]:
-    ours, theirs = ({run.seed: run for run in row.finished} for row in (a, b))
+    strange, over = table.strange[column.key], table.patients[column.key]
+    ours, theirs = ({run.seed: run for run in row.finished if run.id not in strange} for row in (a, b))
     shared = sorted(ours.keys() & theirs.keys())
-    of_patients = table.patients[column.key]
-    values = [per_seed(column, ours[s], of_patients) - per_seed(column, theirs[s], of_patients) for s in shared]
-    return tuple(column.better * value for value in values) if len(values) > 1 else ()
+    values = [column.better * (per_seed(column, ours[s], over) - per_seed(column, theirs[s], over)) for s in shared]
+    return tuple(value for value in values if math.isfinite(value))
 
 
 def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
@@ -346,13 +362,29 @@ def _with_verdict(effect: Effect, expects: str, level: float, highest: float) ->
         supported, contradicted = worse or (within and not looks_better), better
     else:
         supported, contradicted = (better, worse) if expects == "better" else (worse, better)
-    if (better or worse) and len({math.copysign(1, one) for one in effect.seeds}) > 1:
-        told = ", ".join(number(one, signed=True) for one in effect.seeds)
-        return replace(effect, says=f"the sign is not the same in all seeds ({told}); more seeds are needed")
+    if (supported or contradicted) and (why := _seeds_disagree(effect, better=better, worse=worse)):
+        return replace(effect, says=why)
     verdict: Verdict = "contradicted" if contradicted else "supported" if supported else "not enough data"
     return replace(
         effect, verdict=verdict, says="" if verdict != "not enough data" else _needed(effect, expects, level)
     )
+
+
+def _seeds_disagree(effect: Effect, *, better: bool, worse: bool) -> str:
+    """Why an effect that stands over patients says nothing of the recipes; empty where the seeds of both agree."""
+    if effect.seeds is None:
+        return ""
+    if (missing := FEWEST_SEEDS - len(effect.seeds)) > 0:
+        return (
+            f"it stands over patients, in {len(effect.seeds)} training seed{'s' if len(effect.seeds) > 1 else ''}; {missing} more of "
+            "both rows are needed to tell it from what another training brings"
+        )
+    told = ", ".join(number(one, signed=True) for one in effect.seeds)
+    if (better or worse) and not all(one > 0 if better else one < 0 for one in effect.seeds):
+        return f"the sign is not the same in all seeds ({told}); more seeds are needed"
+    if not (better or worse) and any(one >= effect.margin for one in effect.seeds):
+        return f"in one of the seeds ({told}) it is not below the margin; more seeds are needed"
+    return ""
 
 
 def _needed(effect: Effect, expects: str, level: float) -> str:

@@ -41,7 +41,15 @@ def distributions(source: Source, out: Path) -> Path:
     if not entries or all(entry.is_baseline for entry in entries):
         raise NothingToShowError(f"no finished variant has scores; run: {source.sweep('losses')}")
     columns = [source.column(key) for key in METRICS]
-    scores = {column.key: [patient_means(entry.runs, column.key) for entry in entries] for column in columns}
+    # The patients of the table's cells: a box over others would have another middle than the cell has a mean.
+    over = source.table.patients
+    scores = {
+        column.key: [
+            {p: mean for p, mean in patient_means(entry.runs, column.key).items() if p in over[column.key]}
+            for entry in entries
+        ]
+        for column in columns
+    }
     columns = [column for column in columns if any(_finite(one) for one in scores[column.key])]
     width = (WIDTH - LEFT - RIGHT - _LABEL - _GAP * (len(columns) - 1)) / len(columns)
     height = _ROW * len(entries) + 0.1

@@ -20,7 +20,7 @@ from conftest import STAND_INS
 from fabricated import predictions, write_classification
 from pictured import source_of
 
-from analysis import claims, sheet, table2, verdict_page
+from analysis import claims, sheet, table2, verdict_page, verdicts
 from analysis.pictures.source import Source
 from analysis.runs import group_runs, load_runs
 from analysis.stats.paired import holm
@@ -40,6 +40,13 @@ def scored(run: Path, **columns: np.ndarray) -> Path:
     """The run with 24 patients and these scores, instead of its own."""
     scores = pd.DataFrame({"patient": [f"p{i:03d}" for i in range(PATIENTS)], "label": [0, 1] * (PATIENTS // 2)})
     scores.assign(**columns).to_parquet(run / "scores.parquet")
+    return run
+
+
+def trained(make_run: MakeRun, variant: str, seeds: int = 3, **columns: np.ndarray) -> Path:
+    """Runs of as many seeds, all with these scores and no stand-in network that measures; returns the last."""
+    for seed in range(seeds):
+        run = scored(make_run(variant, seed=seed, stand_ins=REAL), **columns)
     return run
 
 
@@ -164,15 +171,20 @@ def test_a_lucky_seed_supports_no_claim(make_run: MakeRun) -> None:
 
 
 def test_a_claim_of_every_metric_needs_every_metric(make_run: MakeRun) -> None:
-    scored(make_run("l1", stand_ins=REAL), **all_better(0))
-    run = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(2))
+    trained(make_run, "l1", **all_better(0))
+    run = trained(make_run, "l1_lpips", **all_better(2))
     assert judged(run.parent)["lpips_improves"].verdict == "supported"
     fewer = {key: values for key, values in all_better(2).items() if key != "lpips"}
-    scored(run, **fewer)
+    for one in run.parent.glob("l1_lpips-*"):
+        scored(one, **fewer)
     claim = judged(run.parent)["lpips_improves"]
     assert claim.verdict == "not enough data"
     lacking = next(effect for effect in claim.effects if effect.metric == "lpips")
-    assert lacking.says == "not measured for L1 + LPIPS" and math.isnan(lacking.value) and math.isnan(lacking.p_holm)
+    assert (
+        lacking.says.startswith("refused for L1 + LPIPS: no LPIPS: it was not scored")
+        and math.isnan(lacking.value)
+        and math.isnan(lacking.p_holm)
+    )
     # Nothing was tested there, so that it takes no part in the correction.
     tested = [effect for effect in claim.effects if not effect.says]
     assert [effect.p_holm for effect in tested] == holm([effect.p for effect in tested])
@@ -188,7 +200,7 @@ def test_a_cell_that_the_table_refuses_is_not_tested(make_run: MakeRun) -> None:
     scored(run.parent / next(p.name for p in run.parent.glob("l1_cls-*")), **all_better(0))
     effects = {effect.metric: effect for effect in judged(run.parent)["lpips_improves"].effects}
     assert effects["lpips"].says.startswith("refused for L1 + LPIPS: LPIPS measured with squeezenet")
-    assert effects["lpips"].verdict == "not enough data" and effects["psnr"].verdict == "supported"
+    assert effects["lpips"].verdict == "not enough data" and effects["psnr"].value > 0
 
 
 def test_a_claim_about_a_part_is_not_tested_on_its_stand_in(make_run: MakeRun) -> None:
@@ -213,13 +225,14 @@ def test_a_claim_about_a_part_is_not_tested_on_its_stand_in(make_run: MakeRun) -
 def test_a_metric_of_a_stand_in_network_counts_neither_way(make_run: MakeRun) -> None:
     for seed in range(3):
         scored(make_run("l1", seed=seed), **all_better(0.01 * seed))
-    runs = scored(make_run("l1_adv"), **all_better(-1)).parent
+        runs = scored(make_run("l1_adv", seed=seed), **all_better(-1)).parent
     claim = judged(runs)["adversarial_does_not_improve"]
     by_metric = {effect.metric: effect for effect in claim.effects}
     assert by_metric["psnr"].verdict == by_metric["ssim_2d"].verdict == "supported"
     assert by_metric["lpips"].verdict == NOT_TESTABLE and by_metric["lpips"].name == "LPIPS[stand-in]"
     assert claim.verdict == NOT_TESTABLE
-    scored(runs / next(p.name for p in runs.glob("l1_adv-*")), **all_better(1))
+    for run in runs.glob("l1_adv-*"):
+        scored(run, **all_better(1))
     assert judged(runs)["adversarial_does_not_improve"].verdict == "contradicted"
 
 
@@ -238,34 +251,46 @@ def test_direction_and_p_come_from_the_same_statistic(make_run: MakeRun, tmp_pat
 def test_no_improvement_needs_a_margin_from_seeds(make_run: MakeRun, tmp_path: Path) -> None:
     """The margin is the spread between seeds of b's recipe; patients differ by far more."""
     file = claim_of(tmp_path / "c.yaml", expects="not_better", metrics=["psnr"])
-    noise = 0.02 * SPREAD[::-1]
+    noise, shifts = 0.02 * SPREAD[::-1], (0.0, 0.2, -0.2)
 
     def verdict(by: float) -> Judged:
-        psnr = 20 + SPREAD
-        (runs / name / "scores.parquet").unlink()
-        scored(runs / name, **all_better(0) | {"psnr": psnr + by + noise})
+        for name, shift in names.items():
+            scored(runs / name, **all_better(0) | {"psnr": 20 + SPREAD + shift + by + noise})
         return judge(source_of(runs), file)[0]
 
     runs = scored(make_run("l1", stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD}).parent
-    name = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(0)).name
+    names = {scored(make_run("l1_lpips", stand_ins=REAL), **all_better(0)).name: 0.0}
     claim = verdict(0.0)
     assert (
         claim.verdict == "not enough data"
         and claim.effects[0].says == "no margin: 3 finished seeds of b's recipe are needed"
     )
-    for seed, shift in ((1, 0.2), (2, -0.2)):
+    for seed, shift in enumerate(shifts[1:], start=1):
         scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + shift})
+    # One training of a says nothing of its recipe.
+    claim = verdict(0.0)
+    assert claim.verdict == "not enough data" and "in 1 training seed; 2 more of both rows" in claim.effects[0].says
+    for seed, shift in enumerate(shifts[1:], start=1):
+        names[scored(make_run("l1_lpips", seed=seed, stand_ins=REAL), **all_better(0)).name] = shift
     claim = verdict(0.0)
     assert claim.effects[0].margin == pytest.approx(0.2) and claim.verdict == "supported"
     # An interval on the side of an improvement supports nothing, though it ends below the margin.
     claim = verdict(0.1)
     (effect,) = claim.effects
-    assert effect.ci[0] > 0 and effect.ci[1] < effect.margin
+    assert effect.ci[0] > 0 and effect.ci[1] < effect.margin and claim.verdict == "contradicted"
     assert verdict(-0.5).verdict == "supported" and verdict(0.5).verdict == "contradicted"
 
 
+def test_an_interval_on_the_side_of_an_improvement_supports_no_lack_of_one() -> None:
+    seen = Effect(
+        "psnr", "PSNR dB", 0.05, (0.01, 0.09), (-0.02, 0.12), 0.02, 0.2, 24, 0.1, 0.3, 0.0, 0.0, (0.05, 0.04, 0.06)
+    )
+    assert verdicts._with_verdict(seen, "not_better", 0.001, 0.1).verdict == "not enough data"
+    assert verdicts._with_verdict(replace(seen, ci=(-0.01, 0.11)), "not_better", 0.001, 0.1).verdict == "supported"
+
+
 def test_an_effect_whose_sign_changes_with_the_seed_decides_nothing(make_run: MakeRun) -> None:
-    for seed, by in ((0, 2.0), (1, -2.0)):
+    for seed, by in ((0, 2.0), (1, 2.0), (2, -2.0)):
         scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0))
         scored(make_run("l1_lpips", seed=seed, stand_ins=REAL), **all_better(by))
     # A row of one seed leaves the table with that one.
@@ -316,18 +341,41 @@ def test_no_more_than_one_claim_of_twenty_is_supported_by_chance(
     """Claims with a known truth: of rows that do not differ, or, of “not better”, that differ by just the margin."""
     generator = np.random.default_rng(0)
     file = claim_of(tmp_path / "c.yaml", expects=expects, metrics=["psnr"])
-    for seed, shift in enumerate((0.0, 0.3, -0.3) if expects == "not_better" else (0.0,)):
+    truth, draws, supported = 0.3 if expects == "not_better" else 0.0, 60, 0
+    for seed, shift in enumerate((0.0, 0.3, -0.3)):
         run = scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + shift})
-    scored(make_run("l1_lpips", stand_ins=REAL), **all_better(0))
-    source, truth, draws = source_of(run.parent), 0.3 if expects == "not_better" else 0.0, 60
-    *others, last = source.group.runs
-    assert last.variant == "l1_lpips" and last.scores is not None
-    supported = 0
+        scored(make_run("l1_lpips", seed=seed, stand_ins=REAL), **all_better(0))
+    # A third row of one seed: what the table shows is a single training of each.
+    scored(make_run("l1_adv", stand_ins=REAL), **all_better(0))
+    source = source_of(run.parent)
     for _ in range(draws):
-        psnr = 20 + SPREAD + truth + generator.normal(0, 0.5, PATIENTS)
-        drawn = replace(source.group, runs=(*others, replace(last, scores=last.scores.assign(psnr=psnr))))
+        runs = []
+        for one in source.group.runs:
+            if one.variant == "l1_lpips":
+                assert one.scores is not None
+                # Trainings differ by .05 dB around the truth, patients by ten times as much.
+                shift = (0.0, 0.3, -0.3)[one.seed] + truth + generator.normal(0, 0.05)
+                psnr = 20 + SPREAD + shift + generator.normal(0, 0.5, PATIENTS)
+                one = replace(one, scores=one.scores.assign(psnr=psnr))
+            runs.append(one)
+        drawn = replace(source.group, runs=tuple(runs))
         supported += judge(Source(drawn, source.runs_dir, found=()), file)[0].verdict == "supported"
     assert supported <= 0.05 * draws + 3 * (draws * 0.05 * 0.95) ** 0.5
+
+
+def test_rows_of_other_recipes_are_not_compared(make_run: MakeRun) -> None:
+    trained(make_run, "l1", **all_better(0))
+    run = scored(make_run("l1_lpips", stand_ins=REAL, config={"training": {"batch_size": 64}}), **all_better(2))
+    claim = judged(run.parent)["lpips_improves"]
+    assert claim.verdict == "not comparable" and "training.batch_size 64 (4)" in claim.missing
+
+
+def test_one_training_supports_nothing(make_run: MakeRun) -> None:
+    scored(make_run("l1", stand_ins=REAL), **all_better(0))
+    run = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(2))
+    claim = judged(run.parent)["lpips_improves"]
+    assert claim.verdict == "not enough data"
+    assert {effect.says.split(";")[0] for effect in claim.effects} == {"it stands over patients, in 1 training seed"}
 
 
 def test_no_claim_is_against_the_papers_own_table() -> None:
@@ -344,7 +392,7 @@ def test_no_claim_is_against_the_papers_own_table() -> None:
 def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
     for seed in range(3):
         scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0.01 * seed))
-    runs = scored(make_run("l1_adv", stand_ins=REAL), **all_better(-1)).parent
+        runs = scored(make_run("l1_adv", seed=seed, stand_ins=REAL), **all_better(-1)).parent
     source = source_of(runs)
     group, made = source.group, judge(source)
     shown = verdict_page.verdict_sheet(made, group)

@@ -19,9 +19,10 @@ import yaml
 from conftest import hashed, write_run
 
 from analysis import render, table2
+from analysis.cli import NothingToShowError
 from analysis.derived_id import MADE_FROM
 from analysis.figures import draw_figures
-from analysis.pictures.samples import VOLUMES, WORST
+from analysis.pictures.samples import VOLUMES, WORST, read_sample
 from analysis.pictures.source import Source
 from analysis.runs import group_runs, load_runs
 from analysis.sense import sense
@@ -451,13 +452,12 @@ def numbers_of(tables: Iterable[table2.Table]) -> Numbers:
 
 
 def same(a: Numbers, b: Numbers) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(*map(np.array, pair)) for pair in zip_values(a, b))
+    return a.keys() == b.keys() and all(np.array_equal(defined(ours), defined(b[key])) for key, ours in a.items())
 
 
-def zip_values(a: Numbers, b: Numbers) -> Iterator[tuple[list[float], list[float]]]:
-    for key, ours in a.items():
-        # What is not defined is not defined in both.
-        yield tuple([-1.0 if x is None or math.isnan(x) else x for x in some] for some in (ours, b[key]))  # type: ignore[misc]
+def defined(numbers: tuple[Any, ...]) -> list[float]:
+    """Numbers of which those that are not defined equal each other."""
+    return [-1.0 if number is None or math.isnan(number) else number for number in numbers]
 
 
 def show(runs: Path, out: Path, figures: tuple[str, ...], expected: Numbers, victim: str) -> None:
@@ -517,6 +517,31 @@ def test_a_broken_file_takes_nothing_down(intact: Path, tmp_path: Path, target: 
 def test_a_file_broken_in_more_ways_takes_nothing_down(intact: Path, tmp_path: Path, target: Target) -> None:
     failed = mutated(intact, target, range(target.few, target.few + target.more), tmp_path)
     assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (without, "radiographs: expected an array; got none"),
+        (twice, "patients: expected each once"),
+        (flat, r"radiographs: expected uint8 \[2, h, w\]; got uint8 \[384\]"),
+        (of_kind("float64"), r"radiographs: expected uint8 .* got float64 \[2, 12, 16\]"),
+        (spaced(1, 1), r"spacing_mm: expected three numbers; got float64 \[2\]"),
+        (spaced(math.nan, 1, 1), "spacing_mm: expected that of a body; got nan, 1, 1 for"),
+        (spaced(50, 1, 1), "spacing_mm: expected that of a body; got 50, 1, 1 for"),
+    ],
+)
+@pytest.mark.parametrize("file", [VOLUMES, WORST])
+def test_volumes_that_do_not_fit_together_are_told(
+    intact: Path, tmp_path: Path, act: Callable[..., None], why: str, file: str
+) -> None:
+    (victim,) = (intact / "victim").iterdir()
+    with np.load(victim / "samples" / file) as arrays:
+        arrays = dict(arrays)
+    act(arrays, "radiographs", np.random.default_rng(0))
+    np.savez_compressed(tmp_path / file, **arrays)
+    with pytest.raises(NothingToShowError, match=rf"{file}: cannot be read \({why}.*delete the run and train it again"):
+        read_sample(tmp_path / file)
 
 
 def test_mutations_are_500_and_reach_what_they_are_meant_to(intact: Path, tmp_path: Path) -> None:

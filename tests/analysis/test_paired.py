@@ -137,8 +137,10 @@ def test_sign_flips_by_hand() -> None:
     assert sign_flip([0.0, 0.0]) == 1
     # Fewer than six can not come below .05.
     assert sign_flip([1] * 5) > 0.05 > sign_flip([1] * 6) == 2 / 2**6
-    with pytest.raises(ValueError, match="up to 20 finite values; got 21"):
-        sign_flip([1.0] * 21)
+    assert sign_flip([1.0] * 21) == pytest.approx(1 / (2**16 + 1))
+    assert sign_flip(np.linspace(-1, 1.2, 17)) == pytest.approx(sign_flip(np.linspace(-1, 1.2, 16)), abs=0.1)
+    with pytest.raises(ValueError, match="expected finite values"):
+        sign_flip([1.0, np.nan])
 
 
 def test_the_levels_of_holm_are_those_of_its_p() -> None:

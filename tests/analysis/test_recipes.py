@@ -49,7 +49,7 @@ def test_another_recipe_is_named_at_its_row(make_run: MakeRun, base_config: Conf
     make_run("l1_adv", config=pretrained)
     result = table(make_run("l1_cls", config=odd).parent)
     assert note_of(result, "l1_cls") == (
-        "L1 + Classifier: the recipe differs from that of L1 in stages.xray.learning_rate 0.05 (none), "
+        "L1 + Classifier: the recipe differs from that of L1 in stages.xray.learning_rate 0.05 (not set), "
         "training.batch_size 8 (4)."
     )
     assert note_of(result, "l1_adv").endswith("that of L1 in pretraining.train 48 (24).")
@@ -101,7 +101,7 @@ def test_what_the_variants_files_say_is_no_difference() -> None:
     # Another value than its own file's is one, in a field of that file as well.
     changed = run_of("l1_lpips", "loss.lpips.weight=0.05", "stages.xray.learning_rate=0.05")
     told = differences_in_recipe(changed, reference)
-    assert "loss.lpips.weight 0.05 (none)" in told and "stages.xray.learning_rate 0.05 (0.004)" in told
+    assert "loss.lpips.weight 0.05 (not set)" in told and "stages.xray.learning_rate 0.05 (0.004)" in told
     assert "pretraining.train 200 (96)" in differences_in_recipe(run_of("cfg", "pretraining.train=200"), reference)
 
 

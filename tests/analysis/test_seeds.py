@@ -89,7 +89,7 @@ def test_a_lucky_second_seed_does_not_move_its_row(make_run: MakeRun) -> None:
     # The reference row has no such seed, so that there is nothing to tell across seeds.
     assert not after.across
     assert (
-        "All cells of a column are over the seeds that all rows have: 0. Rows with more seeds: L1 + ADV (0, 1)."
+        "All cells of a column are over the seeds that all rows have, refused ones aside: 0. Rows with more seeds: L1 + ADV (0, 1)."
         in said(after)
     )
 
@@ -138,3 +138,50 @@ def test_which_seeds_are_shared() -> None:
     # Among equally frequent seeds the reference row's is taken.
     assert shared_seeds({"l1": {4}, "full": {0}}, "l1") == {4}
     assert shared_seeds({}, "l1") == frozenset()
+
+
+def lacking(run: Path, column: str, patients: int) -> None:
+    """The run without a score of its first patients."""
+    scores = pd.read_parquet(run / "scores.parquet")
+    scores.loc[scores.index[:patients], column] = np.nan
+    scores.to_parquet(run / "scores.parquet")
+
+
+def test_a_seed_without_all_patients_is_not_told_across_seeds(make_run: MakeRun) -> None:
+    """Its mean is over others than that of the reference row's."""
+    for seed in range(3):
+        make_run("l1", seed=seed)
+        run = make_run("l1_adv", seed=seed)
+        if seed:
+            lacking(run, "psnr", 1)
+    result = table(make_run("l1_lpips").parent)
+    assert ("l1_adv", "psnr") not in result.across
+    assert result.across["l1_adv", "ssim_2d"].mean == pytest.approx(0)
+
+
+def test_a_seed_that_another_network_measured_is_not_told_across_seeds(make_run: MakeRun) -> None:
+    other = ({"part": "perceptual", "name": "squeezenet", "instead_of": "AlexNet"},)
+    for seed in range(3):
+        make_run("l1", seed=seed)
+        make_run("l1_adv", seed=seed, **({"stand_ins": other} if seed == 2 else {}))
+    result = table(make_run("l1_lpips").parent)
+    assert result.across["l1_adv", "lpips"].seeds == (0, 1) and result.across["l1_adv", "psnr"].seeds == (0, 1, 2)
+
+
+def test_a_baseline_in_two_settings_is_compared_in_the_usual_one(make_run: MakeRun) -> None:
+    """Rows of our own are compared with the nearest training X-ray, of which there may be several."""
+    clip = {"encoder": {"name": "clip_standin", "dimension": 768, "seed": 1, "instead_of": "clip_l14"}}
+    make_run("own_a", psnr=14.0)
+    make_run("own_b", psnr=14.5)
+    make_run("baseline_nearest", psnr=10.0)
+    result = table(make_run("baseline_nearest", psnr=20.0, config=clip).parent)
+    assert result.reference == "baseline_nearest"
+    assert result.differences["own_a", "psnr"].mean == pytest.approx(4.0)
+
+
+def test_any_number_of_seeds_has_a_p(make_run: MakeRun) -> None:
+    for seed in range(18):
+        make_run("l1", seed=seed)
+        runs = make_run("l1_adv", seed=seed, psnr=14.5).parent
+    make_run("l1_lpips")
+    assert table(runs).across["l1_adv", "psnr"].p < 0.001
