@@ -47,6 +47,12 @@ def baseline_rows(baselines: Iterable[Run], variants: Sequence[Run]) -> list[Bas
     return rows
 
 
+def made_for(baseline: Run, variants: Iterable[Run]) -> bool:
+    """Whether a baseline was made in a setting that one of the variants has as well."""
+    part = BASELINES[baseline.variant]
+    return _key(_setting(baseline, part)) in {_key(_setting(run, part)) for run in variants}
+
+
 def _setting(run: Run, part: str | None) -> Setting:
     """What a run shares with the baselines that stand beside it: entries with a name and options."""
     resolution, (low, high) = run.config["resolution"], window_hu(run.config)

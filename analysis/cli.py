@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from analysis.baselines import made_for
 from analysis.runs import BASELINES, Group, Run, group_runs, load_runs
 
 START = "make sweep name=losses"
@@ -132,7 +133,7 @@ def find_groups(
 
 
 def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
-    """The runs that are named, the baselines, and the reference row where it is not among them.
+    """The runs that are named, the baselines in their settings, and the reference row where it is not among them.
 
     Of the reference row the seeds that were named: another one would be all that the rows could be compared over.
     """
@@ -144,7 +145,10 @@ def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
     beside = [run for run in runs if run.variant == reference and run.seed in seeds]
     if any(run.variant == reference for run in named):
         beside = []
-    baselines = [run for run in runs if run.variant in BASELINES]
+    shown = [run for run in (*named, *beside) if run.config]
+    baselines = [
+        run for run in runs if run.variant in BASELINES and (not run.config or not shown or made_for(run, shown))
+    ]
     kept = {id(run) for run in (*named, *beside, *baselines)}
     return [run for run in runs if id(run) in kept]
 

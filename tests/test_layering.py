@@ -58,4 +58,4 @@ def test_the_leaves_import_nothing_of_ours():
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PROJECT)))
 def test_modules_stay_short(file: Path):
-    assert len(file.read_text(encoding="utf-8").splitlines()) <= 450
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 500

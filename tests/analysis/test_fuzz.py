@@ -524,11 +524,11 @@ def test_a_file_broken_in_more_ways_takes_nothing_down(intact: Path, tmp_path: P
     [
         (without, "radiographs: expected an array; got none"),
         (twice, "patients: expected each once"),
-        (flat, r"radiographs: expected uint8 \[2, h, w\]; got uint8 \[384\]"),
-        (of_kind("float64"), r"radiographs: expected uint8 .* got float64 \[2, 12, 16\]"),
-        (spaced(1, 1), r"spacing_mm: expected three numbers; got float64 \[2\]"),
-        (spaced(math.nan, 1, 1), "spacing_mm: expected that of a body; got nan, 1, 1 for"),
-        (spaced(50, 1, 1), "spacing_mm: expected that of a body; got 50, 1, 1 for"),
+        (flat, "radiographs: expected uint8 [2, h, w]; got uint8 [256]"),
+        (of_kind("float64"), "radiographs: expected uint8 [2, h, w]; got float64 [2, 8, 16]"),
+        (spaced(1.0, 1.0), "spacing_mm: expected three numbers; got float64 [2]"),
+        (spaced(math.nan, 1, 1), "spacing_mm: expected that of a body; got nan, 1, 1 for [8, 12, 16] voxels"),
+        (spaced(50, 1, 1), "spacing_mm: expected that of a body; got 50, 1, 1 for [8, 12, 16] voxels"),
     ],
 )
 @pytest.mark.parametrize("file", [VOLUMES, WORST])
@@ -540,8 +540,9 @@ def test_volumes_that_do_not_fit_together_are_told(
         arrays = dict(arrays)
     act(arrays, "radiographs", np.random.default_rng(0))
     np.savez_compressed(tmp_path / file, **arrays)
-    with pytest.raises(NothingToShowError, match=rf"{file}: cannot be read \({why}.*delete the run and train it again"):
+    with pytest.raises(NothingToShowError) as raised:
         read_sample(tmp_path / file)
+    assert str(raised.value) == f"{tmp_path / file}: cannot be read ({why}); delete the run and train it again"
 
 
 def test_mutations_are_500_and_reach_what_they_are_meant_to(intact: Path, tmp_path: Path) -> None:

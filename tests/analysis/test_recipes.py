@@ -147,3 +147,12 @@ def test_a_sweep_of_another_seed_than_the_reference_rows_shows_its_cells(make_ru
     (group,) = find_groups(mine.parent, only=mine.name)
     rows = {r.variant: r for r in collect(group).rows}
     assert rows["l1_lpips"].cells["psnr"].mean == pytest.approx(15.0) and rows["l1"].state == "not run"
+
+
+def test_a_sweeps_table_has_the_baselines_of_its_own_settings(make_run: MakeRun) -> None:
+    small = {"resolution": {"size": "128x128x64", "reduction": 4}}
+    mine = make_run("l1")
+    make_run("baseline_mean")
+    make_run("baseline_mean", config=small)
+    (group,) = find_groups(mine.parent, only=mine.name)
+    assert [run.config["resolution"]["size"] for run in group.runs if run.variant == "baseline_mean"] == ["256x256x64"]
