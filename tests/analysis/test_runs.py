@@ -189,6 +189,10 @@ CHANGED = "provenance.json: id_made_from does not give the id of this folder; it
             changed("config.yaml", training__batch_size=5),
             "config.yaml: training.batch_size is 5, where the run's id was made with 4",
         ),
+        (
+            changed("config.yaml", latents={"scaling": "standard"}),
+            'config.yaml: latents.scaling is "standard", where the run\'s id was made without it',
+        ),
         (changed("config.yaml", sampler__steps=500), "config.yaml: sampler.steps is 500, where the run's id was made"),
         (
             changed("config.yaml", pretraining=None),
@@ -237,6 +241,7 @@ CHANGED = "provenance.json: id_made_from does not give the id of this folder; it
             "provenance.json: expected id_made_from, what the run's id was",
         ),
         (changed("provenance.json", id_made_from__data="other"), CHANGED),
+        (changed("provenance.json", data__fingerprint="other"), 'provenance.json: data.fingerprint is "other", where'),
         (holding("set_scores.json", None), "set_scores.json: absent"),
         (holding("set_scores.json", "[]"), "set_scores.json: expected a mapping; got a list"),
         (changed("set_scores.json", frechet=[1.0]), "set_scores.json: frechet: expected a mapping; got a list"),
@@ -302,8 +307,8 @@ def test_a_run_with_a_bad_file_is_a_row_that_says_which_and_why(
     assert run.label == ("l1" if of_config else "L1") and bool(run.config) == (not of_config)
     assert (run.section, run.note, run.stand_ins) == (None if of_config else "Loss", "", ())
     assert (run.recipe == "{}") == of_config
-    assert run.cohort == (None if reason.startswith("provenance.json") and reason != CHANGED
-                          and "id_made_from" not in reason else "f00dfeedbeef")  # fmt: skip
+    legible = not reason.startswith("provenance.json") or any(of in reason for of in ("id_made_from", "fingerprint"))
+    assert run.cohort == ("f00dfeedbeef" if legible else None)
     assert other.state == "done" and other.scores is not None
     (group,) = group_runs([run, other])
     assert (group.runs, group.unreadable) == ((other,), (run,))
@@ -320,7 +325,7 @@ def test_a_config_whose_id_was_made_with_another_weight_is_told(make_run: MakeRu
 def test_the_window_of_a_baseline_is_that_of_its_id(make_run: MakeRun) -> None:
     folder = make_run("baseline_mean")
     about = json.loads((folder / "provenance.json").read_text())
-    made_from = {"config": {}, "data": "f00d", "window": [-100, 900], "format": 4}
+    made_from = {"config": {}, "data": about["data"]["fingerprint"], "window": [-100, 900], "format": 4}
     (folder / "provenance.json").write_text(json.dumps(about | {"id_made_from": made_from}))
     renamed = folder.rename(folder.with_name(f"baseline_mean-cpu-s0-{digest(made_from)}"))
     (run,) = load_runs(folder.parent)
@@ -579,8 +584,8 @@ def begun(root: Path, config: Config) -> Run:
     directory = RunDirectory(root / run_id(config, "f00d"))
     directory.report("failed", "train")
     directory.write_config(config)
-    made_from = run_identity(config, "f00d")
-    directory.write("provenance.json", {"id_made_from": made_from, "data": {"cohort": "c0ffee"}, "stand_ins": []})
+    made_from, data = run_identity(config, "f00d"), {"cohort": "c0ffee", "fingerprint": "f00d"}
+    directory.write("provenance.json", {"id_made_from": made_from, "data": data, "stand_ins": []})
     (run,) = load_runs(root)
     assert (run.state, run.reason) == ("failed", None)
     return run
