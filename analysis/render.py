@@ -68,9 +68,7 @@ def _terminal(table: Table, columns: list[Column], seeds: Column | None, ci: boo
             cells = [_terminal_cell(table, row, column, ci) for column in columns]
             if seeds:
                 across = table.across.get((row.variant, seeds.key))
-                cells.append(
-                    Text(across_text(across, seeds).replace(" ± ", "±").replace(" (", "\n(") if across else "–")
-                )
+                cells.append(Text(across_text(across).replace(" ± ", "±").replace(" (", "\n(") if across else "–"))
             view.add_row(_label(row), *cells, end_section=row is rows[-1])
     return view
 
@@ -125,7 +123,7 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
                 entries.append(Entry(paper_text(value), "italic") if value else Entry())
         if seeds:
             across = table.across.get((row.variant, seeds.key))
-            entries.append(Entry(across_text(across, seeds)) if across else Entry())
+            entries.append(Entry(across_text(across)) if across else Entry())
         lines.append((row.section, tuple(entries)))
     return Sheet(table.title, tuple(heads), tuple(lines), table.footnotes, left=2)
 
@@ -162,7 +160,7 @@ def _difference_sheet(table: Table) -> Sheet:
             ]
             if table.across:
                 across = table.across.get((variant, key))
-                texts.append(across_text(across, column) if across else "–")
+                texts.append(across_text(across) if across else "–")
             lines.append((row.section, (_name(row), *map(Entry, texts))))
     notes = (
         Footnote(
@@ -175,12 +173,10 @@ def _difference_sheet(table: Table) -> Sheet:
     return Sheet(f"Differences to {label}. {table.title}", tuple(map(Entry, heads)), tuple(lines), notes, left=2)
 
 
-def across_text(one: Across, column: Column) -> str:
-    """Mean ± SD of the differences of k seeds, with their p where k allows one: `−0.04 ± 0.11 (k = 3)`."""
-    shown = (fixed(v, column.digits, signed=s) if column.digits is not None else number(v, signed=s)
-             for v, s in ((one.mean, True), (one.sd, False)))  # fmt: skip
+def across_text(one: Across) -> str:
+    """Mean ± SD of the differences of k seeds, with their p where k allows one: `−0.0481 ± 0.103 (k = 3)`."""
     p = "" if math.isnan(one.p) else f", {p_equals(one.p)}"
-    return f"{' ± '.join(shown)} (k = {one.k}{p})"
+    return f"{number(one.mean, signed=True)} ± {number(one.sd)} (k = {one.k}{p})"
 
 
 def tidy_csv(table: Table) -> str:

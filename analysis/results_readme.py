@@ -67,7 +67,8 @@ def _seeds(tables: Sequence[Table]) -> str:
     told = " and ".join(dict.fromkeys(texts))
     if any(table.across for table in tables):
         told += "; across seeds: mean ± SD of k differences to the reference row, one for each seed that both have"
-        told += "".join(dict.fromkeys(too_few(one for table in tables for one in table.across.values()))).rstrip(".")
+        few = too_few(one for table in tables for one in table.across.values()).strip().partition(":")[0]
+        told += f"; {few}" if few else ""
     return told
 
 

@@ -61,7 +61,9 @@ def test_the_seeds_of_the_cells_are_told_and_more_seeds_stand_across(make_run) -
         for cohort in ("f00dfeedbeef", "a71a5a71a5a7")
     )
     text = results_readme.short([one], PICTURE, "RESULTS.md")
-    assert "Mean ± SD over 6 test patients, seed 0; across seeds: mean ± SD of k differences to the reference row" in text
+    assert (
+        "Mean ± SD over 6 test patients, seed 0; across seeds: mean ± SD of k differences to the reference row" in text
+    )
     head = next(line for line in text.splitlines() if line.startswith("| Variant"))
     assert "Δ PSNR to L1, across seeds" in head and "(k = 2)" in text
     alone = results_readme.short([other], PICTURE, "RESULTS.md")

@@ -107,7 +107,7 @@ def test_rows_of_more_seeds_show_them_across_seeds(make_run: MakeRun) -> None:
     assert result.across["l1_lpips", "frechet"].mean == pytest.approx(-0.3)
     assert "3 seeds are too few for a test" in said(result)
     text = render.markdown(result)
-    assert "Δ PSNR to L1, across seeds" in text and "+0.30 ± 0.44 (k = 3)" in text
+    assert "Δ PSNR to L1, across seeds" in text and "+0.300 ± 0.436 (k = 3)" in text
     assert "across seeds" in text.split("**Differences to L1")[1]
 
 
@@ -118,7 +118,7 @@ def test_six_seeds_have_a_sign_flip_p(make_run: MakeRun) -> None:
     make_run("l1_adv", psnr=13)
     across = table(runs).across["l1_lpips", "psnr"]
     assert (across.k, across.p) == (6, 2 / 64)
-    assert "+0.50 ± 0.00 (k = 6, p = .031)" in render.markdown(table(runs))
+    assert "+0.500 ± 0.00 (k = 6, p = .031)" in render.markdown(table(runs))
     assert "too few" not in said(table(runs))
 
 

@@ -129,7 +129,10 @@ def test_another_configuration_is_not_pooled(make_run: MakeRun) -> None:
     make_run("l1", seed=0, psnr=10, updated=1, config={"training": {"batch_size": 1}})
     result = table(make_run("l1", seed=1, psnr=15, updated=2).parent)
     assert row(result, "l1").cells["psnr"].mean == pytest.approx(15)
-    assert any("Left out: 1 run with another recipe (l1), which differ in training.batch_size" in note.text for note in result.footnotes)
+    assert any(
+        "Left out: 1 run with another recipe (l1), which differ in training.batch_size" in note.text
+        for note in result.footnotes
+    )
 
 
 def test_the_xray_gain_is_the_paired_difference(make_run: MakeRun) -> None:
