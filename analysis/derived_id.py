@@ -44,7 +44,7 @@ def why_changed(name: str, provenance: Mapping[str, Any], **files: Mapping[str, 
         return f"provenance.json: {MADE_FROM} does not give the id of this folder; it was changed after the run began"
     recorded = (provenance.get("data") or {}).get("fingerprint")
     if recorded != made_from.get("data"):
-        return f"provenance.json: data.fingerprint is {_short(recorded)}, where the run's id was made with {_short(made_from.get('data'))}"
+        return f"provenance.json: data: expected {made_from.get('data')}, as in {MADE_FROM}; got {recorded!r}"
     for entry, content in files.items():
         file = "config.yaml" if entry == "config" else "classification.json"
         for path, value in leaves(made_from.get(entry) or {}):

@@ -25,11 +25,11 @@ def print_scores(run: RunDirectory) -> None:
     """Print a run's mean scores, with its own X-rays and with other patients', and the stand-ins they depend on."""
     scores = pd.read_parquet(run.scores)
     stand_ins = {s["part"]: s["name"] for s in json.loads((run.path / "provenance.json").read_text())["stand_ins"]}
-    caption = f"{len(scores)} test patients, mean ± SD; p: the larger of Student's t and Wilcoxon's · {run.path}"
+    caption = f"{len(scores)} test patients, mean ± SD · {run.path}"
     if stand_ins:
         caption += f"\nstand-ins: {', '.join(f'{name} ({part})' for part, name in stand_ins.items())}"
     table = Table(title=run.path.name, caption=caption)
-    for heading in ("", "own X-ray", "another's X-ray", "p"):
+    for heading in ("", "own X-ray", "another's X-ray", "p (t, Wilcoxon)"):
         table.add_column(heading, justify="left" if not heading else "right")
     for column, (name, part) in ROWS.items():
         label = f"{name} \\[stand-in]" if part in stand_ins else name
