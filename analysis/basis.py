@@ -10,7 +10,7 @@ from typing import Any
 from analysis.measures import Column
 from analysis.runs import Run, voxels, window_hu
 
-MOST_LACKING = 0.1
+MOST_LACKING = 0.2
 """Share of the patients whom a row may lack in a column: the others are then shown without them. A row that lacks more is
 refused there, so that one broken row does not take the patients of all others away."""
 

@@ -23,6 +23,7 @@ from analysis.seeds import Across, across_seeds, shared_seeds
 from analysis.table2_notes import (
     Footnote,
     elsewhere_notes,
+    fewer_notes,
     footnotes,
     plan_notes,
     recipe_notes,
@@ -224,7 +225,10 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
         + test_notes(rows, reference, found)
         + sizes
         + recipes
-        + refusal_notes(rows, refused, {column.key: column.name for column in everything})
+        + refusal_notes(rows, refused)
+        + fewer_notes(
+            rows, {column.name: _lacking(rows, column, having[column.key], patients) for column in everything}
+        )
         + unreadable_notes(rows, group.unreadable)
         + elsewhere_notes(rows, elsewhere)
         + plan_notes(rows, locks, EXPLORATORY),
@@ -276,6 +280,16 @@ def _having(rows: Sequence[Row], column: Column, strange: Mapping[str, str]) -> 
         if runs and not any(run.id in strange for run in runs)
     }
     return {place: patients for place, patients in having.items() if patients}
+
+
+def _lacking(
+    rows: Sequence[Row], column: Column, having: Mapping[int, frozenset[str]], patients: Mapping[str, frozenset[str]]
+) -> tuple[int, int, list[str]]:
+    """Over how many of how many test patients a column's cells are, and the rows that have no score of the others."""
+    scored = {patient for row in rows for run in row.done for patient in patients_of(run)}
+    shown = [place for place in having if column.key in rows[place].cells]
+    labels = [rows[place].label for place in shown if len(having[place]) < len(scored)]
+    return len(patients[column.key]) if shown else len(scored), len(scored), labels
 
 
 def _with_plan(row: Row, locks: list[Lock]) -> Row:

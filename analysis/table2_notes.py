@@ -175,23 +175,26 @@ def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[
     return marked, tuple(notes)
 
 
-def refusal_notes(rows: Sequence[Row], refused: Mapping[str, str], names: Mapping[str, str]) -> tuple[Footnote, ...]:
-    """Every run and cell that is refused, with its reason. names: of the columns, by key."""
+def refusal_notes(rows: Sequence[Row], refused: Mapping[str, str]) -> tuple[Footnote, ...]:
+    """Every run and cell that is refused, with its reason."""
     texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
     texts += [f"Refused: {row.label}: {row.detail.removeprefix('refused: ')}." for row in rows
               if row.state == "refused" and row.runs]  # fmt: skip
     texts += sorted({f"Refused: {row.label}: {reason}." for row in rows for reason in row.refused.values()})
-    for key in dict.fromkeys(key for row in rows for key in row.cells):
-        texts += _fewer_patients(rows, key, names[key])
     return tuple(Footnote("", text) for text in dict.fromkeys(texts))
 
 
-def _fewer_patients(rows: Sequence[Row], key: str, name: str) -> Iterable[str]:
-    """Where a column's cells are over fewer patients than were scored: of whom the others have no finite score."""
-    cells = [row.cells[key] for row in rows if key in row.cells]
-    scored = max(len(run.scores) for row in rows for run in row.done if run.scores is not None)
-    if cells[0].n < scored:
-        yield f"{name}: over {cells[0].n} of {scored} test patients, those who have a finite score in every row."
+def fewer_notes(rows: Sequence[Row], lacking: Mapping[str, tuple[int, int, list[str]]]) -> tuple[Footnote, ...]:
+    """Where a column's cells are over fewer patients than were scored, and the rows because of which they are."""
+    return tuple(
+        Footnote(
+            "",
+            f"{name}: over {n} of {scored} test patients, those who have a finite score in every row; others lack one in "
+            f"{', '.join(labels)}.",
+        )
+        for name, (n, scored, labels) in lacking.items()
+        if n < scored and labels and any(row.cells for row in rows)
+    )
 
 
 def unreadable_notes(rows: Sequence[Row], unreadable: Sequence[Run]) -> tuple[Footnote, ...]:

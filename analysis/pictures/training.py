@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,8 @@ def read(path: Path) -> list[Stage]:
                 )
                 for some in (losses, validation)
             ]
-            made.append(Stage(name, *curves[0], *curves[1]))
-    return made
+            made.append(Stage(name.encode("utf-8", "replace").decode("utf-8"), *curves[0], *curves[1]))
+    return sorted(made, key=lambda stage: int(stage.steps[0]))
 
 
 def _entry(line: str) -> dict[str, Any] | None:
@@ -122,10 +123,10 @@ def _entry(line: str) -> dict[str, Any] | None:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether JSON's value is a number that a float holds; the loss of a training that diverged is NaN or infinite."""
+    """Whether JSON's value is a finite number that a float holds: a loss that is none has no place on an axis."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isinstance(value, float) or abs(value) <= MOST_STEPS
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= MOST_STEPS
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,7 +140,7 @@ def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _panel(axes: Axes, stages: Sequence[Stage], limits: tuple[float, float], width: float) -> None:
-    first, last = int(stages[0].steps[0]), int(stages[-1].steps[-1])
+    first, last = int(stages[0].steps[0]), max(int(stage.steps[-1]) for stage in stages)
     total = max(last - first + 1, 1)
     axes.set_yscale("log")
     axes.set(xlim=(first - 1, last), ylim=limits)

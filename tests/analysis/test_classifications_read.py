@@ -229,7 +229,15 @@ def test_labels_and_folds_are_whole_numbers_whatever_holds_them(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("broken", ["predictions.parquet", "provenance.json", "status.json", "config.yaml"])
-def test_pages_stay_up(make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: str) -> None:
+def test_pages_stay_up(
+    make_run: MakeRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+) -> None:
+    # In fewer columns the word is broken in two.
+    monkeypatch.setenv("COLUMNS", "120")
     runs = make_run("l1").parent
     folder = write_classification(runs, "l1", config=CONFIG)
     (folder / broken).write_bytes(b"\xff\xfe{")

@@ -83,7 +83,10 @@ def test_all_cells_of_a_column_are_over_the_same_patients(make_run: MakeRun) -> 
     assert difference.n == 29
     assert difference.mean == pytest.approx(rows["l1_lpips"].cells["psnr"].mean - rows["l1"].cells["psnr"].mean)
     assert any(cell.best for cell in (rows["l1_lpips"].cells["psnr"],))
-    assert "PSNR: over 29 of 30 test patients" in " ".join(note.text for note in table.footnotes)
+    told = (
+        "PSNR: over 29 of 30 test patients, those who have a finite score in every row; others lack one in L1 + LPIPS."
+    )
+    assert told in {note.text for note in table.footnotes}
     assert "15.03 ± 0.68 (29)" in render.markdown(table)
 
 
@@ -92,12 +95,13 @@ def test_a_row_without_many_of_the_scores_takes_no_patient_from_the_others(make_
     make_run("l1_adv")
     run = make_run("l1_lpips", psnr=15.0)
     change(run, "psnr", 0, math.inf)
+    change(run, "psnr", 1, math.nan)
     table = table2.collect(group_runs(load_runs(run.parent))[0])
     rows = {row.variant: row for row in table.rows if row.cells}
     assert "psnr" not in rows["l1_lpips"].cells and rows["l1_lpips"].cells["ssim_2d"].n == 6
     assert rows["l1"].cells["psnr"].n == 6 and ("l1_lpips", "psnr") not in table.differences
     text = " ".join(note.text for note in table.footnotes)
-    assert "Refused: L1 + LPIPS: PSNR is not finite for 1 of the patients that the other rows have." in text
+    assert "Refused: L1 + LPIPS: PSNR is not finite for 2 of the patients that the other rows have." in text
 
 
 def test_the_spread_of_distances_between_sets_is_over_seeds(make_run: MakeRun) -> None:

@@ -241,7 +241,10 @@ CHANGED = "provenance.json: id_made_from does not give the id of this folder; it
             "provenance.json: expected id_made_from, what the run's id was",
         ),
         (changed("provenance.json", id_made_from__data="other"), CHANGED),
-        (changed("provenance.json", data__fingerprint="other"), 'provenance.json: data.fingerprint is "other", where'),
+        (
+            changed("provenance.json", data__fingerprint="other"),
+            "provenance.json: data: expected f00dfeedbeef at 256x256x64, as in id_made_from; got 'other'",
+        ),
         (holding("set_scores.json", None), "set_scores.json: absent"),
         (holding("set_scores.json", "[]"), "set_scores.json: expected a mapping; got a list"),
         (changed("set_scores.json", frechet=[1.0]), "set_scores.json: frechet: expected a mapping; got a list"),
