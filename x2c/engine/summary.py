@@ -29,7 +29,7 @@ def print_scores(run: RunDirectory) -> None:
     if stand_ins:
         caption += f"\nstand-ins: {', '.join(f'{name} ({part})' for part, name in stand_ins.items())}"
     table = Table(title=run.path.name, caption=caption)
-    for heading in ("", "own X-ray", "another's X-ray", "p"):
+    for heading in ("", "own X-ray", "another's X-ray", "p, two tests"):
         table.add_column(heading, justify="left" if not heading else "right")
     for column, (name, part) in ROWS.items():
         label = f"{name} \\[stand-in]" if part in stand_ins else name
