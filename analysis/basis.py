@@ -114,7 +114,7 @@ def common_patients(having: Mapping[Any, Set[str]]) -> tuple[frozenset[str], dic
 
 
 def _by_variant(runs: Sequence[Run], entries: Mapping[str, Any]) -> Counter[Any]:
-    """How many variants have a run with each entry: a row of many seeds is no majority."""
+    """The number of variants that have a run with each entry, so that a row of many seeds counts once."""
     return Counter(entry for _, entry in {(run.variant, entries[run.id]) for run in runs if run.id in entries})
 
 

@@ -41,7 +41,7 @@ class Check:
     verdict: Verdict = "cannot tell"
     says: str = ""
     bound: str = ""
-    """What limits the effect whatever the verdict; said of every check that was tested."""
+    """A sentence on what limits the effect, shown with every verdict of a check that was tested."""
     stand_ins: tuple[StandIn, ...] = ()
     variant: str = ""
     """Whose training it asks about; empty of other topics."""

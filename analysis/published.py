@@ -34,7 +34,7 @@ class Counts:
 
     @property
     def times(self) -> int:
-        """How many times the smallest whole counts of the same rates these are."""
+        """The factor by which these counts are a multiple of the smallest ones with the same rates."""
         return math.gcd(self.tp, self.fn, self.tn, self.fp)
 
 
@@ -69,7 +69,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Check:
-    """What one row of Table 3 says of itself."""
+    """The check of one row of Table 3 against itself."""
 
     arm: str
     counts: tuple[Counts, ...]
@@ -84,7 +84,7 @@ class Check:
 
     @property
     def smallest(self) -> tuple[Counts, ...]:
-        """Those of `counts` that are no multiple of smaller ones."""
+        """The members of `counts` that are no multiple of smaller ones."""
         return tuple(counts for counts in self.counts if counts.times == 1)
 
     @property
