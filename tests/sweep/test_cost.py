@@ -11,7 +11,7 @@ from dataclasses import asdict, make_dataclass, replace
 import pytest
 from rich.console import Console
 
-from analysis import table2
+from analysis import table2, table2_notes
 from analysis.table2_notes import Footnote
 from x2c.core import registered
 from x2c.core.errors import UserError
@@ -224,11 +224,11 @@ def test_tables_mark_rows_that_were_in_no_locked_plan():
         table2.Row("x", "Loss", "X", "done", "", {}, {}, marks=("a",), runs=(Run("a"), Run("b"))),
         table2.Row("base", table2.BASELINE_SECTION, "mean", "done", "", {}, {}, runs=(Run("c"),)),
     ]
-    assert table2._plan_notes(rows, []) == ()
+    assert table2_notes.plan_notes(rows, [], table2.EXPLORATORY) == ()
     marked = [table2._with_plan(row, [planned]) for row in rows]
     assert [row.marks for row in marked] == [(), ("a", table2.EXPLORATORY), ()]
     assert [table2._with_plan(row, []) for row in rows] == rows
-    first, second = table2._plan_notes(marked, [planned])
+    first, second = table2_notes.plan_notes(marked, [planned], table2.EXPLORATORY)
     assert "s, 1 cells, on 2026-01-01, for psnr" in first.text
     assert isinstance(second, Footnote) and second.mark == table2.EXPLORATORY
 

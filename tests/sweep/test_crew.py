@@ -13,7 +13,7 @@ SIZE = 2 * MOST_CRASHES
 class Waiting:
     """A queue whose cells nobody ever takes."""
 
-    def reclaim(self):
+    def reclaim(self, cells):
         return []
 
     def waiting(self, cells):

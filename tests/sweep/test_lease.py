@@ -97,7 +97,7 @@ def test_a_living_worker_is_heard_of(plan, behave):
     shot = snapshot(plan.cells[0])
     assert shot.silence < 2 * LEASE / leases.BEATS_PER_LEASE + 0.5
     assert record(queue).silence <= 2 * LEASE / leases.BEATS_PER_LEASE + 1.5
-    assert queue.reclaim() == []
+    assert queue.reclaim(plan.cells) == []
     assert (before.attempts, before.worker) == (1, f"{machine.machine()}:{process.pid}")
     (plan.runs / "go").touch()
     process.join(30)
@@ -123,13 +123,13 @@ def test_the_cell_of_a_worker_that_was_killed_here_waits_at_once(plan, behave, r
 def test_a_worker_of_another_machine_is_given_time(plan, ran):
     taken_by_another(plan)
     queue = Queue(plan)
-    assert queue.reclaim() == [] and snapshot(plan.cells[0]).state == "running"
+    assert queue.reclaim(plan.cells) == [] and snapshot(plan.cells[0]).state == "running"
     assert queue.waiting(plan.cells) == 1
     set_beat(plan, LEASE - 2)
-    assert queue.reclaim() == []
+    assert queue.reclaim(plan.cells) == []
     set_beat(plan, LEASE + 2)
     assert snapshot(plan.cells[0]).state == "to do"
-    (line,) = queue.reclaim()
+    (line,) = queue.reclaim(plan.cells)
     assert "l1 s0: its worker was silent for" in line and "it waits again" in line
     drain_anew(plan)
     assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
@@ -140,10 +140,10 @@ def test_a_worker_that_died_before_its_first_beat_is_missed_too(plan):
     taken_by_another(plan)
     set_beat(plan, None)
     queue = Queue(plan)
-    assert queue.reclaim() == []
+    assert queue.reclaim(plan.cells) == []
     assert record(queue).silence is not None, "its time has begun"
     set_beat(plan, LEASE + 2)
-    assert len(queue.reclaim()) == 1
+    assert len(queue.reclaim(plan.cells)) == 1
 
 
 def test_a_worker_that_slept_through_its_lease_writes_nothing(plan, behave, ran):

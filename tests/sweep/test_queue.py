@@ -102,6 +102,30 @@ def test_a_cell_whose_worker_was_killed_is_run_once_more(make_plan, behave, ran)
     assert states == ["FAIL", "COMPLETE"]
 
 
+def test_a_cell_lost_between_two_writes_waits_again_once_the_supervisor_looks(make_plan, ran, monkeypatch):
+    plan = make_plan()
+    enqueue(plan)
+    queue = Queue(plan)
+
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_):
+        raise KilledError
+
+    with queue.next(plan.cells[:1]) as lease:
+        monkeypatch.setattr(queue, "_add", killed)
+        with pytest.raises(KilledError):
+            queue.put_back(lease)
+    supervisor = Queue(plan)
+    assert supervisor.waiting(plan.cells) == len(plan.cells) - 1, "no worker would be started for it"
+    (line,) = supervisor.reclaim(plan.cells)
+    assert line.startswith("l1 s0: ") and line.endswith("it waits again")
+    assert supervisor.waiting(plan.cells) == len(plan.cells) and supervisor.reclaim(plan.cells) == []
+    drain_anew(plan)
+    assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
+
+
 def test_planning_leaves_a_living_worker_alone(make_plan, behave, ran):
     plan = make_plan()
     behave(l1="slow")

@@ -167,7 +167,7 @@ def test_a_worker_that_dies_each_time_fails_its_cell(make_plan, monkeypatch):
         queue = Queue(plan)
         with queue.next(plan.cells[:1]):
             pass
-        lines += queue.reclaim()
+        lines += queue.reclaim(plan.cells)
     assert [line.partition("; ")[2] for line in lines] == ["it waits again", "it waits again", "failed after 3 times"]
     assert snapshot(plan.cells[0]).state == "failed"
     assert Queue(plan).waiting(plan.cells) == 3

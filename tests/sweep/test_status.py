@@ -50,7 +50,7 @@ def test_a_cell_that_waits_again_says_why(make_plan):
     queue = Queue(plan)
     with queue.next(plan.cells[:1]) as lease:
         lease.cell.run.report("running", "train xray", 3, 10)
-    queue.reclaim()
+    queue.reclaim(plan.cells)
     shown = text_of(plan, gather(plan))
     assert "train xray; its worker was killed" in shown
 

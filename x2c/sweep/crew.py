@@ -75,7 +75,7 @@ class Crew:
             self._bury(number, say)
         if ended or time.monotonic() - self.settled > SETTLE_SECONDS:
             self.settled = time.monotonic()
-            for line in self.queue.reclaim():
+            for line in self.queue.reclaim(self.cells):
                 say(line)
             if self.plan.sweep.is_search:
                 self.cells = self.queue.cells()

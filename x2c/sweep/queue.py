@@ -143,10 +143,14 @@ class Queue:
                 self._add(lease.cell, tries or lease.tries)
 
     @patient
-    def reclaim(self) -> list[str]:
+    def reclaim(self, among: Sequence[Cell]) -> list[str]:
         """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
+        wanted = self._wanted(among)
         with self._lock():
-            return self._reclaim()
+            lines = self._reclaim()
+            # Nobody else may be left to see these: a supervisor starts workers for cells that wait, and for no others.
+            lost = self._enqueue_lost(wanted)
+        return lines + [f"{cell.title}: whoever gave it up was killed at once; it waits again" for cell in lost]
 
     def cells(self) -> tuple[Cell, ...]:
         """All cells there are so far."""
@@ -224,18 +228,20 @@ class Queue:
 
     @patient
     def _take_up(self, wanted: set[str]) -> bool:
-        """Enqueue the cells that someone gave up and was killed before enqueuing them again; were there any?"""
+        """Enqueue the cells that were lost, as `_enqueue_lost` does; were there any?"""
         with self._lock():
-            newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
-            given_up = {
-                run
-                for run, trial in newest.items()
-                if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
-            }
-            lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
-            for cell in lost:
-                self._add(cell, Tries())
-        return bool(lost)
+            return bool(self._enqueue_lost(wanted))
+
+    def _enqueue_lost(self, wanted: set[str]) -> list[Cell]:
+        """Enqueue the cells that someone gave up and was killed before enqueuing them again; returns them."""
+        newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
+        given_up = {
+            run for run, trial in newest.items() if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
+        }
+        lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
+        for cell in lost:
+            self._add(cell, Tries())
+        return lost
 
     def _draw(self) -> bool:
         """Enqueue a cell more, where a sweep has more than it planned; was there one?"""
