@@ -25,12 +25,20 @@ from x2c.core.registry import SOURCES
 
 EPILOG = """\
 sources:
-  folder  ROOT/pairs.csv, parted by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
-          ct_date, xray_date; paths are relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
-          X-ray: PNG, JPEG, TIFF, DICOM
-  ctpa    CSV files in ROOT with columns CT_Accession_number, cxr_Accession_number and PE; files or folders so named
-  rspect  the RSNA STR challenge: ROOT/train.csv and ROOT/train/STUDY/SERIES/*.dcm; no X-rays, projections instead
-  lidc    the Cancer Imaging Archive's layout: a folder per patient; the largest CT series, and a CR or DX
+  folder   ROOT/pairs.csv, parted by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
+           ct_date, xray_date; paths are relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
+           X-ray: PNG, JPEG, TIFF, DICOM, or a folder of several, of which the frontal one is taken.
+           Dates: 2024-05-31, 31.05.2024, 05/31/2024, with or without a time and its UTC offset
+  ctpa     CSV files in ROOT with columns CT_Accession_number, cxr_Accession_number and PE; files or folders so named,
+           anywhere below ROOT: one volume or one DICOM series (a JSON or .raw beside it does not matter)
+  rspect   the RSNA STR challenge: ROOT/train.csv and ROOT/train/STUDY/SERIES/*.dcm; no X-rays, projections instead;
+           side, centrality and slices of emboli where train.csv tells them
+  tcia     collections of the Cancer Imaging Archive: ROOT/PATIENT/…/*.dcm, the CT and the CR or DX of the nearest
+           dates, the frontal one of several; ROOT/labels.csv (patient, label) where known
+  lidc     LIDC-IDRI from there: the same, with no labels
+  x2ct     X2CT-GAN's HDF5 set: ROOT/ID/ct_xray_data.h5, and train.txt and test.txt in ROOT, ROOT/data or beside ROOT
+  ct_rate  CT-RATE: ROOT/dataset/{train,valid}[_fixed]/…, ROOT/metadata/*.csv where the files are not the fixed ones;
+           DRR-RATE's pictures in ROOT/drr_rate or beside ROOT, otherwise projections. Its valid is test here
 
 what is written:
   OUT/manifest.parquet, report.md, report.csv, contact_sheet.png, and the arrays under pairs/.
@@ -63,7 +71,8 @@ def main() -> int:
         type=numbers,
         default="803:50:45",
         metavar="A:B:C",
-        help="train:val:test, by patient; test has two and val one at least (default: 803:50:45)",
+        help="train:val:test, by patient; test has two and val one at least (default: 803:50:45); x2ct and ct_rate "
+        "prescribe train and test, and val is drawn from train",
     )
     add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
     add("--strict", action="store_true", help="leave out what is doubtful, too")

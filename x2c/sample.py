@@ -4,8 +4,9 @@
     python x2c/sample.py --run runs/full-cpu-s0-… --xray FOLDER --out FOLDER --samples 8
     python x2c/sample.py --run RUN --xray image.dcm --out v.nii.gz --sampler=ddim --sampler.steps=50
 
-Of every radiograph (PNG, JPEG, TIFF, DICOM; frontal) it writes a volume in HU as NIfTI, a JSON file that says where it comes
-from, and a picture. Generated volumes are research material. They are not for diagnosis.
+For every radiograph (PNG, JPEG, TIFF, DICOM; frontal) it writes a volume in HU as NIfTI, a JSON file that says where it
+comes from, and a picture. Each X-ray is looked at first, as x2c/prepare.py does: one that seems inverted, turned, blank or
+no frontal chest, or whose header says so, is warned of. Generated volumes are research material. They are not for diagnosis.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ of a folder:
   File names of X-rays can identify patients, so no output bears one: xray_0001 is the first of the folder's
   files in sorted order (as LC_ALL=C ls lists them), and its JSON file holds the X-ray's SHA-256 (sha256sum FILE).
   The pictures show the X-rays as they are: a name that is burned into one stays visible.
+
+doubtful X-rays:
+  A warning goes to the error stream, with the number of the X-ray where --xray is a folder, and into the JSON file
+  (xray_remarks). With --strict no volume is sampled as long as there is one, and all of them are named.
 
 what can be changed of a run, as --a.b=value:
   sampler, sampler.steps, guidance.scale, guidance.given, evaluation.batch_size (volumes at once),
@@ -54,6 +59,7 @@ def main() -> int:
         choices=("unknown", "negative", "positive"),
         help="embolism label to sample with, for runs guided by label (default: the run's)",
     )
+    parser.add_argument("--strict", action="store_true", help="refuse doubtful X-rays instead of warning of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options, overrides = parser.split(sys.argv[1:])
     from x2c.engine.sampling import Request, sample_xrays

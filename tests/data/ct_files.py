@@ -21,7 +21,7 @@ ORIGIN_MM = (-310.5, -172.25, -141.0)
 LUNG_HU, TISSUE_HU, BONE_HU, AIR_HU = -850.0, 40.0, 300.0, -1000.0
 
 
-def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.0, 2.5, 2.5)) -> Volume:
+def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.0, 2.5, 2.5), seed: int = 0) -> Volume:
     """A chest [D, H, W] of whole HU in canonical orientation, the same at any sampling but for its noise.
 
     Body, spine, two lungs and a heart that lies in the left one, in a field of 300 × 320 × 320 mm: quality finds nothing
@@ -40,7 +40,7 @@ def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.
     ):
         inside = _coverage(places, centre, radii, taper)
         hu += inside * (value - hu)
-    hu += np.random.default_rng(0).normal(0, 10, shape)
+    hu += np.random.default_rng(seed).normal(0, 10, shape)
     return Volume(np.rint(hu).astype(np.float32), spacing_mm, ORIGIN_MM)
 
 

@@ -13,7 +13,8 @@ from ingest_checks import LAYOUTS, PLANTED, check_same, refused, rotated, small
 from pydicom.pixels import apply_modality_lut
 
 from x2c.core.script import PROJECT
-from x2c.data.ingest.dicom import read_headers, read_series
+from x2c.data.ingest.dicom import read_series
+from x2c.data.ingest.dicom_header import read_headers
 from x2c.data.ingest.when import Moment
 from x2c.data.prepare.quality import grid_remarks
 from x2c.data.preprocess.steps import upright

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,8 +13,10 @@ import SimpleITK as sitk
 from ct_files import chest, write_ct
 from ingest_checks import LAYOUTS, check_same, refused, rotated, small
 
+from x2c.core.errors import FileError
 from x2c.data.ingest.images import is_image, read_image
 from x2c.data.ingest.nifti import NO_ORIENTATION
+from x2c.data.ingest.scan import CtHeader
 from x2c.data.preprocess.steps import upright
 from x2c.data.volume import CANONICAL
 
@@ -188,3 +192,150 @@ def test_a_sheared_grid_is_refused(folder):
     image.set_sform(flat, 1)
     nib.save(image, folder / "flat.nii")
     assert refused(read_image, folder / "flat.nii")
+
+
+def ras(volume) -> np.ndarray:
+    """The affine [4, 4] with which nibabel stores `hu.T`."""
+    affine = np.eye(4)
+    affine[:3] = np.diag([-1.0, -1.0, 1.0]) @ volume.affine[2::-1][:, [2, 1, 0, 3]]
+    return affine
+
+
+def two_forms(path, sform, qform):
+    image = nib.Nifti1Image(small().hu.T.astype(np.int16), sform)
+    image.set_sform(sform, 1)
+    image.set_qform(qform, 1)
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "about"),
+    [
+        (np.diag([-1.0, 1.0, 1.0, 1.0]), "left and right"),
+        (np.diag([-1.0, -1.0, 1.0, 1.0]), "left and right and about front and back"),
+        (np.diag([1.0, 1.0, -1.0, 1.0]), "top and bottom"),
+        (
+            np.array([[0.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+            "left and right and about front and back",
+        ),
+    ],
+)
+def test_a_nifti_that_contradicts_itself_about_sides_is_refused(change, about, folder):
+    path = two_forms(folder / "a.nii.gz", ras(small()), change @ ras(small()))
+    assert f"qform and sform contradict each other about {about}:" in refused(read_image, path)
+
+
+def test_qform_and_sform_may_differ_a_little(folder):
+    affine = ras(small())
+    moved = affine.copy()
+    moved[:3, 3] += 40
+    c, s = np.cos(np.deg2rad(8)), np.sin(np.deg2rad(8))
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ affine
+    for qform in (affine, moved, turned):
+        scan = read_image(two_forms(folder / "a.nii", affine, qform))
+        assert scan.remarks == ()
+        check_same(upright(scan.volume), small())
+    larger = affine @ np.diag([1.0, 1.0, 1.2, 1.0])
+    scan = read_image(two_forms(folder / "a.nii", affine, larger))
+    [remark] = scan.remarks
+    assert "22.5 × 20 × 36 mm" in remark and "the sform was used" in remark
+    check_same(upright(scan.volume), small())
+
+
+def stored(path, slope=None, zooms=None, codes=True):
+    """Raw values HU + 1024, (x, y, z) along DICOM's rows, columns and slices, under a blank header unless told."""
+    image = nib.Nifti1Image((small().hu.T + 1024).astype(np.int16), np.eye(4) if zooms is None else ras(small()))
+    if not codes:
+        image.set_qform(None, 0)
+        image.set_sform(None, 0)
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0)
+    nib.save(image, path)
+    return path
+
+
+def test_a_table_tells_what_a_blank_header_lacks(folder):
+    table = CtHeader((30.0, 20.0, 22.5), 1.0, -1024.0, CANONICAL)
+    for path in (stored(folder / "a.nii.gz"), stored(folder / "b.nii", codes=False)):
+        scan = read_image(path, table)
+        assert scan.remarks == () and scan.volume.spacing_mm == (30, 20, 22.5) and scan.volume.direction == CANONICAL
+        np.testing.assert_array_equal(scan.volume.hu, small().hu)
+    doubled = read_image(folder / "a.nii.gz", CtHeader(slope=2.0, intercept=-5.0))
+    np.testing.assert_array_equal(doubled.volume.hu, (small().hu + 1024) * 2 - 5)
+    assert doubled.volume.spacing_mm == (1, 1, 1)
+    # Without an orientation in the table it stays unknown.
+    assert read_image(folder / "b.nii", CtHeader((30.0, 20.0, 22.5))).remarks == (NO_ORIENTATION,)
+
+
+def test_a_header_that_is_not_blank_is_believed(folder):
+    table = CtHeader((1.0, 2.0, 3.0), 5.0, 7.0, CANONICAL)
+    scan = read_image(stored(folder / "a.nii", zooms=small().spacing_mm), table)
+    check_same(upright(scan.volume), upright(read_image(folder / "a.nii").volume))
+    assert scan.volume.spacing_mm == pytest.approx((30, 20, 22.5))
+    scaled = read_image(stored(folder / "b.nii", slope=2.0), table).volume
+    np.testing.assert_array_equal(
+        upright(scaled).hu, 2 * (small().hu + 1024)[:, ::-1, ::-1], "it has a slope of its own"
+    )
+
+
+def without(path, *keys: bytes):
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join(line for line in lines if not line.startswith(keys)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".mha"])
+def test_a_metaimage_that_does_not_say_how_the_patient_lies(suffix, folder):
+    path = without(write_ct(folder / f"a{suffix}", small()), b"TransformMatrix", b"AnatomicalOrientation")
+    assert read_image(path).remarks == (NO_ORIENTATION,)
+    for other in (b"Rotation", b"Orientation"):
+        path = write_ct(folder / f"a{suffix}", small())
+        path.write_bytes(path.read_bytes().replace(b"TransformMatrix", other))
+        assert read_image(path).remarks == ()
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".mha"])
+def test_a_metaimage_that_contradicts_itself(suffix, folder):
+    path = write_ct(folder / f"a{suffix}", small())
+    path.write_bytes(path.read_bytes().replace(b"AnatomicalOrientation = RAI", b"AnatomicalOrientation = LAI"))
+    scan = read_image(path)
+    assert scan.remarks == ("AnatomicalOrientation contradicts TransformMatrix; TransformMatrix was used, as ITK does",)
+    check_same(upright(scan.volume), small())
+    path.write_bytes(path.read_bytes().replace(b"AnatomicalOrientation = LAI", b"AnatomicalOrientation = ???"))
+    assert read_image(path).remarks == ()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".h5"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_trouble_of_the_machine_is_told_apart_from_that_of_the_file(suffix, number, folder, monkeypatch):
+    path = folder / f"a{suffix}"
+    path.write_bytes(b"whatever")
+
+    def opened(*_args, **_options):
+        raise OSError(number, "reason of the machine")
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(FileError) as caught:
+        read_image(path)
+    assert caught.value.reason == "cannot be read (reason of the machine)"
+    assert isinstance(caught.value.__cause__, OSError) and caught.value.__cause__.errno == number
+
+
+def test_a_disk_that_fails_while_voxels_are_read(folder, monkeypatch):
+    path = write_ct(folder / "a.nii", small())
+
+    def broken(*_args, **_options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("nibabel.nifti1.Nifti1Image.get_fdata", broken)
+    with pytest.raises(FileError, match="Input/output error") as caught:
+        read_image(path)
+    assert caught.value.__cause__ is not None
+
+    def full(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr("nibabel.nifti1.Nifti1Image.get_fdata", full)
+    with pytest.raises(MemoryError):
+        read_image(path)

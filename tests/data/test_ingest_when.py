@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, time, timedelta
 
 import pytest
 from pydicom.dataset import Dataset
@@ -20,16 +20,45 @@ pytestmark = pytest.mark.usefixtures("silent")
         (" 31.05.2024 ", Moment(date(2024, 5, 31))),
         ("2024-05-31 14:05", Moment(date(2024, 5, 31), time(14, 5))),
         ("2024-05-31T14:05:59", Moment(date(2024, 5, 31), time(14, 5, 59))),
+        ("2024-05-31 14:05:59.250", Moment(date(2024, 5, 31), time(14, 5, 59, 250_000))),
+        ("2024-05-31T14:05:59Z", Moment(date(2024, 5, 31), time(14, 5, 59), timedelta(0))),
+        ("2024-05-31T14:05:59.5+02:00", Moment(date(2024, 5, 31), time(14, 5, 59, 500_000), timedelta(hours=2))),
+        ("2024-05-31 14:05 -0530", Moment(date(2024, 5, 31), time(14, 5), -timedelta(hours=5, minutes=30))),
+        ("20240531T140559", Moment(date(2024, 5, 31), time(14, 5, 59))),
+        ("05/31/2024", Moment(date(2024, 5, 31))),
+        ("31/05/2024 14:05", Moment(date(2024, 5, 31), time(14, 5))),
+        ("5/5/2024", Moment(date(2024, 5, 5))),
+        ("2024/05/31", Moment(date(2024, 5, 31))),
     ],
 )
 def test_moments_as_people_write_them(text, moment):
     assert parse_moment(text) == moment
 
 
-@pytest.mark.parametrize("text", ["", "31/05/2024", "2024-13-01", "yesterday", "2024111", "240531", "2024-05-31 25:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "31/13/2024",
+        "02/30/2024",
+        "2024-13-01",
+        "yesterday",
+        "2024111",
+        "240531",
+        "2024-05-31 25:00",
+        "14:30",
+        "T14:30",
+    ],
+)
 def test_what_is_no_moment(text):
-    with pytest.raises(ValueError, match=r"^expected a date$"):
+    with pytest.raises(ValueError, match=r"^expected a date; got something else$"):
         parse_moment(text)
+
+
+def test_a_day_that_could_be_a_month_is_not_guessed():
+    for text in ("05/06/2024", "1/12/2024 14:30"):
+        with pytest.raises(ValueError, match="day and month could be swapped"):
+            parse_moment(text)
 
 
 def dated(**tags: str) -> Dataset:
@@ -62,3 +91,10 @@ def test_hours_apart_go_both_ways_and_are_days_without_a_time():
     assert first.hours_to(second) == second.hours_to(first) == 3.5
     assert first.hours_to(parse_moment("2024-06-01")) == 24
     assert parse_moment("2024-05-31").hours_to(first) == 0
+
+
+def test_clocks_of_two_time_zones_are_compared_where_both_are_told():
+    new_york, berlin = parse_moment("2024-05-31T20:00-04:00"), parse_moment("2024-06-01T03:00+02:00")
+    assert new_york.hours_to(berlin) == berlin.hours_to(new_york) == 1
+    assert berlin.hours_to(parse_moment("2024-06-01T03:00Z")) == 2
+    assert berlin.hours_to(parse_moment("2024-06-01T03:30")) == 0.5, "a local clock without offset"

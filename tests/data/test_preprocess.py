@@ -18,7 +18,8 @@ from scipy import ndimage
 
 from x2c.core.errors import UserError
 from x2c.data.preprocess.box import box_of
-from x2c.data.preprocess.lungs import lung_box, lung_mask, volume_ml
+from x2c.data.preprocess.chest import chest_box
+from x2c.data.preprocess.lungs import Lungs, find_lungs, volume_ml
 from x2c.data.preprocess.resample import resample
 from x2c.data.preprocess.steps import coarse, halves, on_grid, upright
 from x2c.data.volume import Volume, mirrored
@@ -29,6 +30,18 @@ def chest_seen():
     whole = chest((100, 107, 107), (3.0, 3.0, 3.0))
     seen = coarse(whole)
     return whole, seen, lung_mask(seen)
+
+
+def lung_mask(seen: Volume, segmenter: str = "threshold"):
+    return find_lungs(seen, everywhere(seen), segmenter).mask
+
+
+def lung_box(seen: Volume, mask, margin_mm: float):
+    return chest_box(seen, Lungs(mask), everywhere(seen), margin_mm)
+
+
+def everywhere(seen: Volume):
+    return np.ones(seen.hu.shape, bool)
 
 
 # Steps

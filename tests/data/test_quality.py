@@ -7,7 +7,7 @@ import pytest
 from ct_files import chest
 
 from x2c.data.prepare.quality import grid_remarks, hu_remarks, lung_remarks, time_remarks
-from x2c.data.preprocess.lungs import lung_mask
+from x2c.data.preprocess.lungs import find_lungs
 from x2c.data.preprocess.steps import coarse
 from x2c.data.volume import Volume
 
@@ -23,7 +23,15 @@ def with_hu(volume: Volume, hu: np.ndarray) -> Volume:
 
 def of_lungs(volume: Volume) -> list[tuple[str, str]]:
     seen = coarse(volume)
-    return lung_remarks(seen, lung_mask(seen))
+    return lung_remarks(seen, find_lungs(seen, everywhere(seen)), everywhere(seen))
+
+
+def of_hu(volume: Volume) -> list[tuple[str, str]]:
+    return hu_remarks(volume, everywhere(volume))
+
+
+def everywhere(volume: Volume) -> np.ndarray:
+    return np.ones(volume.hu.shape, bool)
 
 
 def only(remarks: list[tuple[str, str]]) -> tuple[str, str]:
@@ -32,8 +40,8 @@ def only(remarks: list[tuple[str, str]]) -> tuple[str, str]:
 
 
 def test_nothing_is_odd_about_a_good_chest(good):
-    assert grid_remarks(good) == hu_remarks(coarse(good)) == of_lungs(good) == []
-    assert hu_remarks(good) == []
+    assert grid_remarks(good) == of_hu(coarse(good)) == of_lungs(good) == []
+    assert of_hu(good) == []
 
 
 # The grid
@@ -68,7 +76,7 @@ def test_a_grid_can_be_odd_in_several_ways():
 
 @pytest.mark.parametrize("value", [0, -1024, 40])
 def test_one_value_everywhere_is_no_image(value, good):
-    assert only(hu_remarks(with_hu(good, np.full_like(good.hu, value)))) == (
+    assert only(of_hu(with_hu(good, np.full_like(good.hu, value)))) == (
         "excluded",
         "every voxel has the same value",
     )
@@ -77,7 +85,7 @@ def test_one_value_everywhere_is_no_image(value, good):
 def test_a_volume_without_air_has_no_hu(good):
     """As scanners store it: 0..4095, and a picture's 0..255."""
     for hu in (good.hu + 1024, (good.hu + 1100) / 8):
-        severity, text = only(hu_remarks(with_hu(good, hu)))
+        severity, text = only(of_hu(with_hu(good, hu)))
         assert severity == "excluded"
         assert text == f"no air: values from {hu.min():.0f} to {hu.max():.0f} are no HU; rescale them on export"
 
@@ -91,20 +99,31 @@ def test_a_volume_without_air_has_no_hu(good):
     ],
 )
 def test_tissue_that_is_none_has_no_hu(change, tissue, good):
-    severity, text = only(hu_remarks(with_hu(good, change(good.hu))))
+    severity, text = only(of_hu(with_hu(good, change(good.hu))))
     assert severity == "excluded" and text.startswith("soft tissue lies at ") and "no HU" in text
     assert int(text.split()[4].rstrip(":")) == pytest.approx(tissue, abs=10)
 
 
 def test_air_alone_has_no_tissue(good):
     noise = np.random.default_rng(0).normal(-1000, 5, good.hu.shape)
-    severity, text = only(hu_remarks(with_hu(good, noise)))
-    assert severity == "excluded" and "soft tissue lies at -1024" in text
+    severity, text = only(of_hu(with_hu(good, noise)))
+    assert severity == "excluded" and text.startswith("air alone: values from -10")
 
 
 @pytest.mark.parametrize("shift", [-100, 150])
 def test_fat_and_contrast_are_tissue(shift, good):
-    assert hu_remarks(with_hu(good, np.where(good.hu > -500, good.hu + shift, good.hu))) == []
+    assert of_hu(with_hu(good, np.where(good.hu > -500, good.hu + shift, good.hu))) == []
+
+
+@pytest.mark.parametrize(("shift", "severity"), [(50, None), (90, "warning"), (150, "excluded"), (-200, "excluded")])
+def test_the_air_of_the_room_tells_a_shifted_scale(shift, severity, good):
+    remarks = of_hu(coarse(with_hu(good, good.hu + shift)))
+    assert [found for found, _ in remarks] == ([] if severity is None else [severity])
+
+
+def test_a_stretched_scale_makes_lungs_that_are_none(good):
+    severity, text = only(of_lungs(with_hu(good, np.clip(good.hu * 2, -1024, 3071))))
+    assert severity == "excluded" and text.startswith("lung lies at -1024")
 
 
 # The lungs
@@ -169,6 +188,29 @@ def test_small_lungs(scale, severity, good):
     ml = int(next(word for word in text.split() if word.isdigit()))
     assert ml == pytest.approx(3580 * scale**3, rel=0.06)
     assert text.startswith("only " if severity == "warning" else "no lungs: ")
+
+
+def test_more_air_than_lungs_hold(good):
+    large = Volume(good.hu, tuple(1.36 * mm for mm in good.spacing_mm))
+    assert "9.0 l of air inside the body are much" in only(of_lungs(large))[1]
+    severity, text = only(of_lungs(Volume(good.hu, tuple(1.5 * mm for mm in good.spacing_mm))))
+    assert severity == "excluded" and text == "12 l of air inside the body are more than lungs hold"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_lung_that_is_not_there_is_told_with_its_side(side, good):
+    hu = good.hu.copy()
+    half = hu[..., 64:] if side == "left" else hu[..., :64]
+    inner = half[:, :, 4:-8] if side == "left" else half[:, :, 8:-4]
+    inner[:, 20:110][inner[:, 20:110] < -400] = 30
+    severity, text = only(of_lungs(with_hu(good, hu)))
+    assert severity == "warning" and text.startswith(f"hardly any aerated lung on the patient's {side} (0 of ")
+
+
+def test_lungs_that_the_field_of_view_cuts_at_one_side(good):
+    """The outer 4 cm of the right lung are outside: in the slices where it is widest it opens to the side."""
+    texts = [text for _, text in of_lungs(with_hu(good, good.hu[..., 22:]))]
+    assert any(text.startswith("the field of view cuts the lungs off at the sides: ") for text in texts)
 
 
 # The dates

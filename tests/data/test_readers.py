@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import traceback
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from x2c.core.errors import FileError, UserError
-from x2c.data.readers import radiographs_in, read_radiograph
+from x2c.data.readers import radiographs_in, read_radiograph, read_xray
 
 REAL = Path(__file__).parents[3] / "shared/realdata"
 with_real_files = pytest.mark.skipif(not REAL.exists(), reason="needs shared/realdata beside the checkout")
@@ -24,13 +26,49 @@ def test_grey_pictures_are_scaled_by_their_depth_and_not_stretched(grey, tmp_pat
     np.testing.assert_allclose(read, grey / 255, atol=1e-6)
 
 
-@pytest.mark.parametrize(("largest", "white"), [(65535, 65535), (40000, 65535), (4000, 4095), (1023, 1023), (200, 255)])
-def test_a_16_bit_png_is_scaled_by_the_depth_in_use(largest, white, tmp_path):
+def deep_png(path: Path, largest: int, bits: int = 0) -> np.ndarray:
+    """A 16-bit PNG of a ramp that says of how many bits it is, if any; its values."""
     values = np.linspace(0, largest, 80 * 80).round().astype(np.uint16).reshape(80, 80)
-    Image.fromarray(values).save(tmp_path / "x.png")
-    with Image.open(tmp_path / "x.png") as image:
+    chunks = PngInfo()
+    if bits:
+        chunks.add(b"sBIT", bytes([bits]))
+    Image.fromarray(values).save(path, pnginfo=chunks)
+    with Image.open(path) as image:
         assert image.mode == "I;16"
-    np.testing.assert_allclose(read_radiograph(tmp_path / "x.png"), values / white, atol=1e-6)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("largest", "white"),
+    [(65535, 65535), (40000, 65535), (9000, 16383), (4000, 4095), (1023, 4095), (900, 4095), (255, 255), (200, 255)],
+)
+def test_a_16_bit_png_is_scaled_by_the_depth_in_use(largest, white, tmp_path):
+    """No detector has 10 bits: a picture of 12 is not brighter because its maximum is 900."""
+    values = deep_png(tmp_path / "x.png", largest)
+    read = read_xray(tmp_path / "x.png")
+    np.testing.assert_allclose(read.picture, values / white, atol=1e-6)
+    assert [severity for severity, _ in read.remarks] == (["note"] if white < 65535 else [])
+
+
+@pytest.mark.parametrize(("largest", "bits", "white"), [(900, 10, 1023), (900, 12, 4095), (3000, 14, 16383)])
+def test_a_png_that_says_its_bits_is_scaled_by_them(largest, bits, white, tmp_path):
+    values = deep_png(tmp_path / "x.png", largest, bits)
+    read = read_xray(tmp_path / "x.png")
+    np.testing.assert_allclose(read.picture, values / white, atol=1e-6)
+    assert read.remarks == ()
+
+
+def test_a_png_whose_values_are_scaled_up_is_so_however_few_bits_are_significant(tmp_path):
+    values = deep_png(tmp_path / "x.png", 60000, 12)
+    np.testing.assert_allclose(read_radiograph(tmp_path / "x.png"), values / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize(("tag", "white"), [(4095, 4095), (3900, 4095), (16000, 16383), (65535, 65535), (None, 4095)])
+def test_a_16_bit_tiff_is_scaled_by_its_largest_value_if_it_says_one(tag, white, tmp_path):
+    values = np.linspace(0, 3900, 80 * 80).round().reshape(80, 80).astype("u2")
+    tags = [] if tag is None else [(281, "H", 1, tag, True)]
+    path = write_tiff(tmp_path / "x.tif", values, extratags=tags)
+    np.testing.assert_allclose(read_radiograph(path), values / white, atol=1e-6)
 
 
 def write_tiff(path: Path, pixels: np.ndarray, **tags: object) -> Path:
@@ -50,6 +88,20 @@ def test_a_tiff_is_read_as_a_png_is(tags, photometric, largest, white, dtype, tm
         return
     grey = values / white
     np.testing.assert_allclose(read_radiograph(path), 1 - grey if photometric == "miniswhite" else grey, atol=1e-6)
+
+
+def test_a_tiff_of_12_packed_bits_is_scaled_by_them(tmp_path):
+    """No library here writes such a file."""
+    values = np.linspace(0, 900, 80 * 80).round().reshape(80, 80).astype(int)
+    first, second = values[:, ::2], values[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1).astype(np.uint8).tobytes()
+    tags = {256: 80, 257: 80, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 80, 279: len(packed)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    (tmp_path / "x.tif").write_bytes(b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + directory)
+    read = read_xray(tmp_path / "x.tif")
+    np.testing.assert_allclose(read.picture, values / 4095, atol=1e-6)
+    assert read.remarks == ()
 
 
 def test_a_tiff_in_colour_becomes_grey_and_one_on_its_head_is_turned(grey, tmp_path):

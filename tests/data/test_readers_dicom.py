@@ -3,55 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage
+from xray_files import RAMP, lookup_table, write_dicom
 
 from x2c.core.errors import FileError, UserError
 from x2c.data.readers import read_radiograph
-
-RAMP = np.add.outer(np.arange(80) * 16, np.arange(80) * 35)
-"""0..4029: nearly all of 12 bits."""
-
-
-def write_dicom(path: Path, pixels: np.ndarray, **tags: object) -> Path:
-    """A computed radiograph, 12 bits in 16, unless `tags` say otherwise; None leaves a tag out."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    values = {
-        "SOPClassUID": ComputedRadiographyImageStorage,
-        "SOPInstanceUID": generate_uid(),
-        "Modality": "CR",
-        "PhotometricInterpretation": "MONOCHROME2",
-        "SamplesPerPixel": 1,
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "BitsAllocated": 16,
-        "BitsStored": 12,
-        "HighBit": 11,
-        "PixelRepresentation": 0,
-        **tags,
-    }
-    for name, value in values.items():
-        if value is not None:
-            setattr(dataset, name, value)
-    dataset.PixelData = pixels.astype("u1" if values["BitsAllocated"] == 8 else "<u2").tobytes()
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
-def lookup_table(entries: np.ndarray, first: int, bits: int) -> Dataset:
-    item = Dataset()
-    item.add_new("LUTDescriptor", "US", [len(entries), first, bits])
-    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
-    return item
 
 
 def test_a_dicom_window_is_the_standards(tmp_path):
@@ -88,7 +48,7 @@ def test_monochrome1_is_inverted(tmp_path):
     np.testing.assert_allclose(read_radiograph(dark_bones), 1 - read_radiograph(bright_bones), atol=1e-6)
 
 
-@pytest.mark.parametrize("modality", [None, "", "DX"])
+@pytest.mark.parametrize("modality", [None, "", "DX", "dx"])
 def test_an_anonymised_radiograph_is_one(modality, tmp_path):
     path = write_dicom(tmp_path / "x.dcm", RAMP, Modality=modality, ViewPosition=modality and "PA")
     assert read_radiograph(path).shape == (80, 80)
@@ -162,17 +122,16 @@ def test_lossless_jpeg_reads_like_uncompressed(photometric, tmp_path):
 @pytest.mark.parametrize(
     ("tags", "parts"),
     [
-        ({"Modality": "CT"}, ["CR or DX", "came CT"]),
+        ({"Modality": "CT"}, ["CR or DX", "got CT"]),
         (
             {"Modality": None, "SOPClassUID": CTImageStorage, "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
-            ["came a slice"],
+            ["got a slice"],
         ),
-        ({"Modality": "MR"}, ["came MR"]),
-        ({"ViewPosition": "LL"}, ["PA or AP", "came LL"]),
+        ({"Modality": "MR"}, ["got MR"]),
+        ({"ViewPosition": "LL"}, ["PA or AP", "got ViewPosition LL"]),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, ["PALETTE COLOR", "PNG"]),
         ({"PhotometricInterpretation": None}, ["can be decoded", "PNG"]),
         ({"Rows": 60000}, ["can be decoded"]),
-        ({"WindowCenter": 100, "WindowWidth": 0}, ["can be decoded (ValueError)"]),
     ],
 )
 def test_dicom_files_that_are_refused(tags, parts, tmp_path):
@@ -196,7 +155,6 @@ def test_several_frames_are_refused(tmp_path):
         {"Modality": "SMITH JANE"},
         {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "Modality": "SMITH"},
         {"ViewPosition": "SMITH", "Rows": 60000},
-        {"WindowCenter": 4711, "WindowWidth": 0},
         {"PhotometricInterpretation": "SMITH"},
         {"BitsStored": 4711},
     ],

@@ -205,7 +205,7 @@ def test_adapters_change_the_volume_and_are_named_by_their_hash(run, request_of,
 @pytest.mark.skipif(not REAL.exists(), reason="needs shared/realdata beside the checkout")
 def test_a_real_radiograph_and_a_real_ct(request_of):
     with pytest.raises(
-        UserError, match=r"0\.dcm: expected a chest radiograph \(DICOM CR or DX\); came a slice or something else"
+        UserError, match=r"0\.dcm: expected a chest radiograph \(DICOM CR or DX\); got a slice or something else"
     ):
         sample_xrays(request_of(xray=REAL / "ct/dicom_slices/0.dcm"))
     request = request_of(xray=REAL / "cxr/00000001_000.png")

@@ -37,7 +37,7 @@ which changes the magnification by 5 %."""
 
 @dataclass(frozen=True)
 class Pose:
-    """How a patient lies in the beam: degrees about the volume's middle, then mm (z, y, x: up, back, left).
+    """How a patient lies in the beam: degrees about the point it is aimed at, then mm (z, y, x: up, back, left).
 
     Positive angles turn the left side to the back (rotation, about the long axis), the head to the back (tilt) and the
     head to the left (lean); they are applied in this order.
@@ -72,12 +72,15 @@ def render_drr(
     pose: Pose = STRAIGHT,
     projector: Literal["torch", "diffdrr"] = "torch",
     device: str = "cpu",
+    *,
+    middle_mm: Triple | None = None,
 ) -> Array:
     """The radiograph [size, size] in [0, 1], float32, of a CT in any orientation: lung dark, bone bright.
 
     Antero-posterior: the source is in front of the patient, the detector behind, so the heart is magnified more than
     in a PA picture. As a reader sees it: row 0 superior, column 0 the patient's right. The paper's geometry (DiffDRR,
-    source to detector 1200 mm, 512² pixels of 1 mm) about the middle of the volume. Standardised and shown by
+    source to detector 1200 mm, 512² pixels of 1 mm), aimed at `middle_mm` (z, y, x), the middle of the chest; by default
+    at the middle of the volume, which may be the abdomen of a longer scan. Standardised and shown by
     `radiograph.display`, as the phantoms' pictures are: plain mean and deviation would depend on how much air there is
     beside the patient. These are the projections of prepared data; the phantom's and the atlas's are other pictures,
     postero-anterior in a field of view that fits the volume (`radiograph.fitted_drr`).
@@ -89,10 +92,17 @@ def render_drr(
     projectors = {"torch": line_integrals, "diffdrr": diffdrr_integrals}
     if projector not in projectors:
         raise unknown("projector", "projector", projector, projectors)
-    return display(projectors[projector](volume, size, pose, device=device))
+    return display(projectors[projector](volume, size, pose, device=device, middle_mm=middle_mm))
 
 
-def line_integrals(volume: Volume, size: int = 224, pose: Pose = STRAIGHT, *, device: str = "cpu") -> Array:
+def line_integrals(
+    volume: Volume,
+    size: int = 224,
+    pose: Pose = STRAIGHT,
+    *,
+    device: str = "cpu",
+    middle_mm: Triple | None = None,
+) -> Array:
     """Integrals [size, size] of linear attenuation from the source to each pixel, in the geometry of `render_drr`.
 
     The volume is averaged to voxels no larger than what a pixel sees of the middle plane. Rays about 1 mm apart on the
@@ -107,7 +117,7 @@ def line_integrals(volume: Volume, size: int = 224, pose: Pose = STRAIGHT, *, de
     finer = max(1, round(pixel_mm))
     source, pixels = _beam(size * finer)
     # mm about the isocentre in the pose, to mm about it in the patient, to voxels.
-    into = np.linalg.inv(affine) @ _shifted(_isocentre(volume)) @ np.linalg.inv(pose.matrix)
+    into = np.linalg.inv(affine) @ _shifted(middle_mm or _isocentre(volume)) @ np.linalg.inv(pose.matrix)
     facing = int(np.argmax(np.abs(into[:3, 1]) * np.linalg.norm(affine[:3, :3], axis=0)))
     start = into[:3, :3] @ source + into[:3, 3]
     rays = pixels.reshape(-1, 3) @ into[:3, :3].T + into[:3, 3] - start
@@ -124,6 +134,7 @@ def diffdrr_integrals(
     *,
     renderer: Literal["siddon", "trilinear"] = "siddon",
     device: str = "cpu",
+    middle_mm: Triple | None = None,
 ) -> Array:
     """The same integrals [size, size] by DiffDRR, from the paper's 512² pixels.
 
@@ -147,7 +158,10 @@ def diffdrr_integrals(
     affine = to_ras @ volume.affine[:, [2, 1, 0, 3]]
     subject = read(ScalarImage(tensor=torch.from_numpy(volume.hu.T[None].copy()), affine=affine), orientation="AP")
     subject.density.set_data(torch.from_numpy(attenuation(volume.hu).T[None].copy()))
-    camera = to_ras @ np.linalg.inv(pose.matrix) @ _shifted((0.0, -SOURCE_ISOCENTRE_MM, 0.0)) @ np.linalg.inv(to_ras)
+    # DiffDRR's own isocentre is the volume's middle.
+    z, y, x = (np.array(middle_mm or _isocentre(volume)) - _isocentre(volume)).tolist()
+    source = _shifted((z, y, x)) @ np.linalg.inv(pose.matrix) @ _shifted((0.0, -SOURCE_ISOCENTRE_MM, 0.0))
+    camera = to_ras @ source @ np.linalg.inv(to_ras)
     scene = DRR(
         subject,
         sdd=DRR_SOURCE_DETECTOR_MM,

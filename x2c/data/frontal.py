@@ -13,7 +13,7 @@ FRONTAL = 0.6
 to .86, 66 phantoms .66 (an opaque lung) to .88 and their median .79; lateral projections of the same CT up to .47, its
 axial slices up to .57, noise blurred to a dozen blobs up to .51; three or four blobs may pass."""
 TURNED = 0.05
-"""How much better another orientation has to fit than the picture as it is. Measured: of the same pictures, upright ones
+"""Likeness by which another orientation has to fit better than the picture as it is. Measured: of the same pictures, upright ones
 fit at least .16 better than on their heads, but one phantom of 66 only .06."""
 FLAT = 0.03
 """Standard deviation up to which an outer row or column is a margin, with no patient in it."""
@@ -27,7 +27,7 @@ SKETCH_SIZE = 40
 SCALES = (0.62, 0.7, 0.78, 0.86, 0.95, 1.05)
 """Sides of the sketch, from the apices to below the diaphragm, in sides of the picture without its margins."""
 SHIFT = 0.12
-"""How far the sketch's middle may lie from the picture's, in its sides."""
+"""Distance of the sketch's middle from the picture's, at most, in its sides."""
 OVERHANG = 4
 """Pixels of the sketch that may lie outside of a picture that is cut close to the lungs."""
 
@@ -42,7 +42,7 @@ def frontal_likeness(xray: Array) -> float:
 
 
 def xray_remarks(xray: Array) -> list[Remark]:
-    """What is wrong with a radiograph [n, n] in [0, 1]: nothing, a warning, or why it should be left out.
+    """Remarks on a radiograph [n, n] in [0, 1]: none, a warning, or why it should be left out.
 
     Left out is an inverted picture, and one of black and white. The rest may be what a patient looks like: a lung that
     is all opaque, say. A picture mirrored left for right is not noticed.

@@ -22,7 +22,7 @@ from x2c.core.resolve import read_config
 from x2c.core.run import RunDirectory
 from x2c.core.weights import needed, source_fingerprint
 from x2c.data.nifti import SUFFIX
-from x2c.data.readers import radiographs_in, read_radiograph
+from x2c.data.readers import radiographs_in
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
@@ -31,9 +31,10 @@ from x2c.engine.identity import WEIGHTS
 from x2c.engine.parts import Parts
 from x2c.engine.stages import trained_denoiser
 from x2c.engine.volume_files import NOTICE, Made, Writer, XRay, files
+from x2c.engine.xrays import open_xrays
 
 NEEDED = ("config.yaml", FRAME_FILE, WEIGHTS)
-"""What a run directory must hold to be sampled from."""
+"""Files that a run directory must hold to be sampled from."""
 OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
 OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
 MOVABLE = ("autoencoder.source", "encoder.source")
@@ -44,7 +45,7 @@ SCORING_PARTS = ("perceptual", "features")
 
 @dataclass(frozen=True)
 class Request:
-    """What `x2c/sample.py` was asked for."""
+    """A request to `x2c/sample.py`."""
 
     run: Path
     xray: Path
@@ -59,6 +60,8 @@ class Request:
     label: str | None = None
     overrides: tuple[str, ...] = ()
     overwrite: bool = False
+    strict: bool = False
+    """Refuse doubtful X-rays (default: warn of them)."""
 
 
 def sample_xrays(request: Request) -> list[Made]:
@@ -70,10 +73,12 @@ def sample_xrays(request: Request) -> list[Made]:
     config = sampling_config(request, run)
     targets = _targets(request)
     _check_writable(request, [path for _, out in targets for path in files(out, request.samples)])
-    xrays = _read_all(targets)
     use_threads(config)
-    device = best_device(config)
-    generate, parts = _open(request, run, config, device)
+    parts = Parts(config, best_device(config))
+    parts.load_encoder()
+    # Before the autoencoder, which may have to be made: X-rays that cannot be used are told of at once.
+    xrays = open_xrays(targets, parts, strict=request.strict, in_folder=request.xray.is_dir())
+    generate = _generator(request, run, config, parts)
     frame = generate.frame
     writer = Writer(request.samples, frame.window_hu, frame.spacing_mm, _record(request, run, config))
     jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
@@ -82,7 +87,7 @@ def sample_xrays(request: Request) -> list[Made]:
         task = bar.add_task("sampling volumes", total=len(jobs))
         for batch in _batches(jobs, config.evaluation.batch_size):
             began = time.perf_counter()
-            volumes = _sample(generate, parts, batch)
+            volumes = _sample(generate, batch)
             seconds = (time.perf_counter() - began) / len(batch)
             for (xray, sample), volume in zip(batch, volumes, strict=True):
                 made.append(writer.take(xray, sample, volume.numpy(), seconds))
@@ -198,26 +203,14 @@ def _check_writable(request: Request, paths: list[Path]) -> None:
         raise UserError(f"--out: cannot write to {folder} ({error.strerror}); give another folder") from None
 
 
-def _read_all(targets: list[tuple[Path, Path]]) -> list[XRay]:
-    """The radiographs, each read once: a broken one is told of before any volume is sampled."""
-    xrays: list[XRay] = []
-    with progress() as bar:
-        for number, (path, out) in enumerate(bar.track(targets, description="checking X-rays"), start=1):
-            read_radiograph(path)
-            xrays.append(XRay(path, file_digest(path), number, out))
-    return xrays
-
-
-def _open(request: Request, run: RunDirectory, config: Config, device: torch.device) -> tuple[Generator, Parts]:
-    """The run's model, and its frozen parts with encoder and autoencoder loaded."""
+def _generator(request: Request, run: RunDirectory, config: Config, parts: Parts) -> Generator:
+    """The run's model, with the autoencoder loaded."""
     try:
         denoiser = trained_denoiser(config, run, request.adapter)
     except SafetensorError as error:
         raise UserError(f"{run.path / WEIGHTS}: not readable as weights ({error}); copy the run again") from error
-    parts = Parts(config, device)
-    parts.load_encoder()
     parts.load_autoencoder(before_training=lambda: _say_it_is_made(config))
-    return Generator(config, denoiser, parts.autoencoder, _frame(request, run), device), parts
+    return Generator(config, denoiser, parts.autoencoder, _frame(request, run), parts.device)
 
 
 def _frame(request: Request, run: RunDirectory) -> Frame:
@@ -255,21 +248,15 @@ def _batches(jobs: list[tuple[XRay, int]], size: int) -> Iterator[list[tuple[XRa
         yield jobs[start : start + size]
 
 
-def _sample(generate: Generator, parts: Parts, batch: list[tuple[XRay, int]]) -> Tensor:
+def _sample(generate: Generator, batch: list[tuple[XRay, int]]) -> Tensor:
     """Volumes [B, D, H, W] in [0, 1]. Noise is named by the X-ray's content: neither batch nor order matters."""
-    embeddings: dict[str, Tensor] = {}
-    for xray, _ in batch:
-        if xray.sha256 not in embeddings:
-            # One by one: in a batch, an embedding's last bits would depend on the others.
-            radiograph = torch.from_numpy(read_radiograph(xray.path))[None].to(parts.device)
-            embeddings[xray.sha256] = parts.encoder.encode(radiograph).cpu()
-    conditions = generate.frame.embeddings.to(torch.cat([embeddings[xray.sha256] for xray, _ in batch]))
+    conditions = generate.frame.embeddings.to(torch.cat([xray.embedding for xray, _ in batch]))
     names = [f"xray-{xray.sha256[:16]}-{sample}" for xray, sample in batch]
     return generate(conditions, names, torch.full((len(batch),), UNKNOWN))
 
 
 def _record(request: Request, run: RunDirectory, config: Config) -> dict[str, Any]:
-    """What the JSON files of all volumes share."""
+    """Fields that the JSON files of all volumes share."""
     provenance = read_json(run.path / "provenance.json") or {}
     run_id = run.path.resolve().name
     return {

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from x2c.core.files import write_json
 from x2c.data.nifti import SUFFIX, write_nifti
-from x2c.data.readers import read_radiograph
 from x2c.data.volume import Array, unwindow
 from x2c.engine.preview import Row, draw_preview
 
@@ -28,12 +29,18 @@ AIR_BELOW_HU = -500.0
 class XRay:
     """A radiograph to sample from. Its file's name stays out of all that is written: it may identify a patient."""
 
-    path: Path
     sha256: str
+    """SHA-256 of its file."""
     number: int
     """From 1, in the folder's sorted order."""
     out: Path
     """Its files' common path, without suffix."""
+    embedding: Tensor
+    """[1, K], on the CPU, before the frame's scale."""
+    thumbnail: NDArray[np.uint8]
+    """[n, n], for the picture: the radiographs of a large folder would not fit into memory."""
+    remarks: tuple[str, ...] = ()
+    """On the file and on what it shows, each with `note: ` or `warning: ` before it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Writer:
         low, high = self.window_hu
         path = xray.out.with_name(xray.out.name + ".png")
         caption = f"{NOTICE}  Window {low:g} to {high:g} HU."
-        draw_preview(path, read_radiograph(xray.path), self.rows, self.spacing_mm, caption)
+        draw_preview(path, xray.thumbnail / 255, self.rows, self.spacing_mm, caption)
 
     def _write(self, xray: XRay, name: str, values: Any, content: str) -> None:
         write_nifti(xray.out.with_name(name + SUFFIX), values, self.spacing_mm, NOTICE)
@@ -119,6 +126,7 @@ class Writer:
             "window_hu": self.window_hu,
             "xray_number": xray.number,
             "xray_sha256": xray.sha256,
+            "xray_remarks": list(xray.remarks),
         }
         date = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(xray.out.with_name(name + ".json"), {**self.record, **about, "date": date})
@@ -137,6 +145,6 @@ def print_made(made: list[Made], out: Path) -> None:
 
 
 def air_hu(window_hu: tuple[float, float]) -> float:
-    """What lung and air do not exceed; in a window that starts above them, they are at its low end."""
+    """HU that lung and air do not exceed; in a window that starts above them, they are at its low end."""
     low, high = window_hu
     return max(AIR_BELOW_HU, low + 0.02 * (high - low))

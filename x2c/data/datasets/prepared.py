@@ -18,7 +18,7 @@ from x2c.core.parallel import in_processes
 from x2c.core.prepared import about_prepared
 from x2c.core.registry import DATASETS
 from x2c.data.cohort import Cohort, array_file
-from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE
+from x2c.data.prepare.record import DRR_FILE, HU_FILE, XRAY_FILE
 from x2c.data.prepare.store import Stacked, read_manifest, stacked, verify
 from x2c.data.preprocess.resample import reduced
 

@@ -1,1 +1,1 @@
-"""CT volumes from the files people have: NIfTI, NRRD, MetaImage and DICOM series."""
+"""CT volumes from the files people have: NIfTI, NRRD, MetaImage, X2CT's HDF5 and DICOM series."""

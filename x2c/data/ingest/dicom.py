@@ -2,195 +2,185 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.errors import FileError
-from x2c.data.ingest.pixels import stored_pixels
-from x2c.data.ingest.quiet import quiet_parsers
+from x2c.data.ingest.dicom_header import Header, Slice, read_header
+from x2c.data.ingest.dicom_pixels import slices_hu
+from x2c.data.ingest.dicom_stack import TILT, check_acquisitions, ct_slices
 from x2c.data.ingest.scan import Scan, grey_volume
 from x2c.data.ingest.when import moment_of
+from x2c.data.volume import Array
 
-TAGS = (
-    "SOPClassUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "ImageType",
-    "ViewPosition",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-)
-TAGS += ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
-TAGS += ("AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime")
 SAME_PLACE_MM = 0.01
 UNEVEN = 0.2
-"""Share of the usual distance between slices by which one may differ."""
-TILT = 1e-2
-"""Sine of the angle between the stack's course and the slices' normal beyond which the gantry was tilted."""
+"""Share of the usual distance between slices by which one may differ, and a slice may lie off its even place, before the
+volume is resampled to even distances."""
+WIDEST_GAP_MM = 10.0
+"""Distance between slices beyond which nothing is interpolated between them."""
+SIDEWAYS_MM = 1.0
+"""Distance by which a slice may lie beside the others: rounded positions, but no other reconstruction."""
+REGIME = 3
+"""Wide gaps in a row that are another distance between slices; fewer of them are places where slices are missing."""
 
 
 @dataclass(frozen=True)
-class Header:
-    """A file of a series: its path, and its header without pixels."""
+class Placed:
+    """Slices in the order of their places along their normal, mm."""
 
-    path: Path
-    dataset: Any
-
-    @property
-    def series(self) -> str:
-        """Which series it belongs to. An identifier: never shown."""
-        return str(self.dataset.get("SeriesInstanceUID") or "")
-
-    @property
-    def modality(self) -> str:
-        """CT, CR, DX, SEG, …"""
-        return str(self.dataset.get("Modality") or "").upper()
-
-    @property
-    def has_position(self) -> bool:
-        """Whether it says where it lies in the patient."""
-        sizes = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
-        return all(self.numbers(tag).size == size for tag, size in sizes.items())
-
-    def numbers(self, tag: str) -> NDArray[np.float64]:
-        """The numbers of a tag; none where it is missing, empty or says something else."""
-        value = self.dataset.get(tag)
-        try:
-            numbers = np.array([] if value is None else value, float).ravel()
-        except ValueError:
-            return np.array([])
-        return numbers[np.isfinite(numbers)]
-
-
-def read_headers(paths: Sequence[Path]) -> list[Header]:
-    """The headers of those files that are DICOM; others are left out."""
-    import pydicom
-
-    found: list[Header] = []
-    with quiet_parsers():
-        for path in paths:
-            try:
-                dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-                list(dataset)  # values are parsed when they are looked at: look here
-            except Exception:  # a broken file can make the parser raise anything
-                continue
-            if "Rows" in dataset:
-                found.append(Header(path, dataset))
-    return found
+    slices: list[Slice]
+    places: NDArray[np.float64]
+    normal: NDArray[np.float64]
 
 
 def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
-    """The CT of one series, whose files lie in `folder`; localisers among them are left out.
+    """The CT of one series, whose files lie in `folder`: classic slices, or the frames of an enhanced file.
 
-    HU by each slice's own rescale slope and intercept. Raises FileError for slices that do not make one volume: several
-    series, sizes or orientations, missing slices, different slices at one place, a tilted gantry.
+    HU by each slice's own rescale slope and intercept. Localisers, secondary captures and other modalities are left out
+    and named. Slices that lie unevenly are interpolated linearly, along their normal, to even places. Raises FileError for
+    slices that do not make one image: several series, reconstructions, acquisitions, sizes or orientations, missing
+    slices, different slices at one place, slices beside each other, a tilted gantry.
     """
-    readable = read_headers(paths)
-    headers = [header for header in readable if not _is_localiser(header)]
-    if not headers:
-        why = "no CT slices in DICOM files that say where they lie in the patient"
-        raise FileError(folder, why if paths else "the folder is empty")
-    _check_alike(folder, headers)
-    placed, normal = _in_order(headers)
-    remarks: list[str] = []
-    read = {header.path for header in readable}
-    if lost := sum(path.suffix.lower() == ".dcm" and path not in read for path in paths):
-        remarks.append(f"{lost} files .dcm cannot be read and were left out")
+    headers, remarks = _headers(folder, paths)
+    notes: list[str] = []
+    placed = _in_order(ct_slices(folder, headers, notes))
+    check_acquisitions(folder, placed.slices, placed.places.tolist())
     placed, doubled = _without_doubles(folder, placed)
     if doubled:
         remarks.append(f"{doubled} slices came twice; one of each was taken")
-    step = _step(folder, placed, normal, remarks)
-    values = np.stack([_slice_hu(header) for _, header in placed])
-    along, down = placed[0][1].numbers("ImageOrientationPatient").reshape(2, 3)
-    row_mm, column_mm = placed[0][1].numbers("PixelSpacing")
+    step = _step(folder, placed, notes)
+    first = placed.slices[0]
+    if first.number("RescaleSlope") is None and first.number("RescaleIntercept") is not None:
+        remarks.append("the rescale slope is empty; it was taken for 1")
+    values = np.empty((len(placed.slices), *first.shape), np.float32)
+    for number, hu in enumerate(slices_hu(folder, placed.slices)):
+        values[number] = hu
+    values, step = _evened(placed, values, step, remarks)
+    along, down = first.orientation.reshape(2, 3)
+    row_mm, column_mm = first.spacing
     # Columns: the steps along slices, rows and columns; LPS reversed is superior, posterior, left.
     axes = np.stack([step, down * row_mm, along * column_mm], axis=1)[::-1]
-    origin = placed[0][1].numbers("ImagePositionPatient")[::-1]
-    return Scan(grey_volume(folder, values, axes, origin), tuple(remarks), moment_of(placed[0][1].dataset))
+    volume = grey_volume(folder, values, axes, first.position[::-1])
+    return Scan(
+        volume,
+        tuple(remarks),
+        moment_of(first.header.dataset),
+        notes=tuple(notes),
+        slice_z_mm={one.uid: one.centre_z_mm for one in placed.slices if one.frame is None},
+        persons=tuple(sorted({one.header.person for one in placed.slices} - {""})),
+    )
 
 
-def _is_localiser(header: Header) -> bool:
-    kind = [str(word).upper() for word in header.dataset.get("ImageType") or ()]
-    return header.modality not in ("CT", "") or "LOCALIZER" in kind or not header.has_position
-
-
-def _check_alike(folder: Path, headers: list[Header]) -> None:
-    series = Counter(header.series for header in headers)
-    if len(series) > 1:
-        counts = ", ".join(str(count) for _, count in series.most_common())
-        raise FileError(folder, f"{len(series)} series are mixed ({counts} slices); give each a folder of its own")
-    if any(int(header.dataset.get("NumberOfFrames") or 1) > 1 for header in headers):
-        raise FileError(folder, "several frames in one file; export it as single slices or as NIfTI")
-    if any(int(header.dataset.get("SamplesPerPixel") or 1) > 1 for header in headers):
-        raise FileError(folder, "expected grey slices; these have several values a pixel (RGB?)")
-    if len(headers) < 2:
-        raise FileError(folder, "a single slice is no volume; give the whole series")
-    sizes = {(header.dataset.get("Rows"), header.dataset.get("Columns")) for header in headers}
-    pixels = {tuple(header.numbers("PixelSpacing").round(4).tolist()) for header in headers}
-    for what, kinds in (("sizes", sizes), ("pixel sizes", pixels)):
-        if len(kinds) > 1:
-            raise FileError(folder, f"slices of {len(kinds)} {what} are mixed; export one reconstruction")
-    orientations = np.array([header.numbers("ImageOrientationPatient") for header in headers])
-    if np.ptp(orientations, axis=0).max() > TILT:
-        raise FileError(folder, "slices of several orientations are mixed; export one reconstruction")
-
-
-def _in_order(headers: list[Header]) -> tuple[list[tuple[float, Header]], NDArray[np.float64]]:
-    """The slices with their places along their normal, mm, in that order; and the normal."""
-    along, down = headers[0].numbers("ImageOrientationPatient").reshape(2, 3)
-    normal = np.cross(along, down)
-    places = [float(header.numbers("ImagePositionPatient") @ normal) for header in headers]
-    order = sorted(range(len(headers)), key=lambda index: (places[index], headers[index].path.name))
-    return [(places[index], headers[index]) for index in order], normal
-
-
-def _without_doubles(folder: Path, placed: list[tuple[float, Header]]) -> tuple[list[tuple[float, Header]], int]:
-    """One slice for each place, and how many there were too many of, if they hold the same."""
-    kept: list[tuple[float, Header]] = []
-    for place, header in placed:
-        if not kept or place - kept[-1][0] > SAME_PLACE_MM:
-            kept.append((place, header))
-        elif not np.array_equal(_slice_hu(kept[-1][1]), _slice_hu(header)):
-            raise FileError(folder, "two different slices lie at the same place; export one reconstruction")
-    return kept, len(placed) - len(kept)
-
-
-def _step(
-    folder: Path, placed: list[tuple[float, Header]], normal: NDArray[np.float64], remarks: list[str]
-) -> NDArray[np.float64]:
-    """From one slice to the next, mm in LPS. Raises FileError where slices are missing or the gantry was tilted."""
-    if len(placed) < 2:
-        raise FileError(folder, "all slices lie at the same place; give the whole series")
-    gaps = np.diff([place for place, _ in placed])
-    usual = float(np.median(gaps))
-    if gaps.max() > 1.5 * usual:
-        missing = int((np.rint(gaps / usual) - 1).clip(0).sum())
-        raise FileError(folder, f"about {missing} slices are missing inside the volume; copy the series again")
-    if np.abs(gaps - usual).max() > UNEVEN * usual:
-        remarks.append(f"slices lie unevenly: {gaps.min():.2f} to {gaps.max():.2f} mm apart")
-    first, last = (placed[index][1].numbers("ImagePositionPatient") for index in (0, -1))
-    step = (last - first) / (len(placed) - 1)
-    if np.linalg.norm(step - (step @ normal) * normal) > TILT * np.linalg.norm(step):
-        raise FileError(folder, "the gantry was tilted: the grid is sheared; resample it to a right-angled one")
-    return step
-
-
-def _slice_hu(header: Header) -> NDArray[np.float32]:
-    """A slice's HU [H, W]."""
-    import pydicom
-    from pydicom.pixels import apply_modality_lut
-
-    with quiet_parsers():
+def _headers(folder: Path, paths: Sequence[Path]) -> tuple[list[Header], list[str]]:
+    """The headers of all files that are DICOM images, and a remark on files .dcm that are none."""
+    found: list[Header] = []
+    lost = 0
+    for path in paths:
         try:
-            dataset = pydicom.dcmread(header.path)
-            return apply_modality_lut(stored_pixels(dataset), dataset).astype(np.float32)
-        except Exception:  # a broken file can make the parser raise anything
-            raise FileError(
-                header.path.parent, "a slice is damaged or cannot be decoded; copy the series again"
-            ) from None
+            header = read_header(path)
+        except OSError as error:
+            raise FileError(folder, f"a file in it cannot be read ({error.strerror})") from error
+        if header is not None:
+            found.append(header)
+        lost += header is None and path.suffix.lower() == ".dcm"
+    if not paths:
+        raise FileError(folder, "the folder is empty")
+    return found, [f"{lost} files .dcm cannot be read and were left out"] if lost else []
+
+
+def _in_order(slices: Sequence[Slice]) -> Placed:
+    along, down = slices[0].orientation.reshape(2, 3)
+    normal = np.cross(along, down)
+    places = np.array([one.position @ normal for one in slices])
+    order = sorted(range(len(slices)), key=lambda index: (places[index], slices[index].header.path.name))
+    return Placed([slices[index] for index in order], places[order], normal)
+
+
+def _without_doubles(folder: Path, placed: Placed) -> tuple[Placed, int]:
+    """One slice for each place, and how many there were too many of, if they hold the same."""
+    kept = [0]
+    for number in range(1, len(placed.slices)):
+        if placed.places[number] - placed.places[kept[-1]] > SAME_PLACE_MM:
+            kept.append(number)
+            continue
+        first, second = (np.asarray(hu) for hu in slices_hu(folder, [placed.slices[kept[-1]], placed.slices[number]]))
+        if not np.array_equal(first, second):
+            raise FileError(folder, "two different slices lie at the same place; export one reconstruction")
+    chosen = Placed([placed.slices[number] for number in kept], placed.places[kept], placed.normal)
+    return chosen, len(placed.slices) - len(kept)
+
+
+def _step(folder: Path, placed: Placed, notes: Sequence[str]) -> NDArray[np.float64]:
+    """The mean way from one slice to the next, mm in LPS.
+
+    Raises FileError where slices are missing, lie beside each other, or the gantry was tilted.
+    """
+    if len(placed.slices) < 2:
+        raise FileError(folder, "all slices lie at the same place; give the whole series")
+    gaps = np.diff(placed.places)
+    usual = float(np.median(gaps))
+    if missing := _missing(gaps, usual):
+        left_out = f" ({'; '.join(notes)})" if notes else ""
+        raise FileError(
+            folder, f"about {missing} slices are missing inside the volume{left_out}; copy the series again"
+        )
+    positions = np.array([one.position for one in placed.slices])
+    course = (positions[-1] - positions[0]) / (placed.places[-1] - placed.places[0])
+    beside = np.linalg.norm(course - (course @ placed.normal) * placed.normal)
+    if beside > TILT * np.linalg.norm(course):
+        raise FileError(folder, "the gantry was tilted: the grid is sheared; resample it to a right-angled one")
+    straight = positions[0] + np.outer(placed.places - placed.places[0], course)
+    if (sideways := float(np.linalg.norm(positions - straight, axis=1).max())) > SIDEWAYS_MM:
+        raise FileError(
+            folder, f"slices lie up to {sideways:.0f} mm beside each other (ImagePositionPatient); export it again"
+        )
+    return (positions[-1] - positions[0]) / (len(positions) - 1)
+
+
+def _missing(gaps: NDArray[np.float64], usual: float) -> int:
+    """About how many slices are missing: in gaps too wide to interpolate, and in wide ones that stand alone."""
+    wide = gaps > 1.5 * usual
+    alone = wide & ~_in_a_row(wide, REGIME)
+    lost = alone | (gaps > max(WIDEST_GAP_MM, 1.5 * usual))
+    return int((np.rint(gaps[lost] / usual) - 1).clip(1).sum())
+
+
+def _in_a_row(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """Flags that stand in runs of at least `count`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
+    kept = np.zeros_like(flags)
+    for start, end in edges.reshape(-1, 2):
+        kept[start:end] = end - start >= count
+    return kept
+
+
+def _evened(
+    placed: Placed, values: Array, step: NDArray[np.float64], remarks: list[str]
+) -> tuple[Array, NDArray[np.float64]]:
+    """Values [D, H, W] and the step between them, interpolated to even places where the slices do not lie evenly."""
+    gaps, count = np.diff(placed.places), len(placed.places)
+    even = np.linspace(placed.places[0], placed.places[-1], count)
+    mean = (even[-1] - even[0]) / (count - 1)
+    off = max(float(np.abs(gaps - np.median(gaps)).max()), float(np.abs(placed.places - even).max()))
+    if off <= UNEVEN * mean:
+        return values, step
+    # The finer of two distances: nothing that was scanned is lost.
+    finest = float(np.quantile(gaps, 0.1))
+    new_count = round((even[-1] - even[0]) / finest) + 1
+    new_places = np.linspace(placed.places[0], placed.places[-1], new_count)
+    new_step = step * (count - 1) / (new_count - 1)
+    after = np.clip(np.searchsorted(placed.places, new_places), 1, count - 1)
+    share = (new_places - placed.places[after - 1]) / gaps[after - 1]
+    evened = np.empty((new_count, *values.shape[1:]), np.float32)
+    for number, (place, weight) in enumerate(zip(after, share, strict=True)):
+        evened[number] = (1 - weight) * values[place - 1] + weight * values[place]
+    remarks.append(
+        f"slices lie unevenly, {gaps.min():.2f} to {gaps.max():.2f} mm apart: interpolated by their places to "
+        f"{np.linalg.norm(new_step):.2f} mm"
+    )
+    return evened, new_step

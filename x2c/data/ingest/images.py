@@ -1,18 +1,29 @@
-"""CT volumes in single files: NIfTI by nibabel, NRRD and MetaImage by SimpleITK."""
+"""CT volumes in single files: NIfTI by nibabel, NRRD and MetaImage by SimpleITK, X2CT's HDF5 by h5py."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from x2c.core.errors import FileError
+from x2c.data.ingest.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from x2c.data.ingest.hdf5 import read_x2ct_ct
 from x2c.data.ingest.nifti import NO_ORIENTATION, read_nifti
 from x2c.data.ingest.nifti import SUFFIXES as NIFTI_SUFFIXES
 from x2c.data.ingest.quiet import silent_stderr
-from x2c.data.ingest.scan import DAMAGED, Scan, grey_volume
+from x2c.data.ingest.scan import DAMAGED, CtHeader, Scan, check_readable, grey_volume
 
-SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
+META_SUFFIXES = (".mha", ".mhd")
+SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", *META_SUFFIXES, *HDF5_SUFFIXES)
+META_DIRECTIONS = {b"TransformMatrix", b"Rotation", b"Orientation"}
+"""Keys of a MetaImage's header, any of which says how the patient lies."""
+LONGEST_HEADER = 2**16
+"""Bytes of a MetaImage's header that are looked at."""
+LETTERS = np.array([["R", "L"], ["A", "P"], ["I", "S"]])
+"""Where an axis of LPS begins and ends; a MetaImage's AnatomicalOrientation names where the array's axes begin."""
 
 
 def is_image(path: Path) -> bool:
@@ -20,22 +31,26 @@ def is_image(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_image(path: Path) -> Scan:
-    """The CT in a NIfTI, NRRD or MetaImage file, in HU and as it lies in the file (see `preprocess.upright`).
+def read_image(path: Path, header: CtHeader | None = None) -> Scan:
+    """The CT in a NIfTI, NRRD, MetaImage or X2CT's HDF5 file, in HU and as it lies in the file (`preprocess.upright`).
 
-    Raises FileError for what is not one whole three-dimensional grey image with a right-angled grid of finite numbers.
+    `header` has values from a table for a NIfTI whose own header is blank. Raises FileError for what is not one whole
+    three-dimensional grey image with a right-angled grid of finite numbers; where the machine could not read the file,
+    with the OSError as its cause.
     """
-    if not path.is_file():
-        raise FileError(path, "there is no such file")
-    return read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path)
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return read_nifti(path, header)
+    return read_x2ct_ct(path) if name.endswith(HDF5_SUFFIXES) else _read_itk(path)
 
 
 def _read_itk(path: Path) -> Scan:
     import SimpleITK as sitk
 
+    check_readable(path)
     # Its warnings quote paths and headers, on the error stream.
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    is_meta = path.suffix.lower() in (".mha", ".mhd")
+    is_meta = path.suffix.lower() in META_SUFFIXES
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     # By itself it knows a MetaImage by a name in small letters only.
@@ -61,5 +76,33 @@ def _read_itk(path: Path) -> Scan:
     direction = np.array(image.GetDirection()).reshape(3, 3)[::-1, ::-1]
     axes = direction * np.array(image.GetSpacing())[::-1]
     volume = grey_volume(path, sitk.GetArrayFromImage(image), axes, np.array(image.GetOrigin())[::-1])
-    says_how_it_lies = is_meta or reader.HasMetaDataKey("NRRD_space")
-    return Scan(volume, () if says_how_it_lies else (NO_ORIENTATION,))
+    if is_meta:
+        return Scan(volume, _meta_remarks(_meta_header(path), direction))
+    return Scan(volume, () if reader.HasMetaDataKey("NRRD_space") else (NO_ORIENTATION,))
+
+
+def _meta_header(path: Path) -> dict[bytes, bytes]:
+    """A MetaImage's header, which ITK's reader does not pass on. In an .mha pixels follow it, in any bytes."""
+    with path.open("rb") as stream:
+        lines = stream.read(LONGEST_HEADER).split(b"\n")
+    header: dict[bytes, bytes] = {}
+    for line in lines:
+        key, _, value = line.partition(b"=")
+        header[key.strip()] = value.strip()
+        if b"ElementDataFile" in header:
+            break
+    return header
+
+
+def _meta_remarks(header: dict[bytes, bytes], direction: NDArray[Any]) -> tuple[str, ...]:
+    """Remarks on how the patient lies, given the direction [3, 3] (z, y, x) that ITK made of the header."""
+    if not META_DIRECTIONS & header.keys():
+        return (NO_ORIENTATION,)
+    # Back to (x, y, z): columns are the array's axes in LPS.
+    columns = direction[::-1, ::-1].T
+    main = [int(np.argmax(np.abs(column))) for column in columns]
+    begins = "".join(LETTERS[axis, int(column[axis] < 0)] for axis, column in zip(main, columns, strict=True))
+    said = header.get(b"AnatomicalOrientation", b"").decode("ascii", "replace").upper()
+    if len(said) == len(begins) and set(said) <= set(LETTERS.ravel()) and said != begins:
+        return ("AnatomicalOrientation contradicts TransformMatrix; TransformMatrix was used, as ITK does",)
+    return ()

@@ -8,6 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from x2c.data.ingest.quiet import silent_stderr
+
 PIXEL_MODULE = ("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PlanarConfiguration", "Rows")
 PIXEL_MODULE += ("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")
 
@@ -17,6 +19,7 @@ def stored_pixels(dataset: Any) -> NDArray[Any]:
 
     pydicom decodes what it can, SimpleITK's GDCM the rest: it has the lossless JPEG of most detectors and scanners. A
     broken dataset can make either raise anything, and what they say may quote the header: show no more than its class.
+    Raises ValueError for several frames in a compression that pydicom does not have.
     """
     try:
         return dataset.pixel_array
@@ -29,6 +32,8 @@ def _decoded_by_gdcm(dataset: Any) -> NDArray[Any]:
     import SimpleITK as sitk
     from pydicom.dataset import Dataset
 
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        raise ValueError("expected one frame; got several; export them one by one")
     bare = Dataset()
     bare.file_meta = dataset.file_meta
     for name in PIXEL_MODULE:
@@ -37,9 +42,10 @@ def _decoded_by_gdcm(dataset: Any) -> NDArray[Any]:
     bare.PhotometricInterpretation = (
         "MONOCHROME2" if dataset.SamplesPerPixel == 1 else dataset.PhotometricInterpretation
     )
-    # Its warnings go to the error stream.
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pixels.dcm"
         bare.save_as(path, enforce_file_format=True)
-        return sitk.GetArrayFromImage(sitk.ReadImage(path))[0]
+        # GDCM's warnings and its codecs' noise go to the error stream.
+        with silent_stderr():
+            sitk.ProcessObject.SetGlobalWarningDisplay(False)
+            return sitk.GetArrayFromImage(sitk.ReadImage(path))[0]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.errors import FileError
 from x2c.data.ingest.when import Moment
-from x2c.data.volume import Array, Volume
+from x2c.data.volume import Array, Direction, Triple, Volume
 
 DAMAGED = "the file ends early or is damaged; copy it again"
 RIGHT_ANGLED = 1e-3
@@ -25,6 +27,50 @@ class Scan:
     volume: Volume
     remarks: tuple[str, ...] = ()
     taken: Moment | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences on what lay beside the image or was done with its files, which leave no doubt; none by default."""
+    slice_z_mm: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Where each slice lies along superior, mm, by its SOPInstanceUID; empty (the default) where no file tells. The keys
+    identify a patient: they are never shown and never written."""
+    persons: tuple[str, ...] = ()
+    """PatientIDs of the headers, as they stand there; empty (the default) where none is told. Never shown or written."""
+
+
+@dataclass(frozen=True)
+class CtHeader:
+    """Values that a table tells of a CT whose own header lacks them; None where the table has none either."""
+
+    spacing_mm: Triple | None = None
+    """Voxel size (z, y, x), mm."""
+    slope: float | None = None
+    """HU per stored value."""
+    intercept: float | None = None
+    """HU of a stored 0."""
+    direction: Direction | None = None
+    """Columns: where the array's axes (slices, rows, columns) run, as in `Volume.direction`."""
+
+
+def check_readable(path: Path) -> None:
+    """Raise FileError with the machine's reason, and the OSError as its cause, where a file cannot be opened and read."""
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except FileNotFoundError as error:
+        raise FileError(path, "there is no such file") from error
+    except OSError as error:
+        give_up(path, error, DAMAGED)
+
+
+def give_up(path: Path, error: Exception, reason: str) -> NoReturn:
+    """Raise the FileError for what came of reading a file: the machine's reason where it is the machine's trouble.
+
+    `reason` tells of anything else, and hides the parser's own text, which may quote a header.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and error.errno is not None:
+        raise FileError(path, f"cannot be read ({error.strerror})") from error
+    raise FileError(path, reason) from None
 
 
 def grey_volume(path: Path, values: Array, axes_mm: NDArray[Any], origin_mm: NDArray[Any]) -> Volume:

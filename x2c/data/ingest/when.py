@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
-FORMATS = ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
-DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y")
+DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y")
+SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
+"""Month, day and year as in the USA, or day, month and year."""
+MONTHS = 12
 DIGITS = {"%Y%m%d": 8, "%H%M%S": 6}
 """Lengths of what has no separators: `strptime` would guess where a shorter text belongs."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A date and, where known, the time of day."""
+    """A date and, where known, the time of day by the local clock, and how far that is ahead of UTC."""
 
     day: date
     time: time | None = None
+    utc_offset: timedelta | None = None
 
     def hours_to(self, other: Moment) -> float:
-        """Hours between two moments; whole days where a time is missing."""
+        """Hours between two moments; whole days where a time is missing.
+
+        Local clocks are compared, unless both tell their UTC offsets.
+        """
         if self.time is None or other.time is None:
             return abs((self.day - other.day).days) * 24.0
         apart = datetime.combine(self.day, self.time) - datetime.combine(other.day, other.time)
+        if self.utc_offset is not None and other.utc_offset is not None:
+            apart -= self.utc_offset - other.utc_offset
         return abs(apart.total_seconds()) / 3600
 
 
@@ -40,13 +49,35 @@ def moment_of(dataset: Any) -> Moment | None:
 
 
 def parse_moment(text: str) -> Moment:
-    """`2024-05-31`, `20240531`, `31.05.2024`, or the first with a time. Raises ValueError for anything else."""
-    text = text.strip()
-    if stamp := _parsed(text, FORMATS):
-        return Moment(stamp.date(), stamp.time())
-    if day := _parsed(text, DATES):
-        return Moment(day.date())
-    raise ValueError("expected a date")
+    """A date, and where it follows after `T` or a blank, the time of day with its UTC offset (ISO 8601, to any fraction).
+
+    Dates are 2024-05-31, 2024/05/31, 20240531, 31.05.2024, 05/31/2024 or 31/05/2024. Raises ValueError with the reason
+    for anything else, and for a date such as 05/06/2024, whose day and month could be swapped.
+    """
+    day_text, clock_text = [*re.split(r"[T\s]+", text.strip(), maxsplit=1), ""][:2]
+    day = _day(day_text)
+    if not clock_text:
+        return Moment(day)
+    try:
+        clock = time.fromisoformat(re.sub(r"\s", "", clock_text))
+    except ValueError:
+        raise ValueError("expected a date; got something else") from None
+    return Moment(day, clock.replace(tzinfo=None), clock.utcoffset())
+
+
+def _day(text: str) -> date:
+    if parsed := _parsed(text, DATES):
+        return parsed.date()
+    if slashed := SLASHED.fullmatch(text):
+        first, second, year = map(int, slashed.groups())
+        if max(first, second) <= MONTHS and first != second:
+            raise ValueError("expected a date; got one whose day and month could be swapped")
+        day, month = (first, second) if first > MONTHS else (second, first)
+        try:
+            return date(year, month, day)
+        except ValueError:
+            pass
+    raise ValueError("expected a date; got something else")
 
 
 def _parsed(text: str, formats: tuple[str, ...]) -> datetime | None:

@@ -32,6 +32,10 @@ class Key:
         """The pseudonym of one of a patient's examinations."""
         return "s" + self._hash("study", source_id, what)
 
+    def header(self, patient_id: str) -> str:
+        """Whom a header names: equal for equal PatientIDs, and no patient's pseudonym."""
+        return "h" + self._hash("header", patient_id)
+
     def root(self, folder: Path) -> str:
         """What tells a source's root from others under the same key."""
         return "r" + self._hash("root", str(folder.resolve()))

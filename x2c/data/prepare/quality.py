@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
-from x2c.data.preprocess.lungs import LUNG_HU, Mask, volume_ml
-from x2c.data.preprocess.resample import AIR_HU
+from x2c.data.preprocess.chest import lung_sides
+from x2c.data.preprocess.lungs import LUNG_HU, Lungs, Mask, room_air, volume_ml
 from x2c.data.remark import Remark
 from x2c.data.volume import Volume
 
@@ -14,11 +15,25 @@ THICKEST_MM, THICK_MM = 10.0, 5.0
 """Between slices: beyond the first a vessel's course is lost, beyond the second (the LIDC's thickest) it is doubtful."""
 SMALLEST_LUNGS_ML, SMALL_LUNGS_ML = 500.0, 1500.0
 """Of both lungs. An adult's hold 3 to 7 litres; what effusions leave of them may be under 1.5."""
+LARGE_LUNGS_ML, LARGEST_LUNGS_ML = 8500.0, 10500.0
+"""The lungs of very tall people and of emphysema reach the first; nobody's reach the second."""
 CUT_CM2, CUT_SHARE = 12.0, 0.5
-"""Lung area in the volume's first or last slice: an apex or a recess that is cut, and the share of the largest area at
-which a whole part of the lungs is missing."""
+"""Lung area at the end of what was scanned: an apex or a recess that is cut, and the share of the largest area at which a
+whole part of the lungs is missing."""
+SIDE_CUT_CM2 = 150.0
+"""Lung area at the sides of the field of view at which a whole part of the lungs is missing."""
 TISSUE_HU = (-150.0, 250.0)
 """Where the middle of all that is no air lies: between fat and enhanced blood."""
+ROOM_OFF_HU, ROOM_FAR_HU = 60.0, 120.0
+"""How far the room's air may lie from −1000 HU: beyond the first the scale is doubtful, beyond the second it is no HU."""
+LEAST_ROOM_ML = 500.0
+"""Air of the room from which its HU are known."""
+DARKEST_LUNG_HU = -970.0
+"""The median of a lung that holds any tissue lies above it, in severe emphysema as well."""
+LONGER_MM = 100.0
+"""Height by which a scan may reach beyond the lungs before a report tells of it."""
+UNCOVERED = 0.03
+"""Share of the lungs' box that may lie outside of what was scanned."""
 LUNG_LIKE_HU = (-950.0, -600.0)
 MOST_HOURS = 24.0
 """Between CT and X-ray, as the paper asks for."""
@@ -40,40 +55,117 @@ def grid_remarks(volume: Volume) -> list[Remark]:
     return remarks
 
 
-def hu_remarks(coarse: Volume) -> list[Remark]:
-    """Whether the numbers can be Hounsfield units."""
-    lowest, highest = float(coarse.hu.min()), float(coarse.hu.max())
+def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
+    """Whether the numbers can be Hounsfield units, judged where a scan covers the volume."""
+    hu = coarse.hu[covered]
+    lowest, highest = float(hu.min()), float(hu.max())
     if highest - lowest < 1:
         return [("excluded", "every voxel has the same value")]
     if lowest > LUNG_HU:
         return [("excluded", f"no air: values from {lowest:.0f} to {highest:.0f} are no HU; rescale them on export")]
-    tissue = float(np.median(coarse.hu[coarse.hu > LUNG_HU])) if highest > LUNG_HU else AIR_HU
+    if highest <= LUNG_HU:
+        return [("excluded", f"air alone: values from {lowest:.0f} to {highest:.0f}; is it a chest, and are they HU?")]
+    tissue = float(np.median(hu[hu > LUNG_HU]))
     if not TISSUE_HU[0] < tissue < TISSUE_HU[1]:
         return [("excluded", f"soft tissue lies at {tissue:.0f}: values are no HU; rescale them on export")]
+    return _room_remarks(coarse, covered)
+
+
+def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
+    """Whether both lungs are there, whole, and of a size and density that lungs have."""
+    ml = volume_ml(lungs.mask, coarse)
+    if ml < SMALLEST_LUNGS_ML:
+        return [("excluded", _why_no_lungs(coarse, covered, ml))]
+    remarks: list[Remark] = []
+    if ml > LARGEST_LUNGS_ML:
+        remarks.append(("excluded", f"{ml / 1000:.0f} l of air inside the body are more than lungs hold"))
+    elif ml > LARGE_LUNGS_ML:
+        remarks.append(("warning", f"{ml / 1000:.1f} l of air inside the body are much for lungs"))
+    if ml < SMALL_LUNGS_ML:
+        remarks.append(("warning", f"only {ml:.0f} ml of aerated lung were found"))
+    density = float(np.median(coarse.hu[lungs.mask]))
+    if density < DARKEST_LUNG_HU:
+        remarks.append(("excluded", f"lung lies at {density:.0f}: values are no HU, or it is no lung"))
+    sides = lung_sides(coarse, lungs, covered)
+    if sides.is_one_sided:
+        remarks.append(
+            (
+                "warning",
+                f"hardly any aerated lung on the patient's {sides.smaller} ({min(sides.right_ml, sides.left_ml):.0f} of "
+                f"{ml:.0f} ml): opaque, collapsed or missing; the box was mirrored from the other lung",
+            )
+        )
+    if lungs.bowel_ml:
+        remarks.append(
+            ("warning", f"{lungs.bowel_ml:.0f} ml of gas below the lungs were taken for bowel, and left out of the box")
+        )
+    return remarks + _cut_remarks(coarse, lungs, covered) + _longer_remarks(coarse, lungs)
+
+
+def box_remarks(share: float) -> list[Remark]:
+    """Whether the lungs' box was scanned as a whole; `share` of it, 0 to 1, was not."""
+    if share <= UNCOVERED:
+        return []
+    return [("warning", f"{share:.0%} of the lungs' box lie outside of what was scanned")]
+
+
+def frame_remarks(planes: tuple[int, int, int]) -> list[Remark]:
+    """A note on outer planes, counted along (z, y, x), that hold nothing and were taken away."""
+    if not planes[0]:
+        return []
+    return [("note", f"{planes[0]} outer slices hold nothing and were taken away")]
+
+
+def _room_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
+    """Whether the air of the room lies where it should."""
+    room = room_air((coarse.hu < LUNG_HU) & covered, covered)
+    # Without the body's surface, which is tissue in part, and without blankets.
+    inner = ndimage.binary_erosion(room, iterations=2)
+    if volume_ml(inner, coarse) < LEAST_ROOM_ML:
+        return []
+    air = float(np.median(coarse.hu[inner]))
+    off = abs(air + 1000)
+    if off > ROOM_FAR_HU:
+        return [("excluded", f"the room's air lies at {air:.0f} instead of -1000: values are no HU; rescale them")]
+    if off > ROOM_OFF_HU:
+        return [("warning", f"the room's air lies at {air:.0f} HU instead of -1000")]
     return []
 
 
-def lung_remarks(coarse: Volume, mask: Mask) -> list[Remark]:
-    """Whether both lungs are there and whole."""
-    ml = volume_ml(mask, coarse)
-    if ml < SMALLEST_LUNGS_ML:
-        return [("excluded", _why_no_lungs(coarse, ml))]
+def _cut_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
+    """Whether lungs end where the scan ends: above, below or at its sides."""
     remarks: list[Remark] = []
-    if ml < SMALL_LUNGS_ML:
-        remarks.append(("warning", f"only {ml:.0f} ml of aerated lung were found"))
     pixel_cm2 = float(np.prod(coarse.spacing_mm[1:])) / 100
-    areas = mask.sum((1, 2)) * pixel_cm2
-    for end, area in (("above", areas[-1]), ("below", areas[0])):
-        if area > CUT_SHARE * areas.max():
+    largest = float(lungs.mask.sum((1, 2)).max()) * pixel_cm2
+    beyond = np.pad(~covered, ((1, 1), (0, 0), (0, 0)), constant_values=True)
+    for end, uncovered in (("above", beyond[2:]), ("below", beyond[:-2])):
+        area = float((lungs.mask & uncovered).any(0).sum()) * pixel_cm2
+        if area > CUT_SHARE * largest:
             remarks.append(("excluded", f"the lungs are cut off {end}: {area:.0f} cm² in the last slice"))
         elif area > CUT_CM2:
             remarks.append(("warning", f"the lungs are cut off {end}: {area:.0f} cm² in the last slice"))
+    if lungs.side_cm2 > SIDE_CUT_CM2:
+        remarks.append(("excluded", f"the field of view cuts the lungs off at the sides: {lungs.side_cm2:.0f} cm²"))
+    elif lungs.side_cm2 > CUT_CM2:
+        remarks.append(("warning", f"the field of view cuts the lungs off at the sides: {lungs.side_cm2:.0f} cm²"))
     return remarks
 
 
-def _why_no_lungs(coarse: Volume, ml: float) -> str:
+def _longer_remarks(coarse: Volume, lungs: Lungs) -> list[Remark]:
+    """A note on a scan that shows more than a chest."""
+    slices = np.flatnonzero(lungs.mask.any((1, 2)))
+    dz = coarse.spacing_mm[0]
+    ends = {"above": (len(coarse.hu) - 1 - slices[-1]) * dz, "below": slices[0] * dz}
+    longer = [f"{mm / 10:.0f} cm {end}" for end, mm in ends.items() if mm > LONGER_MM]
+    return (
+        [("note", f"the scan reaches {' and '.join(longer)} the lungs; the chest is cut out of it")] if longer else []
+    )
+
+
+def _why_no_lungs(coarse: Volume, covered: Mask, ml: float) -> str:
     low, high = LUNG_LIKE_HU
-    if float(((coarse.hu > low) & (coarse.hu < high)).mean()) > 0.1 and ml < 100:
+    hu = coarse.hu[covered]
+    if float(((hu > low) & (hu < high)).mean()) > 0.1 and ml < 100:
         return "the lungs reach the image's sides: the field of view cuts them off"
     return f"no lungs: {ml:.0f} ml of air inside the body; is it a chest?"
 

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from x2c.core.config import Section
 from x2c.core.files import digest
 
-VERSION = 1
+VERSION = 2
 """Raised whenever preparing gives other numbers: what was stored before is then made again."""
 
 

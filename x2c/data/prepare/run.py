@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -17,13 +18,16 @@ from x2c.core.parallel import cores, in_processes
 from x2c.core.prepared import ABOUT_FILE
 from x2c.core.registry import SOURCES
 from x2c.data.prepare.copies import without_copies, without_repeats
-from x2c.data.prepare.pair import DRR_FILE, XRAY_FILE, Record, prepare_pair
+from x2c.data.prepare.pair import prepare_pair
+from x2c.data.prepare.persons import normal_id, united
 from x2c.data.prepare.pseudonyms import KEY_FILE, LIST_FILE, Key, open_key, write_list
 from x2c.data.prepare.recipe import Recipe
+from x2c.data.prepare.record import DRR_FILE, XRAY_FILE, Record
 from x2c.data.prepare.report import print_report, write_report
 from x2c.data.prepare.sheet import draw_sheet
 from x2c.data.prepare.splits import PAPER, assign
 from x2c.data.prepare.store import PAIRS_FOLDER, manifest_of, write_store
+from x2c.data.prepare.trouble import stops_on_trouble
 from x2c.data.sources.candidate import Candidate
 
 ORIGIN_FILE = "source.json"
@@ -69,10 +73,11 @@ class Named:
 def prepare(request: Request) -> list[Record]:
     """Prepare a data set in `out`, or go on where an interrupted preparation stopped; returns a record per pair.
 
-    Raises UserError where nothing can be prepared. A pair that cannot be used is excluded with its reason.
+    A pair that cannot be used is excluded with its reason. Raises UserError where nothing can be prepared, and for trouble
+    of the machine (a full disk, an I/O error, no memory), which leaves no dataset.json.
     """
     _check(request)
-    with locked(request.out / ".lock", patience_seconds=0) as mine:
+    with stops_on_trouble(str(request.out)), locked(request.out / ".lock", patience_seconds=0) as mine:
         if not mine:
             raise UserError(f"--out: {request.out} is being prepared by another process; wait for it or give another")
         key = open_key(request.key_folder)
@@ -83,7 +88,8 @@ def prepare(request: Request) -> list[Record]:
         write_list(request.key_folder / name, ((n.patient, n.study, n.candidate.patient) for n in named))
         # Until all is done again, what is there is no data set.
         (request.out / ABOUT_FILE).unlink(missing_ok=True)
-        records = without_copies(_all_made(request, named))
+        records = united(_all_made(request, named, key), strict=request.recipe.strict)
+        records = without_copies(records, request.out / PAIRS_FOLDER)
         _drop_unlisted(request.out, named)
         return _finish(request, records)
 
@@ -135,17 +141,17 @@ def _named(request: Request, candidates: Sequence[Candidate], key: Key) -> list[
 
     def named(candidate: Candidate) -> Named:
         # What has no files is named by where it stands.
-        paths = [str(path.relative_to(request.root)) for path in (candidate.ct, candidate.xray) if path is not None]
+        paths = [os.path.relpath(path, request.root) for path in (candidate.ct, candidate.xray) if path is not None]
         place = "\x1f".join(paths) if paths else candidate.where
-        patient = key.patient(candidate.patient or candidate.where)
-        return Named(candidate, patient, key.study(candidate.patient, place))
+        patient = normal_id(candidate.patient) if candidate.patient else candidate.where
+        return Named(candidate, key.patient(patient), key.study(candidate.patient, place))
 
     return [named(candidate) for candidate in without_repeats(candidates)]
 
 
-def _all_made(request: Request, named: Sequence[Named]) -> list[Record]:
+def _all_made(request: Request, named: Sequence[Named], key: Key) -> list[Record]:
     workers = request.workers or cores()
-    make = partial(_make, recipe=request.recipe, pairs=request.out / PAIRS_FOLDER)
+    make = partial(_make, recipe=request.recipe, key=key, pairs=request.out / PAIRS_FOLDER)
     try:
         return list(in_processes(make, named, workers, f"preparing {len(named)} pairs"))
     except BrokenProcessPool:
@@ -155,8 +161,8 @@ def _all_made(request: Request, named: Sequence[Named]) -> list[Record]:
         ) from None
 
 
-def _make(named: Named, recipe: Recipe, pairs: Path) -> Record:
-    return prepare_pair(named.candidate, named.patient, named.study, recipe, pairs / named.study)
+def _make(named: Named, recipe: Recipe, key: Key, pairs: Path) -> Record:
+    return prepare_pair(named.candidate, named.patient, named.study, recipe, key, pairs / named.study)
 
 
 def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
@@ -178,9 +184,11 @@ def _finish(request: Request, records: list[Record]) -> list[Record]:
         )
     import pandas as pd
 
-    rows = pd.DataFrame({"patient": [r.patient for r in included], "label": [r.label for r in included]})
+    rows = pd.DataFrame({name: [getattr(r, name) for r in included] for name in ("patient", "label", "split")})
     twice = rows.loc[rows.index.repeat(2)].reset_index(drop=True)
-    manifest = manifest_of(included, assign(twice["patient"], twice["label"], request.splits, request.seed))
+    manifest = manifest_of(
+        included, assign(twice["patient"], twice["label"], request.splits, request.seed, twice["split"])
+    )
     depth, height, width = request.recipe.size
     has = Counter(file for record in included for file in record.digests)
     kinds = {"xray": XRAY_FILE, "drr": DRR_FILE}
@@ -191,7 +199,11 @@ def _finish(request: Request, records: list[Record]) -> list[Record]:
         "radiographs": [kind for kind, file in kinds.items() if has[file] == len(included)],
         "recipe": request.recipe.model_dump(mode="json"),
         "labels": sorted(set(rows["label"].tolist())),
-        "splits": {"proportions": request.splits, "seed": request.seed},
+        "splits": {
+            "proportions": request.splits,
+            "seed": request.seed,
+            "prescribed": int((rows["split"] != "").sum()),
+        },
     }
     fingerprint = write_store(request.out, manifest, about)
     draw_sheet(request.out, manifest)

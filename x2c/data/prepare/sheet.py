@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from x2c.core.files import replacing
-from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE
+from x2c.data.prepare.record import DRR_FILE, HU_FILE, XRAY_FILE
 from x2c.data.prepare.store import PAIRS_FOLDER
 from x2c.data.sources.candidate import UNKNOWN_LABEL
 from x2c.data.volume import Array

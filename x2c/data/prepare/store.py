@@ -1,7 +1,7 @@
 """A prepared data set on disk.
 
 dataset.json        what it is, with its fingerprint; the last file to be written
-manifest.parquet    a row per volume: examination, patient, half, split, fold, label, quality, digests
+manifest.parquet    a row per volume: examination, patient, half, split, fold, labels, quality, digests
 pairs/STUDY/        hu.npy, xray.npy, drr.npy and record.json of an examination
 report.csv, report.md, contact_sheet.png
 """
@@ -22,10 +22,10 @@ from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.core.files import digest, file_digest, read_json, replacing, write_json
 from x2c.core.prepared import ABOUT_FILE
-from x2c.data.prepare.pair import DRR_FILE, HU_FILE, XRAY_FILE, Record
+from x2c.data.prepare.record import DRR_FILE, HU_FILE, XRAY_FILE, Record
 from x2c.data.prepare.splits import check
 
-FORMAT = "1"
+FORMAT = "2"
 """Of the manifest; raised with every change of its columns or their meaning."""
 MANIFEST_FILE, PAIRS_FOLDER = "manifest.parquet", "pairs"
 SCHEMA = pa.schema(
@@ -36,6 +36,10 @@ SCHEMA = pa.schema(
         pa.field("split", pa.string(), nullable=False),
         pa.field("fold", pa.int8(), nullable=False),
         pa.field("label", pa.int8(), nullable=False),
+        pa.field("embolism_left", pa.int8(), nullable=False),
+        pa.field("embolism_right", pa.int8(), nullable=False),
+        pa.field("embolism_central", pa.int8(), nullable=False),
+        pa.field("embolism_slices", pa.list_(pa.int8())),
         pa.field("status", pa.string(), nullable=False),
         pa.field("reasons", pa.list_(pa.string()), nullable=False),
         pa.field("hours_apart", pa.float64()),
@@ -69,14 +73,21 @@ class Stacked:
 
 
 def manifest_of(records: Sequence[Record], assigned: pd.DataFrame) -> pd.DataFrame:
-    """The manifest of included examinations, two rows each, given their rows' `split` and `fold`."""
+    """The manifest of included examinations, two rows each, given their rows' `split` and `fold`.
+
+    `label` and `embolism_left`, `_right` and `_central` are 0 (none), 1 (embolism) or 2 (unknown); `embolism_slices` has a
+    1 for every stored slice of the row's half that shows an embolus, 0 for the others, and is null where that is unknown.
+    """
     rows: list[dict[str, Any]] = []
     for record in records:
-        shared = record.model_dump(exclude={"where", "stamp", "digests"})
+        # Whatever else a record knows is not for the manifest.
+        shared = record.model_dump(include=set(SCHEMA.names))
         for file in (HU_FILE, XRAY_FILE, DRR_FILE):
             shared[f"{file.removesuffix('.npy')}_sha256"] = record.digests.get(file)
-        rows += [{**shared, "half": half} for half in (0, 1)]
-    return pd.concat([pd.DataFrame(rows), assigned], axis=1)[SCHEMA.names]
+        slices = record.embolism_slices or (None, None)
+        rows += [{**shared, "half": half, "embolism_slices": slices[half]} for half in (0, 1)]
+    table = pd.DataFrame(rows).drop(columns=list(assigned.columns), errors="ignore")
+    return pd.concat([table, assigned], axis=1)[SCHEMA.names]
 
 
 def write_store(out: Path, manifest: pd.DataFrame, about: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from x2c.core.errors import UserError
-from x2c.data.preprocess.box import Box, box_of
 from x2c.data.volume import Volume
 
 COARSE_MM = 3.0
@@ -21,25 +21,41 @@ LEAST_PART_ML = 80.0
 """Smaller pockets of air are bowel, trachea or a cyst."""
 LEAST_SHARE = 0.15
 """A pocket this small beside the largest one is no lung: the smaller lung has a third of both even when it is squeezed."""
+GAS_HU = -970.0
+"""Gas without any tissue lies below; aerated lung, also an emphysematous one at 3 mm, mostly above."""
+LEAST_GAS_ML = 30.0
+BELOW_MM = 10.0
+"""Height by which a pocket of gas has to lengthen the lungs downwards before it is taken for bowel."""
+AIRWAY_HU, AIRWAY_CM2, AIRWAY_MM = -880.0, 8.0, 45.0
+"""The trachea in a slice: darker than lung, smaller than this, and this near to the body's middle."""
+LUNG_LIKE_HU = (-960.0, -500.0)
+"""Aerated lung, and not the room's air."""
 Mask = NDArray[np.bool_]
 
 
-def lung_mask(coarse: Volume, segmenter: str = "threshold") -> Mask:
-    """The lungs in an upright volume of isotropic, coarse voxels: a mask [D, H, W], which may be empty.
+@dataclass(frozen=True)
+class Lungs:
+    """The aerated lungs of a coarse volume [D, H, W].
 
-    `threshold`: air that does not reach the sides of its slices, in pieces that are large enough, with the vessels in
-    between. Fluid and consolidated lung are left out. `lungmask`: its network R231 (needs the package and its weights),
+    `mask` is what was found, without airways above the lungs and without bowel gas below them; `bowel_ml` the volume of
+    the latter; `side_cm2` the area over which the lungs end at the sides of what was scanned.
+    """
+
+    mask: Mask
+    bowel_ml: float = 0.0
+    side_cm2: float = 0.0
+
+
+def find_lungs(coarse: Volume, covered: Mask, segmenter: str = "threshold") -> Lungs:
+    """The lungs in an upright volume of isotropic, coarse voxels, of which `covered` [D, H, W] were scanned.
+
+    `threshold`: air that does not reach the sides of what was scanned, in pieces that are large enough, with the vessels
+    in between. Fluid and consolidated lung are left out. `lungmask`: its network R231 (needs the package and its weights),
     which includes them. Raises UserError where either is missing.
     """
-    return _by_network(coarse) if segmenter == "lungmask" else _by_threshold(coarse)
-
-
-def lung_box(coarse: Volume, mask: Mask, margin_mm: float) -> Box:
-    """The lungs' box with a margin, within the volume."""
-    spans = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    ends = np.array([[span[0] - 0.5, span[-1] + 0.5] for span in spans])
-    low, high = (np.array(coarse.origin_mm)[:, None] + ends * np.array(coarse.spacing_mm)[:, None]).T.tolist()
-    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2])).grown(margin_mm).within(box_of(coarse))
+    if segmenter == "lungmask":
+        return Lungs(_by_network(coarse) & covered)
+    return _by_threshold(coarse, covered)
 
 
 def volume_ml(mask: Mask, coarse: Volume) -> float:
@@ -47,27 +63,129 @@ def volume_ml(mask: Mask, coarse: Volume) -> float:
     return float(mask.sum() * np.prod(coarse.spacing_mm) / 1000)
 
 
-def _by_threshold(coarse: Volume) -> Mask:
-    air = coarse.hu < LUNG_HU
-    inner = air & ~_outside(air)
-    pieces, count = ndimage.label(inner)
-    if not count:
-        return inner
-    voxels = np.bincount(pieces.ravel())[1:]
-    needed = max(LEAST_PART_ML * 1000 / float(np.prod(coarse.spacing_mm)), LEAST_SHARE * voxels.max())
-    lungs = np.isin(pieces, np.flatnonzero(voxels >= needed) + 1)
-    # Padding keeps the closing from eroding what touches the volume's ends.
-    closed = ndimage.binary_closing(np.pad(lungs, 3, mode="edge"), ndimage.generate_binary_structure(3, 1), 3)
-    return closed[3:-3, 3:-3, 3:-3]
+def sides(covered: Mask) -> Mask:
+    """Voxels at the sides of what was scanned, and not at its upper or lower end.
+
+    Beside a voxel at an end that runs obliquely through the slices, the next slice is covered: its slope is less than 45°.
+    """
+    padded = np.pad(covered, 1)
+    found = np.zeros_like(covered)
+    for axis, step in ((1, 1), (1, -1), (2, 1), (2, -1)):
+        beside = np.roll(padded, step, axis)
+        shallow = np.roll(beside, 1, 0) | np.roll(beside, -1, 0)
+        found |= (padded & ~beside & ~shallow)[1:-1, 1:-1, 1:-1]
+    return found
 
 
-def _outside(air: Mask) -> Mask:
-    """Air that reaches the sides of its own axial slice: the room, not the lungs, even where these are cut off."""
+def room_air(air: Mask, covered: Mask) -> Mask:
+    """Air that reaches the sides of what was scanned within its own slice: the room, not the lungs, even cut ones."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[1] = True
     pieces, _ = ndimage.label(air, in_plane)
-    sides = np.concatenate([pieces[:, [0, -1]].ravel(), pieces[:, :, [0, -1]].ravel()])
-    return np.isin(pieces, np.unique(sides[sides > 0]))
+    touching = np.unique(pieces[sides(covered)])
+    return np.isin(pieces, touching[touching > 0])
+
+
+def middle_x(coarse: Volume, covered: Mask, slices: NDArray[np.int64]) -> float:
+    """The body's middle from right to left, in voxels: the median over slices of the middle between its sides."""
+    body = ndimage.binary_opening((coarse.hu > LUNG_HU) & covered, np.ones((1, 3, 3), bool))
+    middles = []
+    for number in slices:
+        columns = np.flatnonzero(body[number].sum(0) > 2)
+        if columns.size:
+            middles.append((columns[0] + columns[-1]) / 2)
+    return float(np.median(middles)) if middles else (coarse.hu.shape[2] - 1) / 2
+
+
+def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
+    air = (coarse.hu < LUNG_HU) & covered
+    room = room_air(air, covered)
+    voxel_ml = float(np.prod(coarse.spacing_mm)) / 1000
+    lungs = _large(air & ~room, voxel_ml)
+    if not lungs.any():
+        return Lungs(lungs)
+    gas = _bowel(coarse, lungs, voxel_ml)
+    lungs = _large(lungs & ~gas, voxel_ml)
+    opened = _at_sides(coarse, lungs, room)
+    if not lungs.any():
+        return Lungs(lungs)
+    # Padding keeps the closing from eroding what touches the volume's ends.
+    whole = np.pad(lungs | opened, 3, mode="edge")
+    closed = ndimage.binary_closing(whole, ndimage.generate_binary_structure(3, 1), 3)[3:-3, 3:-3, 3:-3]
+    mask = closed & covered & ~ndimage.binary_dilation(gas)
+    mask &= ~_airway(coarse, covered, mask)
+    dz, dy, dx = coarse.spacing_mm
+    contact = float((sides(covered) & opened).sum()) * dz * (dy + dx) / 200
+    return Lungs(mask, float(gas.sum()) * voxel_ml, contact)
+
+
+def _large(air: Mask, voxel_ml: float) -> Mask:
+    """The pieces of air that are large enough for a lung."""
+    pieces, count = ndimage.label(air)
+    if not count:
+        return air
+    voxels = np.bincount(pieces.ravel())[1:]
+    needed = max(LEAST_PART_ML / voxel_ml, LEAST_SHARE * voxels.max())
+    return np.isin(pieces, np.flatnonzero(voxels >= needed) + 1)
+
+
+def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
+    """Pockets of gas that lengthen the lungs downwards, with their rims.
+
+    Gas in the chest (bullae, a pneumothorax) and in the airways lies between or above lung, and stays.
+    """
+    pure = ndimage.binary_opening(lungs & (coarse.hu < GAS_HU), ndimage.generate_binary_structure(3, 1), 2)
+    pieces, count = ndimage.label(pure)
+    found = np.zeros_like(lungs)
+    if not count:
+        return found
+    rest = lungs & ~ndimage.binary_dilation(pure, iterations=2)
+    bottom = _bottom(rest)
+    if bottom is None:
+        # Gas alone is no bowel below lungs: its density tells that it is no lung.
+        return found
+    voxels = np.bincount(pieces.ravel())
+    for number in range(1, count + 1):
+        if voxels[number] * voxel_ml < LEAST_GAS_ML:
+            continue
+        piece = pieces == number
+        if (bottom - np.flatnonzero(piece.any((1, 2)))[0]) * coarse.spacing_mm[0] > BELOW_MM:
+            found |= ndimage.binary_dilation(piece, iterations=2) & lungs
+    return found
+
+
+def _bottom(lungs: Mask) -> int | None:
+    """The lowest slice with more lung in it than the rim of something else."""
+    slices = np.flatnonzero(ndimage.binary_opening(lungs, np.ones((1, 3, 3), bool)).any((1, 2)))
+    return int(slices[0]) if slices.size else None
+
+
+def _at_sides(coarse: Volume, lungs: Mask, room: Mask) -> Mask:
+    """Lung that the field of view cuts open at the sides, so that it was taken for the room."""
+    low, high = LUNG_LIKE_HU
+    lung_like = room & (coarse.hu > low) & (coarse.hu < high)
+    pieces, _ = ndimage.label(ndimage.binary_opening(lung_like, np.ones((1, 3, 3), bool)))
+    touching = np.unique(pieces[ndimage.binary_dilation(lungs)])
+    return np.isin(pieces, touching[touching > 0])
+
+
+def _airway(coarse: Volume, covered: Mask, mask: Mask) -> Mask:
+    """The trachea and what lies above it: small dark pieces of slices near the body's middle."""
+    _, dy, dx = coarse.spacing_mm
+    slices = np.flatnonzero(mask.any((1, 2)))
+    found = np.zeros_like(mask)
+    if not slices.size:
+        return found
+    middle = middle_x(coarse, covered, slices)
+    for number in slices[slices > (slices[0] + slices[-1]) / 2]:
+        pieces, count = ndimage.label(mask[number])
+        for piece in range(1, count + 1):
+            here = pieces == piece
+            off = abs(float(np.nonzero(here)[1].mean()) - middle) * dx
+            small = here.sum() * dy * dx / 100 < AIRWAY_CM2
+            if small and off < AIRWAY_MM and float(np.median(coarse.hu[number][here])) < AIRWAY_HU:
+                found[number] |= here
+    return found
 
 
 def _by_network(coarse: Volume) -> Mask:

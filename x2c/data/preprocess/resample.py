@@ -103,18 +103,37 @@ def _oblique(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
 
     direction = np.array(volume.direction)
     reach = np.sqrt(((direction * np.array(spacing)[:, None]) ** 2).sum(0))
-    hu = np.clip(volume.hu, AIR_HU, DENSEST_HU)
+    part = _part_for(volume, spacing, origin, shape, reach)
+    hu = np.clip(volume.hu[part], AIR_HU, DENSEST_HU)
     for axis, (wide, own) in enumerate(zip(reach, volume.spacing_mm, strict=True)):
         if wide > own:
             hu = _apply(axis_matrix(hu.shape[axis], np.arange(hu.shape[axis]), wide / own), hu, axis)
+    first = volume.affine @ [*(cut.start for cut in part), 1.0]
     image = sitk.GetImageFromArray(hu)
     image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(volume.origin_mm[::-1])
+    image.SetOrigin(first[2::-1].tolist())
     image.SetDirection(direction[::-1, ::-1].ravel().tolist())
     identity = np.eye(3).ravel().tolist()
     spline = sitk.sitkBSpline
     made = sitk.Resample(image, shape[::-1], sitk.Transform(), spline, origin[::-1], spacing[::-1], identity, AIR_HU)
     return sitk.GetArrayFromImage(made)
+
+
+def _part_for(
+    volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, int, int], reach: NDArray[Any]
+) -> tuple[slice, ...]:
+    """The part of a volume that a grid depends on: all that its splines and averages reach."""
+    corners = np.array(np.meshgrid(*([-0.5, count - 0.5] for count in shape), indexing="ij")).reshape(3, -1)
+    places = np.array(origin)[:, None] + np.array(spacing)[:, None] * corners
+    into = np.linalg.inv(volume.affine)
+    voxels = into[:3, :3] @ places + into[:3, 3:]
+    part = []
+    for axis, count in enumerate(volume.hu.shape):
+        beyond = REACH + reach[axis] / volume.spacing_mm[axis]
+        low, high = int(voxels[axis].min() - beyond), int(voxels[axis].max() + beyond) + 2
+        # A grid beside the volume needs none of it: its nearest planes stand for it.
+        part.append(slice(min(max(low, 0), count - 2), min(max(high, 2), count)))
+    return tuple(part)
 
 
 def _apply(matrix: NDArray[np.float32], values: Array, axis: int) -> Array:

@@ -32,9 +32,12 @@ def upright(volume: Volume) -> Volume:
 
 
 def coarse(volume: Volume) -> Volume:
-    """The whole upright volume at about 3 mm, on which lungs and quality are judged."""
-    box = box_of(volume)
-    return resample(volume, box, box.shape_at(COARSE_MM))
+    """The whole upright volume at about 3 mm along its own axes, on which lungs and quality are judged."""
+    own = Volume(volume.hu, volume.spacing_mm)
+    box = box_of(own)
+    seen = resample(own, box, box.shape_at(COARSE_MM))
+    z, y, x = (volume.affine[:3, 3] + np.array(volume.direction) @ seen.origin_mm).tolist()
+    return Volume(seen.hu, seen.spacing_mm, (z, y, x), volume.direction)
 
 
 def on_grid(volume: Volume, box: Box, shape: tuple[int, int, int]) -> NDArray[np.int16]:

@@ -5,10 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from x2c.data.ingest.scan import CtHeader
 from x2c.data.ingest.when import Moment
 
 UNKNOWN_LABEL = 2
 """Nobody knows whether there is an embolism (`diffusion.guidance.UNKNOWN`)."""
+
+
+@dataclass(frozen=True)
+class Emboli:
+    """Where a source saw emboli in a CT."""
+
+    left: int
+    """In the left lung's arteries: 1 yes, 0 no, UNKNOWN_LABEL."""
+    right: int
+    """In the right lung's arteries: 1 yes, 0 no, UNKNOWN_LABEL."""
+    central: int
+    """In the main pulmonary arteries: 1 yes, 0 no, UNKNOWN_LABEL."""
+    slices: frozenset[str]
+    """SOPInstanceUIDs of the CT slices that show one; every other slice shows none. They identify a patient: they are
+    never shown and never written."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +38,21 @@ class Candidate:
     ct: Path | None = None
     """The file of a whole volume, or the folder of a DICOM series."""
     xray: Path | None = None
-    """None where the source has none: projections of the CT stand for it."""
+    """A picture, or a folder of several, of which the frontal one is meant. None where the source has none: projections
+    of the CT stand for it."""
     label: int = UNKNOWN_LABEL
     """1 embolism, 0 none, UNKNOWN_LABEL."""
     ct_taken: Moment | None = None
+    """When the CT was taken, by the listing; None (the default) where only its file may tell."""
     xray_taken: Moment | None = None
+    """When the radiograph was taken, by the listing; None (the default) where only its file may tell."""
     problem: str = ""
     """Why the pair cannot be used, where that is plain from the listing."""
+    split: str = ""
+    """train, val or test where the source prescribes it; empty (the default) where it does not."""
+    header: CtHeader | None = None
+    """Voxel size and rescale by a table of the source, for a CT whose own header is blank; None by default."""
+    emboli: Emboli | None = None
+    """Where emboli were seen; None (the default) where the source does not tell."""
+    remarks: tuple[str, ...] = ()
+    """Oddities of the listing that do not make the pair unusable, for the report; none by default."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from x2c.core.registry import SOURCES
 from x2c.data.ingest.when import Moment, parse_moment
 from x2c.data.sources.candidate import UNKNOWN_LABEL, Candidate
-from x2c.data.sources.listing import Line, inside, label_of, read_lines
+from x2c.data.sources.listing import Line, contents_of, inside, label_of, read_lines, xray_of
 
 NEEDED, OPTIONAL = ("patient", "ct", "xray"), ("label", "ct_date", "xray_date")
 
@@ -16,8 +16,9 @@ NEEDED, OPTIONAL = ("patient", "ct", "xray"), ("label", "ct_date", "xray_date")
 def folder(root: Path) -> list[Candidate]:
     """Pairs from ROOT/pairs.csv: patient, ct, xray, label; and, where known, ct_date and xray_date.
 
-    Paths are relative to ROOT. A CT is a NIfTI, NRRD or MetaImage file or the folder of a DICOM series. Without the
-    column `label` nobody's label is known.
+    Paths are relative to ROOT. A CT is a NIfTI, NRRD or MetaImage file, or the folder of one or of a DICOM series; an
+    X-ray is a picture, or a folder of several, of which the frontal one is taken. Without the column `label` nobody's
+    label is known. A date that cannot be read becomes a remark.
     """
     return [_candidate(root, line) for line in read_lines(root / "pairs.csv", NEEDED, OPTIONAL)]
 
@@ -30,23 +31,44 @@ def _candidate(root: Path, line: Line) -> Candidate:
     try:
         if not patient:
             raise ValueError("patient: the cell is empty")
+        remarks: list[str] = []
         return Candidate(
             line.where,
             patient,
-            inside(root, cells["ct"], "ct"),
-            inside(root, cells["xray"], "xray"),
+            _ct(inside(root, cells["ct"], "ct")),
+            _xray(inside(root, cells["xray"], "xray")),
             label_of(cells["label"]) if "label" in cells else UNKNOWN_LABEL,
-            _moment(cells, "ct_date"),
-            _moment(cells, "xray_date"),
+            _moment(cells, "ct_date", remarks),
+            _moment(cells, "xray_date", remarks),
+            remarks=tuple(remarks),
         )
     except ValueError as error:
         return Candidate(line.where, patient, problem=str(error))
 
 
-def _moment(cells: dict[str, str], column: str) -> Moment | None:
+def _ct(path: Path) -> Path:
+    """The volume where a folder holds one and no DICOM: whatever else it holds is for the reader to judge."""
+    if not path.is_dir():
+        return path
+    contents = contents_of(path)
+    return contents.volumes[0] if len(contents.volumes) == 1 and not contents.series else path
+
+
+def _xray(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    try:
+        return xray_of(path, contents_of(path))
+    except ValueError as error:
+        raise ValueError(f"xray: {error}") from None
+
+
+def _moment(cells: dict[str, str], column: str, remarks: list[str]) -> Moment | None:
+    """The date in a column, and a remark where there is one that cannot be read."""
     if not cells.get(column):
         return None
     try:
         return parse_moment(cells[column])
-    except ValueError:
-        raise ValueError(f"{column}: not a date; write it as 2024-05-31 or 2024-05-31T14:30") from None
+    except ValueError as error:
+        remarks.append(f"{column} was not used: {error}; write it as 2024-05-31 or 2024-05-31T14:30")
+        return None

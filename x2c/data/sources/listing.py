@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
-from x2c.core.errors import UserError
+from x2c.core.errors import FileError, UserError
+from x2c.data.ingest.images import SUFFIXES as VOLUME_SUFFIXES
 
 DELIMITERS = (",", ";", "\t")
+Kind = Literal["volume", "dicom", "picture"]
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+"""Names of DICOM files have any of these; a UID for a name ends in a number."""
+NO_DICOM = ("dicomdir", "license", "lockfile", "readme", "version")
+"""Names without suffix that exports put beside DICOM files."""
 LABELS = {"0": 0, "0.0": 0, "negative": 0, "false": 0, "1": 1, "1.0": 1, "positive": 1, "true": 1}
 
 
@@ -107,10 +114,18 @@ def inside(root: Path, text: str, what: str) -> Path:
     return path
 
 
-def files_under(folder: Path) -> Iterator[Path]:
-    """All files below a folder, sorted folder by folder. Links are followed, each folder is entered once."""
+def files_under(folder: Path, *, strict: bool = False) -> Iterator[Path]:
+    """All files below a folder, sorted folder by folder. Links are followed, each folder is entered once.
+
+    A folder that cannot be opened counts as empty; with `strict` it raises FileError.
+    """
+
+    def refuse(error: OSError) -> None:
+        if strict:
+            raise FileError(folder, f"a folder in it cannot be opened ({error.strerror})") from error
+
     seen: set[tuple[int, int]] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         state = os.stat(here)
         if (state.st_dev, state.st_ino) in seen:
             folders.clear()
@@ -118,3 +133,82 @@ def files_under(folder: Path) -> Iterator[Path]:
         seen.add((state.st_dev, state.st_ino))
         folders.sort()
         yield from (Path(here) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
+def kind_of(path: Path) -> Kind | None:
+    """The kind of image that a file may be by its name; None for a file that is no image."""
+    name = path.name.lower()
+    suffix = os.path.splitext(name)[1]
+    if name.endswith(VOLUME_SUFFIXES):
+        return "volume"
+    if suffix in PICTURE_SUFFIXES:
+        return "picture"
+    is_dicom = suffix in DICOM_SUFFIXES or suffix[1:].isdigit()
+    return "dicom" if is_dicom and name not in NO_DICOM else None
+
+
+@dataclass
+class Contents:
+    """The files below a folder that can be read, by their names."""
+
+    volumes: list[Path] = field(default_factory=list)
+    """NIfTI, NRRD, MetaImage and HDF5 files."""
+    pictures: list[Path] = field(default_factory=list)
+    """PNG, JPEG, TIFF and DICOM files."""
+    series: list[Path] = field(default_factory=list)
+    """Folders in which DICOM files lie."""
+
+    def add(self, path: Path, kind: Kind) -> None:
+        """Count a file; those of one folder come one after the other."""
+        if kind == "volume":
+            self.volumes.append(path)
+        else:
+            self.pictures.append(path)
+        if kind == "dicom" and self.series[-1:] != [path.parent]:
+            self.series.append(path.parent)
+
+    def include(self, inner: Contents) -> None:
+        """Count what a folder further in holds."""
+        self.volumes += inner.volumes
+        self.pictures += inner.pictures
+        self.series += inner.series
+
+
+def contents_of(folder: Path) -> Contents:
+    """The readable files below a folder."""
+    contents = Contents()
+    for path in files_under(folder):
+        if (kind := kind_of(path)) is not None:
+            contents.add(path, kind)
+    return contents
+
+
+def ct_of(folder: Path, contents: Contents) -> Path:
+    """The CT that a folder stands for: the only volume in it, or itself where it holds a DICOM series.
+
+    Raises ValueError with the reason where there are several CTs, or none.
+    """
+    volumes, series = len(contents.volumes), len(contents.series)
+    if (volumes, series) == (1, 0):
+        return contents.volumes[0]
+    if (volumes, series) == (0, 1):
+        return folder
+    if not volumes and not series:
+        raise ValueError("the folder holds no CT (NIfTI, NRRD, MetaImage or DICOM)")
+    plural = "volumes" if volumes > 1 else "volume"
+    held = [f"{count} {what}" for count, what in ((volumes, plural), (series, "DICOM series")) if count]
+    raise ValueError(f"expected one CT in the folder; it holds {' and '.join(held)}; leave one of them there")
+
+
+def xray_of(folder: Path, contents: Contents) -> Path:
+    """The X-ray that a folder stands for: the only picture in it, or itself where it holds several.
+
+    Raises ValueError with the reason where there is none.
+    """
+    if not contents.pictures:
+        raise ValueError("the folder holds no X-ray (PNG, JPEG, TIFF or DICOM)")
+    return contents.pictures[0] if len(contents.pictures) == 1 else folder

@@ -2,39 +2,74 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from x2c.core.errors import UserError
 from x2c.core.registry import SOURCES
-from x2c.data.sources.candidate import Candidate
-from x2c.data.sources.listing import Line, label_of, read_lines
+from x2c.data.sources.candidate import UNKNOWN_LABEL, Candidate, Emboli
+from x2c.data.sources.listing import LABELS, Line, label_of, read_lines
 
 STUDY, SERIES, SLICE = "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"
 NEGATIVE, INDETERMINATE = "negative_exam_for_pe", "indeterminate"
+ON_SLICE = "pe_present_on_image"
+LEFT, RIGHT, CENTRAL = "leftsided_pe", "rightsided_pe", "central_pe"
+
+
+@dataclass
+class Listed:
+    """What the table has of a series."""
+
+    first: Line
+    """Its first line; labels of an examination are the same in all."""
+    count: int = 0
+    """Lines: slices."""
+    with_embolus: set[str] = field(default_factory=set)
+    """SOPInstanceUIDs of slices that show an embolus."""
+    whole: bool = True
+    """Whether every line tells whether its slice shows one."""
+
+    def add(self, line: Line) -> None:
+        """Count a line."""
+        self.count += 1
+        shown = LABELS.get(line.cells.get(ON_SLICE, "").lower())
+        self.whole &= shown is not None
+        if shown:
+            self.with_embolus.add(line.cells[SLICE])
+
+    def emboli(self) -> Emboli | None:
+        """Where emboli were seen; None where the table does not tell of every slice."""
+        if not self.whole:
+            return None
+        left, right, central = (
+            LABELS.get(self.first.cells.get(column, "").lower(), UNKNOWN_LABEL) for column in (LEFT, RIGHT, CENTRAL)
+        )
+        return Emboli(left, right, central, frozenset(self.with_embolus))
 
 
 @SOURCES.register("rspect")
 def rspect(root: Path) -> list[Candidate]:
     """Volumes from ROOT/train.csv, one line per slice, and ROOT/train/STUDY/SERIES/SLICE.dcm (or ROOT/STUDY/…).
 
-    The label is 1 − negative_exam_for_pe. An indeterminate examination is neither, and left out. There are no
+    The label is 1 − negative_exam_for_pe. An indeterminate examination is neither, and left out. Where the table has
+    pe_present_on_image, and leftsided_pe, rightsided_pe and central_pe, they tell where emboli were seen. There are no
     radiographs: projections of the volumes stand for them.
     """
-    lines = read_lines(root / "train.csv", (STUDY, SERIES, SLICE, NEGATIVE), (INDETERMINATE,))
+    optional = (INDETERMINATE, ON_SLICE, LEFT, RIGHT, CENTRAL)
     base = root / "train" if (root / "train").is_dir() else root
-    first: dict[tuple[str, str], Line] = {}
-    listed: Counter[tuple[str, str]] = Counter()
-    for line in lines:
+    listed: dict[tuple[str, str], Listed] = {}
+    for line in read_lines(root / "train.csv", (STUDY, SERIES, SLICE, NEGATIVE), optional):
         key = (line.cells.get(STUDY, ""), line.cells.get(SERIES, "")) if not line.problem else (line.where, "")
-        first.setdefault(key, line)
-        listed[key] += 1
-    if not first:
+        if key not in listed:
+            listed[key] = Listed(line)
+        listed[key].add(line)
+    if not listed:
         raise UserError("train.csv: expected a line per slice; there is none below the headings")
-    return [_candidate(base, line, listed[key]) for key, line in first.items()]
+    return [_candidate(base, series) for series in listed.values()]
 
 
-def _candidate(base: Path, line: Line, listed: int) -> Candidate:
+def _candidate(base: Path, listed: Listed) -> Candidate:
+    line = listed.first
     if line.problem:
         return Candidate(line.where, "", problem=line.problem)
     study, series = line.cells[STUDY], line.cells[SERIES]
@@ -46,8 +81,10 @@ def _candidate(base: Path, line: Line, listed: int) -> Candidate:
         label = 1 - label_of(line.cells[NEGATIVE])
         folder = base / study / series
         held = sum(1 for _ in folder.glob("*.dcm")) if folder.is_dir() else 0
-        if held < listed:
-            raise ValueError(f"train.csv lists {listed} slices; the folder of this series holds {held}; copy it again")
-        return Candidate(line.where, study, folder, label=label)
+        if held < listed.count:
+            raise ValueError(
+                f"train.csv lists {listed.count} slices; the folder of this series holds {held}; copy it again"
+            )
+        return Candidate(line.where, study, folder, label=label, emboli=listed.emboli())
     except ValueError as error:
         return Candidate(line.where, study, problem=str(error))

@@ -1,0 +1,67 @@
+"""Trouble of the machine, such as a full disk: it ends a preparation, and is no reason to leave a pair out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from x2c.core.errors import FileError, UserError
+
+MACHINE = {
+    getattr(errno, name)
+    for name in (
+        "ENOSPC",
+        "EDQUOT",
+        "EFBIG",
+        "EIO",
+        "EROFS",
+        "ENOMEM",
+        "EMFILE",
+        "ENFILE",
+        "ENODEV",
+        "ENXIO",
+        "ESTALE",
+        "ETIMEDOUT",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENOTCONN",
+        "ECONNRESET",
+        "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+}
+"""Numbers of operating system errors that say nothing of the file: disk, memory, network."""
+GOES_ON = "mend this, and give the same command again: it goes on where it stopped"
+
+
+def machine_trouble(error: BaseException) -> str:
+    """The name of the machine's trouble behind an error, such as `No space left on device (ENOSPC)`; empty for none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError):
+            return "out of memory (MemoryError)"
+        if isinstance(seen, OSError) and seen.errno in MACHINE:
+            return f"{os.strerror(seen.errno)} ({errno.errorcode[seen.errno]})"
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def cannot_be_opened(error: BaseException) -> bool:
+    """Whether the operating system refused a file, which another call may find open: permissions, a share that was away."""
+    return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+
+
+@contextmanager
+def stops_on_trouble(where: str) -> Iterator[None]:
+    """Raise a UserError with the trouble's name in place of an error that the machine is to blame for."""
+    try:
+        yield
+    except Exception as error:
+        trouble = machine_trouble(error)
+        if not trouble or (isinstance(error, UserError) and not isinstance(error, FileError)):
+            raise
+        raise UserError(f"the preparation stopped at {where}: {trouble}; {GOES_ON}") from None

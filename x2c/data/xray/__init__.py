@@ -1,0 +1,1 @@
+"""One X-ray file: its header, its display, its margins."""
