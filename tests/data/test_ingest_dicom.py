@@ -123,7 +123,7 @@ def test_folders_without_a_series(folder):
         ({"SeriesInstanceUID": "1.2.840.99999.7"}, "2 series are mixed (10, 1 slices)"),
         ({"Rows": 6, "Columns": 28}, "slices of 2 sizes are mixed"),
         ({"PixelSpacing": [20.0, 21.0]}, "slices of 2 pixel sizes are mixed"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "several orientations"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "1 slices are missing inside the volume (left out beside the CT slices: 1 slice of another"),
         ({"NumberOfFrames": 2}, "several frames in one file"),
         ({"SamplesPerPixel": 3}, "RGB"),
         ({"PixelSpacing": [0.0, 0.0]}, ""),
@@ -192,7 +192,9 @@ def test_uneven_slices_are_remarked_on(folder):
     changed(paths[5], ImagePositionPatient=[x, y, z + 3])
     assert read_series(folder, paths).remarks == ()
     changed(paths[5], ImagePositionPatient=[x, y, z + 6])
-    assert read_series(folder, paths).remarks == ("slices lie unevenly: 14.00 to 26.00 mm apart",)
+    assert read_series(folder, paths).remarks == (
+        "slices lie unevenly, 14.00 to 26.00 mm apart: interpolated by their places to 20.00 mm",
+    )
 
 
 def test_a_slice_that_came_twice_counts_once_and_two_at_one_place_are_refused(folder):

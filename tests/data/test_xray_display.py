@@ -98,7 +98,7 @@ def test_raw_data_are_shown_as_a_chest_with_a_warning(how, sign, said, tmp_path)
     assert read.picture.shape == CHEST.shape
     assert frontal_likeness(read.picture) > FRONTAL
     assert np.corrcoef(read.picture.ravel(), CHEST.ravel())[0, 1] > 0.75
-    assert [severity for severity, _ in read.remarks] == ["warning", "note"]
+    assert [severity for severity, _ in read.remarks] == ["warning"]
     assert "FOR PROCESSING" in read.remarks[0][1]
 
 

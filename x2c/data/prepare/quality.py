@@ -50,7 +50,7 @@ def grid_remarks(volume: Volume) -> list[Remark]:
         remarks.append(("excluded", f"slices are {thickness:.1f} mm apart; at most {THICKEST_MM:g} mm"))
     elif thickness > THICK_MM:
         remarks.append(("warning", f"slices are {thickness:.1f} mm apart"))
-    if max(in_plane) > 2.5 or min(in_plane) < 0.2:
+    if max(in_plane) > 2.55 or min(in_plane) < 0.2:
         remarks.append(("warning", f"unusual pixels of {in_plane[0]:.2f} × {in_plane[1]:.2f} mm"))
     return remarks
 
@@ -68,7 +68,7 @@ def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
     tissue = float(np.median(hu[hu > LUNG_HU]))
     if not TISSUE_HU[0] < tissue < TISSUE_HU[1]:
         return [("excluded", f"soft tissue lies at {tissue:.0f}: values are no HU; rescale them on export")]
-    return _room_remarks(coarse, covered)
+    return []
 
 
 def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
@@ -76,7 +76,7 @@ def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
     ml = volume_ml(lungs.mask, coarse)
     if ml < SMALLEST_LUNGS_ML:
         return [("excluded", _why_no_lungs(coarse, covered, ml))]
-    remarks: list[Remark] = []
+    remarks = _room_remarks(coarse, covered, lungs)
     if ml > LARGEST_LUNGS_ML:
         remarks.append(("excluded", f"{ml / 1000:.0f} l of air inside the body are more than lungs hold"))
     elif ml > LARGE_LUNGS_ML:
@@ -116,9 +116,9 @@ def frame_remarks(planes: tuple[int, int, int]) -> list[Remark]:
     return [("note", f"{planes[0]} outer slices hold nothing and were taken away")]
 
 
-def _room_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
+def _room_remarks(coarse: Volume, covered: Mask, lungs: Lungs) -> list[Remark]:
     """Whether the air of the room lies where it should."""
-    room = room_air((coarse.hu < LUNG_HU) & covered, covered)
+    room = room_air((coarse.hu < LUNG_HU) & covered, covered) & ~lungs.mask
     # Without the body's surface, which is tissue in part, and without blankets.
     inner = ndimage.binary_erosion(room, iterations=2)
     if volume_ml(inner, coarse) < LEAST_ROOM_ML:

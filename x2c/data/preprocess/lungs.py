@@ -101,21 +101,19 @@ def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
     air = (coarse.hu < LUNG_HU) & covered
     room = room_air(air, covered)
     voxel_ml = float(np.prod(coarse.spacing_mm)) / 1000
-    lungs = _large(air & ~room, voxel_ml)
+    opened = _at_sides(coarse, air & ~room, room)
+    lungs = _large((air & ~room) | opened, voxel_ml)
     if not lungs.any():
         return Lungs(lungs)
     gas = _bowel(coarse, lungs, voxel_ml)
     lungs = _large(lungs & ~gas, voxel_ml)
-    opened = _at_sides(coarse, lungs, room)
-    if not lungs.any():
-        return Lungs(lungs)
     # Padding keeps the closing from eroding what touches the volume's ends.
-    whole = np.pad(lungs | opened, 3, mode="edge")
+    whole = np.pad(lungs, 3, mode="edge")
     closed = ndimage.binary_closing(whole, ndimage.generate_binary_structure(3, 1), 3)[3:-3, 3:-3, 3:-3]
     mask = closed & covered & ~ndimage.binary_dilation(gas)
     mask &= ~_airway(coarse, covered, mask)
     dz, dy, dx = coarse.spacing_mm
-    contact = float((sides(covered) & opened).sum()) * dz * (dy + dx) / 200
+    contact = float((sides(covered) & opened & mask).sum()) * dz * (dy + dx) / 200
     return Lungs(mask, float(gas.sum()) * voxel_ml, contact)
 
 
@@ -160,12 +158,15 @@ def _bottom(lungs: Mask) -> int | None:
     return int(slices[0]) if slices.size else None
 
 
-def _at_sides(coarse: Volume, lungs: Mask, room: Mask) -> Mask:
-    """Lung that the field of view cuts open at the sides, so that it was taken for the room."""
+def _at_sides(coarse: Volume, inner: Mask, room: Mask) -> Mask:
+    """Lung that the field of view cuts open at the sides, so that it was taken for the room.
+
+    Above or below, where a lung is narrower, it is air inside of the body (`inner`): foam under the patient is not.
+    """
     low, high = LUNG_LIKE_HU
-    lung_like = room & (coarse.hu > low) & (coarse.hu < high)
-    pieces, _ = ndimage.label(ndimage.binary_opening(lung_like, np.ones((1, 3, 3), bool)))
-    touching = np.unique(pieces[ndimage.binary_dilation(lungs)])
+    in_plane = np.ones((1, 3, 3), bool)
+    pieces, _ = ndimage.label(ndimage.binary_opening(room & (coarse.hu > low) & (coarse.hu < high), in_plane))
+    touching = np.unique(pieces[ndimage.binary_dilation(ndimage.binary_opening(inner, in_plane))])
     return np.isin(pieces, touching[touching > 0])
 
 

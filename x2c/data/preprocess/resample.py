@@ -6,6 +6,7 @@ that a whole volume takes three matrix products instead of a spline evaluation p
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,8 @@ AIR_HU, DENSEST_HU = -1024.0, 3071.0
 """What a 12-bit CT can say. Padding lies below and would ring into the body."""
 REACH = 16
 """Voxels over which a spline feels its neighbours: their influence falls to .27 of itself a voxel."""
-
+FINER = 1.2
+"""How much finer than the new grid an oblique volume is kept along its own axes, before it is interpolated."""
 NEGLIGIBLE = 1e-9
 
 
@@ -105,13 +107,18 @@ def _oblique(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
     reach = np.sqrt(((direction * np.array(spacing)[:, None]) ** 2).sum(0))
     part = _part_for(volume, spacing, origin, shape, reach)
     hu = np.clip(volume.hu[part], AIR_HU, DENSEST_HU)
+    first, steps = [float(cut.start) for cut in part], [1.0, 1.0, 1.0]
     for axis, (wide, own) in enumerate(zip(reach, volume.spacing_mm, strict=True)):
         if wide > own:
-            hu = _apply(axis_matrix(hu.shape[axis], np.arange(hu.shape[axis]), wide / own), hu, axis)
-    first = volume.affine @ [*(cut.start for cut in part), 1.0]
+            # Voxels that the averages make redundant would cost ITK's splines most of their time.
+            count = min(hu.shape[axis], math.ceil(hu.shape[axis] * own / wide * FINER))
+            steps[axis] = hu.shape[axis] / count
+            places = (np.arange(count) + 0.5) * steps[axis] - 0.5
+            first[axis] += places[0]
+            hu = _apply(axis_matrix(hu.shape[axis], places, wide / own), hu, axis)
     image = sitk.GetImageFromArray(hu)
-    image.SetSpacing(volume.spacing_mm[::-1])
-    image.SetOrigin(first[2::-1].tolist())
+    image.SetSpacing([float(mm * step) for mm, step in zip(volume.spacing_mm, steps, strict=True)][::-1])
+    image.SetOrigin((volume.affine @ [*first, 1.0])[2::-1].tolist())
     image.SetDirection(direction[::-1, ::-1].ravel().tolist())
     identity = np.eye(3).ravel().tolist()
     spline = sitk.sitkBSpline
