@@ -71,7 +71,7 @@ _MOST_MARKS = 6
 _ALPHABETS = {"DOUBLE-STRUCK CAPITAL": "mathbb", "SCRIPT CAPITAL": "mathcal", "BLACK-LETTER": "mathfrak", "FRAKTUR": "mathfrak",
               "BOLD": "mathbf"}  # fmt: skip
 _SIMPLE = re.compile(r"[A-Za-z]|\\(?:i|j|ae|AE|oe|OE|o|O)\{\}")
-"""What the accents of text can stand on."""
+"""The letters that LaTeX's accents of text can stand on."""
 _FORMULA = re.compile(r"\$[^$]*\$")
 _COMMANDS = re.compile(r"\\[A-Za-z]+|[{}$\\]")
 _CLUSTER = re.compile(r"\.M*|M+")
@@ -188,7 +188,7 @@ def _character(character: str) -> str | None:
 
 
 def _decomposed(character: str) -> tuple[str, str]:
-    """How Unicode says that a character is made, as <super>, empty where the parts are equal to it, and of what."""
+    """The kind of a character's decomposition in Unicode (such as <super>; empty for a canonical one), and its parts."""
     kind, arrow, codes = unicodedata.decomposition(character).rpartition(">")
     return kind + arrow, "".join(chr(int(code, 16)) for code in codes.split())
 

@@ -15,7 +15,7 @@ LARGEST = 100
 STATED_N = 45
 """The paper's test set."""
 IN_TABLE = {"generated": {"auc": "0.80"}}
-"""What the paper's Table 3 prints where its running text has another value; the text's has more digits and stands in table3.csv."""
+"""Values that the paper's Table 3 prints and that its running text gives with more digits; table3.csv has the text's."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Interval:
     """An area and its interval, read with as many decimals as they are printed with."""
 
     offset: float
-    """How far the area lies from the middle of its interval."""
+    """Distance of the area from the middle of its interval."""
     rounding: float
-    """How far rounding alone could move it."""
+    """Distance by which rounding alone could move it."""
     logit_offset: float
     logit_rounding: float
     """The same on the logit scale."""
@@ -89,12 +89,12 @@ class Check:
 
     @property
     def offset(self) -> float:
-        """How far the area lies from the middle of its interval."""
+        """Distance of the area from the middle of its interval."""
         return self.interval.offset
 
     @property
     def rounding(self) -> float:
-        """How far rounding alone could move it, read as printed."""
+        """Distance by which rounding alone could move it, read as printed."""
         return self.interval.rounding
 
     @property

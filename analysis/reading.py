@@ -27,7 +27,7 @@ LABELS = (0, 1, 2)
 _DEPTH, _BITS = 32, 64
 """Levels of nesting and bits of an integer that a file may have: no run has more, and what prints them could fail."""
 _LARGEST = 1e100
-"""Of a score: the square of a larger one may be too large for double precision."""
+"""The largest score that is read: the square of a larger one may be too large for double precision."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INDEX = re.compile("__index_level_[0-9]+__")

@@ -123,7 +123,10 @@ def test_folders_without_a_series(folder):
         ({"SeriesInstanceUID": "1.2.840.99999.7"}, "2 series are mixed (10, 1 slices)"),
         ({"Rows": 6, "Columns": 28}, "slices of 2 sizes are mixed"),
         ({"PixelSpacing": [20.0, 21.0]}, "slices of 2 pixel sizes are mixed"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, "1 slices are missing inside the volume (left out beside the CT slices: 1 slice of another"),
+        (
+            {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]},
+            "1 slices are missing inside the volume (left out beside the CT slices: 1 slice of another",
+        ),
         ({"NumberOfFrames": 2}, "several frames in one file"),
         ({"SamplesPerPixel": 3}, "RGB"),
         ({"PixelSpacing": [0.0, 0.0]}, ""),

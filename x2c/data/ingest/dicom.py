@@ -139,7 +139,11 @@ def _step(folder: Path, placed: Placed, notes: Sequence[str]) -> NDArray[np.floa
         raise FileError(
             folder, f"slices lie up to {sideways:.0f} mm beside each other (ImagePositionPatient); export it again"
         )
-    return (positions[-1] - positions[0]) / (len(positions) - 1)
+    way = positions[-1] - positions[0]
+    along = (way @ placed.normal) * placed.normal
+    # A shear that is within the rounding of positions is none.
+    straightened = along if np.linalg.norm(way - along) <= SIDEWAYS_MM else way
+    return straightened / (len(positions) - 1)
 
 
 def _missing(gaps: NDArray[np.float64], usual: float) -> int:

@@ -1,0 +1,138 @@
+"""Trouble of the machine ends a preparation with its name, and is no reason to leave a pair out."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from prepare_files import SMALL, make_folder, request
+
+from x2c.core.errors import FileError, UserError
+from x2c.core.script import PROJECT
+from x2c.data.prepare import make, run
+from x2c.data.prepare.run import prepare
+from x2c.data.prepare.trouble import cannot_be_opened, machine_trouble
+from x2c.data.sources import folder as source
+
+
+def failing(error, when=lambda *_: True):
+    def fail(*args, **_):
+        if when(*args):
+            raise error
+
+    return fail
+
+
+def hide(error):
+    try:
+        raise error
+    except OSError:
+        raise FileError(PROJECT, "damaged") from None
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EIO", "EROFS", "ENOMEM", "ESTALE"])
+def test_a_system_error_has_its_name(name):
+    number = getattr(errno, name)
+    assert machine_trouble(OSError(number, "x")) == f"{os.strerror(number)} ({name})"
+    assert machine_trouble(MemoryError()) == "out of memory (MemoryError)"
+
+
+def test_an_error_that_hides_the_systems_is_looked_behind():
+    with pytest.raises(FileError) as caught:
+        hide(OSError(errno.EIO, "patient's file"))
+    assert machine_trouble(caught.value) == "Input/output error (EIO)" and not cannot_be_opened(caught.value)
+    assert machine_trouble(PermissionError(errno.EACCES, "x")) == machine_trouble(ValueError()) == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "x"), "No space left on device (ENOSPC)"),
+        (OSError(errno.EDQUOT, "x"), "(EDQUOT)"),
+        (MemoryError(), "out of memory (MemoryError)"),
+    ],
+)
+@pytest.mark.parametrize("place", ["_write_array", "read_image", "coarse"])
+def test_trouble_stops_all_and_leaves_nothing_that_looks_finished(place, error, told, tmp_path, monkeypatch):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_folder(root, 4)
+    prepare(request(root, out))
+    for path in root.glob("ct*"):
+        os.utime(path, ns=(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(make, place, failing(error))
+        with pytest.raises(UserError, match=r"the preparation stopped at pairs\.csv line 2: ") as caught:
+            prepare(request(root, out))
+    assert told in str(caught.value) and "goes on where it stopped" in str(caught.value)
+    assert not (out / "dataset.json").exists()
+    assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
+    records = prepare(request(root, out))
+    assert [one.status for one in records] == ["ok"] * 4 and (out / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("place", ["write_report", "write_store", "draw_sheet", "write_list"])
+def test_trouble_at_the_end_is_told_too(place, tmp_path, monkeypatch):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_folder(root, 4)
+    monkeypatch.setattr(run, place, failing(OSError(errno.ENOSPC, "x")))
+    with pytest.raises(UserError, match="No space left on device"):
+        prepare(request(root, out))
+    assert not (out / "dataset.json").exists() or place == "draw_sheet"
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_folder(root, 4)
+    denied = PermissionError(errno.EACCES, "Permission denied")
+
+    def refuse(path, *_):
+        if path.name == "ct1.nii.gz":
+            raise FileError(path, "cannot be read (Permission denied)") from denied
+        return read(path, *_)
+
+    read = make.read_image
+    monkeypatch.setattr(make, "read_image", refuse)
+    records = prepare(request(root, out))
+    assert [one.status for one in records] == ["ok", "excluded", "ok", "ok"]
+    assert records[1].reasons == ("CT: cannot be read (Permission denied)",)
+    monkeypatch.undo()
+    assert [one.status for one in prepare(request(root, out))] == ["ok"] * 4
+
+
+def test_a_folder_that_cannot_be_opened_is_not_called_empty(tmp_path, monkeypatch):
+    from x2c.data.sources import listing
+
+    def walk(top, onerror=None, **_):
+        onerror(PermissionError(errno.EACCES, "Permission denied"))
+        yield top, [], []
+
+    monkeypatch.setattr(listing.os, "walk", walk)
+    with pytest.raises(FileError, match="a folder in it cannot be opened \\(Permission denied\\)"):
+        list(listing.files_under(tmp_path, strict=True))
+    assert list(listing.files_under(tmp_path)) == []
+    assert source
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_is_full(tmp_path):
+    root, small = tmp_path / "root", tmp_path / "small"
+    make_folder(root, 6)
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("cannot mount a small disk")
+    depth, height, width = SMALL.size
+    line = [sys.executable, "x2c/prepare.py", "--source", "folder", "--root", str(root), "--out", str(small / "out")]
+    line += ["--size", f"{2 * height}x{2 * width}x{depth}", "--workers", "1"]
+    try:
+        made = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+        assert made.returncode == 2 and "No space left on device (ENOSPC)" in made.stderr
+        assert not (small / "out/dataset.json").exists()
+        subprocess.run(["mount", "-o", "remount,size=40m", str(small)], check=True)
+        made = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
+        assert made.returncode == 0 and (small / "out/dataset.json").exists()
+    finally:
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
