@@ -128,6 +128,28 @@ def test_storage_does_not_matter(order, flips):
         np.testing.assert_allclose(line_integrals(stored, 96, pose), line_integrals(canonical, 96, pose), atol=1e-4)
 
 
+def test_the_beam_is_aimed_where_it_is_told():
+    """A volume that reaches 30 cm further down has the picture of the chest alone, and not of its own middle."""
+    alone = volume_of(chest, (100, 104, 104))
+    below = np.full((120, 104, 104), -1000, np.float32)
+    z, y, x = alone.origin_mm
+    longer = Volume(np.concatenate([below, alone.hu]), alone.spacing_mm, (z - 300, y, x))
+    expected = line_integrals(alone, 64)
+    np.testing.assert_allclose(line_integrals(longer, 64, middle_mm=(0.0, 0.0, 0.0)), expected, atol=0.02)
+    assert np.abs(line_integrals(longer, 64) - expected).max() > 0.5
+    posed = line_integrals(longer, 64, OBLIQUE, middle_mm=(0.0, 0.0, 0.0))
+    np.testing.assert_allclose(posed, line_integrals(alone, 64, OBLIQUE), atol=0.02)
+
+
+def test_diffdrr_is_aimed_as_well():
+    pytest.importorskip("diffdrr")
+    volume = volume_of(chest, (100, 80, 80), 3.0)
+    for pose in (STRAIGHT, OBLIQUE):
+        ours = line_integrals(volume, 48, pose, middle_mm=(25.0, 10.0, -15.0))
+        theirs = diffdrr_integrals(volume, 48, pose, middle_mm=(25.0, 10.0, -15.0))
+        assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.999
+
+
 def test_an_oblique_grid_gives_the_same_picture():
     rotation = Rotation.from_euler("xyz", [25, -15, 35], degrees=True).as_matrix()
     plain, oblique = (volume_of(chest, (130, 130, 130), 2.0, axes) for axes in (CANONICAL, tuple(map(tuple, rotation))))

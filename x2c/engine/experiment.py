@@ -99,7 +99,10 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         if accelerator.is_main_process:
             table = evaluate(config, directory, parts, trained_denoiser(config, directory), scorer, accelerator)
             score_baselines(config, parts, scorer)
-            tracking.log_results(accelerator, table, _picture(directory, parts.evaluated.window_hu), config.steps)
+            # Patients' pictures stay on this machine, in samples/.
+            of_patients = config.dataset.name == "prepared"
+            picture = None if of_patients else _picture(directory, parts.evaluated.window_hu)
+            tracking.log_results(accelerator, table, picture, config.steps)
         accelerator.wait_for_everyone()
         directory.report("done", "done", config.steps, config.steps)
         if accelerator.is_main_process:

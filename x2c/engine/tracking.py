@@ -19,6 +19,8 @@ from x2c.core.run import RunDirectory
 PICTURE_OPTIONS: dict[str, dict[str, Any]] = {"wandb": {}, "tensorboard": {"dataformats": "NHWC"}}
 """The trackers that take pictures as [N, h, w, 3] arrays, and how they are told so."""
 
+LOCAL_PATH = "(local path)"
+
 
 def check(trackers: tuple[str, ...]) -> None:
     """Refuse a tracker that Accelerate does not know or whose package is not installed."""
@@ -47,28 +49,32 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
     accelerator.init_trackers(config.compute.project, _flat(values), init_kwargs={"wandb": wandb})
 
 
-def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray[np.uint8], step: int) -> None:
-    """Send the mean scores, and a grey picture [h, w] to those that take pictures.
+def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray[np.uint8] | None, step: int) -> None:
+    """Send the mean scores, and a grey picture [h, w], where there is one, to those that take pictures.
 
     The scores are on disk by now: a tracker that fails is told of and does not fail the run.
     """
     means = {str(name): float(value) for name, value in scores.drop(columns=["patient", "label"]).mean().items()}
-    images = picture[None, ..., None].repeat(3, axis=-1)
     for tracker in accelerator.trackers:
         try:
             tracker.log(means, step=step)
-            if tracker.name in PICTURE_OPTIONS:
+            if picture is not None and tracker.name in PICTURE_OPTIONS:
+                images = picture[None, ..., None].repeat(3, axis=-1)
                 tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
         except Exception as error:
             console.print(f"tracker {tracker.name}: could not take the scores: {error}", markup=False)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; what no tracker takes, such as a list, becomes text."""
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; a list, which no tracker takes, becomes text.
+
+    Paths of this machine become LOCAL_PATH: names of folders may tell of patients and hospitals.
+    """
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
+            known = value if isinstance(value, int | float | str | bool) else str(value)
+            flat[prefix + key] = LOCAL_PATH if isinstance(known, str) and os.path.isabs(known) else known
     return flat
