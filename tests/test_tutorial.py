@@ -116,7 +116,7 @@ def test_mistakes_say_what_the_tutorial_says(copy):
         beginning = error.partition("choices:")[0] if error.endswith("…") else error
         assert complaint.startswith(beginning), line
     mistakes = (
-        ("experiments/l1_edges.yaml", "label:", "lable:", "error: table2"),
+        ("experiments/l1_edges.yaml", "label:", "lable:", "error: experiments/l1_edges.yaml"),
         ("x2c/losses/edges.py", '"edges"', '"soft_edges"', "error: loss: term"),
     )
     for name, right, wrong, error in mistakes:

@@ -18,6 +18,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import exit_on_user_error
 
@@ -33,7 +34,7 @@ def main() -> int:
     """Parse, classify, and print the table."""
     parser = Parser(prog="classify.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--variant", default="full", metavar="NAME", help="whose generators (default: full)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything (default: 0)")
     parser.add_argument(
         "--generated",
         choices=("cross_fitted", "single"),

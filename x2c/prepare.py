@@ -18,7 +18,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
-from x2c.core.arguments import whole_number
+from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
 from x2c.core.registry import SOURCES
@@ -74,7 +74,7 @@ def main() -> int:
         help="train:val:test, by patient; test has two and val one at least (default: 803:50:45); x2ct and ct_rate "
         "prescribe train and test, and val is drawn from train",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of splits and folds (default: 0)")
+    add("--seed", type=seed, default=0, metavar="N", help="of splits and folds (default: 0)")
     add("--strict", action="store_true", help="leave out what is doubtful, too")
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
     add("--workers", type=whole_number(0), default=0, metavar="N", help="processes (default: one a core)")
@@ -92,7 +92,7 @@ def size(text: str) -> tuple[int, int, int]:
     """HxWxD, as (D, H, W)."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) >= 2 for part in parts):
-        raise ArgumentTypeError(f"expected HxWxD, such as 256x256x128; came {text!r}")
+        raise ArgumentTypeError(f"expected HxWxD, such as 256x256x128; got {text!r}")
     height, width, depth = map(int, parts)
     return depth, height, width
 
@@ -101,7 +101,7 @@ def numbers(text: str) -> tuple[int, int, int]:
     """A:B:C."""
     parts = text.split(":")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; came {text!r}")
+        raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; got {text!r}")
     train, val, test = map(int, parts)
     return train, val, test
 
@@ -113,7 +113,7 @@ def millimetres(text: str) -> float:
     except ValueError:
         mm = -1.0
     if not 0 <= mm < 1000:
-        raise ArgumentTypeError(f"expected millimetres, 0 to 1000; came {text!r}")
+        raise ArgumentTypeError(f"expected millimetres, 0 to 1000; got {text!r}")
     return mm
 
 

@@ -18,7 +18,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
-from x2c.core.arguments import whole_number
+from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
 
@@ -53,7 +53,7 @@ def main() -> int:
         "--samples", type=whole_number(1), default=1, metavar="N", help="volumes per X-ray (default: 1)"
     )
     parser.add_argument("--adapter", type=Path, metavar="DIR", help="LoRA adapters of this denoiser, in peft's format")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the noise (default: the run's)")
+    parser.add_argument("--seed", type=seed, metavar="N", help="seed of the noise (default: the run's)")
     parser.add_argument(
         "--label",
         choices=("unknown", "negative", "positive"),

@@ -17,6 +17,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
 from x2c.core.config import Config
 from x2c.core.errors import exit_on_user_error
@@ -29,7 +30,7 @@ def main() -> None:
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
+        "--seed", type=seed, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
     )
     add_config_options(parser)
     parser.add_argument(

@@ -49,7 +49,7 @@ def open_vqgan(config: Config) -> tuple[Any, dict[str, Any]]:
 
     parts = Parts(config, best_device(config))
     if not isinstance(parts.autoencoder, VQGANAutoencoder):
-        raise UserError(f"autoencoder: expected a VQ-GAN; came {config.autoencoder.name!r}; set --autoencoder=vqgan_3d")
+        raise UserError(f"autoencoder: expected a VQ-GAN; got {config.autoencoder.name!r}; set --autoencoder=vqgan_3d")
     parts.load_autoencoder()
     data = parts.data("dataset")
     return parts.autoencoder, {split: data.volumes(data.cohort.rows(split)) for split in ("train", "val")}

@@ -85,7 +85,7 @@ def verify(found: dict[str, Path | None]) -> dict[str, list[str]]:
         for file, digests, where in expectations(WEIGHTS[name], path, published=True):
             came = sha256(file, fresh=True) if file.is_file() else "no such file"
             if came not in digests:
-                lines.append(f"{file}: expected {' or '.join(digests)} ({where}); came {came}")
+                lines.append(f"{file}: expected {' or '.join(digests)} ({where}); got {came}")
     return differing
 
 

@@ -34,4 +34,4 @@ def test_an_option_takes_whole_numbers_from_the_least_on():
 def test_other_texts_are_refused_with_what_was_expected(least, text):
     with pytest.raises(ArgumentTypeError) as caught:
         whole_number(least)(text)
-    assert str(caught.value) == f"expected a whole number, {least} or more; came {text!r}"
+    assert str(caught.value) == f"expected a whole number, {least} or more; got {text!r}"

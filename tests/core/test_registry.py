@@ -26,15 +26,82 @@ def test_listing_choices_imports_nothing(tmp_path, monkeypatch):
         registry.get("main")
 
 
-def test_a_name_registered_twice_is_an_error(tmp_path, monkeypatch):
-    package = tmp_path / "twice"
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """A registry `family` of a package to which files are written: `write(file, text)`."""
+    package = tmp_path / "family"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    for name in ("a", "b"):
-        (package / f"{name}.py").write_text("@R.register('same')\nclass X: ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match=r"twice\.a and twice\.b"):
-        Registry("thing", "twice").names()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "family"]:
+        monkeypatch.delitem(sys.modules, name)
+    registry = Registry("thing", "family")
+    monkeypatch.setattr("x2c.core.registry.FEATURES", registry)
+
+    def write(file, text):
+        (package / file).write_text(f"from x2c.core.registry import FEATURES as R\n{text}")
+        return package / file
+
+    return registry, write
+
+
+def test_a_name_registered_twice_is_an_error_of_that_name_alone(family):
+    registry, write = family
+    first = write("a.py", "@R.register('same')\nclass X: ...\n")
+    second = write("b.py", "@R.register('same')\nclass X: ...\n")
+    write("c.py", "@R.register('other')\nclass Y: ...\n")
+    assert registry.names() == ("other", "same")
+    assert registry.get("other").__name__ == "Y"
+    with pytest.raises(UserError) as caught:
+        registry.get("same")
+    assert str(caught.value) == (
+        f"thing: expected 'same' to be registered once; got it in {first} and {second}; rename one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("@R.register('odd')\nclass Odd:\n    def f(: ...\n", "line 4: thing 'odd': cannot be imported: SyntaxError: "),
+        (
+            "import nothing_like_this\n@R.register('odd')\nclass Odd: ...\n",
+            "line 2: thing 'odd': cannot be imported: ModuleNotFoundError: No module named 'nothing_like_this'",
+        ),
+        ("@R.register('odd')\nclass Odd:\n    size = 1 / 0\n", "line 4: thing 'odd': cannot be imported: ZeroDivision"),
+    ],
+)
+def test_a_broken_file_names_itself_and_breaks_its_own_entry_alone(family, text, reason):
+    registry, write = family
+    broken = write("odd.py", text)
+    write("even.py", "@R.register('even')\nclass Even: ...\n")
+    assert registry.names() == ("even", "odd")
+    assert registry.get("even").__name__ == "Even"
+    with pytest.raises(UserError) as caught:
+        registry.get("odd")
+    assert str(caught.value).startswith(f"{broken}: {reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_half_written_is_no_choice_and_breaks_nothing(family):
+    registry, write = family
+    write("even.py", "@R.register('even')\nclass Even: ...\n")
+    write("half.py", "@R.register()\nclass Half: ...\n@R.register\nclass Other: ...\n")
+    assert registry.names() == ("even",)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("@R.register('odd')\ndef odd(): ...\n", "a function, which has none"),
+        ("@R.register('odd')\nclass Odd: ...\n", "a class without"),
+    ],
+)
+def test_an_entry_without_options_is_an_error_that_names_its_file(family, text, kind):
+    registry, write = family
+    file = write("odd.py", text)
+    with pytest.raises(UserError) as caught:
+        registry.options("odd")
+    assert str(caught.value) == f"{file}: thing 'odd': expected a class with a class Options inside; got {kind}; add it"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from x2c.core import resolve as resolving
 from x2c.core.config import identity
-from x2c.core.errors import UserError
+from x2c.core.errors import FileError, UserError
 from x2c.core.resolve import parse_override, resolve, scales, variants
 from x2c.core.run import run_id
 
@@ -86,6 +90,17 @@ def test_errors_are_one_line_that_helps(variant, scale, overrides, parts):
         assert part in message
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31, True, "0"])
+def test_a_seed_out_of_range_is_refused_with_the_range(seed):
+    with pytest.raises(UserError) as caught:
+        resolve("l1", "smoke", seed)
+    assert str(caught.value) == f"--seed: expected a whole number from 0 to 2147483647; got {seed!r}; give another"
+
+
+def test_the_largest_seed_is_taken():
+    assert resolve("l1", "smoke", 2**31 - 1).seed == 2147483647
+
+
 @pytest.mark.parametrize("scale", scales())
 @pytest.mark.parametrize("variant", variants())
 def test_every_variant_resolves_at_every_scale(variant, scale):
@@ -105,3 +120,62 @@ def test_run_ids_tell_results_apart_and_nothing_else():
 
 def test_identity_holds_every_loss_weight():
     assert identity(resolve("full", "smoke"))["loss"]["cls"]["weight"] == 0.08
+
+
+@pytest.fixture
+def variant_file(tmp_path, monkeypatch):
+    """Write the file of a variant `mine`."""
+    folder = tmp_path / "experiments"
+    shutil.copytree(resolving.EXPERIMENTS, folder)
+    monkeypatch.setattr(resolving, "EXPERIMENTS", folder)
+    resolving._files_of.cache_clear()
+    yield (folder / "mine.yaml").write_text
+    resolving._files_of.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("# Mine.\nlos: l1\n", "experiments/mine.yaml:2: los: unknown key 'los'; did you mean 'loss'?"),
+        ("loss: l1_lpisp\n", "experiments/mine.yaml:1: loss: unknown term 'lpisp'"),
+        (
+            "table2:\n  section: Loss\n  lable: L1\n",
+            "experiments/mine.yaml:3: table2.lable: unknown key 'lable'; did you mean 'label'?",
+        ),
+        ("loss: l1\nstages: [rspect, xry]\n", "experiments/mine.yaml:2: stages.order: unknown stage 'xry'"),
+        # What the file does not say, it has from a base that it does not go with.
+        (
+            "prediction: eps\ndiffusion: {x0_weight: uniform}\nloss: l1_cls\n",
+            "experiments/mine.yaml:2: diffusion.x0_weight: 'uniform' explodes",
+        ),
+        ("stages: [ctpa]\n", "experiments/mine.yaml:1: stages.ctpa.condition: the last stage is what is scored"),
+        ("autoencoder: {name: kl_f9}\n", "experiments/mine.yaml:1: autoencoder: unknown autoencoder 'kl_f9'"),
+    ],
+)
+@pytest.mark.parametrize("overrides", [[], ["data=phantom", "training.batch_size=2"]])
+def test_what_is_wrong_in_a_variant_s_file_names_it_and_the_line(variant_file, text, message, overrides):
+    variant_file(text)
+    with pytest.raises(UserError) as caught:
+        resolve("mine", "paper", 0, overrides)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_on_the_command_line_is_no_fault_of_the_file(variant_file):
+    variant_file("loss: l1\n")
+    with pytest.raises(UserError, match=r"^loss: unknown term 'l2'"):
+        resolve("mine", "smoke", 0, ["loss=l2"])
+    variant_file("loss: l1_lpisp\n")
+    with pytest.raises(UserError, match=r"^trainig: unknown key"):
+        resolve("mine", "smoke", 0, ["loss=l1", "trainig.steps=2"])
+
+
+def test_a_broken_file_of_a_registry_is_no_fault_of_a_variant(variant_file, monkeypatch):
+    variant_file("loss: l1\n")
+
+    def broken(name):
+        raise FileError(Path("x2c/losses/mine.py"), "line 3: loss 'l1': cannot be imported")
+
+    monkeypatch.setattr(resolving.LOSS_TERMS, "get", broken)
+    with pytest.raises(UserError, match=r"^x2c/losses/mine\.py: line 3: loss 'l1'"):
+        resolve("mine", "smoke")

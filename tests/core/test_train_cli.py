@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
+from x2c.core.about import listed
+from x2c.core.cli import Parser, add_config_options, as_option, choices_text, overrides_from
+from x2c.core.resolve import scales, variants
 from x2c.core.script import PROJECT
 
 
@@ -28,6 +30,30 @@ def test_help_teaches_without_importing_torch():
         assert word in run.stdout
 
 
+def test_help_says_a_line_about_every_variant_and_scale():
+    lines = choices_text().splitlines()
+    said = {name: line for line in lines for name, _, _ in [line.strip().partition("  ")]}
+    for name in (*variants(), *scales()):
+        assert len(said[name].split(maxsplit=1)[1]) > 4, name
+    assert said["cpu"].endswith("Minutes on two cores, no network. Everything pretrained is a small stand-in.")
+    assert said["l1_lpips"].endswith("Loss: L1 + LPIPS")
+
+
+def test_help_is_shown_whatever_a_file_holds(tmp_path):
+    (tmp_path / "odd.yaml").write_bytes(b"a: \xfc\n")
+    (tmp_path / "twice.yaml").write_text("a: 1\na: 2\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "bare.yaml").write_text("loss: l1\n")
+    assert listed("files", tmp_path, ["odd", "twice", "list", "none", "bare"]).splitlines() == [
+        "files:",
+        "  odd    cannot be read",
+        "  twice  cannot be read",
+        "  list   cannot be read",
+        "  none   cannot be read",
+        "  bare",
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -35,6 +61,8 @@ def test_help_teaches_without_importing_torch():
         (["--varient", "l1"], ["--varient", "did you mean --variant?"]),
         (["--variant", "l1", "--scael", "cpu"], ["--scael", "did you mean --scale?"]),
         (["--variant", "l1", "--seed", "x"], ["--seed", "'x'"]),
+        (["--variant", "l1", "--seed=-1"], ["--seed: expected a whole number from 0 to 2147483647; got '-1'"]),
+        (["--variant", "l1", "--seed", "2147483648"], ["--seed: expected", "from 0 to 2147483647; got '2147483648'"]),
         (["--variant", "l1", "--data", "phantm"], ["dataset", "did you mean 'phantom'"]),
         (["--variant", "l1", "--tracker", "wanb"], ["tracker", "did you mean 'wandb'"]),
         (["--variant", "l1", "--training.stesp=3"], ["training.stesp"]),

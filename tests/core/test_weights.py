@@ -75,7 +75,7 @@ def test_a_file_in_the_folder_of_weights_is_called_like_its_asset(suffix, shelf)
     (shelf / f"i3d{suffix}").touch()
     assert find("i3d") == shelf / f"i3d{suffix}"
     (shelf / "i3d.bin").touch()
-    with pytest.raises(UserError, match=r"^X2C_WEIGHTS: expected one copy of i3d; came .*i3d\.bin"):
+    with pytest.raises(UserError, match=r"^X2C_WEIGHTS: expected one copy of i3d; got .*i3d\.bin"):
         find("i3d")
 
 
@@ -85,7 +85,7 @@ def test_an_autoencoder_of_ones_own_training_is_a_folder_where_the_published_one
     (tmp_path / "vqgan.pt").touch()
     assert local_copy("vqgan_3d", str(tmp_path / "vqgan.pt")) == tmp_path / "vqgan.pt"
     (shelf / "vqgan_3d.ckpt").touch()
-    with pytest.raises(UserError, match=r"expected one copy of vqgan_3d; came .*vqgan_3d\.ckpt.*vqgan_3d"):
+    with pytest.raises(UserError, match=r"expected one copy of vqgan_3d; got .*vqgan_3d\.ckpt.*vqgan_3d"):
         local_copy("vqgan_3d")
 
 
@@ -107,7 +107,7 @@ def test_other_content_than_the_published_is_refused(shelf, published):
 
 def test_half_a_copy_is_refused(shelf, published):
     (fill(shelf / "kl_f8") / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config\.json: expected SHA-256 .*came no such file"):
+    with pytest.raises(UserError, match=r"config\.json: expected SHA-256 .*got no such file"):
         local_copy("kl_f8", KL)
 
 

@@ -29,7 +29,7 @@ def test_own_weights_in_the_folder_are_trusted_once_they_are_recorded(shelf, pub
     assert standing(WEIGHTS["kl_f8"], folder) == "recorded"
     (folder / VAE).write_bytes(b"changed")
     for option in (KL, str(folder)):
-        with pytest.raises(UserError, match=rf"{VAE}: expected SHA-256 {sha(b'our own')} \(SHA256SUMS.*came"):
+        with pytest.raises(UserError, match=rf"{VAE}: expected SHA-256 {sha(b'our own')} \(SHA256SUMS.*got"):
             local_copy("kl_f8", option)
     command("--record")
     assert local_copy("kl_f8", KL) == folder
@@ -69,7 +69,7 @@ def test_verifying_hashes_afresh_and_fails_where_a_file_differs(shelf, published
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     code, out, err = command("--verify")
     assert code == 1 and "DIFFERS" in out
-    assert err.count("\n") == 1 and err.startswith(f"{file}: expected {sha(CONTENT[VAE])} (published); came ")
+    assert err.count("\n") == 1 and err.startswith(f"{file}: expected {sha(CONTENT[VAE])} (published); got ")
     command("--record")
     code, out, _ = command("--verify")
     assert code == 0 and "as in SHA256SUMS" in out

@@ -104,7 +104,7 @@ def test_what_a_folder_holds_besides_is_left_out(folder):
         shutil.copy(path, folder)
     scan = read_series(folder, sorted(path for path in folder.iterdir() if path.is_file()))
     check_same(scan.volume, truth)
-    assert scan.remarks == ("2 files .dcm cannot be read and were left out",)
+    assert scan.remarks == ("2 DICOM files cannot be read and were left out",)
 
 
 def test_folders_without_a_series(folder):

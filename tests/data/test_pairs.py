@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from x2c.data import pairs as pairs_module
 from x2c.data.pairs import ROWS_AT_ONCE, Scaled, TrainingPairs, cache_array
 
 COUNT = 2 * ROWS_AT_ONCE + 3
@@ -51,6 +53,52 @@ def test_a_constant_channel_stays_finite(tmp_path):
     flat = np.full((COUNT, 1, 2), 7.0, np.float32)
     cached = cache_array(tmp_path / "flat", lambda rows: flat[rows], flat.shape, TRAINING, "test")
     assert (cached[TRAINING] == 0).all()
+
+
+def statistics_of(rows: np.ndarray) -> dict[str, list[float]]:
+    """All rows at once, as the statistics of every cache so far were taken."""
+    values = torch.from_numpy(rows).double().movedim(1, 0).flatten(1)
+    found = {"mean": values.mean(1), "std": values.std(1, correction=0), "low": values.amin(1), "high": values.amax(1)}
+    return {name: value.tolist() for name, value in found.items()}
+
+
+def kept_statistics(folder: Path, values: np.ndarray) -> dict[str, list[float]]:
+    cache_array(folder, lambda rows: values[rows], values.shape, TRAINING, "test")
+    return json.loads((folder / "statistics.json").read_text())
+
+
+def test_statistics_that_fit_are_to_the_last_bit_those_of_all_rows(tmp_path):
+    assert kept_statistics(tmp_path / "latents", raw()) == statistics_of(raw()[TRAINING])
+
+
+@pytest.mark.parametrize("values_at_once", [1, 24, 100, 10**6])
+def test_statistics_do_not_depend_on_how_many_rows_are_read_at_once(values_at_once, tmp_path, monkeypatch):
+    # A mean far from nought loses a sum of squares all its digits.
+    values = raw() + np.float32(3000)
+    monkeypatch.setattr(pairs_module, "VALUES_AT_ONCE", values_at_once)
+    found, expected = kept_statistics(tmp_path / "latents", values), statistics_of(values[TRAINING])
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-11)
+
+
+def test_statistics_take_as_much_memory_of_many_rows_as_of_few(tmp_path, monkeypatch):
+    """Of 64 MB no more than a few chunks of 1 MB are in memory."""
+    monkeypatch.setattr(pairs_module, "VALUES_AT_ONCE", 2**18)
+    values = np.lib.format.open_memmap(tmp_path / "array.npy", "w+", np.float32, (1024, 4, 4096))
+    values[:, :, 0] = 1.0
+    most = 0
+
+    class Watched(pairs_module._Moments):
+        @classmethod
+        def of(cls, rows):
+            nonlocal most
+            most = max(most, rows.nbytes)
+            return super().of(rows)
+
+    monkeypatch.setattr(pairs_module, "_Moments", Watched)
+    found = pairs_module._statistics(values, np.arange(len(values)))
+    assert most == 2**18 * 4
+    np.testing.assert_allclose(found["mean"], np.full(4, 1 / 4096))
 
 
 def test_every_row_is_computed_once(tmp_path):

@@ -93,7 +93,7 @@ def test_whatever_changes_a_prediction_is_another_classification(ask, painted):
 
 
 def radimagenet(file: Path, bias: float = 0.1) -> Path:
-    """RadImageNet's state in MONAI's layout, of zeros but for what normalises; small, as every tensor is one number."""
+    """RadImageNet's state in torchvision's layout, of zeros but for what normalises; small, as every tensor is one number."""
     with torch.device("meta"):
         shapes = resnet50().state_dict()
     number = {"running_var": 1.0, "bias": bias}

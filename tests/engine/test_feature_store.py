@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from x2c.engine.feature_store import VOLUMES_AT_ONCE, FeatureStore
+from x2c.models import chunks
 
 
 class Extractor:
@@ -69,6 +70,13 @@ def test_the_extractor_gets_no_more_than_a_batch(store: FeatureStore, extractor:
     count = 2 * VOLUMES_AT_ONCE + 1
     assert store(volumes(count)).shape == (count, 2)
     assert extractor.batches == [VOLUMES_AT_ONCE, VOLUMES_AT_ONCE, 1]
+
+
+def test_large_volumes_are_fewer_at_once(store: FeatureStore, extractor: Extractor, monkeypatch) -> None:
+    monkeypatch.setattr(chunks, "VOXELS_AT_ONCE", 2 * volumes(1).numel())
+    batch = volumes(5)
+    assert torch.equal(store(batch), Extractor()(batch))
+    assert extractor.batches == [2, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_what_is_no_fold_is_refused(role, text):
     with pytest.raises(UserError, match=rf"^{role}\.fold: ") as caught:
         resolve("l1", "smoke", 0, [f"{role}.fold={text}"])
     assert "\n" not in str(caught.value)
-    assert f"came {text}" in str(caught.value).replace("'", "").replace("True", "true")
+    assert f"got {text}" in str(caught.value).replace("'", "").replace("True", "true")
 
 
 def test_more_folds_than_patients_are_refused_before_they_are_used(smoke_config):

@@ -105,7 +105,7 @@ def test_runs_that_cannot_be_sampled(spoil, parts, run, request_of, tmp_path):
         ({"overrides": ("compute.runs=elsewhere",)}, ["--compute.runs", "sampling can change"]),
         ({"overrides": ("guidance=label",)}, ["--guidance", "sampling can change"]),
         ({"overrides": ("sampler=dmp++",)}, ["sampler", "did you mean 'dpm++'"]),
-        ({"overrides": ("sampler=ddim",)}, ["sampler.steps", "a value is needed"]),
+        ({"overrides": ("sampler=ddim",)}, ["sampler.steps", "expected a value"]),
         ({"overrides": ("sampler.stesp=3",)}, ["sampler.stesp", "did you mean 'steps'"]),
         ({"overrides": ("sampler.steps=5000",)}, ["sampler.steps", "at most", "5000"]),
     ],
@@ -128,7 +128,7 @@ def test_requests_that_are_refused(changes, parts, request_of, tmp_path):
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (["--samples", "0"], "--samples: expected a whole number, 1 or more; came '0'"),
+        (["--samples", "0"], "--samples: expected a whole number, 1 or more; got '0'"),
         (["--label", "maybe"], "--label"),
         (["--smaples", "3"], "did you mean --samples?"),
         (["--out"], "--out"),

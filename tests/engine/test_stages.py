@@ -203,7 +203,7 @@ def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_co
             ["stages.drr.loss=variant"],
             "stages.drr.loss: the classifier of loss term 'cls' is trained on dataset",
         ),
-        ("l1", ["stages.xray.loss=l2"], "stages.xray.loss: input should be 'l1' or 'variant'; came 'l2'"),
+        ("l1", ["stages.xray.loss=l2"], "stages.xray.loss: input should be 'l1' or 'variant'; got 'l2'"),
         ("l1", ["finetuning.train=3"], "finetuning: no stage uses it"),
         ("l1", ["guidance.scale=3"], "guidance.scale: unknown key 'scale'"),
         ("l1", ["resolution.size=256x256"], "resolution.size: "),

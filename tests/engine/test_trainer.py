@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +92,54 @@ def test_a_non_finite_loss_names_step_and_term_and_fails_the_run(smoke_config, m
     status = run_directory(config).status()
     assert status["state"] == "failed"
     assert "step 3: loss term lpips" in status["reason"]
+    options = re.findall(r"--([a-z_.]+)", status["reason"])
+    assert options == ["stages.xray.learning_rate", "loss.lpips.weight"]
+    assert smoke_config("l1_lpips", *(f"{option}=1e-6" for option in options)), "the advice can be taken"
+
+
+def test_a_discriminator_that_is_not_finite_has_its_own_rate(smoke_config, monkeypatch):
+    from x2c.losses.terms import Adversarial
+
+    original = Adversarial.discriminator_loss
+    monkeypatch.setattr(Adversarial, "discriminator_loss", lambda self, step: original(self, step) * torch.inf)
+    with pytest.raises(NonFiniteLoss, match=r"loss term discriminator .*learning_rate or --loss\.adv\.learning_rate$"):
+        run(smoke_config("l1_adv"))
+    assert smoke_config("l1_adv", "loss.adv.learning_rate=1e-6")
+
+
+BREAKS_ON_RANK_1 = """
+import os, runpy, sys
+
+import torch
+
+from x2c.losses.terms import L1
+
+original, calls = L1.__call__, []
+
+
+def broken(self, step):
+    calls.append(1)
+    here = os.environ["RANK"] == "1" and len(calls) == 3
+    return original(self, step) * (torch.nan if here else 1)
+
+
+L1.__call__ = broken
+runpy.run_path("x2c/train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_on_one_process_ends_all_with_its_name(smoke_config, tmp_path):
+    config = smoke_config("l1_adv")
+    (tmp_path / "broken.py").write_text(BREAKS_ON_RANK_1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    line = [*torchrun, str(tmp_path / "broken.py"), *command(config)[2:]]
+    ended = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode
+    status = run_directory(config).status()
+    assert status["state"] == "failed"
+    assert re.search(r"step 3: loss term l1 is not finite; lower --stages\.rspect\.learning_rate$", status["reason"])
 
 
 def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
@@ -147,6 +196,11 @@ def test_trained_weights_are_the_average_not_the_last(smoke_config):
     a, b = (load_file(r.path / "denoiser.safetensors")["to_out.weight"] for r in (averaged, last))
     assert not torch.equal(a, b)
     assert losses(averaged.path)[0] == losses(last.path)[0]
+
+
+def test_steps_the_sampler_cannot_take_are_named_before_work(smoke_config):
+    with pytest.raises(UserError, match=r"^sampler\.steps: expected .*; got 1000; set --sampler\.steps=99\d$"):
+        run(smoke_config("l1", "sampler.steps=1000"))
 
 
 def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from x2c.core.errors import UserError
 from x2c.core.registry import AUTOENCODERS
+from x2c.models import chunks
 from x2c.models.autoencoders import kl
 
 
@@ -91,6 +92,28 @@ def test_how_many_slices_go_at_once_changes_nothing(kl_f8, monkeypatch):
     monkeypatch.setattr(kl, "SLICES_AT_ONCE", 3)
     torch.testing.assert_close(kl_f8.encode(volumes), encoded)
     torch.testing.assert_close(kl_f8.decode(latents), decoded)
+
+
+def test_large_slices_are_fewer_at_once(kl_f8, monkeypatch):
+    volumes, latents = noise(2, 4, 16, 16), noise(2, 4, 4, 2, 2)
+    encoded, decoded, batches = kl_f8.encode(volumes), kl_f8.decode(latents), []
+    monkeypatch.setattr(chunks, "VOXELS_AT_ONCE", 3 * 16 * 16)
+    for layer in (kl_f8.model.encoder, kl_f8.model.decoder):
+        layer.register_forward_pre_hook(lambda _, given: batches.append(len(given[0])))
+    torch.testing.assert_close(kl_f8.encode(volumes), encoded)
+    torch.testing.assert_close(kl_f8.decode(latents), decoded)
+    assert batches == [3, 3, 2] * 2
+
+
+def test_how_many_slices_a_loss_decodes_at_once_changes_no_gradient(kl_f8, monkeypatch):
+    depths, found = torch.tensor([[2, 0], [1, 1]]), []
+    for voxels in (kl.VOXELS_WITH_GRADIENTS, 16 * 16):
+        monkeypatch.setattr(kl, "VOXELS_WITH_GRADIENTS", voxels)
+        latents = noise(2, 4, 3, 2, 2).requires_grad_()
+        slices = kl_f8.decode_at(latents, depths)
+        slices.square().sum().backward()
+        found.append((slices, latents.grad))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_slices_give_gradients_to_latents_and_none_to_weights(kl_f8):

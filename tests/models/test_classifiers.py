@@ -14,7 +14,7 @@ from torchvision.models import resnet50
 from x2c.core.errors import UserError
 from x2c.models.classifier import fit, logits, xray_classifier
 from x2c.models.frozen import seeded
-from x2c.models.perceptual import RADIMAGENET_LAYERS
+from x2c.models.radimagenet import CHILDREN
 
 RECIPE = {"steps": 20, "batch_size": 8, "learning_rate": 0.05, "what": "a test"}
 SIZE = 32
@@ -39,8 +39,8 @@ def xrays(count: int = 3, seed: int = 0) -> Tensor:
     return torch.randn(count, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
 
 
-def monais() -> dict[str, Tensor]:
-    """RadImageNet's ResNet-50 without its head, as MONAI names it; every tensor is one number, so that files are small."""
+def torchvisions() -> dict[str, Tensor]:
+    """ResNet-50 without its head, as torchvision names it; every tensor is one number, so that files are small."""
     with torch.device("meta"):
         shapes = {name: value for name, value in resnet50().state_dict().items() if not name.startswith("fc.")}
     numbers = {name: 1.0 if name.endswith("var") else place / 10_000 for place, name in enumerate(shapes, start=1)}
@@ -49,9 +49,9 @@ def monais() -> dict[str, Tensor]:
 
 def authors() -> dict[str, Tensor]:
     """The same as github BMEII-AI/RadImageNet saves it: ResNet-50's children by number, in `backbone`."""
-    numbers = {layer: number for number, layer in RADIMAGENET_LAYERS.items()}
-    parts = {name: name.split(".", 1) for name in monais()}
-    return {f"backbone.{numbers[parts[name][0]]}.{parts[name][1]}": value for name, value in monais().items()}
+    numbers = {layer: number for number, layer in CHILDREN.items()}
+    parts = {name: name.split(".", 1) for name in torchvisions()}
+    return {f"backbone.{numbers[parts[name][0]]}.{parts[name][1]}": value for name, value in torchvisions().items()}
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ def test_without_weights_the_seed_is_the_start():
     assert not torch.equal(states[0]["1.conv1.weight"], states[2]["1.conv1.weight"])
 
 
-@pytest.mark.parametrize("layout", [monais, authors])
+@pytest.mark.parametrize("layout", [torchvisions, authors])
 def test_every_layer_but_the_last_starts_from_the_file(layout, file_of):
     state = started(file_of(layout())).state_dict()
     head = started(None).state_dict()
-    for name, value in monais().items():
+    for name, value in torchvisions().items():
         assert torch.equal(state.pop(f"1.{name}"), value), name
     assert set(state) == {"1.fc.weight", "1.fc.bias"}
     for name, value in state.items():
@@ -100,13 +100,13 @@ def test_every_layer_but_the_last_starts_from_the_file(layout, file_of):
 
 def test_a_head_in_the_file_is_left_there(file_of):
     own = {"fc.weight": torch.zeros(()).expand(165, 2048), "fc.bias": torch.zeros(165)}
-    state = started(file_of({**monais(), **own})).state_dict()
+    state = started(file_of({**torchvisions(), **own})).state_dict()
     assert state["1.fc.weight"].shape == (1, 2048) and state["1.fc.weight"].any()
 
 
 @pytest.mark.parametrize("change", ["missing", "foreign", "shape", "number"])
 def test_a_file_that_is_another_network_is_refused(change, file_of):
-    state = monais()
+    state = torchvisions()
     if change == "missing":
         del state["layer4.2.conv3.weight"]
     elif change == "foreign":

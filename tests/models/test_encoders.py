@@ -291,7 +291,7 @@ def test_the_stand_in_of_another_seed_is_another_and_stands_in_for_what_it_is_to
 
 
 def test_a_stand_in_for_something_else_is_an_error_with_the_choices():
-    with pytest.raises(UserError, match=r"^encoder\.instead_of: .*choices: biomedclip, clip_l14.*came 'i3d'"):
+    with pytest.raises(UserError, match=r"^encoder\.instead_of: .*choices: biomedclip, clip_l14.*got 'i3d'"):
         resolve("l1", "smoke", 0, ["encoder.instead_of=i3d"])
 
 

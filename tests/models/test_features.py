@@ -92,7 +92,7 @@ def test_i3d_that_was_changed_after_it_was_recorded_is_not_run(by_option, record
     recorded_i3d.write_bytes(recorded_i3d.read_bytes().ljust(times.st_size, b"\0")[: times.st_size])
     # Not even with the old size and time, by which a digest is remembered.
     os.utime(recorded_i3d, ns=(times.st_atime_ns, times.st_mtime_ns))
-    with pytest.raises(UserError, match=r"i3d\.pt: expected SHA-256 .*SHA256SUMS.*came"):
+    with pytest.raises(UserError, match=r"i3d\.pt: expected SHA-256 .*SHA256SUMS.*got"):
         features("i3d", source=str(recorded_i3d) if by_option else "")
 
 

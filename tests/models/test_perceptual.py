@@ -142,7 +142,7 @@ def test_alexnet_is_found_where_torch_keeps_its_downloads(alexnet, tmp_path, mon
     assert (perceptual("lpips_alex")(slices(0), slices(1)) > 0).all()
 
 
-def test_the_authors_own_radimagenet_file_is_monais_under_other_names(resnet_file, tmp_path):
+def test_the_authors_own_radimagenet_file_is_torchvisions_under_other_names(resnet_file, tmp_path):
     """github BMEII-AI/RadImageNet saves `nn.Sequential(*list(resnet50.children())[:9])` as `backbone`."""
 
     class Backbone(torch.nn.Module):
@@ -154,8 +154,8 @@ def test_the_authors_own_radimagenet_file_is_monais_under_other_names(resnet_fil
 
     torch.save(Backbone().state_dict(), tmp_path / "ResNet50.pt")
     theirs = perceptual("radimagenet_resnet50", source=str(tmp_path / "ResNet50.pt"))
-    monais = perceptual("radimagenet_resnet50", source=str(resnet_file))
-    assert torch.equal(theirs(slices(0, 64), slices(1, 64)), monais(slices(0, 64), slices(1, 64)))
+    torchvisions = perceptual("radimagenet_resnet50", source=str(resnet_file))
+    assert torch.equal(theirs(slices(0, 64), slices(1, 64)), torchvisions(slices(0, 64), slices(1, 64)))
 
 
 class Bomb:

@@ -24,6 +24,7 @@ from vqgan_models import (
 from x2c.core.errors import UserError
 from x2c.core.files import read_json
 from x2c.core.registry import AUTOENCODERS
+from x2c.models import chunks
 from x2c.models.autoencoders import vqgan
 from x2c.models.vqgan import codebook as codebooks
 from x2c.models.vqgan.codebook import Codebook
@@ -109,10 +110,21 @@ def test_gradients_pass_straight_through_to_latents_and_none_to_weights(autoenco
 def test_how_many_volumes_go_at_once_changes_nothing(autoencoder, monkeypatch):
     volumes, latents = noise(3, 4, 8, 8).clamp(-1, 1), noise(3, 3, 2, 2, 2)
     encoded, decoded = autoencoder.encode(volumes), autoencoder.decode(latents)
-    monkeypatch.setattr(vqgan, "VOXELS_AT_ONCE", 1)
+    monkeypatch.setattr(chunks, "VOXELS_AT_ONCE", 1)
     monkeypatch.setattr(codebooks, "DISTANCES_AT_ONCE", 48)
     torch.testing.assert_close(autoencoder.encode(volumes), encoded)
     torch.testing.assert_close(autoencoder.decode(latents), decoded)
+
+
+def test_how_many_volumes_are_decoded_at_once_changes_no_gradient(autoencoder, monkeypatch):
+    depths, found = torch.tensor([[0], [3], [1]]), []
+    for voxels in (chunks.VOXELS_AT_ONCE, 1):
+        monkeypatch.setattr(chunks, "VOXELS_AT_ONCE", voxels)
+        latents = noise(3, 3, 2, 2, 2).requires_grad_()
+        slices = autoencoder.decode_at(latents, depths)
+        slices.square().sum().backward()
+        found.append((slices, latents.grad))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_a_size_that_cannot_be_reduced_is_refused(autoencoder):

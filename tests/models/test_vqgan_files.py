@@ -253,7 +253,7 @@ def test_the_command_trains_once_and_saves_what_runs_elsewhere(smoke_cache, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--autoencoder=kl_standin"], "error: autoencoder: expected a VQ-GAN; came 'kl_standin'"),
+        (["--autoencoder=kl_standin"], "error: autoencoder: expected a VQ-GAN; got 'kl_standin'"),
         (["--autoencoder=vqgan_3d_standin", "--out=tests"], "error: --out: expected a new folder; tests exists"),
         (["--autoencoder=vqgan_3d", "--autoencoder.downsample=[3,4,4]"], "error: autoencoder.downsample.0: "),
     ],

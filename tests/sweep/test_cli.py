@@ -15,12 +15,13 @@ import pytest
 
 from x2c.core import stopping
 from x2c.core.errors import UserError
+from x2c.core.resolve import scales
 from x2c.core.script import PROJECT
 from x2c.sweep import crew, retries
 from x2c.sweep.__main__ import main
 from x2c.sweep.launch import worker_arguments
 from x2c.sweep.options import parse, same_plan
-from x2c.sweep.plan import make_plan
+from x2c.sweep.plan import make_plan, sweeps
 from x2c.sweep.state import snapshot
 
 SITE = f"""
@@ -55,6 +56,15 @@ def test_help_imports_nothing_heavy():
         assert (done.stderr.strip(), "usage: python -m x2c.sweep" in done.stdout) == ("[]", True)
 
 
+def test_help_says_a_line_about_every_sweep(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    for name in (*sweeps(), *scales()):
+        assert len(said[name].split()) > 3, name
+    assert said["losses"].endswith("The loss rows of the paper's Table 2.")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -64,15 +74,22 @@ def test_help_imports_nothing_heavy():
         ),
         (
             "run",
-            "NAME: the name of a sweep is needed; none came; choices: ablation, beyond, lidc, loss_terms, loss_weights, losses",
+            "NAME: expected the name of a sweep; got none; choices: ablation, beyond, lidc, loss_terms, loss_weights, losses",
         ),
         ("run losses --worker 2", "unknown option --worker; did you mean --workers?"),
-        ("run losses --workers two", "--workers: expected a whole number, 1 or more; came 'two'"),
-        ("run losses --workers 0", "--workers: expected a whole number, 1 or more; came '0'"),
+        ("run losses --workers two", "--workers: expected a whole number, 1 or more; got 'two'"),
+        ("run losses --workers 0", "--workers: expected a whole number, 1 or more; got '0'"),
         (
             "run losses --seeds 0;1",
-            "--seeds: expected whole numbers joined by commas, such as 0,1,2; came '0;1'",
+            "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '0;1'",
         ),
+        ("run losses --seeds ²", "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '²'"),
+        (
+            "plan losses --seeds 0,2147483648",
+            "--seeds: expected a whole number from 0 to 2147483647; got '2147483648'",
+        ),
+        ("run losses --seed 1", "unknown option --seed; did you mean --seeds?"),
+        ("run losses --variant l1", "unknown option --variant; "),
         ("run losses --executor lsf", "--executor: unknown choice 'lsf'"),
         ("plan losses --storage x.db", "unknown option --storage"),
         ("run losses --engine wnadb", "unknown choice 'wnadb'; did you mean 'wandb'? choices: optuna, wandb"),

@@ -37,13 +37,13 @@ def test_the_file_of_this_repository_is_valid_and_names_every_key_but_the_partit
         ),
         (
             {"hours": "4:00:00"},
-            "mine.yaml: hours: expected a valid number, unable to parse string as a number; came '4:0",
+            "mine.yaml: hours: expected a valid number, unable to parse string as a number; got '4:0",
         ),
-        ({"workers": 0}, "mine.yaml: workers: expected greater than 0; came 0"),
-        ({"hours": 0.05}, "mine.yaml: hours: expected hours to be a minute longer than signal_seconds (180); came {"),
+        ({"workers": 0}, "mine.yaml: workers: expected greater than 0; got 0"),
+        ({"hours": 0.05}, "mine.yaml: hours: expected hours to be a minute longer than signal_seconds (180); got {"),
         ({"sbatch": {"--time": "1:00"}}, "mine.yaml: sbatch: expected options other than array, error, job-name"),
         ({"sbatch": {"job_name": "x"}}, "mine.yaml: sbatch: expected options other than array, error, job-name"),
-        ({"setup": "module load cuda"}, "mine.yaml: setup: expected a valid list; came 'module load cuda'"),
+        ({"setup": "module load cuda"}, "mine.yaml: setup: expected a valid list; got 'module load cuda'"),
     ],
 )
 def test_a_wrong_file_is_one_line_with_file_and_key(written, keys, message):
@@ -56,7 +56,7 @@ def test_a_wrong_file_is_one_line_with_file_and_key(written, keys, message):
 def test_a_missing_key_and_a_missing_file(tmp_path, written):
     path = written()
     path.write_text("workers: 3\nmemory_gb: 2\n")
-    with pytest.raises(UserError, match=r"mine\.yaml: hours: a value is needed; none came"):
+    with pytest.raises(UserError, match=r"mine\.yaml: hours: expected a value; got none"):
         read_cluster(path)
     with pytest.raises(UserError, match=r"--cluster: expected a YAML file such as slurm\.yaml"):
         read_cluster(tmp_path / "none.yaml")
@@ -95,7 +95,7 @@ def test_machines_do_not_share_sqlite():
         (None, "none, which is SQLite"),
         ("sqlite:////shared/sweeps.db", "sqlite:////shared/sweeps.db"),
     ):
-        with pytest.raises(UserError, match=f"--storage: expected postgresql.* for 2 workers on Slurm; came {came}"):
+        with pytest.raises(UserError, match=f"--storage: expected postgresql.* for 2 workers on Slurm; got {came}"):
             check_storage(storage, 2)
 
 

@@ -64,7 +64,7 @@ def test_it_says_nothing_of_a_draw_without_its_parameters():
         ("loss.adv.weight == 1", "there: expected one comparison"),
         (
             3,
-            "there: expected one comparison by <=, <, >= or > such as 'loss.adv.weight <= 0.1 * loss.lpips.weight'; came 3",
+            "there: expected one comparison by <=, <, >= or > such as 'loss.adv.weight <= 0.1 * loss.lpips.weight'; got 3",
         ),
         (
             "loss.adv.weigth <= 1",
@@ -106,7 +106,7 @@ def test_parameters_count_with_some_choices_only_and_after_what_they_depend_on()
     ("raw", "message"),
     [
         ({"wen": {}}, "there: wen: unknown key 'wen'; did you mean 'when'? choices: constraints, when"),
-        ({"when": []}, "there: when: expected `parameter: {other: [values]}` lines; came []"),
+        ({"when": []}, "there: when: expected `parameter: {other: [values]}` lines; got []"),
         (
             {"when": {"loss.adv": {"variant": "full"}}},
             "there: when.loss.adv: unknown parameter 'loss.adv'; did you mean",

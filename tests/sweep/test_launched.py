@@ -238,7 +238,7 @@ def test_each_process_has_a_gpu_of_its_own():
     assert worker_count(two, GPUS) == 2
     assert [environment(n, GPUS, 2)["CUDA_VISIBLE_DEVICES"] for n in range(3)] == ["a,b", "c,d", "a,b"]
     check_processes(two, GPUS)
-    with pytest.raises(UserError, match="expected 1 or fewer, one for each GPU; came 2"):
+    with pytest.raises(UserError, match="expected 1 or fewer, one for each GPU; got 2"):
         check_processes(two, GPUS[:1])
     packed = resolve("l1", "smoke", 0, ["compute.processes=2", "compute.workers_per_gpu=2"]).compute
     with pytest.raises(UserError, match=r"expected 1 beside compute\.processes=2"):

@@ -66,7 +66,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
     ("keys", "message"),
     [
         ({"methods": "grid"}, "sweeps/s.yaml: methods: unknown key 'methods'; did you mean 'method'?"),
-        ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid', 'random' or 'bayes'; came \"gird\""),
+        ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid', 'random' or 'bayes'; got \"gird\""),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 3}},
             "early_terminate: every cell of a grid runs to its end",
@@ -79,15 +79,15 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
             {"metric": {"name": "psnr", "gaol": "maximize"}},
             "metric.gaol: unknown key 'gaol'; did you mean 'goal'?",
         ),
-        ({"parameters": {"seed": {"value": 0}}}, "parameters: expected the key variant; came seed; add variant: {"),
-        ({"parameters": ["l1"]}, 'parameters: expected a mapping of parameters; came ["l1"]'),
+        ({"parameters": {"seed": {"value": 0}}}, "parameters: expected the key variant; got seed; add variant: {"),
+        ({"parameters": ["l1"]}, 'parameters: expected a mapping of parameters; got ["l1"]'),
         (
             {"parameters": {"variant": {"valeus": ["l1"]}}},
             "parameters.variant.valeus: unknown key 'valeus'; did you mean 'values'?",
         ),
         (
             {"parameters": {"variant": {"value": "l1", "values": ["l1"]}}},
-            "parameters.variant: expected either value or values; came",
+            "parameters.variant: expected either value or values; got",
         ),
         ({"parameters": {"variant": {"value": "l2"}}}, "unknown variant 'l2'; did you mean 'l1'? choices: "),
         (
@@ -96,13 +96,22 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
         ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"values": ["a"]}}},
-            "parameters.seed: expected whole numbers from 0; came 'a'",
+            "sweeps/s.yaml: parameters.seed: expected a whole number from 0 to 2147483647; got 'a'; give another",
         ),
-        ({"run_cap": 0}, "run_cap: expected greater than 0; came 0"),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "seed": {"values": [0, 2147483648]}}},
+            "sweeps/s.yaml: parameters.seed: expected a whole number from 0 to 2147483647; got 2147483648",
+        ),
+        (
+            {"method": "random", "run_cap": 2, "metric": {"name": "validation_psnr", "goal": "maximize"}}
+            | {"parameters": {"variant": {"values": ["l1", "cfg"]}, "seed": {"value": -1}}},
+            "sweeps/s.yaml: parameters.seed: expected a whole number from 0 to 2147483647; got -1; give another",
+        ),
+        ({"run_cap": 0}, "run_cap: expected greater than 0; got 0"),
         ({"title": "x"}, "sweeps/s.yaml: title: unknown key 'title'; did you mean"),
         (
             {"parameters": {"variant": {"value": "l1"}, "stages.xray.steps": {"min": 1, "max": 5}}},
-            "sweeps/s.yaml: parameters.stages.xray.steps: a grid needs value or values; came a range (int_uniform)",
+            "sweeps/s.yaml: parameters.stages.xray.steps: a grid needs value or values; got a range (int_uniform)",
         ),
         ({"conditions": {"when": {}}}, "sweeps/search/s.yaml: conditions are for method bayes or random"),
     ],
@@ -173,3 +182,28 @@ def test_the_ablation_trains_each_distinct_stage_once_and_says_what_that_saves()
     Console(file=table, width=200).print(plan_table(plan, plan.cells, snapshots(plan.cells)))
     row = next(line for line in table.getvalue().splitlines() if "full s0" in line)
     assert "drr → ctpa → xray" in row and "rspect of l1 s0" in row
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_a_seed_asked_for_is_refused_before_anything_is_resolved(sweep_file, method):
+    search = {"run_cap": 2, "metric": {"name": "validation_psnr", "goal": "maximize"}}
+    sweep_file(method=method, **(search if method == "random" else {}))
+    with pytest.raises(
+        UserError, match=r"^--seeds: expected a whole number from 0 to 2147483647; got 2147483648; give"
+    ):
+        make_plan("s", "smoke", [2**31])
+
+
+@pytest.mark.parametrize("name", ["s.yaml", "search/s.yaml"])
+def test_a_key_that_a_file_of_sweeps_has_twice_is_named_with_its_line(sweep_file, name):
+    sweep_file(
+        conditions={"when": {"loss.adv.weight": {"variant": ["l1_adv"]}}} if name == "search/s.yaml" else None,
+        method="random",
+        run_cap=2,
+        metric={"name": "validation_psnr", "goal": "maximize"},
+        parameters={"variant": {"values": ["l1", "l1_adv"]}, "loss.adv.weight": {"min": 0.1, "max": 1.0}},
+    )
+    path = planning.SWEEPS / name
+    path.write_text(f"{path.read_text()}run_cap: 1\nrun_cap: 2\n")
+    with pytest.raises(UserError, match=rf"^{path}:\d+: run_cap: expected once; got it again, after line \d+; remove"):
+        read_sweep("s")

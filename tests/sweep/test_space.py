@@ -77,14 +77,14 @@ LOG = {"distribution": "log_uniform_values"}
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (0.5, "here.x: expected value, values, or min and max; came 0.5; write {value: ...}"),
+        (0.5, "here.x: expected value, values, or min and max; got 0.5; write {value: ...}"),
         ({"mn": 1, "max": 2}, "here.x.mn: unknown key 'mn'; did you mean 'min'? choices: distribution, max"),
-        ({"min": 1}, "here.x.max: a value is needed; none came"),
-        ({"min": 1, "max": None}, "here.x.max: a value is needed; none came"),
-        ({"min": 3, "max": 1}, 'here.x: expected min below max; came {"distribution": "int_uniform", "min": 3'),
+        ({"min": 1}, "here.x.max: expected a value; got none"),
+        ({"min": 1, "max": None}, "here.x.max: expected a value; got none"),
+        ({"min": 3, "max": 1}, 'here.x: expected min below max; got {"distribution": "int_uniform", "min": 3'),
         ({"min": 1.0, "max": 1.0}, "here.x: expected min below max"),
-        ({"min": "a", "max": 1}, 'here.x.min: expected a number; came "a"'),
-        ({"min": True, "max": 2}, "here.x.min: expected a number; came true"),
+        ({"min": "a", "max": 1}, 'here.x.min: expected a number; got "a"'),
+        ({"min": True, "max": 2}, "here.x.min: expected a number; got true"),
         ({"min": 0.1, "max": math.inf}, "here.x.max: expected a number"),
         ({"min": "1e-5", "max": 1.0}, "expected a number (YAML reads 1e-5 as text; write 1.0e-5)"),
         ({"min": 1.0, "max": "1e5"}, "expected a number (YAML reads 1e5 as text; write 1.0e+5)"),
@@ -97,11 +97,11 @@ LOG = {"distribution": "log_uniform_values"}
         ({"distribution": "normal", "mu": 0}, "here.x.distribution: normal is W&B's alone; Optuna has nothing like it"),
         ({"distribution": "q_log_uniform_values", "min": 1, "max": 2}, "take log_uniform_values (choices: constant,"),
         ({"values": [1, 2], "probabilities": [0.5, 0.5]}, "categorical_w_probabilities is W&B's alone"),
-        ({"values": []}, 'here.x: expected one value or more; came {"values": []}'),
+        ({"values": []}, 'here.x: expected one value or more; got {"values": []}'),
         ({"value": 1, "values": [1]}, "here.x: expected either value or values"),
         ({"value": 1, "distribution": "categorical"}, "here.x: expected a value with constant, or values with"),
         ({"values": [1], "min": 0, "max": 1}, "here.x.values: unknown key 'values'"),
-        ({"parameters": {}}, "here.x.parameters: expected a mapping of parameters; came {}"),
+        ({"parameters": {}}, "here.x.parameters: expected a mapping of parameters; got {}"),
         (
             {"parameters": {"y": {"value": 1}}, "value": 1},
             "here.x.value: a group of parameters has no key but parameters",
@@ -116,7 +116,7 @@ def test_a_wrong_parameter_is_one_clear_line(raw, message):
 
 
 def test_wrong_names_are_told():
-    with pytest.raises(UserError, match=r"here: expected names such as loss\.lpips\.weight; came 'loss-weight'"):
+    with pytest.raises(UserError, match=r"here: expected names such as loss\.lpips\.weight; got 'loss-weight'"):
         read_parameters({"loss-weight": {"value": 1}}, "here")
     raw = {"loss.l1": {"value": 1}, "loss": {"parameters": {"l1": {"value": 2}}}}
     with pytest.raises(UserError, match=r"here\.loss\.l1: given twice, once nested; remove one"):
@@ -141,10 +141,10 @@ def test_the_bands_of_early_termination_are_wandbs():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ("hyperband", 'early_terminate: expected `key: value` lines; came "hyperband"'),
-        ({"type": "median"}, "early_terminate.type: expected 'hyperband'; came \"median\""),
+        ("hyperband", 'early_terminate: expected `key: value` lines; got "hyperband"'),
+        ({"type": "median"}, "early_terminate.type: expected 'hyperband'; got \"median\""),
         ({"type": "hyperband"}, "early_terminate: expected either min_iter, or max_iter with s"),
-        ({"type": "hyperband", "min_iter": 0}, "early_terminate.min_iter: expected greater than 0; came 0"),
+        ({"type": "hyperband", "min_iter": 0}, "early_terminate.min_iter: expected greater than 0; got 0"),
         (
             {"type": "hyperband", "min_itr": 1},
             "early_terminate.min_itr: unknown key 'min_itr'; did you mean 'min_iter'?",
@@ -152,8 +152,8 @@ def test_the_bands_of_early_termination_are_wandbs():
         ({"type": "hyperband", "max_iter": 9}, "early_terminate: expected max_iter and s together"),
         ({"type": "hyperband", "max_iter": 9, "s": 1, "min_iter": 1}, "expected either min_iter, or max_iter with s"),
         ({"type": "hyperband", "max_iter": 2, "s": 1}, "expected max_iter of eta or more"),
-        ({"type": "hyperband", "min_iter": 1, "eta": 1}, "early_terminate.eta: expected greater than 1; came 1"),
-        ({"type": "hyperband", "min_iter": None}, "early_terminate.min_iter: a value is needed; none came"),
+        ({"type": "hyperband", "min_iter": 1, "eta": 1}, "early_terminate.eta: expected greater than 1; got 1"),
+        ({"type": "hyperband", "min_iter": None}, "early_terminate.min_iter: expected a value; got none"),
     ],
 )
 def test_a_wrong_early_termination_is_one_clear_line(search_file, rule, message):
@@ -166,21 +166,21 @@ def test_a_wrong_early_termination_is_one_clear_line(search_file, rule, message)
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"run_cap": "absent"}, "run_cap: a search needs a number of runs; none came; add run_cap: 30"),
+        ({"run_cap": "absent"}, "run_cap: a search needs a number of runs; got none; add run_cap: 30"),
         (
             {"metric": "absent"},
-            "metric: a search needs one; none came; add metric: {name: validation_psnr, goal: maximize}",
+            "metric: a search needs one; got none; add metric: {name: validation_psnr, goal: maximize}",
         ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"values": [0, 1]}}},
-            "parameters.seed: a search has one seed, or it would look for the luckiest; came [0, 1]",
+            "parameters.seed: a search has one seed, or it would look for the luckiest; got [0, 1]",
         ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"min": 0, "max": 9}}},
-            "parameters.seed: expected value or values; came a range",
+            "parameters.seed: expected value or values; got a range",
         ),
-        ({"parameters": {"variant": {"min": 0, "max": 9}}}, "parameters.variant: expected value or values; came a"),
-        ({"method": "baies"}, "method: expected 'grid', 'random' or 'bayes'; came \"baies\""),
+        ({"parameters": {"variant": {"min": 0, "max": 9}}}, "parameters.variant: expected value or values; got a"),
+        ({"method": "baies"}, "method: expected 'grid', 'random' or 'bayes'; got \"baies\""),
     ],
 )
 def test_what_a_search_cannot_do_without(search_file, keys, message):

@@ -136,9 +136,9 @@ def test_every_difference_is_named(two_runs):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ([], "VARIANT: the name of a variant is needed"),
+        ([], "VARIANT: expected the name of a variant"),
         (["l1_avd"], "unknown variant 'l1_avd'; did you mean 'l1_adv'?"),
-        (["l1", "--kills", "0"], "--kills: expected a whole number, 1 or more; came '0'"),
+        (["l1", "--kills", "0"], "--kills: expected a whole number, 1 or more; got '0'"),
         (["l1", "--seeds", "0"], "unknown option --seeds; did you mean --seed?"),
     ],
 )

@@ -79,7 +79,7 @@ def test_without_an_account_it_says_so_in_one_line(tmp_path):
     )
     assert done.returncode == 2
     (error,) = [text for text in done.stderr.splitlines() if text.startswith("error")]
-    assert "--engine: wandb needs W&B's server and a key; none came; set WANDB_API_KEY" in error
+    assert "--engine: wandb needs W&B's server and a key; got none; set WANDB_API_KEY" in error
     assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
 
 

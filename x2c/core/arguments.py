@@ -5,13 +5,34 @@ from __future__ import annotations
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 
+from x2c.core.seeding import SEEDS, is_seed
+
+MOST_DIGITS = 100
+"""Of a seed as it is written, leading zeros among them."""
+
 
 def whole_number(least: int) -> Callable[[str], int]:
     """A reader of whole numbers from `least` on."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise ArgumentTypeError(f"expected a whole number, {least} or more; came {text!r}")
+            raise ArgumentTypeError(f"expected a whole number, {least} or more; got {text!r}")
         return int(text)
 
     return read
+
+
+def seed(text: str) -> int:
+    """A run's seed."""
+    # A longer word is no seed, and int() would refuse to read one of thousands of digits.
+    if not text.isdecimal() or len(text) > MOST_DIGITS or not is_seed(int(text)):
+        raise ArgumentTypeError(f"expected {SEEDS}; got {text!r}")
+    return int(text)
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Seeds, joined by commas."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(map(str.isdecimal, words)):
+        raise ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; got {text!r}")
+    return tuple(map(seed, words))

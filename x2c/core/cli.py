@@ -9,10 +9,15 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from x2c.core.about import listed
 from x2c.core.config import Config
 from x2c.core.errors import UserError
+from x2c.core.guesses import meant_option
 from x2c.core.registry import LOSS_TERMS, SLOTS
-from x2c.core.resolve import scales, variants
+from x2c.core.resolve import EXPERIMENTS, RESERVED, scales, variants
+
+FIELDS = [field for field in Config.model_fields if field not in RESERVED]
+"""What can be given as --field=value."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,16 +41,16 @@ class Parser(argparse.ArgumentParser):
                 raise UserError(self._unknown_option(word))
             text = word[2:] if "=" in word else f"{word[2:]}={rest.pop(0)}"
             name = text.partition("=")[0]
-            if "." not in name and name not in Config.model_fields:
+            if "." not in name and name not in FIELDS:
                 raise UserError(self._unknown_option(f"--{name}"))
             overrides.append(text)
         return known, overrides
 
     def _unknown_option(self, option: str) -> str:
         options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
-        choices = options + [f"--{field}" for field in Config.model_fields]
+        choices = options + [f"--{field}" for field in FIELDS]
         close = difflib.get_close_matches(option, choices, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = meant_option(option, options) or (f"did you mean {close[0]}? " if close else "")
         return f"{self.prog}: unknown option {option}; {hint}options: {', '.join(options)}, or --a.b=value for any config field"
 
 
@@ -83,7 +88,9 @@ def as_option(override: str) -> str:
 
 
 def choices_text() -> str:
-    """All choices of all slots, for `--help`."""
-    lines = [f"variants    {', '.join(variants())}", f"loss terms  {', '.join(LOSS_TERMS.names())}"]
-    lines += [f"{slot:<11} {', '.join(registry.names())}" for slot, registry in SLOTS.items()]
-    return "\n".join(textwrap.fill(line, 100, subsequent_indent=" " * 12) for line in lines)
+    """All variants and scales with a line about each, and all choices of all slots, for `--help`."""
+    files = [listed("variants", EXPERIMENTS, variants()), listed("scales", EXPERIMENTS / "scales", scales())]
+    lines = [f"  {'loss terms':<13} {', '.join(LOSS_TERMS.names())}"]
+    lines += [f"  {slot:<13} {', '.join(registry.names())}" for slot, registry in SLOTS.items()]
+    slots = [textwrap.fill(line, 100, subsequent_indent=" " * 16) for line in lines]
+    return "\n\n".join([*files, "\n".join(["choices:", *slots])])

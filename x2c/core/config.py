@@ -24,6 +24,7 @@ from pydantic import (
 from x2c.core.compute import Compute as Compute
 from x2c.core.errors import unknown
 from x2c.core.section import Section as Section
+from x2c.core.seeding import LARGEST_SEED
 from x2c.core.weights import needed, source_fingerprint
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -124,7 +125,7 @@ class Window(Section):
     @model_validator(mode="after")
     def _is_a_range(self) -> Window:
         if self.low_hu >= self.high_hu:
-            raise ValueError(f"low_hu must lie below high_hu; came {self.low_hu} and {self.high_hu}")
+            raise ValueError(f"low_hu must lie below high_hu; got {self.low_hu} and {self.high_hu}")
         return self
 
 
@@ -147,7 +148,7 @@ class DataOptions(Section):
     def _is_a_fold(cls, fold: str) -> str:
         number, count = map(int, fold.split("/")) if fold else (1, 3)
         if number > count or count < 3:
-            raise ValueError(f"expected K/N with K up to N and N at least 3; came {fold}")
+            raise ValueError(f"expected K/N with K up to N and N at least 3; got {fold}")
         return fold
 
 
@@ -270,7 +271,7 @@ class Config(Section):
 
     variant: str
     scale: str
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
     table2: TableRow | None = None
     dataset: Slot
     """The paired data the model is for; the autoencoder's stand-in and the classifier are trained on it."""

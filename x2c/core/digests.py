@@ -42,7 +42,7 @@ def read_sums(folder: Path) -> dict[str, str]:
         match = re.fullmatch(r"([0-9a-fA-F]{64}) [ *](.+)", line)
         if match is None:
             raise UserError(
-                f"{path}:{number}: expected 64 hex digits, two blanks and a path; came {line[:80]!r}; "
+                f"{path}:{number}: expected 64 hex digits, two blanks and a path; got {line[:80]!r}; "
                 "write it with `sha256sum` or `python -m x2c.weights --record`"
             )
         sums[os.path.normpath(match[2])] = match[1].lower()

@@ -25,17 +25,17 @@ class FileError(UserError):
         return f"{self.path}: {self.reason}"
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """The sentence part `did you mean 'x'? choices: a, b, c` for a wrong name."""
+def nearest(name: str, choices: Iterable[str], hint: str = "") -> str:
+    """The sentence part `did you mean 'x'? choices: a, b, c` for a wrong name; `hint` takes the place of the first half."""
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = hint or (f"did you mean {close[0]!r}? " if close else "")
     return f"{hint}choices: {', '.join(known) or '(none)'}"
 
 
-def unknown(where: str, kind: str, name: str, choices: Iterable[str]) -> UserError:
-    """The error for a name that is not among the choices."""
-    return UserError(f"{where}: unknown {kind} {name!r}; {nearest(str(name), choices)}")
+def unknown(where: str, kind: str, name: str, choices: Iterable[str], hint: str = "") -> UserError:
+    """The error for a name that is not among the choices; `hint` is what was meant, where that is not the nearest name."""
+    return UserError(f"{where}: unknown {kind} {name!r}; {nearest(str(name), choices, hint)}")
 
 
 def reason_of(error: Exception) -> str:

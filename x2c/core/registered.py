@@ -10,6 +10,7 @@ import yaml
 from x2c.core.errors import FileError
 from x2c.core.files import write_text
 from x2c.core.script import PROJECT
+from x2c.core.yaml_text import load_yaml
 
 LOCKS = PROJECT / "sweeps" / "locks"
 
@@ -45,7 +46,7 @@ class Lock:
 def read_lock(path: Path) -> Lock:
     """A lock from its file. Raises FileError where it is none."""
     try:
-        return Lock(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Lock(**load_yaml(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         raise FileError(path, f"not a locked plan: {' '.join(str(error).split())}") from None
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import re
+import traceback
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from x2c.core.errors import unknown
+from x2c.core.errors import FileError, UserError, unknown
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 
@@ -45,37 +47,72 @@ class Registry:
         """The registered class. Raises UserError with the nearest name and all choices."""
         if name not in self._modules:
             raise unknown(self.slot, self.slot, name, self.names())
-        importlib.import_module(self._modules[name])
+        modules = self._modules[name]
+        if len(modules) > 1:
+            files = " and ".join(str(file) for file in modules.values())
+            raise UserError(f"{self.slot}: expected {name!r} to be registered once; got it in {files}; rename one")
+        ((module, file),) = modules.items()
+        try:
+            importlib.import_module(module)
+        except UserError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise FileError(
+                file,
+                f"{line_in(file, error)}{self.slot} {name!r}: cannot be imported: {type(error).__name__}: {reason}",
+            ) from error
         return self._entries[name]
 
+    def options(self, name: str) -> Any:
+        """The class of an entry's options. Raises UserError as `get` does, and for an entry that has none."""
+        entry = self.get(name)
+        if not isinstance(getattr(entry, "Options", None), type):
+            (file,) = self._modules[name].values()
+            kind = "a class without" if isinstance(entry, type) else "a function, which has none"
+            raise FileError(
+                file, f"{self.slot} {name!r}: expected a class with a class Options inside; got {kind}; add it"
+            )
+        return entry.Options
+
     @cached_property
-    def _modules(self) -> dict[str, str]:
-        """Name of each choice -> the module that registers it."""
+    def _modules(self) -> dict[str, dict[str, Path]]:
+        """Name of each choice -> the modules that register it, of which there is one unless there is a mistake."""
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(self.package)
         modules = {self.package: Path(spec.origin)}
         for folder in spec.submodule_search_locations or ():
             modules |= {f"{self.package}.{file.stem}": file for file in sorted(Path(folder).glob("[!_]*.py"))}
-        found: dict[str, str] = {}
+        found: dict[str, dict[str, Path]] = {}
         for module, file in modules.items():
             for name in _registered_names(file):
-                if name in found:
-                    raise ValueError(f"{self.slot}: {name!r} is registered in both {found[name]} and {module}")
-                found[name] = module
+                found.setdefault(name, {})[module] = file
         return found
 
 
+def line_in(file: Path, error: BaseException) -> str:
+    """`line N: `, where an error happened in a file; empty where it did not."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"line {error.lineno}: "
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"line {lines[-1]}: " if lines else ""
+
+
 def _registered_names(file: Path) -> list[str]:
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        tree = ast.parse(text, str(file))
+    except (SyntaxError, ValueError):
+        # What it would register stays a choice, so that asking for it names the file, and asking for others is no matter.
+        return re.findall(r"""^@\w+\.register\(\s*["'](\w+)["']""", text, re.MULTILINE)
     names: list[str] = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+    for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for call in node.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "register":
-                argument = call.args[0]
-                if isinstance(argument, ast.Constant):
-                    names.append(str(argument.value))
+                names += [str(argument.value) for argument in call.args[:1] if isinstance(argument, ast.Constant)]
     return names
 
 

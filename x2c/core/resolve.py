@@ -14,12 +14,16 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from x2c.core.config import DATA_ROLES, Config, Loss, Section, Slot, Stage, Stages, TermOptions
-from x2c.core.errors import UserError, nearest, unknown
+from x2c.core.errors import FileError, UserError, nearest, unknown
+from x2c.core.guesses import meant
 from x2c.core.registry import DATASETS, LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
+from x2c.core.seeding import SEEDS, is_seed
+from x2c.core.yaml_text import RepeatedKeyError, line_of, load_yaml
 
-FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 EXPERIMENTS = PROJECT / "experiments"
+RESERVED = {"variant", "scale", "seed"}
+"""Fields that say which config it is; each is given by an option of its own."""
 LOSS_ALIASES = {"full": "l1_lpips_adv_cls"}
 Layer = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -52,6 +56,8 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
         raise unknown("--variant", "variant", variant, variants())
     if scale not in scales():
         raise unknown("--scale", "scale", scale, scales())
+    if not is_seed(seed):
+        raise UserError(f"--seed: expected {SEEDS}; got {seed!r}; give another")
     scaled = read_yaml(EXPERIMENTS / "scales" / f"{scale}.yaml")
     stand_ins = scaled.pop("stand_ins", {})
     row = read_yaml(EXPERIMENTS / f"{variant}.yaml")
@@ -60,12 +66,43 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
         asked = merge(asked, parse_override(override))
     data = asked.pop("data", None)
     chosen = merge(row, asked)
-    for reserved in {"variant", "scale", "seed"} & chosen.keys():
+    for reserved in RESERVED & chosen.keys():
         raise UserError(f"{reserved}: given once, by --{reserved}; not in experiments/{variant}.yaml or twice")
-    merged = _stand_in(merge(merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
-    if data is not None:
-        merged = merge(merged, _everywhere(data))
-    return _validate({**merge(merged, asked), "variant": variant, "scale": scale, "seed": seed}, chosen)
+    _refuse_joined_terms()
+    written = _stand_in(merge(merge(read_yaml(EXPERIMENTS / "base.yaml"), scaled), row), stand_ins)
+    merged = written if data is None else merge(written, _everywhere(data))
+    named = {"variant": variant, "scale": scale, "seed": seed}
+    try:
+        return _validate({**merge(merged, asked), **named}, chosen)
+    except FileError:
+        raise
+    except UserError as error:
+        alone = error if data is None and not asked else _complaint({**written, **named}, row)
+        if str(alone) != str(error):
+            raise
+        raise UserError(f"{_place(variant, str(error).partition(':')[0])}: {error}") from None
+
+
+def _complaint(raw: Layer, chosen: Layer) -> UserError | None:
+    """What is wrong with a variant where nothing is asked for beside it."""
+    try:
+        _validate(raw, chosen)
+    except UserError as error:
+        return error
+    return None
+
+
+def _place(variant: str, path: str) -> str:
+    """The file of a variant, with the line of a dotted path where the file has it."""
+    line = line_of((EXPERIMENTS / f"{variant}.yaml").read_text(encoding="utf-8"), path.split("."))
+    return f"experiments/{variant}.yaml" + (f":{line}" if line else "")
+
+
+def _refuse_joined_terms() -> None:
+    """Raise UserError for a loss term that no variant could name, whichever is asked for."""
+    for term in LOSS_TERMS.names():
+        if "_" in term:
+            raise UserError(f"loss: term {term!r}: '_' joins terms; register it under a name without one")
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -77,6 +114,7 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     if not path.is_file():
         raise UserError(f"{path}: expected a run's resolved config; no such file; give a run directory of x2c")
     written = read_yaml(path)
+    _refuse_joined_terms()
     try:
         config = _validate(written, written)
     except UserError as error:
@@ -98,11 +136,15 @@ def read_yaml(path: Path) -> Layer:
 def _parsed(path: Path, _changed_ns: int, _size: int) -> bytes:
     """Pickled, which is the fastest copy: a sweep of thousands of cells reads the same few files for each."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=FAST_LOADER)
-    except yaml.YAMLError as error:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except RepeatedKeyError as error:
+        raise UserError(
+            f"{path}:{error.line}: {error.key}: expected once; got it again, after line {error.first}; remove one"
+        ) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict | None):
-        raise UserError(f"{path}: expected `key: value` lines; found {type(content).__name__}")
+        raise UserError(f"{path}: expected `key: value` lines; got {type(content).__name__}")
     return pickle.dumps(content or {})
 
 
@@ -112,8 +154,10 @@ def parse_override(text: str) -> Layer:
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise UserError(f"{text}: expected --a.b=value")
     try:
-        layer = yaml.safe_load(value)
-    except yaml.YAMLError:
+        layer = load_yaml(value)
+    except RepeatedKeyError as error:
+        raise UserError(f"{path}.{error.key}: expected once; got it twice in {value!r}; remove one") from None
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"{path}: {value!r} is not a YAML value; quote it") from None
     *parents, last = path.split(".")
     nested: Layer = {last: layer}
@@ -166,7 +210,7 @@ def _data(value: Any) -> Any:
 
 def _shared_options(below: Any, name: str) -> Layer:
     """What another data set in the same role keeps: size, window and kind of radiographs belong to the role."""
-    fields = DATASETS.get(name).Options.model_fields
+    fields = DATASETS.options(name).model_fields
     return {key: value for key, value in below.items() if key in fields}
 
 
@@ -204,8 +248,8 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
         entry = _mapping(slot, raw.get(slot))
         name = str(entry.pop("name", ""))
         if name == "prepared" and not entry.get("folder"):
-            raise UserError(f"{slot}.folder: which prepared data set? none came; give --{slot}=FOLDER")
-        options = _section(registry.get(name).Options, entry, slot)
+            raise UserError(f"{slot}.folder: expected a prepared data set; got none; give --{slot}=FOLDER")
+        options = _section(registry.options(name), entry, slot)
         built[slot] = Slot(name=name, options=options)
     built["loss"] = _loss(_mapping("loss", raw.get("loss")), chosen.get("loss", {}))
     config = _section(Config, built, "")
@@ -216,13 +260,14 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
 def _stages(raw: Layer, chosen: Layer | list[str]) -> Stages:
     order, start = raw.pop("order", []), str(raw.pop("start", ""))
     if not isinstance(order, list) or not order or len(set(map(str, order))) < len(order):
-        raise UserError(f"stages.order: expected a list of different stages; came {order!r}; known: {', '.join(raw)}")
+        raise UserError(f"stages.order: expected a list of different stages; got {order!r}; known: {', '.join(raw)}")
     for name in map(str, order):
         if name not in raw:
             raise unknown("stages.order", "stage", name, raw)
     asked = set(chosen) - {"order", "start"} if isinstance(chosen, dict) else set[str]()
     for stray in sorted(asked - set(order)):
-        raise UserError(f"stages.{stray}: not among this variant's stages {order}; {nearest(stray, order)}")
+        hint = meant(f"stages.{stray}")
+        raise UserError(f"stages.{stray}: not among this variant's stages {order}; {nearest(stray, order, hint)}")
     each = {name: _section(Stage, _mapping(f"stages.{name}", raw[name]), f"stages.{name}") for name in order}
     return Stages(start=start, each=each)
 
@@ -230,20 +275,18 @@ def _stages(raw: Layer, chosen: Layer | list[str]) -> Stages:
 def _loss(raw: Layer, chosen: Layer | str) -> Loss:
     name = str(raw.pop("name", ""))
     names, known = LOSS_ALIASES.get(name, name).split("_"), LOSS_TERMS.names()
-    for joined in (term for term in known if "_" in term):
-        raise UserError(f"loss: term {joined!r}: '_' joins terms; register it under a name without one")
     for stray in (term for term in names if term not in known):
         raise UserError(
             f"loss: unknown term {stray!r} in {name!r}; {nearest(stray, known)}; join terms with '_' "
             f"or take {', '.join(LOSS_ALIASES)}"
         )
     if len(set(names)) < len(names):
-        raise UserError(f"loss: expected different terms; came {name!r}; name each once")
+        raise UserError(f"loss: expected different terms; got {name!r}; name each once")
     asked = set(chosen) - {"name"} if isinstance(chosen, dict) else set[str]()
     for stray in sorted(asked - set(names)):
         raise UserError(f"loss.{stray}: loss {name!r} has no term {stray!r}; {nearest(stray, names)}")
     terms: dict[str, TermOptions] = {
-        term: _section(LOSS_TERMS.get(term).Options, _mapping(f"loss.{term}", raw.get(term, {})), f"loss.{term}")
+        term: _section(LOSS_TERMS.options(term), _mapping(f"loss.{term}", raw.get(term, {})), f"loss.{term}")
         for term in names
     }
     return Loss(name=name, terms=terms)
@@ -254,7 +297,7 @@ def _cross_check(config: Config) -> None:
         kind = getattr(config.data(stage.data).options, "radiographs", "")
         if stage.condition not in ("none", kind):
             raise UserError(
-                f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; came {stage.condition!r}; "
+                f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; got {stage.condition!r}; "
                 f"set --stages.{name}.condition={kind} or --{stage.data}.radiographs={stage.condition}"
             )
         if stage.loss == "variant" and stage.data != "dataset" and "cls" in config.loss.terms:
@@ -269,11 +312,11 @@ def _cross_check(config: Config) -> None:
             )
         if stage.lora_rank and stage is not config.stages.last:
             raise UserError(
-                f"stages.{name}.lora_rank: only the last stage can train adapters; came {stage.lora_rank}; use 0"
+                f"stages.{name}.lora_rank: only the last stage can train adapters; got {stage.lora_rank}; use 0"
             )
     name, last = list(config.stages.each.items())[-1]
     if last.condition == "none":
-        raise UserError(f"stages.{name}.condition: the last stage is what is scored; expected xray or drr; came none")
+        raise UserError(f"stages.{name}.condition: the last stage is what is scored; expected xray or drr; got none")
     if config.prediction.name == "eps" and config.diffusion.x0_weight == "uniform" and len(config.loss.terms) > 1:
         raise UserError(
             "diffusion.x0_weight: 'uniform' explodes with prediction 'eps' (1/√ᾱ is 6·10⁴ at t=999); use 'alpha_bar'"
@@ -285,14 +328,14 @@ def _cross_check(config: Config) -> None:
         raise UserError("training.mixed_precision: 'fp16' needs a GPU and a loss without 'adv'; use 'no' or 'bf16'")
     if (steps := getattr(config.sampler.options, "steps", 1)) > config.diffusion.num_train_timesteps:
         most = config.diffusion.num_train_timesteps
-        raise UserError(f"sampler.steps: at most diffusion.num_train_timesteps = {most}; came {steps}")
+        raise UserError(f"sampler.steps: at most diffusion.num_train_timesteps = {most}; got {steps}")
 
 
 def _mapping(path: str, value: Any) -> Layer:
     if isinstance(value, str):
         return {"name": value}
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a name or a mapping; came {value!r}")
+        raise UserError(f"{path}: expected a name or a mapping; got {value!r}")
     return dict(value)
 
 
@@ -306,10 +349,11 @@ def _section(model: type[Model], values: Mapping[str, Any], path: str) -> Model:
         location = [str(part) for part in first["loc"]]
         where = ".".join([*([path] if path else []), *location])
         if first["type"] == "extra_forbidden":
-            raise unknown(where, "key", location[-1], _fields_at(model, location[:-1])) from None
+            fields = _fields_at(model, location[:-1])
+            raise unknown(where, "key", location[-1], fields, meant(where)) from None
         if first["type"] == "missing":
-            raise UserError(f"{where}: a value is needed; none came; give --{where}=VALUE") from None
-        raise UserError(f"{where}: {first['msg'].lower()}; came {first['input']!r}") from None
+            raise UserError(f"{where}: expected a value; got none; give --{where}=VALUE") from None
+        raise UserError(f"{where}: {first['msg'].lower()}; got {first['input']!r}") from None
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:

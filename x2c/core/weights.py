@@ -33,7 +33,7 @@ def weights_folder() -> Path | None:
     """The folder X2C_WEIGHTS names; None where the variable is not set. Raises UserError if it is no folder."""
     text = os.environ.get("X2C_WEIGHTS", "")
     if text and not Path(text).expanduser().is_dir():
-        raise UserError(f"X2C_WEIGHTS: expected a folder of pretrained weights; came {text}; make it or unset it")
+        raise UserError(f"X2C_WEIGHTS: expected a folder of pretrained weights; got {text}; make it or unset it")
     return Path(text).expanduser().absolute() if text else None
 
 
@@ -62,7 +62,7 @@ def local_copy(name: str, option: str = "") -> Path:
     if not path.exists():
         path = _fetched(weights, source)
     if weights.kind != ("FOLDER" if path.is_dir() else "FILE") and weights.kind != "PATH":
-        raise UserError(f"{weights.option}: expected a {weights.kind.lower()} of {weights.source}; came {path}")
+        raise UserError(f"{weights.option}: expected a {weights.kind.lower()} of {weights.source}; got {path}")
     verify(weights, path, published=not _chosen(weights, option))
     return path
 
@@ -73,7 +73,7 @@ def verify(weights: Weights, path: Path, *, published: bool) -> None:
         came = sha256(file, fresh=weights.is_code) if file.is_file() else "no such file"
         if came not in digests:
             raise UserError(
-                f"{file}: expected SHA-256 {' or '.join(digests)} ({where}); came {came}; get {weights.source} again, "
+                f"{file}: expected SHA-256 {' or '.join(digests)} ({where}); got {came}; get {weights.source} again, "
                 f"or name your own copy by --{weights.option}={weights.kind}"
             )
     if weights.is_code and standing(weights, path) == "unknown":
@@ -212,9 +212,7 @@ def _provided(weights: Weights) -> Path | None:
     if weights.kind != "FILE" and (root / weights.name).is_dir():
         there.append(root / weights.name)
     if len(there) > 1:
-        raise UserError(
-            f"X2C_WEIGHTS: expected one copy of {weights.name}; came {', '.join(map(str, there))}; keep one"
-        )
+        raise UserError(f"X2C_WEIGHTS: expected one copy of {weights.name}; got {', '.join(map(str, there))}; keep one")
     return there[0] if there else None
 
 

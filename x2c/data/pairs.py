@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from x2c.data.cohort import Cohort, array_file
 from x2c.data.volume import Array
 
 ROWS_AT_ONCE = 8
+VALUES_AT_ONCE = 2**25
+"""Numbers of a cached array that its statistics are taken of at once: about 0.7 GB of memory."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def cache_array(
     raw = np.load(folder / "array.npy", mmap_mode="r")
     statistics = folder / f"statistics{'-' if fold else ''}{fold.replace('/', 'of')}.json"
     if not statistics.exists():
-        write_json(statistics, _statistics(raw[training]))
+        write_json(statistics, _statistics(raw, training))
     s = {name: torch.tensor(value) for name, value in read_json(statistics).items()}
     if scaling == "standard":
         centre, unit = s["mean"], s["std"]
@@ -106,11 +110,38 @@ def cache_array(
     return Scaled(raw, Scale(centre, unit, 1.0 if code_range is not None else float(largest)))
 
 
-def _statistics(rows: NDArray[np.float32]) -> dict[str, list[float]]:
-    """Of each channel of rows [N, C, ...]."""
-    values = torch.from_numpy(rows).double().movedim(1, 0).flatten(1)
-    found = {"mean": values.mean(1), "std": values.std(1, correction=0).clamp(min=1e-6)}
-    found |= {"low": values.amin(1), "high": values.amax(1)}
+@dataclass(frozen=True)
+class _Moments:
+    """Statistics of each channel, [C] float64, of `count` rows."""
+
+    count: int
+    mean: Tensor
+    sd: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float32]) -> _Moments:
+        """The statistics of rows [N, C, ...]."""
+        values = torch.from_numpy(rows).double().movedim(1, 0).flatten(1)
+        return cls(len(rows), values.mean(1), values.std(1, correction=0), values.amin(1), values.amax(1))
+
+    def merged(self, other: _Moments) -> _Moments:
+        """The statistics of the rows of both (Chan, Golub & LeVeque 1983)."""
+        count = self.count + other.count
+        share, shift = other.count / count, other.mean - self.mean
+        mean = self.mean + shift * share
+        within = self.sd.square() * (1 - share) + other.sd.square() * share
+        sd = (within + shift.square() * share * (1 - share)).sqrt()
+        return _Moments(count, mean, sd, torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+
+
+def _statistics(array: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Mean, SD and extremes of each channel over rows of an array [N, C, ...] on disk, in memory that no row adds to."""
+    count = max(1, VALUES_AT_ONCE // math.prod(array.shape[1:]))
+    parts = (_Moments.of(array[rows[start : start + count]]) for start in range(0, len(rows), count))
+    whole = functools.reduce(_Moments.merged, parts)
+    found = {"mean": whole.mean, "std": whole.sd.clamp(min=1e-6), "low": whole.low, "high": whole.high}
     return {name: value.tolist() for name, value in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from x2c.core.config import Section
+from x2c.core.errors import UserError
 from x2c.core.registry import SAMPLERS
 from x2c.core.seeding import seed_of
 from x2c.diffusion.predictions import Prediction
@@ -49,7 +51,7 @@ class DDPM:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         return DDPMScheduler(
-            len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, timestep_spacing="leading"
+            len(betas), trained_betas=betas, prediction_type="sample", clip_sample=False, timestep_spacing="trailing"
         )
 
 
@@ -89,7 +91,8 @@ class DPMPlusPlus:
     def scheduler(self, betas: Any) -> Any:
         from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-        # The cosine schedule's log-SNR runs to minus infinity; diffusers recommends this lower bound for it.
+        # The cosine schedule's log-SNR runs to minus infinity; diffusers recommends this lower bound for it. The last
+        # timestep above it, 995 of 1000, is where sampling begins.
         return DPMSolverMultistepScheduler(
             len(betas),
             trained_betas=betas,
@@ -98,6 +101,34 @@ class DPMPlusPlus:
             timestep_spacing="linspace",
             final_sigmas_type="zero",
         )
+
+
+def scheduled(sampler: Sampler, process: Process) -> Any:
+    """The sampler's scheduler with its timesteps set. Raises UserError for a number of steps that it cannot take."""
+    betas, steps = process.betas.cpu().double().numpy(), sampler.options.steps
+    if (scheduler := _taking(sampler, betas, steps)) is not None:
+        return scheduler
+    below = range(min(steps - 1, len(betas)), 0, -1)
+    fewer = next(fewer for fewer in below if _taking(sampler, betas, fewer) is not None)
+    raise UserError(
+        f"sampler.steps: expected as many as the sampler has different timesteps for, of the process's {len(betas)}; "
+        f"got {steps}; set --sampler.steps={fewer}"
+    )
+
+
+def _taking(sampler: Sampler, betas: Any, steps: int) -> Any:
+    """A scheduler set to a number of steps; None where they would not be so many different timesteps, descending.
+
+    Diffusers' DPM-Solver++ divides by the distance of repeated timesteps, and rounding adds a timestep −1 to some numbers
+    of steps.
+    """
+    if steps > len(betas):
+        return None
+    scheduler = sampler.scheduler(betas)
+    scheduler.set_timesteps(steps)
+    timesteps = [int(timestep) for timestep in scheduler.timesteps]
+    descending = all(earlier > later for earlier, later in itertools.pairwise(timesteps))
+    return scheduler if len(timesteps) == steps and descending and timesteps[-1] >= 0 else None
 
 
 @torch.no_grad()
@@ -120,8 +151,7 @@ def sample(
     ±`x0_range` at every step, as the paper clips to its latents' range.
     """
     generators = [torch.Generator().manual_seed(seed_of("sample", seed, patient)) for patient in patients]
-    scheduler = sampler.scheduler(process.betas.cpu().double().numpy())
-    scheduler.set_timesteps(sampler.options.steps)
+    scheduler = scheduled(sampler, process)
     latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
     latents = latents * scheduler.init_noise_sigma
     noise_source = {"generator": generators} if sampler.stochastic else {}

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from x2c.core.files import replacing
+from x2c.models.chunks import at_once
 
 VOLUMES_AT_ONCE = 4
+"""Volumes that features are computed of at once, however small they are; of large ones as many as fit (`chunks`)."""
 
 
 class FeatureStore:
@@ -29,8 +31,9 @@ class FeatureStore:
         """Features [B, ...] of volumes [B, D, H, W], on the CPU."""
         paths = [self._path(volume) for volume in volumes]
         missing = list({path: row for row, path in enumerate(paths) if not _whole(path)}.values())
-        for start in range(0, len(missing), VOLUMES_AT_ONCE):
-            rows = missing[start : start + VOLUMES_AT_ONCE]
+        count = at_once(volumes.shape[1:], VOLUMES_AT_ONCE)
+        for start in range(0, len(missing), count):
+            rows = missing[start : start + count]
             for row, features in zip(rows, self.extract(volumes[rows]).cpu().numpy(), strict=True):
                 with replacing(paths[row], durable=False) as path, path.open("wb") as stream:
                     np.save(stream, features)

@@ -21,6 +21,9 @@ from x2c.data.cohort import Cohort
 from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.volume import Array
+from x2c.diffusion.process import Process
+from x2c.diffusion.samplers import scheduled
+from x2c.engine.build import build_sampler
 from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, planned_stages
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import VERSION as CLASSIFIER
@@ -220,7 +223,8 @@ def threads_of(config: Config) -> Iterator[None]:
 
 
 def check_parts(config: Config) -> None:
-    """Refuse sizes that the networks cannot take, a codebook that is not there, and labels that nobody knows."""
+    """Refuse sizes and steps that networks and sampler cannot take, and codebooks and labels that are not there."""
+    scheduled(build_sampler(config), Process.of(config.diffusion))
     needs = (
         "loss term 'cls'"
         if "cls" in config.loss.terms

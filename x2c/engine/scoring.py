@@ -18,12 +18,12 @@ from x2c.core.files import digest
 from x2c.core.published import asset_of
 from x2c.core.registry import FEATURES, PERCEPTUAL
 from x2c.core.weights import source_fingerprint
-from x2c.engine.feature_store import FeatureStore
+from x2c.engine.feature_store import VOLUMES_AT_ONCE, FeatureStore
+from x2c.models.chunks import at_once
 from x2c.models.frozen import StandIn
 
 SSIM_WINDOW, MS_SSIM_WINDOW = 11, 176
 """The fewest voxels of an axis that the metrics take."""
-VOLUMES_AT_ONCE = 4
 SLICES_PER_PLANE = 16
 """Of each volume and plane, evenly spaced, for the distance of sets of slices."""
 LUNG_HU, SOFT_TISSUE_HU = -850.0, 40.0
@@ -119,7 +119,8 @@ class Scorer:
 
     def lpips(self, volumes: Tensor, truth: Tensor) -> Tensor:
         """Mean perceptual distance over axial slices, [B]."""
-        pairs = zip(volumes.split(VOLUMES_AT_ONCE), truth.split(VOLUMES_AT_ONCE), strict=True)
+        count = at_once(volumes.shape[1:], VOLUMES_AT_ONCE)
+        pairs = zip(volumes.split(count), truth.split(count), strict=True)
         with torch.no_grad():
             return torch.cat([lpips(a.to(self.device), b.to(self.device), self.perceptual).cpu() for a, b in pairs])
 

@@ -46,6 +46,7 @@ class Trainer:
         self, config: Config, planned: PlannedStage, denoiser: UNet3D, parts: Parts, accelerator: Accelerator
     ) -> None:
         self.config, self.stage, self.accelerator = config, planned.stage, accelerator
+        self.stage_name = planned.name
         # Stages on the same patients must not repeat each other's noise.
         self.seed = seed_of("stage", config.seed, planned.name)
         self.directory = planned.directory
@@ -158,11 +159,26 @@ class Trainer:
         return loss
 
     def _refuse_non_finite(self, total: Tensor, values: dict[str, Tensor]) -> None:
-        if not torch.isfinite(total):
-            broken = [name for name, value in values.items() if not torch.isfinite(value)] or ["sum"]
+        """Raise NonFiniteLoss on every process if a loss is not finite on any."""
+        finite = torch.stack([torch.isfinite(value) for value in (*values.values(), total)])
+        if self.accelerator.num_processes > 1:
+            # The others would wait for the gradients of a process that raised alone.
+            finite = self.accelerator.gather(finite[None].to(torch.uint8)).amin(dim=0).bool()
+        *each, whole = finite.tolist()
+        if not whole:
+            broken = [name for name, is_finite in zip(values, each, strict=True) if not is_finite]
             raise NonFiniteLoss(
-                f"step {self.step + 1}: loss term {', '.join(broken)} is not finite; lower training.learning_rate or its weight"
+                f"step {self.step + 1}: loss term {', '.join(broken) or 'sum'} is not finite; lower "
+                f"{' or '.join(self._remedies(broken))}"
             )
+
+    def _remedies(self, broken: list[str]) -> list[str]:
+        """The options that losses depend on."""
+        rate = f"--stages.{self.stage_name}.learning_rate"
+        # Stages that rows share have no weights of their own.
+        weighted = self.config.loss.terms if self.stage.loss == "variant" else ()
+        weights = [f"--loss.{name}.weight" for name in broken if name in weighted]
+        return [rate, *weights, *(["--loss.adv.learning_rate"] if "discriminator" in broken else [])]
 
     def _mean(self, losses: list[dict[str, Tensor]]) -> dict[str, float]:
         """Each loss, averaged over an optimizer step's micro-steps and processes."""

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from x2c.core.console import track
 from x2c.core.files import build_once, write_json
 from x2c.models.frozen import frozen, seeded
-from x2c.models.perceptual import radimagenet_state
 from x2c.models.pretrained import expecting
+from x2c.models.radimagenet import as_in_keras, is_from_keras, radimagenet_state
 
 VERSION = 3
 """Raised with every change of a network here: trained ones are kept under it."""
@@ -48,8 +48,9 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
 def xray_classifier(source: Path | None) -> nn.Module:
     """A classifier of grey X-rays [B, h, w], standardised, with one logit: ResNet-50.
 
-    It starts from RadImageNet's weights, or, where there are none, from a seed. Raises UserError where the file holds
-    others.
+    It starts from RadImageNet's weights, in the architecture that the file was trained in, or, where there are none, from a
+    seed. All of it is trained on, so X-rays stay standardised whatever the file was trained on. Raises UserError where
+    the file holds other weights.
     """
     from torchvision.models import resnet50
 
@@ -58,6 +59,8 @@ def xray_classifier(source: Path | None) -> nn.Module:
     if source is not None:
         with expecting("radimagenet_resnet50", source):
             state = radimagenet_state(source)
+            if is_from_keras(state):
+                as_in_keras(network)
             head = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
             network.load_state_dict({**state, **head}, strict=True)
     return nn.Sequential(_Grey(), network)

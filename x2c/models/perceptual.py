@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from x2c.core.registry import PERCEPTUAL
 from x2c.core.weights import local_copy
 from x2c.models.frozen import StandIn, frozen, seeded
 from x2c.models.pretrained import expecting, read_state
+from x2c.models.radimagenet import KerasInput, as_in_keras, is_from_keras, radimagenet_state
 
 SMALLEST_IMAGE = 32
 
@@ -82,7 +82,8 @@ class RadImageNet(Perceptual):
         """Where the weights are."""
 
         source: str = ""
-        """Local state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's) or the authors' ResNet50.pt."""
+        """Local state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's), converted from Keras, or RadImageNet's own
+        ResNet50.pt, torchvision's; which of the two is told by its names, and each sees slices as it was trained to."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(_ResNetDistance(options.source))
@@ -113,10 +114,6 @@ def _alex_lpips(source: str) -> Any:
     return network
 
 
-RADIMAGENET_LAYERS = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""The authors' own file numbers ResNet-50's children (`backbone.4.0.conv1.weight`); MONAI's has torchvision's names."""
-
-
 class _ResNetDistance(nn.Module):
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -127,21 +124,14 @@ class _ResNetDistance(nn.Module):
             network = resnet50(weights=None)
         network.fc = nn.Identity()
         with expecting("radimagenet_resnet50", path):
-            network.load_state_dict(radimagenet_state(path), strict=True)
-        self.trunk = nn.Sequential(*list(network.children())[:-2])
+            state = radimagenet_state(path)
+            if is_from_keras(state):
+                as_in_keras(network)
+            network.load_state_dict(state, strict=True)
+        # In torchvision's layout RadImageNet was trained on [-1, 1].
+        preparation = [KerasInput()] if is_from_keras(state) else []
+        self.trunk = nn.Sequential(*preparation, *list(network.children())[:-2])
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (nn.functional.normalize(self.trunk(images), dim=1) for images in (first, second))
         return (a - b).square().sum(dim=1).mean(dim=(-2, -1))
-
-
-def radimagenet_state(path: Path) -> dict[str, Tensor]:
-    """RadImageNet's ResNet-50 under torchvision's names, without the last layer."""
-    state = {_torchvision_name(name): value for name, value in read_state(path).items()}
-    return {name: value for name, value in state.items() if not name.startswith("fc.")}
-
-
-def _torchvision_name(name: str) -> str:
-    prefix, _, rest = name.partition(".")
-    number, _, layer = rest.partition(".")
-    return f"{RADIMAGENET_LAYERS[number]}.{layer}" if prefix == "backbone" else name

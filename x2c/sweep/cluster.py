@@ -89,6 +89,6 @@ def read_cluster(path: Path | None = None) -> Cluster:
         if first["type"] == "extra_forbidden":
             raise unknown(f"{path}: {key}", "key", str(first["loc"][-1]), Cluster.model_fields) from None
         if first["type"] == "missing":
-            raise UserError(f"{path}: {key}: a value is needed; none came") from None
+            raise UserError(f"{path}: {key}: expected a value; got none") from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise UserError(f"{path}: {key}: expected {message}; came {first['input']!r}") from None
+        raise UserError(f"{path}: {key}: expected {message}; got {first['input']!r}") from None

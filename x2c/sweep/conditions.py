@@ -78,7 +78,7 @@ def read_conditions(raw: Mapping[str, Any], parameters: Mapping[str, Axis], wher
             raise unknown(f"{where}: {key}", "key", str(key), KEYS)
     asked = raw.get("when", {})
     if not isinstance(asked, dict):
-        raise UserError(f"{where}: when: expected `parameter: {{other: [values]}}` lines; came {asked!r}")
+        raise UserError(f"{where}: when: expected `parameter: {{other: [values]}}` lines; got {asked!r}")
     when: dict[str, dict[str, tuple[Any, ...]]] = {}
     for name, needs in asked.items():
         _known(name, parameters, f"{where}: when.{name}")
@@ -87,7 +87,7 @@ def read_conditions(raw: Mapping[str, Any], parameters: Mapping[str, Axis], wher
         when[name] = _needs(needs, parameters, f"{where}: when.{name}")
     texts = raw.get("constraints", [])
     if not isinstance(texts, list):
-        raise UserError(f"{where}: constraints: expected a list of comparisons such as {EXAMPLE!r}; came {texts!r}")
+        raise UserError(f"{where}: constraints: expected a list of comparisons such as {EXAMPLE!r}; got {texts!r}")
     constraints = tuple(parse_constraint(text, parameters, f"{where}: constraints.{i}") for i, text in enumerate(texts))
     return Conditions(_order(parameters, when, where), when, constraints)
 
@@ -96,7 +96,7 @@ def parse_constraint(text: Any, parameters: Mapping[str, Axis], where: str) -> C
     """A comparison (<=, <, >=, >) of two sums of numbers and parameters, each with a number as factor or without."""
     match = _COMPARISON.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise UserError(f"{where}: expected one comparison by <=, <, >= or > such as {EXAMPLE!r}; came {text!r}")
+        raise UserError(f"{where}: expected one comparison by <=, <, >= or > such as {EXAMPLE!r}; got {text!r}")
     left, right = _sum(match["left"], where), _sum(match["right"], where)
     # The smaller side minus the larger one.
     sides = (left, right) if match["sign"].startswith("<") else (right, left)
@@ -114,7 +114,7 @@ def parse_constraint(text: Any, parameters: Mapping[str, Axis], where: str) -> C
 
 def _needs(raw: Any, parameters: Mapping[str, Axis], where: str) -> dict[str, tuple[Any, ...]]:
     if not isinstance(raw, dict) or not raw:
-        raise UserError(f"{where}: expected `other: [values]`, such as {{variant: [l1_adv]}}; came {raw!r}")
+        raise UserError(f"{where}: expected `other: [values]`, such as {{variant: [l1_adv]}}; got {raw!r}")
     needs: dict[str, tuple[Any, ...]] = {}
     for other, allowed in raw.items():
         _known(other, parameters, f"{where}.{other}")
@@ -145,7 +145,7 @@ def _sum(text: str, where: str) -> list[tuple[float, str]]:
         if match is None or (terms and not match["sign"]):
             raise UserError(
                 f"{where}: expected a sum of parameters and numbers, such as 0.1 * loss.lpips.weight + 1; "
-                f"came {text.strip()!r}"
+                f"got {text.strip()!r}"
             )
         factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
         is_name = re.fullmatch(_NAME, match["atom"]) is not None

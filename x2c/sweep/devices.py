@@ -113,13 +113,13 @@ def check_processes(compute: Compute, devices: Sequence[Device]) -> None:
         return
     if compute.processes > len(devices):
         raise UserError(
-            f"compute.processes: expected {len(devices)} or fewer, one for each GPU; came {compute.processes}; "
+            f"compute.processes: expected {len(devices)} or fewer, one for each GPU; got {compute.processes}; "
             "use fewer, or --compute.cpu=true"
         )
     if compute.workers_per_gpu > 1:
         raise UserError(
             f"compute.workers_per_gpu: expected 1 beside compute.processes={compute.processes}, whose GPUs are a cell's "
-            f"own; came {compute.workers_per_gpu}"
+            f"own; got {compute.workers_per_gpu}"
         )
 
 

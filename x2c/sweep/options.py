@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from x2c.core.arguments import whole_number
+from x2c.core.about import listed
+from x2c.core.arguments import seeds, whole_number
 from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.errors import UserError, nearest, unknown
+from x2c.core.resolve import EXPERIMENTS, scales
+from x2c.sweep import plan as planning
 from x2c.sweep.plan import sweeps
 
 COMMANDS = {
@@ -41,11 +44,11 @@ def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argpars
     _add_options(parser, command)
     options, overrides = parser.split(arguments[1:])
     if options.name is None:
-        raise UserError(f"NAME: the name of a sweep is needed; none came; choices: {', '.join(sweeps())}")
+        raise UserError(f"NAME: expected the name of a sweep; got none; choices: {', '.join(sweeps())}")
     if command == "run" and options.engine == "wandb":
         _refuse_beside_wandb(options)
     if command in ("run", "retry") and options.executor == "local" and (options.detach or options.cluster):
-        raise UserError("--detach, --cluster: are for --executor slurm; came with --executor local; leave them out")
+        raise UserError("--detach, --cluster: are for --executor slurm; got --executor local; leave them out")
     return command, options, overrides_from(options, overrides)
 
 
@@ -61,12 +64,14 @@ def _print_help(description: str) -> None:
     print("usage: python -m x2c.sweep COMMAND NAME [options]\n")
     print(f"{description.strip()}\n\ncommands:")
     print("\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items()))
-    print(f"\nsweeps: {', '.join(sweeps())}\n\npython -m x2c.sweep COMMAND --help lists a command's options.")
+    print(f"\n{listed('sweeps', planning.SWEEPS, sweeps())}")
+    print(f"\n{listed('scales', EXPERIMENTS / 'scales', scales())}")
+    print("\npython -m x2c.sweep COMMAND --help lists a command's options, x2c/train.py --help what its fields can be.")
 
 
 def _add_options(parser: Parser, command: str) -> None:
     add = parser.add_argument
-    add("--seeds", type=_seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)")
+    add("--seeds", type=seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)")
     if command in ("run", "retry"):
         add(
             "--workers",
@@ -117,7 +122,7 @@ def _refuse_beside_wandb(options: argparse.Namespace) -> None:
     if options.storage is not None:
         raise UserError("--storage: W&B's engine keeps its queue on its server; leave --storage out")
     if options.executor != "local":
-        raise UserError("--executor: W&B's agents run on this machine; came slurm; leave --executor out")
+        raise UserError("--executor: W&B's agents run on this machine; got slurm; leave --executor out")
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
@@ -127,10 +132,3 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
         return text
 
     return chosen
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    words = text.split(",")
-    if not all(word.strip().isdigit() for word in words):
-        raise argparse.ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; came {text!r}")
-    return tuple(int(word) for word in words)

@@ -17,6 +17,7 @@ from x2c.core.files import digest
 from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
+from x2c.core.seeding import SEEDS, is_seed
 from x2c.engine.identity import PlannedStage, planned_stages, run_directory
 from x2c.sweep.conditions import read_conditions
 from x2c.sweep.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
@@ -130,7 +131,7 @@ def read_sweep(name: str) -> Sweep:
     parameters = read_parameters(raw.get("parameters"), f"{where}: parameters")
     if "variant" not in parameters:
         raise UserError(
-            f"{where}: parameters: expected the key variant; came {', '.join(parameters)}; add variant: {{values: [...]}}"
+            f"{where}: parameters: expected the key variant; got {', '.join(parameters)}; add variant: {{values: [...]}}"
         )
     searches = raw.get("method") in ("bayes", "random")
     usual = {"name": SEARCH_METRICS[0] if searches else PATIENT_METRICS[0], "goal": "maximize"}
@@ -152,7 +153,7 @@ def _check_metric(sweep: Sweep, where: str) -> None:
     known = SEARCH_METRICS if sweep.is_search else of_patients
     if sweep.is_search and name in of_patients:
         raise UserError(
-            f"{where}: metric.name: a search chooses by validation patients; came {name}, which is of test patients; "
+            f"{where}: metric.name: a search chooses by validation patients; got {name}, which is of test patients; "
             f"choices: {', '.join(known)}"
         )
     if name not in known:
@@ -176,9 +177,11 @@ def make_plan(
 
 def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
     if seeds is not None and len(seeds) > 1:
-        raise UserError(f"--seeds: a search has one seed; came {','.join(map(str, seeds))}; give one")
+        raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
     axis = sweep.parameters.get("seed")
-    seed = seeds[0] if seeds else axis.choices[0] if isinstance(axis, Parameter) else 0
+    file_seeds = axis.choices if isinstance(axis, Parameter) else (0,)
+    _check_seeds(sweep, seeds, file_seeds)
+    seed = seeds[0] if seeds else file_seeds[0]
     if not any(text.startswith("compute.validation_patients=") for text in asked):
         asked = (*asked, f"compute.validation_patients={VALIDATION_PATIENTS}")
     return Plan(sweep, scale, asked, (), tuple(probe(sweep, scale, seed, asked)), seed)
@@ -190,16 +193,23 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
     `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
     """
     axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
-    axes["seed"] = tuple(seeds) if seeds is not None else axes.get("seed", (0,))
-    for seed in axes["seed"]:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise UserError(f"sweeps/{sweep.name}.yaml: parameters.seed: expected whole numbers from 0; came {seed!r}")
+    file_seeds = axes.get("seed", (0,))
+    _check_seeds(sweep, seeds, file_seeds)
+    axes["seed"] = tuple(seeds) if seeds is not None else file_seeds
     found: dict[str, Cell] = {}
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         cell = make_cell(chosen, [key for key, choices in axes.items() if len(choices) > 1], scale, overrides)
         found.setdefault(cell.run_id, cell)
     return list(found.values())[: sweep.run_cap]
+
+
+def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[Any]) -> None:
+    """Raise UserError for a seed that no run can have: of those asked for, or else of the file's."""
+    where = f"sweeps/{sweep.name}.yaml: parameters.seed" if asked is None else "--seeds"
+    for seed in in_file if asked is None else asked:
+        if not is_seed(seed):
+            raise UserError(f"{where}: expected {SEEDS}; got {seed!r}; give another")
 
 
 def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable[str] = ()) -> list[Config]:
@@ -260,18 +270,18 @@ def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
     """A search with its conditions. Raises UserError for what a search cannot do without."""
     if not has_metric:
         raise UserError(
-            f"{where}: metric: a search needs one; none came; add metric: {{name: validation_psnr, goal: maximize}}"
+            f"{where}: metric: a search needs one; got none; add metric: {{name: validation_psnr, goal: maximize}}"
         )
     if sweep.run_cap is None:
-        raise UserError(f"{where}: run_cap: a search needs a number of runs; none came; add run_cap: 30")
+        raise UserError(f"{where}: run_cap: a search needs a number of runs; got none; add run_cap: 30")
     for key in ("variant", "seed"):
         if not isinstance(sweep.parameters.get(key, Parameter(value=0)), Parameter):
-            raise UserError(f"{where}: parameters.{key}: expected value or values; came a range")
+            raise UserError(f"{where}: parameters.{key}: expected value or values; got a range")
     seed = sweep.parameters.get("seed")
     if isinstance(seed, Parameter) and len(seed.choices) > 1:
         raise UserError(
             f"{where}: parameters.seed: a search has one seed, or it would look for the luckiest; "
-            f"came {list(seed.choices)}; give one, and run what wins with others"
+            f"got {list(seed.choices)}; give one, and run what wins with others"
         )
     path = SWEEPS / "search" / f"{sweep.name}.yaml"
     if not path.exists():
@@ -287,7 +297,7 @@ def _refuse_search_keys(sweep: Sweep, where: str) -> None:
     for key, axis in sweep.parameters.items():
         if not isinstance(axis, Parameter):
             raise UserError(
-                f"{where}: parameters.{key}: a grid needs value or values; came a range ({axis.distribution}); "
+                f"{where}: parameters.{key}: a grid needs value or values; got a range ({axis.distribution}); "
                 "list values, or use method: bayes or random"
             )
     if (SWEEPS / "search" / f"{sweep.name}.yaml").exists():

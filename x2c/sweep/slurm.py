@@ -82,7 +82,7 @@ def run_on_slurm(
     check_storage(storage, wanted)
     if plan.compute.processes > 1:
         raise UserError(
-            f"compute.processes: expected 1 with --executor slurm, where each task is a worker; came {plan.compute.processes}; "
+            f"compute.processes: expected 1 with --executor slurm, where each task is a worker; got {plan.compute.processes}; "
             "start workers with --executor local inside a job of your own"
         )
     out = wide_console()
@@ -120,7 +120,7 @@ def check_storage(storage: str | None, workers: int) -> None:
     """Raises UserError where several machines would share an SQLite file."""
     if workers > 1 and (storage is None or storage.startswith("sqlite")):
         raise UserError(
-            f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; came "
+            f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; got "
             f"{storage or 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
         )
 

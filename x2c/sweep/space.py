@@ -187,7 +187,7 @@ def read_parameters(raw: Any, where: str) -> dict[str, Axis]:
         if name in found:
             raise UserError(f"{where}.{name}: given twice, once nested; remove one")
         if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name):
-            raise UserError(f"{where}: expected names such as loss.lpips.weight; came {name!r}")
+            raise UserError(f"{where}: expected names such as loss.lpips.weight; got {name!r}")
         found[name] = _axis(value, f"{where}.{name}")
     return found
 
@@ -195,12 +195,12 @@ def read_parameters(raw: Any, where: str) -> dict[str, Axis]:
 def flat(raw: Any, where: str = "parameters", prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """The parameters as the file has them, by their dotted names. Raises UserError for what is no parameter."""
     if not isinstance(raw, dict) or not raw:
-        raise UserError(f"{where}: expected a mapping of parameters; came {_text(raw)}")
+        raise UserError(f"{where}: expected a mapping of parameters; got {_text(raw)}")
     for key, value in raw.items():
         name = f"{prefix}{key}"
         if not isinstance(value, dict):
             raise UserError(
-                f"{where}.{key}: expected value, values, or min and max; came {_text(value)}; write {{value: ...}}"
+                f"{where}.{key}: expected value, values, or min and max; got {_text(value)}; write {{value: ...}}"
             )
         if "parameters" not in value:
             yield name, value
@@ -213,9 +213,9 @@ def flat(raw: Any, where: str = "parameters", prefix: str = "") -> Iterator[tupl
 def checked(model: type[Model], values: Any, where: str) -> Model:
     """`values` as a `model`; the first complaint becomes one line."""
     if not isinstance(values, Mapping):
-        raise UserError(f"{where}: expected `key: value` lines; came {_text(values)}")
+        raise UserError(f"{where}: expected `key: value` lines; got {_text(values)}")
     for key in (key for key, value in values.items() if value is None and key != "value"):
-        raise UserError(f"{where}.{key}: a value is needed; none came")
+        raise UserError(f"{where}.{key}: expected a value; got none")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -225,9 +225,9 @@ def checked(model: type[Model], values: Any, where: str) -> Model:
         if first["type"] == "extra_forbidden":
             raise unknown(path, "key", str(first["loc"][-1]), model.model_fields) from None
         if first["type"] == "missing":
-            raise UserError(f"{path}: a value is needed; none came") from None
+            raise UserError(f"{path}: expected a value; got none") from None
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        raise UserError(f"{path}: expected {message}; came {_text(first['input'])}") from None
+        raise UserError(f"{path}: expected {message}; got {_text(first['input'])}") from None
 
 
 def _axis(raw: dict[str, Any], where: str) -> Axis:

@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from x2c.core import weights
-from x2c.core.arguments import whole_number
+from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser, as_option, overrides_from
 from x2c.core.console import console
 from x2c.core.errors import UserError
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("variant", nargs="?", metavar="VARIANT", help="a file of experiments/")
     parser.add_argument("--scale", default="smoke", metavar="NAME", help=f"{', '.join(scales())} (default: smoke)")
     parser.add_argument("--data", metavar="NAME", help="data set, as for train.py (default: the variant's)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the run and of the moments (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the run and of the moments (default: 0)")
     count = whole_number(1)
     parser.add_argument(
         "--kills", type=count, default=len(PHASES), metavar="N", help="how often it is killed (default: 7)"
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.set_defaults(tracker="none", runs=None)
     options, rest = parser.split(arguments)
     if options.variant is None:
-        raise UserError(f"VARIANT: the name of a variant is needed; none came; choices: {', '.join(variants())}")
+        raise UserError(f"VARIANT: expected the name of a variant; got none; choices: {', '.join(variants())}")
     overrides = overrides_from(options, rest)
     weights.check(resolve(options.variant, options.scale, options.seed, overrides))
     chosen = ["--variant", options.variant, "--scale", options.scale, f"--seed={options.seed}"]

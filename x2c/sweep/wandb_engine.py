@@ -82,11 +82,11 @@ def refuse(sweep: Sweep, seeds: Sequence[int] | None) -> None:
     """Raise UserError for a sweep that W&B's engine would run otherwise than the file says."""
     where = f"sweeps/{sweep.name}.yaml"
     if sweep.program is None:
-        raise UserError(f"{where}: program: W&B's agents need one; none came; add program: x2c/train.py")
+        raise UserError(f"{where}: program: W&B's agents need one; got none; add program: x2c/train.py")
     if sweep.conditions is not None:
         raise UserError(f"sweeps/search/{sweep.name}.yaml: W&B's engine knows no conditions; {HERE}")
     if sweep.is_search and seeds is not None and len(seeds) > 1:
-        raise UserError(f"--seeds: a search has one seed; came {','.join(map(str, seeds))}; give one")
+        raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
 
 
 def check_login() -> None:
@@ -101,7 +101,7 @@ def check_login() -> None:
         )
     if not wandb.login(prompt=False, verify=False):
         raise UserError(
-            f"--engine: wandb needs W&B's server and a key; none came; set WANDB_API_KEY (or `wandb login`), or {HERE}"
+            f"--engine: wandb needs W&B's server and a key; got none; set WANDB_API_KEY (or `wandb login`), or {HERE}"
         )
 
 

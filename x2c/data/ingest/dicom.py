@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.errors import FileError
+from x2c.data.ingest.dicom_file import looks_like_dicom
 from x2c.data.ingest.dicom_header import Header, Slice, read_header
 from x2c.data.ingest.dicom_pixels import slices_hu
 from x2c.data.ingest.dicom_stack import TILT, check_acquisitions, ct_slices
@@ -17,7 +19,8 @@ from x2c.data.ingest.scan import Scan, grey_volume
 from x2c.data.ingest.when import moment_of
 from x2c.data.volume import Array
 
-SAME_PLACE_MM = 0.01
+SAME_PLACE = 0.1
+"""Share of the usual distance between slices up to which two of them lie at one place."""
 UNEVEN = 0.2
 """Share of the usual distance between slices by which one may differ, and a slice may lie off its even place, before the
 volume is resampled to even distances."""
@@ -25,6 +28,12 @@ WIDEST_GAP_MM = 10.0
 """Distance between slices beyond which nothing is interpolated between them."""
 SIDEWAYS_MM = 1.0
 """Distance by which a slice may lie beside the others: rounded positions, but no other reconstruction."""
+LEVEL_HU = 150.0
+"""Distance of a slice's air or bright tissue from those of all slices with the usual rescale beyond which its own is wrong."""
+FEWEST_COMPARED = 16
+"""Slices of a series from which the others tell a wrong one: of fewer, each shows something else."""
+MOST_FINER = 4
+"""Slices that are interpolated for each that was scanned, at most."""
 REGIME = 3
 """Wide gaps in a row that are another distance between slices; fewer of them are places where slices are missing."""
 
@@ -60,6 +69,7 @@ def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
     values = np.empty((len(placed.slices), *first.shape), np.float32)
     for number, hu in enumerate(slices_hu(folder, placed.slices)):
         values[number] = hu
+    _check_rescale(folder, placed, values)
     values, step = _evened(placed, values, step, remarks)
     along, down = first.orientation.reshape(2, 3)
     row_mm, column_mm = first.spacing
@@ -87,10 +97,19 @@ def _headers(folder: Path, paths: Sequence[Path]) -> tuple[list[Header], list[st
             raise FileError(folder, f"a file in it cannot be read ({error.strerror})") from error
         if header is not None:
             found.append(header)
-        lost += header is None and path.suffix.lower() == ".dcm"
+        lost += header is None and _was_dicom(path)
     if not paths:
         raise FileError(folder, "the folder is empty")
-    return found, [f"{lost} files .dcm cannot be read and were left out"] if lost else []
+    return found, [f"{lost} DICOM files cannot be read and were left out"] if lost else []
+
+
+def _was_dicom(path: Path) -> bool:
+    """Whether a file that cannot be read as an image was meant as one: by its name, its beginning, or as it is empty."""
+    suffix = path.suffix.lower()
+    if suffix in (".dcm", ".ima", ".dicom"):
+        return True
+    # DICOMDIR is the index of a disk.
+    return suffix == "" and path.name != "DICOMDIR" and (path.stat().st_size == 0 or looks_like_dicom(path))
 
 
 def _in_order(slices: Sequence[Slice]) -> Placed:
@@ -103,9 +122,11 @@ def _in_order(slices: Sequence[Slice]) -> Placed:
 
 def _without_doubles(folder: Path, placed: Placed) -> tuple[Placed, int]:
     """One slice for each place, and how many there were too many of, if they hold the same."""
+    # Where every slice came twice, half of the gaps are none.
+    usual = float(np.quantile(np.diff(placed.places), 0.75))
     kept = [0]
     for number in range(1, len(placed.slices)):
-        if placed.places[number] - placed.places[kept[-1]] > SAME_PLACE_MM:
+        if placed.places[number] - placed.places[kept[-1]] > SAME_PLACE * usual:
             kept.append(number)
             continue
         first, second = (np.asarray(hu) for hu in slices_hu(folder, [placed.slices[kept[-1]], placed.slices[number]]))
@@ -146,6 +167,24 @@ def _step(folder: Path, placed: Placed, notes: Sequence[str]) -> NDArray[np.floa
     return straightened / (len(positions) - 1)
 
 
+def _check_rescale(folder: Path, placed: Placed, values: Array) -> None:
+    """Raise FileError where slices with another rescale than most have HU that none of the others has."""
+    scales = [(one.number("RescaleSlope"), one.number("RescaleIntercept")) for one in placed.slices]
+    usual = Counter(scales).most_common(1)[0][0]
+    others = np.array([scale != usual for scale in scales])
+    if not others.any() or len(scales) < FEWEST_COMPARED:
+        return
+    levels = np.quantile(values[:, ::2, ::2].reshape(len(values), -1), (0.05, 0.9), axis=1)
+    known = levels[:, ~others]
+    low, high = known.min(1, keepdims=True) - LEVEL_HU, known.max(1, keepdims=True) + LEVEL_HU
+    off = ((levels < low) | (levels > high)).any(0) & others
+    if off.any():
+        raise FileError(
+            folder,
+            f"{off.sum()} slices have another rescale slope or intercept and HU that do not fit the others; export it again",
+        )
+
+
 def _missing(gaps: NDArray[np.float64], usual: float) -> int:
     """About how many slices are missing: in gaps too wide to interpolate, and in wide ones that stand alone."""
     wide = gaps > 1.5 * usual
@@ -175,7 +214,7 @@ def _evened(
         return values, step
     # The finer of two distances: nothing that was scanned is lost.
     finest = float(np.quantile(gaps, 0.1))
-    new_count = round((even[-1] - even[0]) / finest) + 1
+    new_count = min(round((even[-1] - even[0]) / finest) + 1, MOST_FINER * count)
     new_places = np.linspace(placed.places[0], placed.places[-1], new_count)
     new_step = step * (count - 1) / (new_count - 1)
     after = np.clip(np.searchsorted(placed.places, new_places), 1, count - 1)

@@ -33,6 +33,8 @@ TAGS = (
     "SliceThickness",
     "ConvolutionKernel",
     "AcquisitionNumber",
+    "TemporalPositionIdentifier",
+    "NominalPercentageOfCardiacPhase",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "RescaleSlope",
@@ -59,10 +61,17 @@ GROUPS = {
     "RescaleIntercept": "PixelValueTransformationSequence",
     "ConvolutionKernel": "CTReconstructionSequence",
     "AcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIdentifier": "FrameContentSequence",
+    "StackID": "FrameContentSequence",
+    "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
     "ImageType": "CTImageFrameTypeSequence",
 }
 """The functional group of an enhanced CT that holds an attribute (PS3.3 C.7.6.16 and C.8.15.3)."""
-NAMES_IN_FRAMES = {"AcquisitionNumber": "FrameAcquisitionNumber", "ImageType": "FrameType"}
+NAMES_IN_FRAMES = {
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "ImageType": "FrameType",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+}
 """Keywords of attributes that are called otherwise in a functional group."""
 
 
@@ -186,7 +195,7 @@ def read_header(path: Path) -> Header | None:
             dataset = read_dataset(path, stop_before_pixels=True, specific_tags=list(TAGS))
             for tag in list(dataset.keys()):
                 _drop_unreadable(dataset, tag)
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception:  # a broken file can make the parser raise anything
             return None
@@ -216,5 +225,7 @@ def _drop_unreadable(dataset: Any, tag: Any) -> None:
             for item in element.value:
                 for inner in list(item.keys()):
                     _drop_unreadable(item, inner)
+    except MemoryError:
+        raise
     except Exception:
         del dataset[tag]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from x2c.core.errors import FileError
 from x2c.data.ingest.dicom_file import read_dataset
@@ -75,7 +76,7 @@ def _hu(one: Slice, dataset: Any, stored: NDArray[Any]) -> Array:
 
 
 def _padding(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Pixels that PixelPaddingValue, or the range from it to PixelPaddingRangeLimit, calls padding; None without."""
+    """Pixels at the border that PixelPaddingValue, or the range to PixelPaddingRangeLimit, calls padding; None without."""
     try:
         value = int(dataset.PixelPaddingValue)
         limit = int(dataset.get("PixelPaddingRangeLimit", value))
@@ -84,7 +85,13 @@ def _padding(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
     bits = int(dataset.BitsAllocated)
     # Headers write a negative value as an unsigned one, and the other way round.
     low, high = sorted(_as_stored(number, bits, signed=stored.dtype.kind == "i") for number in (value, limit))
-    return (stored >= low) & (stored <= high)
+    padding = (stored >= low) & (stored <= high)
+    if not padding.any():
+        return None
+    # Inside of the body, a value that is named for padding is tissue.
+    pieces, _ = ndimage.label(padding)
+    rim = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+    return padding & np.isin(pieces, np.unique(rim[rim > 0]))
 
 
 def _as_stored(number: int, bits: int, *, signed: bool) -> int:

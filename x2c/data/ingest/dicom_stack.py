@@ -18,6 +18,10 @@ from x2c.data.ingest.dicom_header import Header, Slice
 
 TILT = 1e-2
 """Sine of an angle up to which two directions count as one: headers hold few digits."""
+SAME_MM = 1e-3
+"""Difference up to which two pixel sizes are one: headers hold few digits."""
+SAME_THICKNESS_MM = 0.05
+"""Difference up to which two thicknesses are one: some scanners compute them."""
 FEW = 0.05
 """Share of the slices up to which those of another orientation are localisers, and not a second image."""
 OTHER_MODALITIES = {"PT": "PET", "NM": "NM", "MR": "MR", "SEG": "segmentation", "SR": "report", "CR": "radiograph"}
@@ -25,6 +29,15 @@ OTHER_MODALITIES |= {"DX": "radiograph", "PR": "presentation state", "SC": "seco
 """Names in the report of what may lie beside the CT slices, by DICOM's modality."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """How the UIDs of all SOP classes for secondary captures begin (PS3.6 A)."""
+PASSES = {
+    "AcquisitionNumber": "acquisitions",
+    "TemporalPositionIdentifier": "points in time",
+    "NominalPercentageOfCardiacPhase": "phases of the heart",
+    "StackID": "stacks",
+}
+"""Attributes that tell passes of a scanner over one region apart, and their names in messages."""
+LOCALISER_TURN = 0.3
+"""Difference of a direction cosine from which slices of another orientation are localisers, and not a second image."""
 PROJECTED = {"MIP", "MINIP", "MNIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLREN", "VOLUME RENDERING", "VRT", "SSD"}
 """Image types whose pixels are no HU of a slice but maxima, minima or renderings of a slab."""
 
@@ -41,7 +54,7 @@ def ct_slices(folder: Path, headers: Sequence[Header], notes: list[str]) -> list
             others[OTHER_MODALITIES.get(header.modality, "other")] += 1
             continue
         for one in header.slices():
-            if name := _not_a_slice(one):
+            if name := not_a_slice(one):
                 others[name] += 1
             else:
                 slices.append(one)
@@ -60,23 +73,24 @@ def ct_slices(folder: Path, headers: Sequence[Header], notes: list[str]) -> list
 
 
 def check_acquisitions(folder: Path, slices: Sequence[Slice], places: Sequence[float]) -> None:
-    """Raise FileError where slices of several acquisitions lie between one another: two phases or passes are mixed."""
-    numbers = [one.number("AcquisitionNumber") for one in slices]
-    counts = Counter(number for number in numbers if number is not None)
-    if len(counts) < 2 or len(counts) > len(slices) / 2:
-        # A number for each slice is a counter, not an acquisition.
-        return
-    order = np.argsort(places)
-    changes = sum(numbers[a] != numbers[b] for a, b in pairwise(order))
-    if changes > 2 * (len(counts) - 1):
-        shown = ", ".join(str(count) for _, count in counts.most_common(3))
-        raise FileError(
-            folder, f"slices of {len(counts)} acquisitions lie between one another ({shown}); export one of them"
-        )
+    """Raise FileError where slices of several acquisitions, phases or stacks lie between one another."""
+    for tag, what in PASSES.items():
+        values = [str(one.value(tag) or "") for one in slices]
+        counts = Counter(value for value in values if value)
+        if len(counts) < 2 or len(counts) > len(slices) / 2:
+            # A number for each slice is a counter, not an acquisition.
+            continue
+        order = np.argsort(places, kind="stable")
+        changes = sum(values[a] != values[b] for a, b in pairwise(order))
+        if changes > 2 * (len(counts) - 1):
+            shown = ", ".join(str(count) for _, count in counts.most_common(3))
+            raise FileError(
+                folder, f"slices of {len(counts)} {what} lie between one another ({shown}); export one of them"
+            )
 
 
-def _not_a_slice(one: Slice) -> str:
-    """The name of a thing that is no CT slice; empty for one that is."""
+def not_a_slice(one: Slice) -> str:
+    """The report's name of a thing that is no CT slice; empty for one that is."""
     sop_class = str(one.header.dataset.get("SOPClassUID") or "")
     if "LOCALIZER" in one.kind:
         return "localiser"
@@ -111,7 +125,12 @@ def _of_one_orientation(folder: Path, slices: Sequence[Slice], others: Counter[s
             groups.append([one])
     main = max(groups, key=len)
     strangers = len(slices) - len(main)
-    if strangers > max(1, FEW * len(slices)):
+    near = any(
+        np.abs(group[0].orientation - main[0].orientation).max() < LOCALISER_TURN
+        for group in groups
+        if group is not main
+    )
+    if near or strangers > max(1, FEW * len(slices)):
         raise FileError(folder, "slices of several orientations are mixed; export one reconstruction")
     if strangers:
         others["slice of another orientation (a localiser?)"] += strangers
@@ -135,15 +154,18 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
     """Refuse slices of which some were made otherwise than others."""
     if len(slices) < 2:
         raise FileError(folder, "a single slice is no volume; give the whole series")
+    spread = float(np.ptp([one.spacing for one in slices], axis=0).max())
     for what, value in (
         ("sizes", lambda one: one.shape),
-        ("pixel sizes", lambda one: tuple(one.spacing.round(4).tolist())),
+        ("pixel sizes", lambda one: tuple((one.spacing / SAME_MM).round().tolist()) if spread > SAME_MM else None),
     ):
         if kinds := _kinds(slices, value):
             raise FileError(folder, f"slices of {len(kinds)} {what} are mixed; export one reconstruction")
     mixed: dict[str, Counter[Hashable]] = {}
     for name, value in ATTRIBUTES.items():
         kinds = _kinds(slices, value)
+        if name == "SliceThickness" and kinds and np.ptp([n for n in kinds if isinstance(n, int)]) <= 1:
+            continue
         # Anonymisers may give every file a UID of its own.
         if kinds and len(kinds) < len(slices):
             mixed[name] = kinds
@@ -178,7 +200,7 @@ def _kernel(one: Slice) -> Hashable:
 
 def _thickness(one: Slice) -> Hashable:
     value = one.number("SliceThickness")
-    return None if value is None else round(value, 1)
+    return None if value is None else round(value / SAME_THICKNESS_MM)
 
 
 def _frame_of_reference(one: Slice) -> Hashable:

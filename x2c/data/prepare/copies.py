@@ -137,7 +137,9 @@ def _same_scans(records: Sequence[Record], pairs: Path) -> dict[int, list[Record
 
 def _sketch(thumbnail: NDArray[np.int16]) -> NDArray[np.float32]:
     depth, height, width = (min(pair) for pair in zip(SKETCH_SHAPE, thumbnail.shape, strict=True))
-    return reduced(thumbnail.astype(np.float32), (depth, height, width)).ravel().astype(np.float32)
+    sketch = reduced(thumbnail.astype(np.float32), (depth, height, width)).ravel().astype(np.float32)
+    # Two scanners, or two exports, may differ by a constant.
+    return sketch - sketch.mean()
 
 
 def _grouped(items: Sequence[Item], key: Callable[[Item], Key | None]) -> dict[Key | None, list[Item]]:

@@ -41,7 +41,13 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
     }
     if candidate.problem or candidate.ct is None:
         return Record(**about, status="excluded", reasons=(candidate.problem,))
-    about["stamp"] = stamp = _stamp(candidate, recipe)
+    with stops_on_trouble(candidate.where):
+        try:
+            about["stamp"] = stamp = _stamp(candidate, recipe)
+        except OSError as error:
+            if machine_trouble(error):
+                raise
+            return Record(**about, status="excluded", reasons=(f"a file cannot be opened ({error.strerror})",))
     known = _known(folder)
     if known.get("stamp") == stamp:
         return Record.model_validate({**known, **about})

@@ -35,18 +35,27 @@ COMMON_SHARE, COMMON_PATIENTS = 0.5, 4
 def normal_id(text: str) -> str:
     """An id without what two spellings of it may differ in.
 
-    Unicode form (NFKC), invisible characters, white space at its ends and repeated, capitals, and the zeros that a
+    Unicode form (NFKC), invisible characters, kinds of dashes, white space at its ends and repeated, capitals, and the zeros that a
     spreadsheet takes away from a number.
     """
-    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) not in INVISIBLE)
+    visible = "".join(
+        "-" if unicodedata.category(c) == "Pd" else c
+        for c in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(c) not in INVISIBLE
+    )
     folded = " ".join(visible.split()).casefold()
     return folded.lstrip("0") or "0" if folded.isdecimal() else unicodedata.normalize("NFC", folded)
 
 
 def header_person(key: Key, ids: Sequence[str]) -> str | None:
     """The salted hash of the PatientID in headers; None where there is none, or it names nobody."""
-    named = {normal for one in ids if (normal := normal_id(one)).strip(" ._-*#") not in PLACEHOLDERS}
+    named = {normal for one in ids if not _is_placeholder(normal := normal_id(one))}
     return key.header(named.pop()) if len(named) == 1 else None
+
+
+def _is_placeholder(normal: str) -> bool:
+    bare = normal.strip(" ._-*#")
+    return bare in PLACEHOLDERS or bare.startswith(("anon", "deid", "de-id"))
 
 
 def same_person_remarks(ct: str | None, xray: str | None) -> list[Remark]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from x2c.data.preprocess.chest import lung_sides
+from x2c.data.preprocess.chest import chest_extent, lung_sides
 from x2c.data.preprocess.lungs import LUNG_HU, Lungs, Mask, room_air, volume_ml
 from x2c.data.remark import Remark
 from x2c.data.volume import Volume
@@ -32,8 +32,9 @@ DARKEST_LUNG_HU = -970.0
 """The median of a lung that holds any tissue lies above it, in severe emphysema as well."""
 LONGER_MM = 100.0
 """Height by which a scan may reach beyond the lungs before a report tells of it."""
-UNCOVERED = 0.03
-"""Share of the lungs' box that may lie outside of what was scanned."""
+UNCOVERED = 0.1
+"""Share of the lungs' box outside of what was scanned from which a report tells of it. Corners of a box lie outside of a
+round field, and outside of a body whose surroundings were taken away."""
 LUNG_LIKE_HU = (-950.0, -600.0)
 MOST_HOURS = 24.0
 """Between CT and X-ray, as the paper asks for."""
@@ -95,6 +96,15 @@ def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
                 f"{ml:.0f} ml): opaque, collapsed or missing; the box was mirrored from the other lung",
             )
         )
+    extent = chest_extent(coarse, lungs, covered)
+    if extent.is_shallow:
+        remarks.append(
+            ("warning", "the lungs fill little of the chest's depth: effusions? The body tells the box's depth")
+        )
+    if extent.is_flat:
+        remarks.append(
+            ("warning", "the lungs are low for their width: effusions? The box was lengthened below to a usual height")
+        )
     if lungs.bowel_ml:
         remarks.append(
             ("warning", f"{lungs.bowel_ml:.0f} ml of gas below the lungs were taken for bowel, and left out of the box")
@@ -103,10 +113,10 @@ def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
 
 
 def box_remarks(share: float) -> list[Remark]:
-    """Whether the lungs' box was scanned as a whole; `share` of it, 0 to 1, was not."""
+    """A note on a box of which a `share`, 0 to 1, was not scanned. Lungs that end there are told of as cut off."""
     if share <= UNCOVERED:
         return []
-    return [("warning", f"{share:.0%} of the lungs' box lie outside of what was scanned")]
+    return [("note", f"{share:.0%} of the lungs' box lie outside of what was scanned")]
 
 
 def frame_remarks(planes: tuple[int, int, int]) -> list[Remark]:

@@ -2,7 +2,7 @@
 
 dataset.json        what it is, with its fingerprint; the last file to be written
 manifest.parquet    a row per volume: examination, patient, half, split, fold, labels, quality, digests
-pairs/STUDY/        hu.npy, xray.npy, drr.npy and record.json of an examination
+pairs/STUDY/        hu.npy, xray.npy, drr.npy, thumbnail.npy (by which copies are found) and record.json of an examination
 report.csv, report.md, contact_sheet.png
 """
 

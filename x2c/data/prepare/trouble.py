@@ -35,6 +35,17 @@ MACHINE = {
     if hasattr(errno, name)
 }
 """Numbers of operating system errors that say nothing of the file: disk, memory, network."""
+MEMORY_TEXTS = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate memory",
+    "unable to allocate",
+    "defaultcpuallocator",
+    "bad_alloc",
+    "out of memory",
+)
+"""Parts of what torch and ITK say, in errors of no kind of their own, when memory ran out."""
 GOES_ON = "mend this, and give the same command again: it goes on where it stopped"
 
 
@@ -42,7 +53,8 @@ def machine_trouble(error: BaseException) -> str:
     """The name of the machine's trouble behind an error, such as `No space left on device (ENOSPC)`; empty for none."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, MemoryError):
+        ran_out = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in MEMORY_TEXTS)
+        if ran_out or isinstance(seen, MemoryError):
             return "out of memory (MemoryError)"
         if isinstance(seen, OSError) and seen.errno in MACHINE:
             return f"{os.strerror(seen.errno)} ({errno.errorcode[seen.errno]})"

@@ -26,6 +26,12 @@ LEAST_SHARE = 5e-4
 """Share of the volume that a fill takes; less is noise that was clipped."""
 NOISY = 0.3
 """Share of neighbours in a plane that differ where it holds noise, as every scan does."""
+QUIET_HU = 20.0
+"""Range of a plane that holds nothing: a constant, or one to which less noise was added than any scan has."""
+RIPPLE_HU = 1.0
+"""Distance from a fill's value up to which a voxel belongs to it."""
+FRAME = 2
+"""Voxels that are put round a volume to look at its edges."""
 FEWEST_PLANES = 2
 PROBES = 24
 """Points along each axis of a box at which coverage is looked up."""
@@ -64,7 +70,7 @@ class Coverage:
 def trimmed(volume: Volume) -> tuple[Volume, tuple[int, int, int]]:
     """The volume without outer planes that hold nothing of their own, and how many of them there were along each axis.
 
-    Such planes are constant, or they repeat their inner neighbour with its noise. At least two planes stay.
+    Such planes are as good as constant, or they repeat their inner neighbour with its noise. At least two planes stay.
     """
     hu, first = volume.hu, [0, 0, 0]
     for axis in range(3):
@@ -81,14 +87,15 @@ def trimmed(volume: Volume) -> tuple[Volume, tuple[int, int, int]]:
 def coverage(volume: Volume) -> Coverage:
     """What of a trimmed volume is covered: all but constant regions that reach its edges."""
     steps = [max(1, int(SAMPLED_MM / mm)) for mm in volume.spacing_mm]
-    sampled = volume.hu[:: steps[0], :: steps[1], :: steps[2]]
+    # Smooth interpolation leaves a fill as it is but for its last digits.
+    sampled = np.rint(volume.hu[:: steps[0], :: steps[1], :: steps[2]])
     fill = np.zeros(sampled.shape, bool)
     for value in _edge_values(sampled):
         # Thin along the slices' normal: what an oblique box leaves over a slice may be one slice thick.
-        solid = ndimage.binary_opening(_framed(sampled == value), np.ones((1, 3, 3), bool))
+        solid = ndimage.binary_opening(_framed(np.abs(sampled - value) <= RIPPLE_HU), np.ones((1, 3, 3), bool))
         pieces, _ = ndimage.label(solid)
-        outer = np.unique(pieces[~ndimage.binary_erosion(np.ones(pieces.shape, bool), iterations=2)])
-        found = np.isin(pieces, outer[outer > 0])[1:-1, 1:-1, 1:-1]
+        outer = np.unique(pieces[~ndimage.binary_erosion(np.ones(pieces.shape, bool), iterations=FRAME + 1)])
+        found = np.isin(pieces, outer[outer > 0])[FRAME:-FRAME, FRAME:-FRAME, FRAME:-FRAME]
         if found.mean() > LEAST_SHARE:
             fill |= found
     if fill.any() and not fill.all():
@@ -132,7 +139,7 @@ def _span(planes: Array) -> tuple[int, int]:
 
 
 def _is_empty(plane: Array, inner: Array) -> bool:
-    if plane.flat[0] == plane.flat[-1] and (plane == plane.flat[0]).all():
+    if abs(float(plane.flat[0]) - float(plane.flat[-1])) <= QUIET_HU and np.ptp(plane) <= QUIET_HU:
         return True
     return bool(np.array_equal(plane, inner) and (np.diff(plane, axis=-1) != 0).mean() > NOISY)
 
@@ -148,5 +155,5 @@ def _edge_values(sampled: Array) -> list[float]:
 
 
 def _framed(mask: Mask) -> Mask:
-    """With a voxel more at every side, as at the side: opening would otherwise take a fill away that is thin there."""
-    return np.pad(mask, 1, mode="edge")
+    """With more voxels at every side, as at the side: opening would otherwise take a fill away that is thin there."""
+    return np.pad(mask, FRAME, mode="edge")

@@ -23,11 +23,17 @@ LEAST_SHARE = 0.15
 """A pocket this small beside the largest one is no lung: the smaller lung has a third of both even when it is squeezed."""
 GAS_HU = -970.0
 """Gas without any tissue lies below; aerated lung, also an emphysematous one at 3 mm, mostly above."""
+RIM = 3
+"""Voxels round gas that are gas and something else: by their size, and by smoothing."""
 LEAST_GAS_ML = 30.0
 BELOW_MM = 10.0
 """Height by which a pocket of gas has to lengthen the lungs downwards before it is taken for bowel."""
 AIRWAY_HU, AIRWAY_CM2, AIRWAY_MM = -880.0, 8.0, 45.0
 """The trachea in a slice: darker than lung, smaller than this, and this near to the body's middle."""
+TABLE_MM = 90.0
+"""Height of a table, at most: lungs are deeper."""
+SPANNING, UNIFORM = 0.95, 0.1
+"""Share of the slices that a table runs through, and the most that its area varies, as a share of its mean."""
 LUNG_LIKE_HU = (-960.0, -500.0)
 """Aerated lung, and not the room's air."""
 Mask = NDArray[np.bool_]
@@ -103,6 +109,7 @@ def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
     voxel_ml = float(np.prod(coarse.spacing_mm)) / 1000
     opened = _at_sides(coarse, air & ~room, room)
     lungs = _large((air & ~room) | opened, voxel_ml)
+    lungs &= ~_table(lungs, coarse)
     if not lungs.any():
         return Lungs(lungs)
     gas = _bowel(coarse, lungs, voxel_ml)
@@ -127,17 +134,34 @@ def _large(air: Mask, voxel_ml: float) -> Mask:
     return np.isin(pieces, np.flatnonzero(voxels >= needed) + 1)
 
 
+def _table(pieces_of_air: Mask, coarse: Volume) -> Mask:
+    """The hollow table: a wide and flat piece of one cross-section through all of the scan."""
+    pieces, _ = ndimage.label(pieces_of_air)
+    found = np.zeros_like(pieces_of_air)
+    _, dy, _ = coarse.spacing_mm
+    for number, (_, rows, _) in enumerate(ndimage.find_objects(pieces), 1):
+        piece = pieces == number
+        areas = piece.sum((1, 2))
+        # The first and the last slice may be cut.
+        uniform = areas[1:-1].std() < UNIFORM * areas[1:-1].mean()
+        if (rows.stop - rows.start) * dy < TABLE_MM and (areas > 0).mean() > SPANNING and uniform:
+            found |= piece
+    return found
+
+
 def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
     """Pockets of gas that lengthen the lungs downwards, with their rims.
 
     Gas in the chest (bullae, a pneumothorax) and in the airways lies between or above lung, and stays.
     """
-    pure = ndimage.binary_opening(lungs & (coarse.hu < GAS_HU), ndimage.generate_binary_structure(3, 1), 2)
+    # Noise would break gas up, and make some of the emphysema's voxels as dark.
+    smooth = ndimage.gaussian_filter(coarse.hu, 1.0)
+    pure = ndimage.binary_opening(lungs & (smooth < GAS_HU), ndimage.generate_binary_structure(3, 1), 2)
     pieces, count = ndimage.label(pure)
     found = np.zeros_like(lungs)
     if not count:
         return found
-    rest = lungs & ~ndimage.binary_dilation(pure, iterations=2)
+    rest = lungs & (ndimage.distance_transform_edt(~pure) > RIM)
     bottom = _bottom(rest)
     if bottom is None:
         # Gas alone is no bowel below lungs: its density tells that it is no lung.
@@ -148,7 +172,7 @@ def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
             continue
         piece = pieces == number
         if (bottom - np.flatnonzero(piece.any((1, 2)))[0]) * coarse.spacing_mm[0] > BELOW_MM:
-            found |= ndimage.binary_dilation(piece, iterations=2) & lungs
+            found |= (ndimage.distance_transform_edt(~piece) <= RIM) & lungs
     return found
 
 

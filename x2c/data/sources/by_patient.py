@@ -10,6 +10,7 @@ from pathlib import Path
 from x2c.core.console import track
 from x2c.core.errors import UserError
 from x2c.data.ingest.dicom_header import Header, read_headers
+from x2c.data.ingest.dicom_stack import not_a_slice
 from x2c.data.ingest.when import Moment, moment_of
 from x2c.data.sources.candidate import UNKNOWN_LABEL, Candidate
 from x2c.data.sources.listing import files_under
@@ -83,11 +84,12 @@ def _candidate(folder: Path, where: str, label: int) -> Candidate:
 
 
 def _by_first_header(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series], list[Series]]:
-    """CTs and radiographs, where every series has a folder of its own. Of a CT one header is read."""
+    """CTs and radiographs, where every series has a folder of its own. Of a CT the first header of a slice is read."""
     scans: list[Series] = []
     pictures: list[Series] = []
     for place, paths in places.items():
-        first = next((header for path in paths for header in read_headers([path])), None)
+        headers = (header for path in paths for header in read_headers([path]))
+        first = next((header for header in headers if _is_ct(header) or header.modality in RADIOGRAPHS), None)
         if first is None:
             continue
         if _is_ct(first):
@@ -113,8 +115,7 @@ def _by_all_headers(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series]
 
 
 def _is_ct(header: Header) -> bool:
-    kind = header.dataset.get("ImageType") or ()
-    return header.modality == "CT" and "LOCALIZER" not in [str(word).upper() for word in kind]
+    return header.modality == "CT" and not all(not_a_slice(one) for one in header.slices())
 
 
 def _scan(place: Path, header: Header, count: int) -> Series:

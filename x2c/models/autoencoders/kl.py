@@ -15,9 +15,13 @@ from x2c.core.console import track
 from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS
 from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
+from x2c.models.chunks import at_once, recomputed
 from x2c.models.frozen import Device, StandIn, Volumes, frozen, seeded
 
 SLICES_AT_ONCE = 64
+"""Slices that are encoded or decoded at once, however small they are; of large ones as many as fit (`chunks`)."""
+VOXELS_WITH_GRADIENTS = 2**18
+"""Voxels of slices that are decoded at once where a loss needs gradients: four slices of 256², which keep 5.6 GiB."""
 
 
 class KLAutoencoder:
@@ -38,21 +42,30 @@ class KLAutoencoder:
     def encode(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D, h, w]."""
         slices = volumes.flatten(0, 1)[:, None].expand(-1, self.model.config.in_channels, -1, -1)
-        latents = torch.cat([self.model.encode(part).latent_dist.mode() for part in slices.split(SLICES_AT_ONCE)])
+        parts = slices.split(at_once(slices.shape[-2:], SLICES_AT_ONCE))
+        latents = torch.cat([self.model.encode(part).latent_dist.mode() for part in parts])
         return latents.unflatten(0, volumes.shape[:2]).transpose(1, 2)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """latents [B, C, D, h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
         slices = latents.transpose(1, 2).flatten(0, 1)
-        volumes = torch.cat([self._decode_slices(part) for part in slices.split(SLICES_AT_ONCE)])
+        parts = slices.split(at_once(self._decoded_size(slices), SLICES_AT_ONCE))
+        volumes = torch.cat([self._decode_slices(part) for part in parts])
         return volumes.unflatten(0, (latents.shape[0], latents.shape[2])).clamp(-1, 1)
 
     def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
         """latents [B, C, D, h, w], depths [B, k] -> those slices [B, k, H, W], with gradients to the latents."""
         rows = torch.arange(len(latents), device=latents.device)[:, None]
-        chosen = latents.transpose(1, 2)[rows, depths]
-        return self._decode_slices(chosen.flatten(0, 1)).unflatten(0, depths.shape)
+        chosen = latents.transpose(1, 2)[rows, depths].flatten(0, 1)
+        parts = chosen.split(at_once(self._decoded_size(chosen), voxels=VOXELS_WITH_GRADIENTS))
+        if len(parts) == 1:
+            return self._decode_slices(chosen).unflatten(0, depths.shape)
+        return torch.cat([recomputed(self._decode_slices, part) for part in parts]).unflatten(0, depths.shape)
+
+    def _decoded_size(self, latents: Tensor) -> tuple[int, int]:
+        """Height and width of what latents [..., h, w] decode to."""
+        return latents.shape[-2] * self.reduction[1], latents.shape[-1] * self.reduction[2]
 
     def _decode_slices(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents).sample.mean(dim=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,8 @@ from x2c.core.errors import UserError, unknown
 from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS, PERCEPTUAL
 from x2c.core.weights import local_copy, source_fingerprint
+from x2c.models import chunks
+from x2c.models.chunks import at_once, recomputed
 from x2c.models.frozen import Device, StandIn, Volumes, frozen
 from x2c.models.vqgan import convert, storage
 from x2c.models.vqgan.network import VQGAN, Architecture
@@ -23,8 +24,6 @@ from x2c.models.vqgan.use import CodeUse, code_use
 
 VERSION = 1
 """Raised whenever the same recipe trains another network: a cached one must not be taken for it."""
-VOXELS_AT_ONCE = 2**22
-"""One volume of the paper's size; more at once would not fit beside a denoiser on a GPU."""
 
 
 def _power_of_two(factor: int) -> int:
@@ -78,20 +77,26 @@ class VQGANAutoencoder:
     def encode(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w]. Raises UserError for a size it cannot reduce."""
         self._check_size(volumes)
-        return torch.cat([self.model.encode(part) for part in volumes.split(self._at_once(volumes.shape[-3:]))])
+        return torch.cat([self.model.encode(part) for part in volumes.split(at_once(volumes.shape[-3:]))])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """latents [B, C, D', h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
-        shape = [size * factor for size, factor in zip(latents.shape[-3:], self.reduction, strict=True)]
-        return torch.cat([self.model.decode(part) for part in latents.split(self._at_once(shape))]).clamp(-1, 1)
+        parts = latents.split(at_once(self._decoded_shape(latents)))
+        return torch.cat([self.model.decode(part) for part in parts]).clamp(-1, 1)
 
     def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
         """latents [B, C, D', h, w], depths [B, k] -> slices [B, k, H, W], not clipped, with gradients to the latents.
 
         The gradient passes straight through the quantisation.
         """
-        volumes = self.model.decode(latents)
+        shape = self._decoded_shape(latents)
+        if len(latents) * math.prod(shape) <= chunks.VOXELS_AT_ONCE:
+            volumes = self.model.decode(latents)
+        else:
+            # A volume of the paper's size would keep 11.5 GiB for its gradients.
+            parts = latents.split(at_once(shape))
+            volumes = torch.cat([recomputed(self._decode_sparingly, part) for part in parts])
         return volumes[torch.arange(len(volumes), device=volumes.device)[:, None], depths]
 
     def code_use(self, volumes: Tensor) -> CodeUse:
@@ -104,10 +109,12 @@ class VQGANAutoencoder:
         low, high = model.codebook.embeddings.aminmax()
         self.latent_range = (float(low), float(high))
 
-    @staticmethod
-    def _at_once(shape: Sequence[int]) -> int:
-        """How many volumes of a shape."""
-        return max(1, VOXELS_AT_ONCE // math.prod(shape))
+    def _decode_sparingly(self, latents: Tensor) -> Tensor:
+        return self.model.decode(latents, recompute=True)
+
+    def _decoded_shape(self, latents: Tensor) -> tuple[int, ...]:
+        """D, H and W of what latents [..., D', h, w] decode to."""
+        return tuple(size * factor for size, factor in zip(latents.shape[-3:], self.reduction, strict=True))
 
     def _check_size(self, volumes: Tensor) -> None:
         for axis, size, factor in zip(("depth", "height", "width"), volumes.shape[1:], self.reduction, strict=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from x2c.models.chunks import recomputed
 from x2c.models.vqgan.codebook import Codebook
 
 Triple = tuple[int, int, int]
@@ -126,8 +128,11 @@ class Decoder(nn.Module):
             before, width = width, width // 2
         self.head = PaddedConv3d(before, 1, 3)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.levels(F.silu(self.norm(features))))
+    def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
+        maps = F.silu(self.norm(features))
+        for layer in itertools.chain.from_iterable(self.levels):
+            maps = recomputed(layer, maps) if recompute else layer(maps)
+        return self.head(maps)
 
 
 class VQGAN(nn.Module):
@@ -146,10 +151,13 @@ class VQGAN(nn.Module):
         """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w], not quantised."""
         return self.to_latents(self.encoder(volumes[:, None]))
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """latents [B, C, D', h, w] -> volumes [B, D, H, W], not clipped. Quantises; gradients pass straight through."""
-        return self.decode_codes(self.codebook.quantise(latents)[0])
+    def decode(self, latents: Tensor, recompute: bool = False) -> Tensor:
+        """latents [B, C, D', h, w] -> volumes [B, D, H, W], not clipped. Quantises; gradients pass straight through.
 
-    def decode_codes(self, codes: Tensor) -> Tensor:
+        With `recompute` the decoder's layers keep nothing but their inputs for the gradients.
+        """
+        return self.decode_codes(self.codebook.quantise(latents)[0], recompute)
+
+    def decode_codes(self, codes: Tensor, recompute: bool = False) -> Tensor:
         """Codes [B, C, D', h, w] of the codebook -> volumes [B, D, H, W], not clipped."""
-        return self.decoder(self.from_latents(codes))[:, 0]
+        return self.decoder(self.from_latents(codes), recompute)[:, 0]

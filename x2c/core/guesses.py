@@ -1,0 +1,64 @@
+"""The names that other tools have for options and fields of the configuration, and what they are called here."""
+
+from __future__ import annotations
+
+_RATE = "learning rates are per stage: --stages.xray.learning_rate"
+_STEPS = "training is counted in steps, per stage: --stages.xray.steps"
+_SIZE = "the sample size is --resolution.size, divided by --resolution.reduction"
+_OUT = "runs are written to --runs"
+_PROCESSES = "of a sweep --compute.processes; of one run `accelerate launch --num_processes N x2c/train.py`"
+_GUESSES = {
+    "lr": _RATE,
+    "learning_rate": _RATE,
+    "steps": _STEPS,
+    "max_steps": _STEPS,
+    "train_steps": _STEPS,
+    "num_steps": _STEPS,
+    "epochs": _STEPS,
+    "num_epochs": _STEPS,
+    "batch": "--training.batch_size",
+    "batch_size": "--training.batch_size",
+    "weight_decay": "--training.weight_decay",
+    "ema": "--training.ema.decay",
+    "ema_decay": "--training.ema.decay",
+    "fp16": "--training.mixed_precision=fp16",
+    "bf16": "--training.mixed_precision=bf16",
+    "amp": "--training.mixed_precision",
+    "precision": "--training.mixed_precision",
+    "mixed_precision": "--training.mixed_precision",
+    "gpus": _PROCESSES,
+    "num_gpus": _PROCESSES,
+    "devices": _PROCESSES,
+    "num_processes": _PROCESSES,
+    "cpu": "--compute.cpu=true",
+    "image_size": _SIZE,
+    "size": _SIZE,
+    "num_inference_steps": "--sampler.steps",
+    "sampling_steps": "--sampler.steps",
+    "guidance_scale": "--guidance.scale",
+    "output": _OUT,
+    "output_dir": _OUT,
+}
+"""Names as they are typed elsewhere, with underscores and without a section."""
+_OPTIONS = {"seeds": "seed", "seed": "seeds"}
+"""Options of some commands, and those that others have in their place."""
+_SECTIONS = ("training", "stages", "compute")
+"""Where a field is looked for that stands elsewhere. Other sections have fields of their own by such names."""
+
+
+def meant(path: str) -> str:
+    """What is meant by a dotted path that is no field, as `did you mean …? `; empty where nobody could know."""
+    *sections, last = path.split(".")
+    if sections and sections[0] not in _SECTIONS:
+        return ""
+    guess = _GUESSES.get(last.lower().replace("-", "_"), "")
+    if len(sections) == 2 and sections[0] == "stages":
+        guess = guess.replace("stages.xray", f"stages.{sections[1]}")
+    return f"did you mean {guess}? " if guess.startswith("--") else f"{guess}; " if guess else ""
+
+
+def meant_option(option: str, options: list[str]) -> str:
+    """The same for an option that a command does not have, among the `options` it has."""
+    name = option.removeprefix("--").partition("=")[0]
+    other = f"--{_OPTIONS.get(name.lower(), '')}"
+    return f"did you mean {other}? " if other in options else meant(name)

@@ -1,0 +1,83 @@
+"""YAML as the project reads it: a key that stands twice in one mapping is an error, where PyYAML takes the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import yaml
+
+FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, in C where PyYAML was built with it."""
+
+
+class RepeatedKeyError(yaml.YAMLError):
+    """A key that one mapping has twice."""
+
+    def __init__(self, key: str, line: int, first: int) -> None:
+        super().__init__(f"line {line}: {key}: expected once; got it again, after line {first}; remove one")
+        self.key = key
+        """Its dotted path."""
+        self.line = line
+        """Of the second one; the first line is 1."""
+        self.first = first
+        """Line of the first one."""
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a YAML text.
+
+    Raises yaml.YAMLError for what is not YAML, RepeatedKeyError among them, and ValueError for a scalar that looks like a
+    date or a number and is none.
+    """
+    loader = FAST_LOADER(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before anything is built: a merge (`<<`) writes other mappings' keys into a node, where they may be repeated.
+        _refuse_repeated(loader, node, "", set())
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def line_of(text: str, keys: Sequence[str]) -> int | None:
+    """The line of the last of nested keys that a YAML text has, the first line being 1; None where it has none of them."""
+    node, line = yaml.compose(text, Loader=FAST_LOADER), None
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        found = [(name, value) for name, value in pairs if name.value == key]
+        if not found:
+            break
+        (name, node), *_ = found
+        line = name.start_mark.line + 1
+    return line
+
+
+def _refuse_repeated(loader: Any, node: yaml.Node, path: str, seen: set[int]) -> None:
+    # An alias is the node itself once more, and may lie inside of itself.
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated(loader, item, path, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[Any, int] = {}
+    for key_node, value_node in node.value:
+        inner = path
+        if isinstance(key_node, yaml.ScalarNode):
+            key, line = _key(loader, key_node), key_node.start_mark.line + 1
+            inner = f"{path}.{key_node.value}" if path else str(key_node.value)
+            if key in lines:
+                raise RepeatedKeyError(inner, line, lines[key])
+            lines[key] = line
+        _refuse_repeated(loader, value_node, inner, seen)
+
+
+def _key(loader: Any, node: yaml.ScalarNode) -> Hashable:
+    """What a dict would hold: `yes` and `true` are one key."""
+    key = None if node.tag == "tag:yaml.org,2002:merge" else loader.construct_object(node)
+    return key if key is not None and isinstance(key, Hashable) else (node.tag, node.value)
