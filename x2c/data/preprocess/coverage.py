@@ -20,8 +20,9 @@ from x2c.data.volume import Array, Volume
 Mask = NDArray[np.bool_]
 SAMPLED_MM = 3.0
 """Distance between the voxels that are looked at."""
-FEWEST_EDGE_VOXELS = 8
-"""Sampled voxels on the volume's edges that have to share a value before it may be a fill."""
+EDGE_SHARE = 0.06
+"""Share of the sampled voxels on the volume's twelve edges that have a value before it may be a fill: all of one edge
+have it where a volume was turned a little."""
 LEAST_SHARE = 5e-4
 """Share of the volume that a fill takes; less is noise that was clipped."""
 NOISY = 0.3
@@ -151,7 +152,7 @@ def _edge_values(sampled: Array) -> list[float]:
     lines += [sampled[z, :, x] for z in ends for x in ends] + [sampled[z, y, :] for z in ends for y in ends]
     values, counts = np.unique(np.concatenate(lines), return_counts=True)
     order = np.argsort(-counts)
-    return [float(values[index]) for index in order[:4] if counts[index] >= FEWEST_EDGE_VOXELS]
+    return [float(values[index]) for index in order[:4] if counts[index] >= EDGE_SHARE * counts.sum()]
 
 
 def _framed(mask: Mask) -> Mask:
