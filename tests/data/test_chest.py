@@ -90,6 +90,32 @@ def test_gas_that_touches_a_lung_is_parted_from_it(good):
     assert looked.lungs.bowel_ml > 150 and any("were taken for bowel" in text for _, text in remarks)
 
 
+@pytest.mark.parametrize("share", [0.35, 0.5])
+def test_effusions_of_both_lungs_do_not_shorten_the_box(share, good):
+    looked, whole, _ = boxed(good)
+    slices = np.flatnonzero(looked.lungs.mask.any((1, 2)))
+    level = int(slices[0] + share * len(slices))
+    low = np.arange(110)[:, None, None] < level
+    below = np.repeat(good.hu[:2], 5, 0) + np.random.default_rng(1).normal(0, 4, (10, 107, 107))
+    hu = np.where(looked.lungs.mask & low, 15, good.hu)
+    volume = Volume(np.concatenate([below, hu]).astype(np.float32), MM, (good.origin_mm[0] - 30, *good.origin_mm[1:]))
+    _, box, remarks = boxed(volume)
+    assert any("the lungs are low for their width" in text for text in warned(remarks))
+    assert box.size_mm[0] > 0.82 * whole.size_mm[0]
+
+
+@pytest.mark.parametrize("share", [0.35, 0.5])
+@pytest.mark.parametrize("end", ["behind", "in front"])
+def test_effusions_of_both_lungs_do_not_flatten_the_box(end, share, good):
+    looked, whole, _ = boxed(good)
+    rows = np.flatnonzero(looked.lungs.mask.any((0, 2)))
+    y = np.arange(107)[None, :, None]
+    opaque = y > rows[-1] - share * len(rows) if end == "behind" else y < rows[0] + share * len(rows)
+    _, box, remarks = boxed(with_hu(good, np.where(looked.lungs.mask & opaque, 15, good.hu)))
+    assert any("the lungs fill little of the chest's depth" in text for text in warned(remarks))
+    assert box.size_mm[1] == pytest.approx(whole.size_mm[1], abs=25)
+
+
 def test_an_airway_does_not_stretch_the_box(good):
     """A neck above the chest, with a windpipe of 20 mm through all of it that ends in the right lung."""
     neck = np.where(good.hu[-1:] > -500, 40, good.hu[-1:]).repeat(40, 0)

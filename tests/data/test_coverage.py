@@ -154,6 +154,30 @@ def test_a_field_that_cuts_the_lungs_at_the_sides_is_told(fill, good):
     assert any(text.startswith("the field of view cuts the lungs off at the sides: ") for text in texts)
 
 
+@pytest.mark.parametrize("spread", [0.01, 0.3, 2.0])
+def test_slices_that_are_as_good_as_constant_are_a_frame(spread, cut):
+    air = np.random.default_rng(1).normal(-1000, spread, (6, 128, 128))
+    hu = np.concatenate([cut.hu, air]).astype(np.float32)
+    assert any("cut off above" in text for text in told(Volume(hu, cut.spacing_mm, cut.origin_mm)))
+
+
+def test_a_body_whose_surroundings_were_taken_away_is_a_good_one(good):
+    from scipy import ndimage
+
+    body = np.stack([ndimage.binary_fill_holes(ndimage.binary_opening(plane > -500)) for plane in good.hu])
+    for fill in (-1024, 0):
+        assert told(Volume(np.where(body, good.hu, fill).astype(np.float32), good.spacing_mm)) == []
+
+
+def test_a_hollow_table_is_no_lung(good):
+    hu = np.pad(good.hu, [(0, 0), (0, 24), (0, 0)], constant_values=-1000)
+    hu[:, 128:] += np.random.default_rng(2).normal(0, 10, hu[:, 128:].shape)
+    hu[:, 130:146, 4:124] = -200
+    hu[:, 131:145, 5:123] = np.random.default_rng(3).normal(-960, 10, (60, 14, 118))
+    volume = Volume(hu.astype(np.float32), good.spacing_mm, good.origin_mm)
+    assert told(volume) == [] and found(volume)[0] == pytest.approx(found(good)[0], rel=0.02)
+
+
 def test_the_share_of_a_box_outside_of_the_scan(good):
     covered = coverage(good)
     inside = box_of(good)

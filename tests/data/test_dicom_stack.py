@@ -184,6 +184,82 @@ def test_nothing_is_interpolated_over_a_wide_gap(folder):
     assert "slices are missing inside the volume" in refused(read_series, folder, at_places(folder, places))
 
 
+@pytest.mark.parametrize("offset", [0.02, 0.1])
+@pytest.mark.parametrize("every", [1, 4])
+def test_slices_a_hair_apart_lie_at_one_place(every, offset, folder):
+    paths = at_places(folder, np.arange(0, 100, 2.5))
+    truth = read_series(folder, paths).volume
+    copies = []
+    for number in range(0, len(paths), every):
+        dataset = pydicom.dcmread(paths[number])
+        dataset.ImagePositionPatient = [0, 0, 2.5 * number + offset]
+        copies.append(folder / f"copy{number}.dcm")
+        dataset.save_as(copies[-1])
+    scan = read_series(folder, [*paths, *copies])
+    assert scan.volume.hu.shape == truth.hu.shape
+    assert scan.remarks == (f"{len(copies)} slices came twice; one of each was taken",)
+
+
+def test_a_wrong_rescale_in_some_slices_is_refused(folder):
+    paths = slices(folder, SeriesInstanceUID="1.2.840.99999.9")
+    change(paths[12:], RescaleIntercept=0)
+    assert "12 slices have another rescale slope or intercept and HU" in refused(read_series, folder, paths)
+    change(paths[12:], RescaleIntercept=-1024)
+    change(paths[5:6], RescaleSlope=2)
+    assert "1 slices have another rescale" in refused(read_series, folder, paths)
+
+
+@pytest.mark.parametrize("tag", ["StackID", "TemporalPositionIndex"])
+def test_two_stacks_of_an_enhanced_ct_are_not_one(tag, folder):
+    volume = chest((COUNT, 12, 14), (5.0, 20.0, 22.5))
+    paths = enhanced(folder / "a.dcm", volume, **PLANTED)
+    dataset = pydicom.dcmread(paths[0])
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        content = Dataset()
+        setattr(content, tag, str(number % 2) if tag == "StackID" else number % 2 + 1)
+        group.FrameContentSequence = Sequence([content])
+    dataset.save_as(paths[0])
+    assert "lie between one another" in refused(read_series, folder, paths)
+
+
+def test_slices_turned_by_few_degrees_are_no_localisers(folder):
+    paths = slices(folder)
+    c, s = np.cos(np.deg2rad(3)), np.sin(np.deg2rad(3))
+    change(paths[-1:], ImageOrientationPatient=[1, 0, 0, 0, round(float(c), 8), round(float(s), 8)])
+    assert "several orientations" in refused(read_series, folder, paths)
+
+
+def test_sizes_that_differ_in_their_last_digits_are_the_same(folder):
+    paths = slices(folder, SliceThickness=1.25, PixelSpacing=[20.00004, 22.5])
+    change(paths[::2], SliceThickness=1.2501, PixelSpacing=[20.00006, 22.5])
+    assert read_series(folder, paths).volume.hu.shape[0] == COUNT
+
+
+def test_a_value_of_tissue_that_is_named_for_padding_stays_inside_of_the_body(folder):
+    paths = write_series(folder, small())
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array.copy()
+        stored[0, 0], stored[5, 6] = 1064, 1064
+        stored[4:7, 4:6] = stored[4:7, 7:9] = 900
+        stored[4, 6] = stored[6, 6] = stored[0, 1] = stored[1, 0] = 900
+        dataset.PixelData = stored.astype("<i2").tobytes()
+        dataset.add_new("PixelPaddingValue", "SS", 1064)
+        dataset.save_as(path)
+    hu = read_series(folder, paths).volume.hu
+    assert (hu[:, 0, 0] == PADDING_HU).all() and (hu[:, 5, 6] == 40).all()
+
+
+def test_broken_slices_are_counted_whatever_their_names(folder):
+    paths = slices(folder)
+    (folder / "IM0001").touch()
+    (folder / "b.ima").write_bytes(paths[0].read_bytes()[:300])
+    (folder / "IM0003").write_bytes(paths[0].read_bytes()[:300])
+    (folder / "notes.txt").write_text("GIACOMO")
+    scan = read_series(folder, sorted(path for path in folder.iterdir() if path.is_file()))
+    assert scan.remarks == ("3 DICOM files cannot be read and were left out",)
+
+
 # Files that are odd, and whole
 
 

@@ -40,6 +40,19 @@ def test_a_system_error_has_its_name(name):
     assert machine_trouble(MemoryError()) == "out of memory (MemoryError)"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
+        "Exception thrown: ITK ERROR: Failed to allocate memory for image.",
+        "std::bad_alloc",
+    ],
+)
+def test_memory_that_torch_or_itk_lacks_is_the_machines_trouble(text):
+    assert machine_trouble(RuntimeError(text)) == "out of memory (MemoryError)"
+    assert machine_trouble(RuntimeError("size mismatch")) == machine_trouble(ValueError(text)) == ""
+
+
 def test_an_error_that_hides_the_systems_is_looked_behind():
     with pytest.raises(FileError) as caught:
         hide(OSError(errno.EIO, "patient's file"))
@@ -98,6 +111,27 @@ def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
     records = prepare(request(root, out))
     assert [one.status for one in records] == ["ok", "excluded", "ok", "ok"]
     assert records[1].reasons == ("CT: cannot be read (Permission denied)",)
+    monkeypatch.undo()
+    assert [one.status for one in prepare(request(root, out))] == ["ok"] * 4
+
+
+def test_a_folder_that_may_be_listed_and_not_entered_leaves_out_its_pair_alone(tmp_path, monkeypatch, capsys):
+    from x2c.data.prepare import pair
+
+    root, out = tmp_path / "root", tmp_path / "out"
+    make_folder(root, 4)
+    stamp = pair._stamp
+
+    def refuse(candidate, recipe):
+        if candidate.ct.name == "ct2.nii.gz":
+            raise PermissionError(errno.EACCES, "Permission denied", "/data/zztop/ct2.nii.gz")
+        return stamp(candidate, recipe)
+
+    monkeypatch.setattr(pair, "_stamp", refuse)
+    records = prepare(request(root, out))
+    assert [one.status for one in records] == ["ok", "ok", "excluded", "ok"]
+    assert records[2].reasons == ("a file cannot be opened (Permission denied)",)
+    assert "zztop" not in "".join(capsys.readouterr())
     monkeypatch.undo()
     assert [one.status for one in prepare(request(root, out))] == ["ok"] * 4
 
