@@ -89,6 +89,24 @@ def test_scouts_segmentations_and_papers_are_passed_over(tmp_path):
     assert (listed.ct, listed.xray) == (ct, xray)
 
 
+@pytest.mark.parametrize("kind", ["scout", "capture"])
+def test_a_series_is_known_by_its_first_slice_and_not_by_what_lies_before_it(kind, tmp_path):
+    write_xray(tmp_path / "P/2/1.dcm", ViewPosition="PA")
+    whole = write_ct(tmp_path / "P/1/thin", count=12)
+    write_ct(tmp_path / "P/1/thick", count=3)
+    [before, *others] = write_series(whole / "tmp", chest((2, 16, 16)))
+    dataset = pydicom.dcmread(before)
+    if kind == "scout":
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    else:
+        dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    dataset.save_as(whole / "0000000.dcm")
+    for path in (before, *others):
+        path.unlink()
+    [listed] = SOURCES.get("tcia")(tmp_path)
+    assert listed.ct == whole
+
+
 def test_everything_in_one_folder(tmp_path):
     write_ct(tmp_path / "P", prefix="a")
     xray = write_xray(tmp_path / "P/z.dcm", ViewPosition="AP")
