@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ct_files import chest
 
+from x2c.data.prepare.make import look
 from x2c.data.prepare.quality import grid_remarks, hu_remarks, lung_remarks, time_remarks
 from x2c.data.preprocess.lungs import find_lungs
 from x2c.data.preprocess.steps import coarse
@@ -88,6 +89,16 @@ def test_a_volume_without_air_has_no_hu(good):
         severity, text = only(of_hu(with_hu(good, hu)))
         assert severity == "excluded"
         assert text == f"no air: values from {hu.min():.0f} to {hu.max():.0f} are no HU; rescale them on export"
+
+
+@pytest.mark.parametrize(("shift", "fill"), [(1024, -3024), (1000, 0), (1024, -2000)])
+def test_stored_values_with_another_background_have_no_hu(shift, fill, good):
+    y, x = np.indices(good.hu.shape[1:])
+    hu = good.hu + shift
+    hu[:, (y - 63.5) ** 2 + (x - 63.5) ** 2 > 62**2] = fill
+    remarks = look(with_hu(good, hu), "threshold")[1]
+    severity, text = only(remarks)
+    assert severity == "excluded" and text.startswith("no air: values from ") and "are no HU" in text
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ def grid_remarks(volume: Volume) -> list[Remark]:
 
 def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
     """Whether the numbers can be Hounsfield units, judged where a scan covers the volume."""
-    hu = coarse.hu[covered]
+    # Beside what is not covered, resampling has mixed air in.
+    inner = ndimage.binary_erosion(covered, iterations=2, border_value=1)
+    hu = coarse.hu[inner if inner.any() else covered]
     lowest, highest = float(hu.min()), float(hu.max())
     if highest - lowest < 1:
         return [("excluded", "every voxel has the same value")]
