@@ -57,7 +57,7 @@ def options_of(program: tuple[str, ...]) -> set[str]:
 
 
 def program_of(words: list[str]) -> tuple[str, ...]:
-    """What of a command says which program it starts: `python FILE` or `python -m MODULE`, and a command of sweeps."""
+    """The program that a command starts, `python FILE` or `python -m MODULE`, and its command of sweeps."""
     count = 2 if words[1] != "-m" else 4 if words[2] == "x2c.sweep" else 3
     return tuple(words[:count])
 

@@ -1,4 +1,4 @@
-"""What of a volume was scanned: frames, corners and rims of any fill are found, and lungs are judged inside of them."""
+"""Coverage of a scan: frames, corners and rims of any fill are found, and lungs are judged inside of what was scanned."""
 
 from __future__ import annotations
 

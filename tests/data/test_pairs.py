@@ -82,7 +82,7 @@ def test_statistics_do_not_depend_on_how_many_rows_are_read_at_once(values_at_on
 
 
 def test_statistics_take_as_much_memory_of_many_rows_as_of_few(tmp_path, monkeypatch):
-    """Of 64 MB no more than a few chunks of 1 MB are in memory."""
+    """The statistics of 64 MB keep only a few chunks of 1 MB in memory."""
     monkeypatch.setattr(pairs_module, "VALUES_AT_ONCE", 2**18)
     values = np.lib.format.open_memmap(tmp_path / "array.npy", "w+", np.float32, (1024, 4, 4096))
     values[:, :, 0] = 1.0

@@ -73,7 +73,7 @@ def vqgan_3d():
 
 
 def with_gradients(decode_at: Callable[[Tensor, Tensor], Tensor], latents: tuple[int, ...], slices: int) -> None:
-    """What the LPIPS term does with the decoder in a step."""
+    """The decoder's part in a training step with the LPIPS term."""
     x0 = torch.zeros(latents, device="meta", requires_grad=True)
     depths = torch.zeros(latents[0], slices, dtype=torch.long, device="meta")
     decode_at(x0, depths).square().sum().backward()

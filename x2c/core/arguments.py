@@ -8,7 +8,7 @@ from collections.abc import Callable
 from x2c.core.seeding import SEEDS, is_seed
 
 MOST_DIGITS = 100
-"""Of a seed as it is written, leading zeros among them."""
+"""The most digits that a seed is written with, leading zeros among them."""
 
 
 def whole_number(least: int) -> Callable[[str], int]:

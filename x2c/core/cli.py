@@ -17,7 +17,7 @@ from x2c.core.registry import LOSS_TERMS, SLOTS
 from x2c.core.resolve import EXPERIMENTS, RESERVED, scales, variants
 
 FIELDS = [field for field in Config.model_fields if field not in RESERVED]
-"""What can be given as --field=value."""
+"""Fields that can be given as --field=value."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -43,11 +43,11 @@ _GUESSES = {
 _OPTIONS = {"seeds": "seed", "seed": "seeds"}
 """Options of some commands, and those that others have in their place."""
 _SECTIONS = ("training", "stages", "compute")
-"""Where a field is looked for that stands elsewhere. Other sections have fields of their own by such names."""
+"""Sections in which these names are guesses; other sections have fields of their own by such names."""
 
 
 def meant(path: str) -> str:
-    """What is meant by a dotted path that is no field, as `did you mean …? `; empty where nobody could know."""
+    """A hint for a dotted path that is no field, as `did you mean …? `; empty where there is none."""
     *sections, last = path.split(".")
     if sections and sections[0] not in _SECTIONS:
         return ""

@@ -84,7 +84,7 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
 
 
 def _complaint(raw: Layer, chosen: Layer) -> UserError | None:
-    """What is wrong with a variant where nothing is asked for beside it."""
+    """The error of a variant's own file, resolved without overrides of the command line; None where it has none."""
     try:
         _validate(raw, chosen)
     except UserError as error:

@@ -19,7 +19,7 @@ class RepeatedKeyError(yaml.YAMLError):
         self.key = key
         """Its dotted path."""
         self.line = line
-        """Of the second one; the first line is 1."""
+        """Line of the second one, counted from 1."""
         self.first = first
         """Line of the first one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def read_dataset(path: Path, **options: Any) -> Any:
 def _begins_with_data(head: bytes) -> bool:
     if len(head) < 8:
         return False
-    for order in ("little", "big"):
-        group, element = (int.from_bytes(head[start : start + 2], order) for start in (0, 2))  # type: ignore[arg-type]
+    for order in ("<HH", ">HH"):
+        group, element = struct.unpack_from(order, head)
         if group in EARLY_GROUPS and element < LATEST_ELEMENT:
             return True
     return False
