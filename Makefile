@@ -90,7 +90,7 @@ help: ## list the targets, and the variables of each
 	@echo '  variant=full         a file of experiments/, with seed=0'
 	@echo '  scale=cpu            cpu, smoke, gpu or paper; of tables and figures: only runs of it'
 	@echo '  data=phantom         phantom, atlas or the folder of a prepared data set; of tables and figures: only runs on it'
-	@echo '  runs=DIR out=DIR     where runs are, and where reports or volumes are written'
+	@echo '  runs=DIR out=DIR     where runs are, and where volumes or reports are written (reports/SWEEP-SCALE-DATA)'
 	@echo '  tracker=wandb        trackers Accelerate knows, or none'
 	@echo '  storage=URL          database of the queue; engine=optuna|wandb hands out the cells (wandb needs an account)'
 	@echo '  processes=2          that train a cell together; executor=slurm cluster=FILE detach=1: workers as jobs of a cluster'

@@ -1,4 +1,4 @@
-"""The paper's claims held against finished runs, and its published numbers against themselves: reports/claims.*."""
+"""The paper's claims held against finished runs, and its published numbers against themselves."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from analysis.baselines import made_for
+from analysis.classifications import Classification
 from analysis.runs import BASELINES, Group, Run, group_runs, load_runs
+from x2c.core.reports import report_folder
 
 START = "make sweep name=losses"
 REFERENCE = "l1"
@@ -47,9 +49,8 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--out",
             type=Path,
-            default=Path("reports"),
             metavar="DIR",
-            help="where files are written (default: reports)",
+            help="folder of what is written (default: reports/all-SCALE-DATA-COHORT, after what is shown)",
         )
         self.add_argument("--scale", metavar="S", help="only runs of this scale, e.g. cpu or paper")
         self.add_argument(
@@ -130,6 +131,12 @@ def find_groups(
             raise UnknownChoiceError(f"--data: {no_choice(data, f'a data set that has runs{at}', names - {''})}")
         groups = matching
     return groups
+
+
+def folder_for(args: argparse.Namespace, of: Group | Classification) -> Path:
+    """Where what is shown of runs or of a classification is written: the folder that was asked for, or one of their own."""
+    out: Path | None = args.out
+    return out or report_folder("all", of.scale, of.dataset, of.cohort or "")
 
 
 def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:

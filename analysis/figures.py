@@ -1,4 +1,4 @@
-"""The figures of finished runs: reports/<figure>.{png,pdf}, all that the runs allow."""
+"""The figures of finished runs, as <figure>.{png,pdf}: all that the runs allow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, no_choice, run_command
+from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, folder_for, no_choice, run_command
 
 if TYPE_CHECKING:
     from analysis.runs import Run
@@ -98,7 +98,7 @@ def _act(args: Any) -> bool:
     from analysis.pictures.source import Source
 
     elsewhere = tuple(other for other in same_scale if (other.cohort, other.dataset) != (group.cohort, group.dataset))
-    drawn, missing = draw_figures(names, Source(group, args.runs, elsewhere), args.out)
+    drawn, missing = draw_figures(names, Source(group, args.runs, elsewhere), folder_for(args, group))
     for path in drawn:
         print(f"Wrote {path} and {path.with_suffix('.pdf')}")
     lines = [f"{name}: not drawn: {why}" for name, why in missing.items()]

@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from analysis import render, sheet, table2, table3, table3_render
 from analysis.classifications import Classification, load_classifications
-from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, no_choice
+from analysis.cli import NothingToShowError, UnknownChoiceError, find_groups, folder_for, no_choice
 from analysis.pictures.source import Source
 from analysis.runs import Group
 from x2c.core.files import write_text
@@ -27,6 +27,7 @@ class Shown:
     """A table in every form."""
 
     stem: str
+    of: Group | Classification
     view: Callable[[int], Sequence[RenderableType]]
     """For a terminal of a width."""
     texts: Mapping[str, Callable[[], str]]
@@ -52,11 +53,13 @@ def show(args: argparse.Namespace) -> bool:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=120)
     paths: list[Path] = []
+    # All in one folder, after the first.
+    out = folder_for(args, found[0].of)
     for shown in found:
         for part in shown.view(console.width):
             console.print(part)
         for suffix, text in shown.texts.items():
-            paths.append(args.out / f"{shown.stem}.{suffix}")
+            paths.append(out / f"{shown.stem}.{suffix}")
             write_text(paths[-1], text())
         console.print()
     for reason in reasons:
@@ -130,6 +133,7 @@ def _shown(group: Group, number: int, args: argparse.Namespace, groups: Sequence
     table = table2.collect(group, number, args.reference if number == 2 else None, elsewhere)
     return Shown(
         table.stem,
+        group,
         lambda width: (render.terminal(table, width, args.ci), render.notes(table)),
         {
             "md": lambda: render.markdown(table, args.ci),
@@ -146,6 +150,7 @@ def _shown3(of: Classification) -> Shown:
     made = table3_render.sheets_of(table)
     return Shown(
         "table3",
+        of,
         lambda _: (
             sheet.terminal(table3_render.terminal_sheet(table)),
             *([sheet.terminal(table3_render.terminal_pairs(table))] if table.pairs else []),

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4 from finished runs: prints them and writes reports/table*.{md,tex,csv,html}."""
+"""The paper's Tables 1 to 4 from finished runs: prints them and writes table*.{md,tex,csv,html}."""
 
 from __future__ import annotations
 

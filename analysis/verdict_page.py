@@ -14,7 +14,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from analysis import published, sheet
-from analysis.cli import find_groups
+from analysis.cli import find_groups, folder_for
 from analysis.numbers import number, p_value
 from analysis.pictures.source import Source
 from analysis.runs import Group
@@ -24,6 +24,7 @@ from analysis.table2_notes import NOT_FOR_DIAGNOSIS, Footnote
 from analysis.table3 import LABELS, paper_values
 from analysis.verdicts import ALPHA, FEWEST_SEEDS, VERDICTS, Effect, Judged, family_size, judge
 from x2c.core.files import write_text
+from x2c.core.reports import FOLDER
 
 SMOKE = "Scale smoke trains for seconds: its verdicts try the path and mean nothing."
 _FIELDS = ("scale", "dataset", "cohort", "claim", "says", "where", "expects", "a", "b", "verdict", "metric", "metric_verdict",
@@ -40,19 +41,20 @@ def show(args: argparse.Namespace) -> bool:
         console = Console(width=120)
     readable = True
     if args.published:
-        page, stem, text = published_sheet(), "published", published_csv()
+        page, stem, text, out = published_sheet(), "published", published_csv(), args.out or FOLDER
     else:
         group = find_groups(args.runs, args.scale, args.data, args.only)[0]
         found = tuple(classifications(args))
         readable = not group.unreadable and all(c.state != "unreadable" for c in found)
         judged = judge(Source(group, args.runs, found=found))
         page, stem, text = verdict_sheet(judged, group), "claims", verdict_csv(judged, group)
+        out = folder_for(args, group)
     console.print(sheet.terminal(page if args.published else narrow(page)))
     console.print(sheet.notes(page.notes))
     files = {"md": sheet.markdown([page]), "tex": sheet.latex([page]), "html": sheet.html([page]), "csv": text}
     for suffix, content in files.items():
-        write_text(args.out / f"{stem}.{suffix}", content)
-    print("Wrote " + ", ".join(f"{args.out / stem}.{suffix}" for suffix in files))
+        write_text(out / f"{stem}.{suffix}", content)
+    print("Wrote " + ", ".join(f"{out / stem}.{suffix}" for suffix in files))
     return readable
 
 

@@ -21,6 +21,7 @@ leave_script_folder()
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import exit_on_user_error
+from x2c.core.reports import FOLDER
 
 EPILOG = """\
 what can be changed:
@@ -55,7 +56,9 @@ def main() -> int:
     directory = classify(request)
     from analysis import tables
 
-    return tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--only", directory.path.name])
+    name = directory.path.name
+    out = FOLDER / f"classify-{name}"
+    return tables.main(["--table", "3", "--runs", str(directory.path.parents[1]), "--only", name, "--out", str(out)])
 
 
 if __name__ == "__main__":

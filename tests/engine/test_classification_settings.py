@@ -283,7 +283,8 @@ def test_the_table_of_a_finished_classification_is_printed_at_once(finished, mon
     command.main()
     told = capsys.readouterr().out
     assert "Table 3. Embolism classification" in told
-    assert {file.name for file in (tmp_path / "reports").iterdir()} >= {"table3.md", "table3.csv"}
+    reports = tmp_path / "reports" / f"classify-{directory.path.name}"
+    assert {file.name for file in reports.iterdir()} >= {"table3.md", "table3.csv"}
     assert directory.path.parents[1] == Path(request.config().compute.runs)
 
 

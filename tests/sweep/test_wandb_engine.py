@@ -88,7 +88,7 @@ def test_offline_it_says_so_in_one_line(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(wandb_engine, "listen", lambda: None)
     with pytest.raises(UserError, match="W&B is in mode offline; set WANDB_MODE=online"):
-        run_on_wandb("losses", "smoke", None, ["compute.tracker=[wandb]"], 1, tmp_path)
+        run_on_wandb("losses", "smoke", None, ["compute.tracker=[wandb]"], 1, lambda plan: tmp_path)
 
 
 @pytest.mark.parametrize("name", ["losses", "loss_weights"])
@@ -136,7 +136,7 @@ def test_every_agent_has_a_gpu(monkeypatch, tmp_path):
 
     monkeypatch.setattr(Agents, "start", started)
     fields = ["compute.cpu=false", "compute.tracker=[wandb]"]
-    assert run_on_wandb("losses", "smoke", None, fields, None, tmp_path) == 0
+    assert run_on_wandb("losses", "smoke", None, fields, None, lambda plan: tmp_path) == 0
     assert [path.read_text() for path in sorted(Path("runs/logs").iterdir())] == ["a\n", "b\n"]
 
 

@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from x2c.core import weights
@@ -49,7 +50,9 @@ def main() -> int:
     if command == "run" and options.engine == "wandb":
         from x2c.sweep.wandb_engine import run_on_wandb
 
-        return run_on_wandb(options.name, options.scale, options.seeds, overrides, options.workers, reports(options))
+        return run_on_wandb(
+            options.name, options.scale, options.seeds, overrides, options.workers, partial(reports, options)
+        )
     plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command == "worker":
         from x2c.sweep.worker import work
@@ -65,9 +68,9 @@ def main() -> int:
     return run(plan, command, options, overrides)
 
 
-def reports(options: argparse.Namespace) -> Path | None:
-    """Where tables and pictures go; None where none are asked for."""
-    return None if options.no_tables else options.out
+def reports(options: argparse.Namespace, plan: Plan) -> Path | None:
+    """Where the tables and pictures of a plan go; None where none are asked for."""
+    return None if options.no_tables else options.out or plan.reports
 
 
 def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
@@ -94,7 +97,7 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
         if not chosen:
             print(f"{options.name}: no cell has failed")
             return 0
-    arguments = (plan, chosen, options.storage, options.workers, same_plan(options, overrides), reports(options))
+    arguments = (plan, chosen, options.storage, options.workers, same_plan(options, overrides), reports(options, plan))
     if options.executor == "slurm":
         from x2c.sweep.slurm import run_on_slurm
 

@@ -11,6 +11,7 @@ from x2c.core.about import listed
 from x2c.core.arguments import seeds, whole_number
 from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.errors import UserError, nearest, unknown
+from x2c.core.reports import NAMES
 from x2c.core.resolve import EXPERIMENTS, scales
 from x2c.sweep import plan as planning
 from x2c.sweep.plan import sweeps
@@ -82,9 +83,8 @@ def _add_options(parser: Parser, command: str) -> None:
         add(
             "--out",
             type=Path,
-            default=Path("reports"),
             metavar="DIR",
-            help="where table and picture go (default: reports)",
+            help=f"folder of tables and pictures (default: {NAMES})",
         )
         add("--no-tables", action="store_true", help="leave out tables and pictures, as where others will make them")
         _add_choice(parser, "--executor", EXECUTORS, "local (default), or slurm: jobs of a cluster")

@@ -14,11 +14,12 @@ from x2c.core.compute import Compute
 from x2c.core.config import Config
 from x2c.core.errors import UserError, unknown
 from x2c.core.files import digest
+from x2c.core.reports import report_folder
 from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.core.seeding import SEEDS, is_seed
-from x2c.engine.identity import PlannedStage, planned_stages, run_directory
+from x2c.engine.identity import PlannedStage, cohort_fingerprint, planned_stages, run_directory
 from x2c.sweep.conditions import read_conditions
 from x2c.sweep.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
 from x2c.sweep.space import Hyperband, Parameter, checked, read_parameters
@@ -71,6 +72,19 @@ class Plan:
     def data(self) -> str:
         """Name of the data set."""
         return self.configs[0].evaluated.name
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the tables and pictures, unless another is asked for."""
+        # All prepared data sets have one name.
+        cohort = cohort_fingerprint(self.configs[0]) if self.data == "prepared" else ""
+        changed = [text for text in self.overrides if not text.startswith(("compute.", "data="))]
+        seeds = sorted({cell.config.seed for cell in self.cells} or {self.seed})
+        # Of a search the first seed counts alone.
+        usual = _file_seeds(self.sweep)[:1] if self.sweep.is_search else sorted(set(_file_seeds(self.sweep)))
+        if seeds != list(usual):
+            changed.append(f"seeds={seeds}")
+        return report_folder(self.sweep.name, self.scale, self.data, cohort, changed)
 
     @property
     def compute(self) -> Compute:
@@ -178,8 +192,7 @@ def make_plan(
 def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
     if seeds is not None and len(seeds) > 1:
         raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
-    axis = sweep.parameters.get("seed")
-    file_seeds = axis.choices if isinstance(axis, Parameter) else (0,)
+    file_seeds = _file_seeds(sweep)
     _check_seeds(sweep, seeds, file_seeds)
     seed = seeds[0] if seeds else file_seeds[0]
     if not any(text.startswith("compute.validation_patients=") for text in asked):
@@ -193,7 +206,7 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
     `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
     """
     axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
-    file_seeds = axes.get("seed", (0,))
+    file_seeds = _file_seeds(sweep)
     _check_seeds(sweep, seeds, file_seeds)
     axes["seed"] = tuple(seeds) if seeds is not None else file_seeds
     found: dict[str, Cell] = {}
@@ -202,6 +215,11 @@ def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, override
         cell = make_cell(chosen, [key for key, choices in axes.items() if len(choices) > 1], scale, overrides)
         found.setdefault(cell.run_id, cell)
     return list(found.values())[: sweep.run_cap]
+
+
+def _file_seeds(sweep: Sweep) -> tuple[Any, ...]:
+    axis = sweep.parameters.get("seed")
+    return axis.choices if isinstance(axis, Parameter) else (0,)
 
 
 def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[Any]) -> None:

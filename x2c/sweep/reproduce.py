@@ -7,7 +7,7 @@
 It runs commands that can be typed one by one, and shows each; without a GPU the data sets are worked on at the same
 time, each on its share of the cores. Ctrl-C or a kill loses nothing: the same command goes on where it stopped, and what
 is done is not run again. A step that fails is told of at the end; the others go on. The page, RESULTS.md and
-docs/results/, is written into this folder; at scale smoke into that of the reports.
+docs/results/, is written into this folder; at scale smoke into reports/reproduce-smoke.
 Any field of the configuration can be given as --a.b=value.
 """
 
@@ -31,6 +31,7 @@ from rich.text import Text
 
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.parallel import shares_of_cores
+from x2c.core.reports import FOLDER
 from x2c.core.stopping import INTERRUPTED, REQUEUE, Stopped, listen, postponed
 from x2c.sweep.steps import Step, Where, seconds_left, side_by_side, steps_of
 from x2c.sweep.view import clock, wide_console
@@ -75,12 +76,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser(prog="python -m x2c.sweep reproduce", description=__doc__)
     add_config_options(parser)
     parser.add_argument("--plan", action="store_true", help="show what is left to do, and run nothing")
-    parser.add_argument("--out", default="reports", metavar="DIR", help="where reports are written (default: reports)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the logs (default: reports/reproduce-SCALE)")
     options, overrides = parser.split(arguments)
     names = options.data.split(",") if options.data else DATA
     runs, options.runs, options.data = options.runs or "runs", None, None
     asked = tuple(overrides_from(options, overrides))
-    everywhere = [Where(options.scale, name, runs, f"{options.out}/{name}", asked) for name in names]
+    reports = Path(options.out or FOLDER / f"reproduce-{options.scale}")
+    # Of a prepared data set the name of its folder.
+    everywhere = [Where(options.scale, name, runs, str(reports / Path(name).name), asked) for name in names]
     listen()
     began = time.monotonic()
     out = wide_console()
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         alone = len(group) == 1
         failed += _drive([_chain(where, steps, out, alone=alone) for where, steps in group], out, alone=alone)
     count = sum(len(steps) for group in groups for _, steps in group)
-    page = Path(options.out) if options.scale == "smoke" else Path()
+    page = reports if options.scale == "smoke" else Path()
     written = _page(options.scale, runs, page)
     for step in failed:
         out.print(f"not finished: {step.where.data}: {step.title}", style="bold red", highlight=False)

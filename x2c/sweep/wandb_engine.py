@@ -41,9 +41,11 @@ def run_on_wandb(
     seeds: Sequence[int] | None,
     overrides: Sequence[str],
     workers: int | None,
-    reports: Path | None,
+    reports: Callable[[Plan], Path | None],
 ) -> int:
     """Register a sweep with W&B and run agents until it ends; returns 0 when all went well.
+
+    `reports` tells where the tables and pictures of a plan go.
 
     Raises UserError before anything is registered for whatever would stop a run, and without an account.
     """
@@ -73,7 +75,7 @@ def run_on_wandb(
     for failure in failures:
         out.print(failure, markup=False, highlight=False)
     if plan is not None:
-        return conclude(plan, plan.cells, reports, began)
+        return conclude(plan, plan.cells, reports(plan), began)
     out.print(f"{name}: the runs are in {configs[0].compute.runs}/, the search is {path} at W&B", highlight=False)
     return 1 if failures else 0
 
