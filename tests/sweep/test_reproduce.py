@@ -94,7 +94,9 @@ def test_data_sets_side_by_side_go_on_at_the_same_time_and_do_not_wait_for_each_
     assert sorted(Path("planned").read_text().split()) == ["atlas", "phantom"]
     out = capsys.readouterr().out
     assert "not finished: phantom: b" in out and "5 of 6 steps done" in out and len(pages) == 1
-    assert Path("reports/reproduce-smoke/atlas/logs/a.log").read_text() == "told\n", "nothing else draws on the terminal"
+    assert Path("reports/reproduce-smoke/atlas/logs/a.log").read_text() == "told\n", (
+        "nothing else draws on the terminal"
+    )
 
 
 def test_data_sets_side_by_side_keep_to_their_own_cores(faked, pages, monkeypatch):
@@ -219,7 +221,9 @@ def test_what_was_asked_reaches_every_step(faked, pages, monkeypatch):
     line = ["--tracker", "none", "--training.batch_size=3", "--stages.xray.steps", "5", "--plan"]
     assert reproduce.main(line) == 0
     texts = ("training.batch_size=3", "stages.xray.steps=5", "compute.tracker=[]")
-    assert asked == [Where("cpu", data, "runs", f"reports/reproduce-cpu/{data}", texts) for data in ("phantom", "atlas")]
+    assert asked == [
+        Where("cpu", data, "runs", f"reports/reproduce-cpu/{data}", texts) for data in ("phantom", "atlas")
+    ]
 
 
 @pytest.mark.parametrize(
