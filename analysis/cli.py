@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import NoReturn
 from analysis.baselines import made_for
 from analysis.classifications import Classification
 from analysis.runs import BASELINES, Group, Run, group_runs, load_runs
+from x2c.core.errors import nearest
 from x2c.core.reports import report_folder
 
 START = "make sweep name=losses"
@@ -162,7 +162,4 @@ def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
 
 def no_choice(given: str, expected: str, choices: Iterable[str]) -> str:
     """What to say of a name that does not exist: the nearest one, and all choices."""
-    choices = sorted(set(choices))
-    near = difflib.get_close_matches(given, choices, n=1, cutoff=0.4)
-    nearest = f"nearest: {near[0]}; " if near else ""
-    return f"expected {expected}; got {given!r}; {nearest}choices: {', '.join(choices)}"
+    return f"expected {expected}; got {given!r}; {nearest(given, set(choices))}"

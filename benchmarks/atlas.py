@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="the template's place")
     options = parser.parse_args(argv)
     if options.patients < 1:
-        parser.error(f"--patients: expected at least 1; came {options.patients}")
+        parser.error(f"--patients: expected at least 1; got {options.patients}")
 
     from rich.console import Console
     from rich.table import Table

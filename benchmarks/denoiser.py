@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU")
     options = parser.parse_args()
     if options.repeats < 1:
-        parser.error(f"--repeats: expected at least 1; came {options.repeats}")
+        parser.error(f"--repeats: expected at least 1; got {options.repeats}")
 
     import torch
     from rich.console import Console

@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="turns a side (default: 5)")
     options = parser.parse_args()
     if options.repeats < 1:
-        parser.error(f"--repeats: expected at least 1; came {options.repeats}")
+        parser.error(f"--repeats: expected at least 1; got {options.repeats}")
 
     import torch
     from rich.console import Console
@@ -92,7 +92,7 @@ def compared(
     value, expected = ours(), other()
     difference = abs(value - expected) / abs(value)
     if not difference <= largest:
-        raise ValueError(f"{what}: expected one value; came {value!r} and {expected!r}; see which side is wrong")
+        raise ValueError(f"{what}: expected one value; got {value!r} and {expected!r}; see which side is wrong")
     return Row(what, at, *in_turn(ours, other, torch.device("cpu"), repeats), value, difference)
 
 

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--ct", type=Path, metavar="FILE", help="a CT to prepare from file to store as well")
     options = parser.parse_args()
     if options.repeats < 1:
-        parser.error(f"--repeats: expected at least 1; came {options.repeats}")
+        parser.error(f"--repeats: expected at least 1; got {options.repeats}")
     from rich.console import Console
     from rich.table import Table
 

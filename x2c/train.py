@@ -6,7 +6,8 @@
 
 The same command goes on where an interrupted run stopped, and returns at once when the run is done. Ctrl-C (exit
 code 130), SIGTERM and SIGUSR1 (75) let it write a checkpoint first.
-Any field of the configuration can be given as --a.b=value; --check prints the resolved configuration.
+Any field of the configuration can be given as --a.b=value: --help-config tells what each is, --check prints the
+resolved configuration.
 """
 
 from __future__ import annotations
@@ -36,8 +37,22 @@ def main() -> None:
     parser.add_argument(
         "--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing"
     )
+    parser.add_argument(
+        "--help-config",
+        nargs="?",
+        const="",
+        metavar="FIELD",
+        help="print every field of the configuration, or those below FIELD, such as stages or loss.lpips; run nothing",
+    )
     options, overrides = parser.split(sys.argv[1:])
+    if options.help_config is not None:
+        options.variant = options.variant or "full"
     config = resolve(options.variant, options.scale, options.seed, overrides_from(options, overrides))
+    if options.help_config is not None:
+        from x2c.core.help_config import config_help
+
+        print(config_help(config, options.help_config))
+        return
     if options.check:
         show(config)
         return

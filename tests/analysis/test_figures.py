@@ -190,7 +190,8 @@ def test_figures_are_chosen_by_name(make_run: MakeRun, tmp_path: Path, capsys: p
     assert "roc: not drawn: no finished classification" in capsys.readouterr().err
     assert figures.main([*arguments, "worts"]) == 2
     assert (
-        "--figure: expected a figure; got 'worts'; nearest: worst; choices: distributions," in capsys.readouterr().err
+        "--figure: expected a figure; got 'worts'; did you mean 'worst'? choices: distributions,"
+        in capsys.readouterr().err
     )
 
 

@@ -274,7 +274,7 @@ def test_nothing_to_show_exits_with_1(
 def test_unknown_names_exit_with_2(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     runs = make_run("l1").parent
     assert results.main(["--runs", str(runs), "--scale", "cpuu"]) == 2
-    assert "nearest: cpu;" in capsys.readouterr().err
+    assert "did you mean 'cpu'?" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         results.main(["--dta", "atlas"])
 

@@ -162,9 +162,9 @@ def test_trace_prints_what_is_behind_a_cell(
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("l1_lpisp", "nearest: l1_lpips;"),
-        ("l1:psnrr", "nearest: psnr;"),
-        ("3:ctp", "nearest: ctpa;"),
+        ("l1_lpisp", "did you mean 'l1_lpips'?"),
+        ("l1:psnrr", "did you mean 'psnr'?"),
+        ("3:ctp", "did you mean 'ctpa'?"),
         ("table9:l1", "expected [tableN:]ROW[:COLUMN]"),
     ],
 )

@@ -272,11 +272,11 @@ def test_no_runs_is_one_line_that_says_what_to_run(tmp_path: Path, capsys: pytes
     [
         (
             ["--scale", "cpuu"],
-            "--scale: expected a scale that has runs; got 'cpuu'; nearest: cpu; choices: cpu",
+            "--scale: expected a scale that has runs; got 'cpuu'; did you mean 'cpu'? choices: cpu",
         ),
-        (["--data", "fantom"], "nearest: phantom"),
-        (["--reference", "l2"], "--reference: expected a variant that has runs; got 'l2'; nearest: l1;"),
-        (["--scales", "cpu"], "got '--scales'; nearest: --scale;"),
+        (["--data", "fantom"], "did you mean 'phantom'?"),
+        (["--reference", "l2"], "--reference: expected a variant that has runs; got 'l2'; did you mean 'l1'?"),
+        (["--scales", "cpu"], "got '--scales'; did you mean '--scale'?"),
         (["--scale"], "expected one argument"),
     ],
 )

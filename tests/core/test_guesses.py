@@ -37,7 +37,7 @@ def complaint(*words: str) -> str:
 )
 def test_an_option_of_other_tools_names_the_field(option, hint):
     name = option.partition("=")[0]
-    assert complaint(option).startswith(f"train.py: unknown option {name}{hint}")
+    assert complaint(option).startswith(f"train.py: expected a known option; got {name}{hint}")
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,26 @@ def test_an_option_of_other_tools_names_the_field(option, hint):
     [
         (
             "training.lr=1",
-            "training.lr: unknown key 'lr'; learning rates are per stage: --stages.xray.learning_rate; c",
+            "training.lr: expected a known key; got 'lr'; learning rates are per stage: --stages.xray.learning_rate; c",
         ),
         (
             "training.steps=3",
-            "training.steps: unknown key 'steps'; training is counted in steps, per stage: --stages.x",
+            "training.steps: expected a known key; got 'steps'; training is counted in steps, per stage: --stages.x",
         ),
-        ("stages.ctpa.lr=1", "stages.ctpa.lr: unknown key 'lr'; learning rates are per stage: --stages.ctpa.learning_"),
+        (
+            "stages.ctpa.lr=1",
+            "stages.ctpa.lr: expected a known key; got 'lr'; learning rates are per stage: --stages.ctpa.learning_",
+        ),
         (
             "stages.steps=3",
             "stages.steps: not among this variant's stages ['rspect', 'ctpa', 'xray']; training is coun",
         ),
         (
             "batch_size=3",
-            "batch_size: unknown key 'batch_size'; did you mean --training.batch_size? choices: autoencod",
+            "batch_size: expected a known key; got 'batch_size'; did you mean --training.batch_size? choices: autoencod",
         ),
         # Another section's own names come first.
-        ("sampler.lr=3", "sampler.lr: unknown key 'lr'; choices: steps"),
+        ("sampler.lr=3", "sampler.lr: expected a known key; got 'lr'; choices: steps"),
     ],
 )
 def test_a_field_that_stands_elsewhere_is_named(override, message):

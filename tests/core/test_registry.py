@@ -22,7 +22,9 @@ def test_listing_choices_imports_nothing(tmp_path, monkeypatch):
     assert registry.names() == ("broken", "mine")
     assert "family.mine" not in sys.modules
     assert registry.get("mine").__name__ == "Mine"
-    with pytest.raises(UserError, match=r"thing: unknown thing 'main'; did you mean 'mine'\? choices: broken, mine"):
+    with pytest.raises(
+        UserError, match=r"thing: expected a known thing; got 'main'; did you mean 'mine'\? choices: broken, mine"
+    ):
         registry.get("main")
 
 

@@ -136,20 +136,26 @@ def variant_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# Mine.\nlos: l1\n", "experiments/mine.yaml:2: los: unknown key 'los'; did you mean 'loss'?"),
-        ("loss: l1_lpisp\n", "experiments/mine.yaml:1: loss: unknown term 'lpisp'"),
+        ("# Mine.\nlos: l1\n", "experiments/mine.yaml:2: los: expected a known key; got 'los'; did you mean 'loss'?"),
+        ("loss: l1_lpisp\n", "experiments/mine.yaml:1: loss: expected a known term; got 'lpisp'"),
         (
             "table2:\n  section: Loss\n  lable: L1\n",
-            "experiments/mine.yaml:3: table2.lable: unknown key 'lable'; did you mean 'label'?",
+            "experiments/mine.yaml:3: table2.lable: expected a known key; got 'lable'; did you mean 'label'?",
         ),
-        ("loss: l1\nstages: [rspect, xry]\n", "experiments/mine.yaml:2: stages.order: unknown stage 'xry'"),
+        (
+            "loss: l1\nstages: [rspect, xry]\n",
+            "experiments/mine.yaml:2: stages.order: expected a known stage; got 'xry'",
+        ),
         # What the file does not say, it has from a base that it does not go with.
         (
             "prediction: eps\ndiffusion: {x0_weight: uniform}\nloss: l1_cls\n",
             "experiments/mine.yaml:2: diffusion.x0_weight: 'uniform' explodes",
         ),
         ("stages: [ctpa]\n", "experiments/mine.yaml:1: stages.ctpa.condition: the last stage is what is scored"),
-        ("autoencoder: {name: kl_f9}\n", "experiments/mine.yaml:1: autoencoder: unknown autoencoder 'kl_f9'"),
+        (
+            "autoencoder: {name: kl_f9}\n",
+            "experiments/mine.yaml:1: autoencoder: expected a known autoencoder; got 'kl_f9'",
+        ),
     ],
 )
 @pytest.mark.parametrize("overrides", [[], ["data=phantom", "training.batch_size=2"]])
@@ -163,10 +169,10 @@ def test_what_is_wrong_in_a_variant_s_file_names_it_and_the_line(variant_file, t
 
 def test_what_is_wrong_on_the_command_line_is_no_fault_of_the_file(variant_file):
     variant_file("loss: l1\n")
-    with pytest.raises(UserError, match=r"^loss: unknown term 'l2'"):
+    with pytest.raises(UserError, match=r"^loss: expected a known term; got 'l2'"):
         resolve("mine", "smoke", 0, ["loss=l2"])
     variant_file("loss: l1_lpisp\n")
-    with pytest.raises(UserError, match=r"^trainig: unknown key"):
+    with pytest.raises(UserError, match=r"^trainig: expected a known key"):
         resolve("mine", "smoke", 0, ["loss=l1", "trainig.steps=2"])
 
 

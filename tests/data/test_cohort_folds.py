@@ -112,7 +112,7 @@ def test_a_fold_changes_nothing_in_the_cohort_it_is_of() -> None:
 
 @pytest.mark.parametrize(("positive", "negative", "most"), [(4, 20, 4), (20, 3, 3), (0, 20, 0)])
 def test_more_folds_than_patients_of_a_kind_are_refused(positive: int, negative: int, most: int) -> None:
-    expected = rf"^dataset\.fold: expected at most {most} folds, .*; came 5; ask for fewer, or take a larger data set$"
+    expected = rf"^dataset\.fold: expected at most {most} folds, .*; got 5; ask for fewer, or take a larger data set$"
     with pytest.raises(UserError, match=expected):
         in_fold(cohort(positive, negative, rows_each=2), "1/5")
     if most >= 3:

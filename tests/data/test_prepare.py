@@ -147,7 +147,7 @@ def test_a_wrong_option_is_one_line(option, tmp_path):
     ("change", "message"),
     [
         ({"root": Path("nowhere")}, r"--root: no folder nowhere"),
-        ({"source": "foldr"}, "unknown source 'foldr'; did you mean 'folder'"),
+        ({"source": "foldr"}, "expected a known source; got 'foldr'; did you mean 'folder'"),
         ({"recipe": SMALL.model_copy(update={"size": (15, 32, 32)})}, "expected an even depth"),
         ({"splits": (0, 0, 0)}, "--splits: expected numbers"),
         ({"recipe": SMALL.model_copy(update={"lungs": "lungmask"})}, "--lungs: lungmask needs the package"),

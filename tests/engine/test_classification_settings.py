@@ -63,7 +63,7 @@ def test_overrides_win_and_others_stay():
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(override, field):
-    with pytest.raises(UserError, match=rf"^classification\.{field}: .*; came ") as caught:
+    with pytest.raises(UserError, match=rf"^classification\.{field}: .*; got ") as caught:
         resolve_settings("smoke", [override])
     assert "\n" not in str(caught.value)
 
@@ -150,10 +150,10 @@ def test_weights_count_by_their_content(change, ask, painted, tmp_path, monkeypa
             r"^dataset\.fold: .*lays its own folds; leave it out, or set classification\.folds$",
         ),
         ("lidc_lora", ["finetuning.fold=1/3"], r"^finetuning\.fold: .*lays its own folds"),
-        ("l1", ["classification.folds=2"], r"^classification\.folds: .*came 2; see .*base\.yaml$"),
-        ("l1", ["classification.fold=5"], r"^classification\.fold: .*came 5"),
+        ("l1", ["classification.folds=2"], r"^classification\.folds: .*got 2; see .*base\.yaml$"),
+        ("l1", ["classification.fold=5"], r"^classification\.fold: .*got 5"),
         ("l1", ["encoder=clip_l14"], r"weights: clip_l14 "),
-        ("l2", [], r"^--variant: unknown variant 'l2'; did you mean"),
+        ("l2", [], r"^--variant: expected a known variant; got 'l2'; did you mean"),
     ],
 )
 def test_what_cannot_be_classified_is_refused_before_any_work(variant, overrides, message, ask):
@@ -174,7 +174,7 @@ def test_a_data_set_without_both_labels_is_refused(variant, role, ask, monkeypat
 def test_more_folds_than_patients_of_a_kind_are_refused(ask, painted, cohort):
     positive = int((cohort.labels == 1).sum())
     request = ask("l1", f"classification.folds={positive + 1}")
-    with pytest.raises(UserError, match=rf"expected at most {positive} folds, .*; came {positive + 1};"):
+    with pytest.raises(UserError, match=rf"expected at most {positive} folds, .*; got {positive + 1};"):
         classify(request)
     (path,) = Path(request.config().compute.runs, "classifications").iterdir()
     status = RunDirectory(path).status()
@@ -245,7 +245,7 @@ def test_help_teaches_without_importing_torch():
         (["extra"], ["'extra'"]),
         (["--scale", "smok"], ["--scale", "did you mean 'smoke'"]),
         (["--scale=smoke", "--variant=l2"], ["--variant", "'l2'", "choices: "]),
-        (["--scale=smoke", "--classification.folds=2"], ["classification.folds", "came 2"]),
+        (["--scale=smoke", "--classification.folds=2"], ["classification.folds", "got 2"]),
         (["--scale=smoke", "--classification"], ["--classification"]),
         (["--scale=smoke", "--trainig.batch_size=1"], ["trainig", "did you mean 'training'"]),
     ],

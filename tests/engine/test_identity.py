@@ -154,5 +154,5 @@ def test_what_is_no_fold_is_refused(role, text):
 
 
 def test_more_folds_than_patients_are_refused_before_they_are_used(smoke_config):
-    with pytest.raises(UserError, match=r"^dataset\.fold: expected at most 6 folds, .*came 7"):
+    with pytest.raises(UserError, match=r"^dataset\.fold: expected at most 6 folds, .*got 7"):
         _ = open_parts(smoke_config("l1", "dataset.fold=1/7")).evaluated.cohort

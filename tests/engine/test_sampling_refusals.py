@@ -70,7 +70,7 @@ def break_config(run: Path) -> None:
         (lambda run: (run / "sampling.json").unlink(), ["--run", "no sampling.json", "baseline"]),
         (break_weights, ["denoiser.safetensors", "missing (to_out.weight)", "unknown (extra)"]),
         (cut_weights, ["denoiser.safetensors", "not readable"]),
-        (break_config, ["config.yaml", "unknown encoder 'clip_old'", "clip_standin"]),
+        (break_config, ["config.yaml", "expected a known encoder; got 'clip_old'", "clip_standin"]),
         (lambda run: (run / "config.yaml").write_text("a: b: c"), ["config.yaml", "not valid YAML"]),
         (shutil.rmtree, ["--run: no folder", "runs/full"]),
     ],

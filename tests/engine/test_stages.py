@@ -191,7 +191,7 @@ def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_co
     ("variant", "overrides", "message"),
     [
         ("l1", ["stages=[xray, ctpa]"], "stages.ctpa.condition: the last stage is what is scored"),
-        ("l1", ["stages=[ctpa, xrai]"], "stages.order: unknown stage 'xrai'; did you mean 'xray'?"),
+        ("l1", ["stages=[ctpa, xrai]"], "stages.order: expected a known stage; got 'xrai'; did you mean 'xray'?"),
         ("l1", ["stages=[]"], "stages.order: expected a list of different stages"),
         ("l1", ["stages.drr.steps=3"], "stages.drr: not among this variant's stages"),
         ("l1", ["stages.xray.condition=drr"], "stages.xray.condition: dataset has radiographs of kind 'xray'"),
@@ -205,7 +205,7 @@ def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_co
         ),
         ("l1", ["stages.xray.loss=l2"], "stages.xray.loss: input should be 'l1' or 'variant'; got 'l2'"),
         ("l1", ["finetuning.train=3"], "finetuning: no stage uses it"),
-        ("l1", ["guidance.scale=3"], "guidance.scale: unknown key 'scale'"),
+        ("l1", ["guidance.scale=3"], "guidance.scale: expected a known key; got 'scale'"),
         ("l1", ["resolution.size=256x256"], "resolution.size: "),
         ("l1", ["resolution.reduction=7"], "every axis of 256x256x64 must be divisible by reduction 7"),
     ],

@@ -76,7 +76,7 @@ def test_no_encoder_runs_what_is_in_a_file(name, file, dino_folder, tmp_path):
 
 
 def test_a_dimension_that_is_not_the_towers_is_an_error_with_the_remedy(clip_folder):
-    with pytest.raises(UserError, match=r"encoder\.dimension: expected 16.*came 512.*--encoder\.dimension=16"):
+    with pytest.raises(UserError, match=r"encoder\.dimension: expected 16.*got 512.*--encoder\.dimension=16"):
         encoder("biomedclip", source=f"local-dir:{clip_folder}")
 
 

@@ -128,7 +128,7 @@ def test_how_many_volumes_are_decoded_at_once_changes_no_gradient(autoencoder, m
 
 
 def test_a_size_that_cannot_be_reduced_is_refused(autoencoder):
-    with pytest.raises(UserError, match=r"^resolution\.height: expected a multiple of 4.*came 10"):
+    with pytest.raises(UserError, match=r"^resolution\.height: expected a multiple of 4.*got 10"):
         autoencoder.encode(noise(1, 4, 10, 8))
 
 
@@ -202,7 +202,7 @@ def test_a_codebook_is_not_dead_because_few_positions_were_looked_at():
     few = CodeUse(volumes=1, positions=64, codes=16384, in_use=20, perplexity=9.0)
     refuse_dead(few.in_use, few.reachable, "here", "do")
     many = CodeUse(volumes=100, positions=10**6, codes=16384, in_use=20, perplexity=9.0)
-    with pytest.raises(UserError, match=r"^here: dead codebook: expected at least 164 of 16384 codes; came 20; do$"):
+    with pytest.raises(UserError, match=r"^here: dead codebook: expected at least 164 of 16384 codes; got 20; do$"):
         refuse_dead(many.in_use, many.reachable, "here", "do")
 
 
@@ -263,7 +263,7 @@ def test_both_sides_of_the_game_pull_their_own_way():
 
 def test_a_codebook_that_dies_in_training_is_refused_and_not_kept(tmp_path):
     flat = torch.full((4, 4, 8, 8), -1.0)
-    with pytest.raises(UserError, match=r"^autoencoder: dead codebook: expected at least 2 of 16 codes; came 1; "):
+    with pytest.raises(UserError, match=r"^autoencoder: dead codebook: expected at least 2 of 16 codes; got 1; "):
         stand_in().load(tmp_path, "data", lambda: flat)
     assert not [path for path in (tmp_path / "autoencoders").iterdir() if not path.name.startswith(".")]
 

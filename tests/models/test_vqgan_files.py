@@ -190,12 +190,12 @@ def test_a_folder_that_lacks_a_file_or_holds_another_model_is_refused(folder):
 def test_dead_codebooks_are_refused_on_loading(tmp_path):
     folder = save(tmp_path / "dead", model_of(**TINY), in_use=1)
     with pytest.raises(
-        UserError, match=r"^autoencoder\.source: .*dead codebook: expected at least 2 of 16 codes; came 1"
+        UserError, match=r"^autoencoder\.source: .*dead codebook: expected at least 2 of 16 codes; got 1"
     ):
         loaded(folder)
     state = published_state()
     equal = state | {"codebook.embeddings": torch.ones(32, 4)}
-    refused(checkpoint(tmp_path / "equal.pt", equal), r"dead codebook: expected at least 2 of 32 codes; came 1")
+    refused(checkpoint(tmp_path / "equal.pt", equal), r"dead codebook: expected at least 2 of 32 codes; got 1")
     broken = state["codebook.embeddings"].clone()
     broken[3, 2] = float("nan")
     refused(checkpoint(tmp_path / "nan.pt", state | {"codebook.embeddings": broken}), r"expected finite codes")

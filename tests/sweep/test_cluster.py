@@ -33,7 +33,7 @@ def test_the_file_of_this_repository_is_valid_and_names_every_key_but_the_partit
     [
         (
             {"partitoin": "gpu"},
-            "mine.yaml: partitoin: unknown key 'partitoin'; did you mean 'partition'? choices: cpus",
+            "mine.yaml: partitoin: expected a known key; got 'partitoin'; did you mean 'partition'? choices: cpus",
         ),
         (
             {"hours": "4:00:00"},

@@ -68,7 +68,7 @@ def test_it_says_nothing_of_a_draw_without_its_parameters():
         ),
         (
             "loss.adv.weigth <= 1",
-            "there: unknown parameter 'loss.adv.weigth'; did you mean 'loss.adv.weight'? choices: ",
+            "there: expected a known parameter; got 'loss.adv.weigth'; did you mean 'loss.adv.weight'? choices: ",
         ),
         ("loss.adv.weight * loss.lpips.weight <= 1", "there: expected a sum of parameters and numbers, such as"),
         ("loss.adv.weight loss.lpips.weight <= 1", "there: expected a sum"),
@@ -105,20 +105,20 @@ def test_parameters_count_with_some_choices_only_and_after_what_they_depend_on()
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"wen": {}}, "there: wen: unknown key 'wen'; did you mean 'when'? choices: constraints, when"),
+        ({"wen": {}}, "there: wen: expected a known key; got 'wen'; did you mean 'when'? choices: constraints, when"),
         ({"when": []}, "there: when: expected `parameter: {other: [values]}` lines; got []"),
         (
             {"when": {"loss.adv": {"variant": "full"}}},
-            "there: when.loss.adv: unknown parameter 'loss.adv'; did you mean",
+            "there: when.loss.adv: expected a known parameter; got 'loss.adv'; did you mean",
         ),
         ({"when": {"encoder": "full"}}, "there: when.encoder: expected `other: [values]`, such as"),
         (
             {"when": {"encoder": {"varaint": "full"}}},
-            "there: when.encoder.varaint: unknown parameter 'varaint'; did you",
+            "there: when.encoder.varaint: expected a known parameter; got 'varaint'; did you",
         ),
         (
             {"when": {"encoder": {"variant": ["l1_avd"]}}},
-            "when.encoder.variant: unknown value 'l1_avd'; did you mean 'l1_adv'",
+            "when.encoder.variant: expected a known value; got 'l1_avd'; did you mean 'l1_adv'",
         ),
         (
             {"when": {"encoder": {"loss.adv.weight": 0}}},
@@ -130,7 +130,10 @@ def test_parameters_count_with_some_choices_only_and_after_what_they_depend_on()
             "there: when: parameters wait for one another: ",
         ),
         ({"constraints": "a <= b"}, "there: constraints: expected a list of comparisons such as"),
-        ({"constraints": ["loss.adv.weight <= 1", "x <= 1"]}, "there: constraints.1: unknown parameter 'x'"),
+        (
+            {"constraints": ["loss.adv.weight <= 1", "x <= 1"]},
+            "there: constraints.1: expected a known parameter; got 'x'",
+        ),
     ],
 )
 def test_wrong_conditions_are_one_clear_line(raw, message):
@@ -145,7 +148,7 @@ def test_a_search_reads_the_conditions_beside_it(search_file):
     found = search_file(conditions={"constraints": ["loss.adv.weight <= loss.lpips.weight"]}).conditions
     assert [c.text for c in found.constraints] == ["loss.adv.weight <= loss.lpips.weight"]
     with pytest.raises(
-        UserError, match=r"sweeps/search/s\.yaml: constraints\.0: unknown parameter 'loss\.cls\.weight'"
+        UserError, match=r"sweeps/search/s\.yaml: constraints\.0: expected a known parameter; got 'loss\.cls\.weight'"
     ):
         search_file(conditions={"constraints": ["loss.cls.weight <= 1"]})
 

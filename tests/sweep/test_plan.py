@@ -65,7 +65,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"methods": "grid"}, "sweeps/s.yaml: methods: unknown key 'methods'; did you mean 'method'?"),
+        ({"methods": "grid"}, "sweeps/s.yaml: methods: expected a known key; got 'methods'; did you mean 'method'?"),
         ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid', 'random' or 'bayes'; got \"gird\""),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 3}},
@@ -73,26 +73,29 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
         ),
         (
             {"metric": {"name": "psn"}},
-            "sweeps/s.yaml: metric.name: unknown metric 'psn'; did you mean 'psnr'? choices: frechet",
+            "sweeps/s.yaml: metric.name: expected a known metric; got 'psn'; did you mean 'psnr'? choices: frechet",
         ),
         (
             {"metric": {"name": "psnr", "gaol": "maximize"}},
-            "metric.gaol: unknown key 'gaol'; did you mean 'goal'?",
+            "metric.gaol: expected a known key; got 'gaol'; did you mean 'goal'?",
         ),
         ({"parameters": {"seed": {"value": 0}}}, "parameters: expected the key variant; got seed; add variant: {"),
         ({"parameters": ["l1"]}, 'parameters: expected a mapping of parameters; got ["l1"]'),
         (
             {"parameters": {"variant": {"valeus": ["l1"]}}},
-            "parameters.variant.valeus: unknown key 'valeus'; did you mean 'values'?",
+            "parameters.variant.valeus: expected a known key; got 'valeus'; did you mean 'values'?",
         ),
         (
             {"parameters": {"variant": {"value": "l1", "values": ["l1"]}}},
             "parameters.variant: expected either value or values; got",
         ),
-        ({"parameters": {"variant": {"value": "l2"}}}, "unknown variant 'l2'; did you mean 'l1'? choices: "),
+        (
+            {"parameters": {"variant": {"value": "l2"}}},
+            "expected a known variant; got 'l2'; did you mean 'l1'? choices: ",
+        ),
         (
             {"parameters": {"variant": {"value": "l1"}, "trainng.steps": {"value": 1}}},
-            "trainng: unknown key 'trainng'; did you mean 'training'?",
+            "trainng: expected a known key; got 'trainng'; did you mean 'training'?",
         ),
         (
             {"parameters": {"variant": {"value": "l1"}, "seed": {"values": ["a"]}}},
@@ -108,7 +111,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
             "sweeps/s.yaml: parameters.seed: expected a whole number from 0 to 2147483647; got -1; give another",
         ),
         ({"run_cap": 0}, "run_cap: expected greater than 0; got 0"),
-        ({"title": "x"}, "sweeps/s.yaml: title: unknown key 'title'; did you mean"),
+        ({"title": "x"}, "sweeps/s.yaml: title: expected a known key; got 'title'; did you mean"),
         (
             {"parameters": {"variant": {"value": "l1"}, "stages.xray.steps": {"min": 1, "max": 5}}},
             "sweeps/s.yaml: parameters.stages.xray.steps: a grid needs value or values; got a range (int_uniform)",
@@ -127,7 +130,9 @@ def test_a_wrong_file_is_one_clear_line(sweep_file, keys, message):
 def test_an_unknown_sweep_lists_the_choices(sweep_file):
     sweep_file("losses")
     sweep_file("sizes")
-    with pytest.raises(UserError, match=r"NAME: unknown sweep 'loses'; did you mean 'losses'\? choices: losses, sizes"):
+    with pytest.raises(
+        UserError, match=r"NAME: expected a known sweep; got 'loses'; did you mean 'losses'\? choices: losses, sizes"
+    ):
         make_plan("loses", "smoke")
 
 
@@ -161,7 +166,7 @@ def test_an_unknown_data_set_is_named_before_any_work(sweep_file, tmp_path):
     sweep_file()
     with pytest.raises(UserError, match="not a prepared data set; make one with"):
         planning.make_plan("s", "smoke", overrides=[f"data={tmp_path}"])
-    with pytest.raises(UserError, match="unknown dataset 'fantom'; did you mean 'phantom'"):
+    with pytest.raises(UserError, match="expected a known dataset; got 'fantom'; did you mean 'phantom'"):
         planning.make_plan("s", "smoke", overrides=["data=fantom"])
 
 

@@ -231,12 +231,12 @@ def test_what_was_asked_reaches_every_step(faked, pages, monkeypatch):
     [
         (
             "--data pahntom",
-            "dataset: unknown dataset 'pahntom'; did you mean 'phantom'? choices: atlas, phantom, prepared",
+            "dataset: expected a known dataset; got 'pahntom'; did you mean 'phantom'? choices: atlas, phantom, prepared",
         ),
-        ("--data phantom,atals", "dataset: unknown dataset 'atals'; did you mean 'atlas'?"),
+        ("--data phantom,atals", "dataset: expected a known dataset; got 'atals'; did you mean 'atlas'?"),
         ("--scale smoek", "did you mean 'smoke'?"),
         ("--trainin.batch_size=3", "did you mean 'training'?"),
-        ("--plam", "unknown option --plam; did you mean --plan?"),
+        ("--plam", "expected a known option; got --plam; did you mean --plan?"),
         ("phantom", "unexpected argument 'phantom'"),
     ],
 )
@@ -255,5 +255,7 @@ def test_a_wrong_name_is_one_line_before_anything_is_measured(monkeypatch, capsy
 def test_a_sweep_without_a_file_is_one_line(monkeypatch):
     monkeypatch.setattr(reproduce, "listen", lambda: None)
     monkeypatch.setattr(steps, "SWEEPS", (*steps.SWEEPS[:1], ("lossses", None)))
-    with pytest.raises(UserError, match=r"^NAME: unknown sweep 'lossses'; did you mean 'losses'\? choices: [^\n]*$"):
+    with pytest.raises(
+        UserError, match=r"^NAME: expected a known sweep; got 'lossses'; did you mean 'losses'\? choices: [^\n]*$"
+    ):
         reproduce.main(["--data", "phantom", "--scale", "smoke", "--plan"])

@@ -78,7 +78,10 @@ LOG = {"distribution": "log_uniform_values"}
     ("raw", "message"),
     [
         (0.5, "here.x: expected value, values, or min and max; got 0.5; write {value: ...}"),
-        ({"mn": 1, "max": 2}, "here.x.mn: unknown key 'mn'; did you mean 'min'? choices: distribution, max"),
+        (
+            {"mn": 1, "max": 2},
+            "here.x.mn: expected a known key; got 'mn'; did you mean 'min'? choices: distribution, max",
+        ),
         ({"min": 1}, "here.x.max: expected a value; got none"),
         ({"min": 1, "max": None}, "here.x.max: expected a value; got none"),
         ({"min": 3, "max": 1}, 'here.x: expected min below max; got {"distribution": "int_uniform", "min": 3'),
@@ -93,14 +96,17 @@ LOG = {"distribution": "log_uniform_values"}
         ({**LOG, "min": 1, "max": 2, "q": 1}, "expected no q, which belongs to q_uniform, beside log_uniform_values"),
         ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}, "here.x: expected q above 0"),
         ({"distribution": "q_uniform", "min": 1, "max": 3, "q": 5}, "expected a multiple of q between min and max"),
-        ({"distribution": "unifrom", "min": 0, "max": 1}, "unknown distribution 'unifrom'; did you mean 'uniform'?"),
+        (
+            {"distribution": "unifrom", "min": 0, "max": 1},
+            "expected a known distribution; got 'unifrom'; did you mean 'uniform'?",
+        ),
         ({"distribution": "normal", "mu": 0}, "here.x.distribution: normal is W&B's alone; Optuna has nothing like it"),
         ({"distribution": "q_log_uniform_values", "min": 1, "max": 2}, "take log_uniform_values (choices: constant,"),
         ({"values": [1, 2], "probabilities": [0.5, 0.5]}, "categorical_w_probabilities is W&B's alone"),
         ({"values": []}, 'here.x: expected one value or more; got {"values": []}'),
         ({"value": 1, "values": [1]}, "here.x: expected either value or values"),
         ({"value": 1, "distribution": "categorical"}, "here.x: expected a value with constant, or values with"),
-        ({"values": [1], "min": 0, "max": 1}, "here.x.values: unknown key 'values'"),
+        ({"values": [1], "min": 0, "max": 1}, "here.x.values: expected a known key; got 'values'"),
         ({"parameters": {}}, "here.x.parameters: expected a mapping of parameters; got {}"),
         (
             {"parameters": {"y": {"value": 1}}, "value": 1},
@@ -147,7 +153,7 @@ def test_the_bands_of_early_termination_are_wandbs():
         ({"type": "hyperband", "min_iter": 0}, "early_terminate.min_iter: expected greater than 0; got 0"),
         (
             {"type": "hyperband", "min_itr": 1},
-            "early_terminate.min_itr: unknown key 'min_itr'; did you mean 'min_iter'?",
+            "early_terminate.min_itr: expected a known key; got 'min_itr'; did you mean 'min_iter'?",
         ),
         ({"type": "hyperband", "max_iter": 9}, "early_terminate: expected max_iter and s together"),
         ({"type": "hyperband", "max_iter": 9, "s": 1, "min_iter": 1}, "expected either min_iter, or max_iter with s"),
@@ -206,7 +212,7 @@ def test_a_search_is_tried_at_the_ends_of_its_ranges(search_file):
 
 def test_a_field_that_is_none_or_a_value_it_cannot_have_is_found_before_any_run(search_file):
     parameters = {"variant": {"value": "l1_lpips"}, "loss.lpips.wieght": {"min": 0.1, "max": 1.0}}
-    with pytest.raises(UserError, match="unknown key 'wieght'; did you mean 'weight'"):
+    with pytest.raises(UserError, match="expected a known key; got 'wieght'; did you mean 'weight'"):
         probe(search_file(parameters=parameters), "smoke")
     parameters = {"variant": {"value": "l1"}, "diffusion.max_beta": {"min": 0.5, "max": 1.5}}
     with pytest.raises(UserError, match=r"diffusion\.max_beta"):

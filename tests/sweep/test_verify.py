@@ -137,9 +137,9 @@ def test_every_difference_is_named(two_runs):
     ("line", "message"),
     [
         ([], "VARIANT: expected the name of a variant"),
-        (["l1_avd"], "unknown variant 'l1_avd'; did you mean 'l1_adv'?"),
+        (["l1_avd"], "expected a known variant; got 'l1_avd'; did you mean 'l1_adv'?"),
         (["l1", "--kills", "0"], "--kills: expected a whole number, 1 or more; got '0'"),
-        (["l1", "--seeds", "0"], "unknown option --seeds; did you mean --seed?"),
+        (["l1", "--seeds", "0"], "expected a known option; got --seeds; did you mean --seed?"),
     ],
 )
 def test_a_wrong_line_is_one_clear_line(line, message):

@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         choices = options + [f"--{field}" for field in FIELDS]
         close = difflib.get_close_matches(option, choices, n=1)
         hint = meant_option(option, options) or (f"did you mean {close[0]}? " if close else "")
-        return f"{self.prog}: unknown option {option}; {hint}options: {', '.join(options)}, or --a.b=value for any config field"
+        return f"{self.prog}: expected a known option; got {option}; {hint}options: {', '.join(options)}, or --a.b=value for any field of the configuration"
 
 
 def add_config_options(parser: Parser, *, tracker: bool = True) -> None:

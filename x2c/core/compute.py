@@ -13,26 +13,31 @@ class Compute(Section):
     """Where and how a run is computed; not part of its identity."""
 
     threads: Annotated[int, Field(ge=0)]
-    """Torch threads per process; 0 leaves the choice to torch. Fixed at the CPU scales so that reruns are bit-exact."""
+    """CPU threads of torch in each process; 0 leaves the number to torch. The CPU scales fix it, so that reruns are
+    bit-exact."""
     workers: PositiveInt
-    """Sweep workers on a machine without a GPU, where --workers does not say."""
+    """Worker processes of a sweep on a machine without a GPU, unless --workers says another number."""
     processes: PositiveInt = 1
-    """Processes that train a sweep's cell together, each on a GPU of its own; `training.batch_size` is their sum."""
+    """Processes that train one cell of a sweep together, each on a GPU of its own; `training.batch_size` is divided
+    among them."""
     workers_per_gpu: PositiveInt = 1
-    """Sweep workers that share a GPU."""
+    """Worker processes of a sweep that share one GPU."""
     gpu_memory_gb: PositiveFloat | None = None
-    """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
+    """GPU memory in GiB that a cell needs at most: workers that would need more than is free are not started. Null: it
+    is not known, and nothing is checked."""
     lease_seconds: Annotated[float, Field(ge=5)] = 60.0
-    """A worker of a sweep that was not heard of for so long has lost its cell to the next; the same for all workers."""
+    """Seconds without a heartbeat after which a worker has lost its cell to the next worker; the same for all workers
+    of a sweep."""
     validation_patients: NonNegativeInt = 0
-    """Validation patients that are sampled and scored at every validation of the last stage; searches set it."""
+    """Validation patients for whom volumes are sampled and scored at every validation of the last stage; 0 samples
+    none. Searches set it."""
     cpu: bool
-    """Stay on the CPU even where there is a GPU."""
+    """Whether to stay on the CPU even where there is a GPU."""
     tracker: tuple[str, ...]
-    """Trackers Accelerate knows: wandb, tensorboard, trackio, mlflow, ..."""
+    """Trackers that Accelerate knows (wandb, tensorboard, trackio, mlflow, …); an empty list tracks nothing."""
     project: str
-    """The trackers' project name."""
+    """Project name in the trackers."""
     runs: str
     """Folder of the run directories."""
     cache: str
-    """Folder of everything computed once: data sets, latents, embeddings, stand-in weights."""
+    """Folder of everything that is computed once: data sets, latents, embeddings, weights of stand-ins."""

@@ -5,6 +5,7 @@ Fields are documented where they stand. Resolution (files, layers, command line)
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -52,7 +53,7 @@ class TermOptions(Section):
     """What every loss term has."""
 
     weight: NonNegativeFloat
-    """λ, the factor of this term in the sum."""
+    """Weight λ of this term in the sum of the loss."""
 
 
 class Loss(BaseModel):
@@ -72,18 +73,27 @@ class TableRow(Section):
     """Where a variant stands in a table of the paper."""
 
     section: str
+    """Section of the paper's Table 2 in which the row stands."""
     label: str
+    """Name of the row in tables and figures."""
     note: str = ""
-    """What the row lacks beside the paper's, shown under its label."""
+    """Remark below the row's name, such as on what it lacks beside the paper's row."""
 
 
 class Resolution(Section):
     """The sample size, named as the paper names it and made smaller by a scale."""
 
-    size: Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*x[1-9]\d*$")]
+    size: str
     """Height, width and depth in voxels as published, such as `256x256x64`."""
     reduction: PositiveInt
-    """Every axis is divided by this."""
+    """Divisor of all three axes: with 4, `256x256x64` becomes 64×64×16."""
+
+    @field_validator("size")
+    @classmethod
+    def _is_a_size(cls, size: str) -> str:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", size):
+            raise ValueError("expected height, width and depth joined by x, such as 256x256x64")
+        return size
 
     @model_validator(mode="after")
     def _divides(self) -> Resolution:
@@ -111,7 +121,9 @@ class Window(Section):
     """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics; in a file, a name of WINDOWS_HU will do."""
 
     low_hu: float = -100.0
+    """HU that is mapped to −1 for the model and to 0 for the metrics; lower values are clipped."""
     high_hu: float = 900.0
+    """HU that is mapped to 1 for the model and for the metrics; higher values are clipped."""
 
     @model_validator(mode="before")
     @classmethod
@@ -133,15 +145,17 @@ class DataOptions(Section):
     """What every data set has."""
 
     window: Window = Window()
+    """HU window of the volumes: `{low_hu: -100, high_hu: 900}`, or the name of one: ctpa, ctpa_narrow, lidc."""
     flip: bool = False
-    """Train on every pair in a mirror as well: volume and radiograph with left and right exchanged."""
+    """Whether every pair is trained on in a mirror as well: volume and radiograph with left and right exchanged."""
     radiographs: Literal["xray", "drr"] = "xray"
-    """Real radiographs of the patients, or projections of their volumes. These differ: of phantom and atlas they are
-    postero-anterior, in a field of view fitted to the volume (`x2c.data.radiograph.fitted_drr`); of prepared data
-    antero-posterior, on the paper's detector of fixed size (`x2c.data.drr.render_drr`)."""
+    """`xray`: the patients' real radiographs. `drr`: projections of their volumes, which differ between data sets: of
+    phantom and atlas they are postero-anterior, in a field of view fitted to the volume
+    (`x2c.data.radiograph.fitted_drr`); of prepared data antero-posterior, on the paper's detector of fixed size
+    (`x2c.data.drr.render_drr`)."""
     fold: Annotated[str, Field(pattern=r"^([1-9]\d*/[1-9]\d*)?$")] = ""
-    """`2/6`: in the place of the data set's own splits, the second of six stratified folds is tested and the third
-    validates (x2c.data.folds). Empty: the own splits."""
+    """Cross-validation fold as K/N: with `2/6` the second of six stratified folds is tested and the third validates, in
+    the place of the data set's own splits (x2c.data.folds). Empty: the data set's own splits."""
 
     @field_validator("fold")
     @classmethod
@@ -163,26 +177,28 @@ class Stage(Section):
     """One stretch of training. It starts from the averaged weights of the stage before."""
 
     data: Literal["dataset", "pretraining", "finetuning"]
-    """Which of the variant's data sets."""
+    """Data set of the stage: `dataset`, `pretraining` or `finetuning` of this configuration."""
     condition: Literal["none", "drr", "xray"]
-    """What the denoiser is given: nothing (the learned null condition), or the radiographs of that kind."""
+    """Condition that the denoiser is given: `none` (the learned null condition), or the radiographs of that kind."""
     learning_rate: PositiveFloat
-    """Falls to zero over the stage on a cosine."""
+    """Learning rate of AdamW at the beginning of the stage; it falls to zero over the stage on a cosine."""
     steps: PositiveInt
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     loss: Literal["l1", "variant"] = "l1"
-    """L1 alone, so that rows with other losses share the stage; or the variant's loss."""
+    """`l1`: L1 alone, so that rows with other losses share the stage. `variant`: the loss of the variant."""
     lora_rank: NonNegativeInt = 0
-    """Train adapters of this rank on the denoiser's linear layers and nothing else; 0 trains all weights."""
+    """Rank of the adapters (LoRA) that are trained on the denoiser's linear layers, and nothing else; 0 trains all
+    weights."""
 
 
 class Stages(BaseModel):
     """The training of a variant, stage after stage."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     start: str
-    """Weights before the first stage: a denoiser's .safetensors, or a public checkpoint (.pt); empty: drawn from the seed."""
+    """File with weights to start from before the first stage: a denoiser's .safetensors, or a public checkpoint (.pt).
+    Empty: weights are drawn from the seed."""
     each: dict[str, Stage]
 
     @property
@@ -200,104 +216,133 @@ class Latents(Section):
     """How the autoencoder's latents are scaled for the denoiser."""
 
     scaling: Literal["standard", "min_max", "codebook"]
-    """`standard`: per channel to mean 0 and SD 1. `min_max`: the data set's extremes to ±1, as in the paper's code; of unit
-    latents this leaves an SD of about .09, which shifts the schedule's SNR. `codebook`: a VQ-GAN's code range to ±1."""
+    """Scaling of the latents for the denoiser. `standard`: per channel to mean 0 and SD 1. `min_max`: the data set's
+    extremes to ±1, as in the paper's code; of unit latents this leaves an SD of about .09, which shifts the
+    schedule's SNR. `codebook`: a VQ-GAN's code range to ±1."""
 
 
 class Denoiser(Section):
     """The paper's pseudo-3D U-Net, which its public code has from Medical Diffusion (Khader et al. 2022)."""
 
     dim: Annotated[int, Field(gt=0, multiple_of=8)]
-    """Channels of the first level; group norm takes them in eights."""
+    """Channels of the first level; a multiple of 8, the groups of group norm."""
     dim_mults: PositiveInts
     """Channels of each level as multiples of `dim`; every level but the last halves height and width."""
     attn_heads: PositiveInt
+    """Heads of the spatial and of the temporal attention."""
     attn_dim_head: Annotated[int, Field(gt=0, multiple_of=2)]
-    """Channels per head of the temporal attention."""
+    """Channels of each attention head."""
     width: Literal["fixed", "latent_size"]
-    """`fixed`: `dim` at every sample size. `latent_size`: the authors' rule, `dim` times image height over 256."""
+    """Rule for the first level's channels. `fixed`: `dim` at every sample size. `latent_size`: the authors' rule, `dim`
+    times image height over 256."""
     gradient_checkpointing: bool
-    """Recompute activations in the backward pass: less memory, the same numbers."""
+    """Whether activations are recomputed in the backward pass: less memory and more time, with the same numbers."""
 
 
 class Diffusion(Section):
     """The forward process and how losses on the predicted clean latents are weighted over it."""
 
     num_train_timesteps: PositiveInt
+    """Number of timesteps of the forward process."""
     max_beta: Annotated[float, Field(gt=0, lt=1)]
-    """The cosine schedule's β is clipped here; the paper's code has .9999."""
+    """Upper bound of β in the cosine schedule."""
     x0_weight: Literal["alpha_bar", "uniform"]
-    """Weight of a loss on the predicted x0 at timestep t: `alpha_bar` is ᾱ_t = SNR/(1+SNR), which cancels the factor
-    1/√ᾱ by which ε-prediction would blow up at low SNR; `uniform` is 1 and refused with ε-prediction."""
+    """Weight over timesteps t of losses on the predicted x0. `alpha_bar`: ᾱ_t = SNR/(1+SNR), which cancels the factor
+    1/√ᾱ by which ε-prediction would blow up at low SNR. `uniform`: 1, which is refused with ε-prediction."""
 
 
 class EMA(Section):
     """Exponential moving average of the denoiser's weights."""
 
     decay: Annotated[float, Field(ge=0, lt=1)]
-    """Upper bound; after k updates the decay in force is min(decay, (1+k)/(10+k))."""
+    """Decay of the average at every optimizer step; after k updates it is at most (1+k)/(10+k)."""
 
 
 class Training(Section):
     """Optimisation, alike in all stages."""
 
     batch_size: PositiveInt
-    """Volumes per micro-step, over all processes: how many there are does not change a result."""
+    """Volumes of a micro-step over all processes; the number of processes does not change a result."""
     accumulation: PositiveInt
-    """Micro-steps per optimizer step."""
+    """Micro-steps whose gradients are averaged for one optimizer step."""
     weight_decay: NonNegativeFloat
+    """Weight decay of AdamW."""
     clip_norm: PositiveFloat
+    """Norm to which the gradients of an optimizer step are clipped."""
     mixed_precision: Annotated[Literal["no", "fp16", "bf16"], BeforeValidator(lambda v: "no" if v is False else v)]
-    """YAML reads a bare `no` as false."""
+    """Arithmetic of the forward pass: `no` (float32), `fp16` or `bf16`. YAML reads a bare `no` as false, which means
+    the same."""
     ema: EMA
+    """Exponential moving average of the weights, which is what is validated, sampled from and kept."""
     validate_every: PositiveInt
+    """Optimizer steps between two validations."""
     checkpoint_every: PositiveInt
+    """Optimizer steps between two checkpoints, from which an interrupted run resumes."""
 
 
 class Evaluation(Section):
     """How a trained model is scored."""
 
     batch_size: PositiveInt
-    """Volumes sampled at once; does not change a volume, which is seeded by its patient."""
+    """Volumes that are sampled at once; it does not change a volume, whose noise is seeded by its patient."""
     pictures: PositiveInt
-    """Test patients whose volumes are kept for figures and trackers."""
+    """Test patients whose volumes are kept for figures."""
     samples: PositiveInt
-    """Volumes of each test patient, from as many draws of noise. The first is scored as ever; what the others say of the
-    spread is in columns of their own."""
+    """Volumes per test patient, each from its own draw of noise. The first is scored as ever; the spread of all has
+    columns of its own."""
 
 
 class Config(Section):
     """A resolved variant."""
 
     variant: str
+    """Name of a file of experiments/."""
     scale: str
+    """Name of a file of experiments/scales/."""
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+    """Seed of weights, noise and order."""
     table2: TableRow | None = None
+    """Place of the variant in the paper's Table 2."""
     dataset: Slot
-    """The paired data the model is for; the autoencoder's stand-in and the classifier are trained on it."""
+    """Paired data set that the model is for; the autoencoder's stand-in and the classifier are trained on it too."""
     pretraining: Slot | None = None
+    """Data set of the pretraining stages, in the place of the paper's RSPECT."""
     finetuning: Slot | None = None
-    """More data sets, where a stage uses them."""
+    """Data set of the fine-tuning stage, in the place of the paper's LIDC-IDRI."""
     resolution: Resolution
+    """Sample size."""
     autoencoder: Slot
+    """Frozen autoencoder between volumes and latents."""
     latents: Latents
+    """Scaling of the latents."""
     encoder: Slot
+    """Frozen encoder of the X-ray."""
     denoiser: Denoiser
+    """Pseudo-3D U-Net."""
     conditioning: Slot
-    """How the X-ray's embedding enters the denoiser."""
+    """Way in which the X-ray's embedding enters the denoiser."""
     guidance: Slot
+    """Classifier-free guidance."""
     stages: Stages
+    """Training stages."""
     diffusion: Diffusion
+    """Forward process."""
     prediction: Slot
+    """Quantity that the denoiser predicts."""
     sampler: Slot
+    """Sampler of the reverse process."""
     loss: Loss
+    """Terms of the training loss."""
     training: Training
+    """Optimisation, alike in all stages."""
     perceptual: Slot
-    """The network behind the metric LPIPS (the loss term has its own)."""
+    """Network of the metric LPIPS; the loss term has its own."""
     features: Slot
-    """The network behind the Fréchet and kernel distances."""
+    """Network of the Fréchet and kernel distances."""
     evaluation: Evaluation
+    """Scoring of a trained model."""
     compute: Compute
+    """Place and resources of the run; nothing of it changes a result."""
 
     def data(self, role: str) -> Slot:
         """The data set in a role: `dataset`, `pretraining` or `finetuning`."""

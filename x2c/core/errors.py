@@ -11,7 +11,7 @@ from x2c.core.stopping import exit_code
 
 
 class UserError(Exception):
-    """`where: what was expected; what came; what to do`: shown as one line, without a traceback, exit code 2."""
+    """`where: what was expected; what was got; what to do`: shown as one line, without a traceback, exit code 2."""
 
 
 class FileError(UserError):
@@ -35,7 +35,7 @@ def nearest(name: str, choices: Iterable[str], hint: str = "") -> str:
 
 def unknown(where: str, kind: str, name: str, choices: Iterable[str], hint: str = "") -> UserError:
     """The error for a name that is not among the choices; `hint` is what was meant, where that is not the nearest name."""
-    return UserError(f"{where}: unknown {kind} {name!r}; {nearest(str(name), choices, hint)}")
+    return UserError(f"{where}: expected a known {kind}; got {name!r}; {nearest(str(name), choices, hint)}")
 
 
 def reason_of(error: Exception) -> str:

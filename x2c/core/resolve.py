@@ -49,9 +49,12 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
     """The validated config of a variant.
 
     `overrides` are `a.b=c` strings, values in YAML; `data=NAME` stands for all data sets of the variant, each keeping the
-    size and window of its role, and may be the folder of a prepared one. Raises UserError naming the dotted path, what came, the nearest
+    size and window of its role, and may be the folder of a prepared one. Raises UserError naming the dotted path, what was got, the nearest
     name and the choices.
     """
+    if Path(variant).suffix == ".yaml" and Path(variant).resolve().parent == EXPERIMENTS:
+        # Where a variant's file is given, as the shell completes it.
+        variant = Path(variant).stem
     if variant not in variants():
         raise unknown("--variant", "variant", variant, variants())
     if scale not in scales():
@@ -277,7 +280,7 @@ def _loss(raw: Layer, chosen: Layer | str) -> Loss:
     names, known = LOSS_ALIASES.get(name, name).split("_"), LOSS_TERMS.names()
     for stray in (term for term in names if term not in known):
         raise UserError(
-            f"loss: unknown term {stray!r} in {name!r}; {nearest(stray, known)}; join terms with '_' "
+            f"loss: expected a known term; got {stray!r} in {name!r}; {nearest(stray, known)}; join terms with '_' "
             f"or take {', '.join(LOSS_ALIASES)}"
         )
     if len(set(names)) < len(names):
@@ -353,7 +356,9 @@ def _section(model: type[Model], values: Mapping[str, Any], path: str) -> Model:
             raise unknown(where, "key", location[-1], fields, meant(where)) from None
         if first["type"] == "missing":
             raise UserError(f"{where}: expected a value; got none; give --{where}=VALUE") from None
-        raise UserError(f"{where}: {first['msg'].lower()}; got {first['input']!r}") from None
+        # Of the checks of our own the words without pydantic's before them.
+        said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].lower()
+        raise UserError(f"{where}: {said}; got {first['input']!r}") from None
 
 
 def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:

@@ -31,7 +31,7 @@ def in_fold(cohort: Cohort, fold: str) -> Cohort:
     smallest = int(min(positive.sum(), (~positive).sum()))
     if smallest < count:
         raise UserError(
-            f"dataset.fold: expected at most {smallest} folds, a patient with and one without embolism in each; came {count}; "
+            f"dataset.fold: expected at most {smallest} folds, a patient with and one without embolism in each; got {count}; "
             "ask for fewer, or take a larger data set"
         )
     tested = _prepared(cohort.manifest, positive, count)

@@ -60,14 +60,17 @@ class VirtualCohort(ABC):
         """The cohort."""
 
         train: PositiveInt
+        """Number of training patients."""
         val: PositiveInt
+        """Number of validation patients."""
         test: Annotated[int, Field(ge=2)]
-        """At least two: the control gives each patient another's X-ray."""
+        """Number of test patients; at least 2, since a control gives each patient another's X-ray."""
         cohort: NonNegativeInt = 0
-        """Another number is another cohort of patients."""
+        """Number of the cohort: another number gives other patients."""
         radiograph_size: PositiveInt
+        """Height and width of the radiographs in pixels."""
         contrast: bool = True
-        """Whether CTs are with contrast agent, as for emboli, or without, as of nodules (LIDC)."""
+        """Whether the CTs show contrast agent, as for emboli; without it they are like LIDC's."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -74,9 +74,9 @@ class XrayGuidance:
 
         sampling_only: ClassVar[frozenset[str]] = frozenset({"scale"})
         drop: Probability = 0.1
-        """Share of training samples without condition."""
+        """Share of training samples whose condition is replaced by the null condition."""
         scale: NonNegativeFloat = 2.0
-        """1 is unguided sampling, 0 unconditional."""
+        """Guidance scale: 1 samples without guidance, 0 without the X-ray."""
 
     labels = 0
     drops_condition = True
@@ -111,9 +111,9 @@ class LabelGuidance:
 
         sampling_only: ClassVar[frozenset[str]] = frozenset({"scale", "given"})
         drop: Probability = 0.1
-        """Share of training samples whose label is unknown."""
+        """Share of training samples whose label is replaced by `unknown`."""
         scale: NonNegativeFloat = 2.0
-        """1 is unguided sampling, 0 with the label unknown."""
+        """Guidance scale: 1 samples without guidance, 0 as if the label were unknown."""
         given: Literal["unknown", "negative", "positive", "known"] = "unknown"
         """The label to sample with. `known` is the patient's true one, which a real application would not have; with
         `unknown` there is nothing to guide by, and a step is a plain one."""

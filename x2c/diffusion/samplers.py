@@ -22,7 +22,7 @@ class SamplerOptions(Section):
     """What every sampler has."""
 
     steps: PositiveInt
-    """Denoiser calls per volume (`num_inference_steps`)."""
+    """Sampling steps, each a call of the denoiser (diffusers' `num_inference_steps`)."""
 
 
 class Sampler(Protocol):

@@ -239,7 +239,7 @@ def check_parts(config: Config) -> None:
     autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     if config.latents.scaling == "codebook" and not autoencoder.has_codebook:
         raise UserError(
-            f"latents.scaling: autoencoder {config.autoencoder.name!r} has no codebook; came 'codebook'; "
+            f"latents.scaling: autoencoder {config.autoencoder.name!r} has no codebook; got 'codebook'; "
             "use 'standard' or 'min_max'"
         )
     reduction = autoencoder.reduction
@@ -249,6 +249,6 @@ def check_parts(config: Config) -> None:
         if voxels % factor or not voxels:
             raise UserError(
                 f"resolution.size: expected a {axis} divisible by {factor} after reduction by {config.resolution.reduction} "
-                f"(autoencoder {reduction}, denoiser {levels}); came {voxels} of {config.resolution.size}; "
+                f"(autoencoder {reduction}, denoiser {levels}); got {voxels} of {config.resolution.size}; "
                 "change it, denoiser.dim_mults or autoencoder"
             )

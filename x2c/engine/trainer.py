@@ -200,7 +200,7 @@ class Trainer:
     def _batch_per_process(self) -> int:
         size, processes = self.config.training.batch_size, self.accelerator.num_processes
         if size % processes:
-            raise UserError(f"training.batch_size: expected a multiple of the {processes} processes; came {size}")
+            raise UserError(f"training.batch_size: expected a multiple of the {processes} processes; got {size}")
         return size // processes
 
     def _pairs(self, split: str, length: int, slices_per_volume: int) -> TrainingPairs:

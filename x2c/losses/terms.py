@@ -76,6 +76,7 @@ class L1:
         """λ is 1 in the paper."""
 
         weight: NonNegativeFloat = 1.0
+        """Weight of the term; 1 in the paper."""
 
     def __init__(self, options: Options, parts: LossParts) -> None: ...
 
@@ -91,11 +92,13 @@ class PerceptualTerm:
         """λ₁ = .01 in the paper."""
 
         weight: NonNegativeFloat = 0.01
+        """Weight λ₁ of the term; .01 in the paper."""
         slices: PositiveInt = 1
-        """Random slices per volume and step; the paper's code takes one."""
+        """Random slices per volume and step that are decoded and compared; the paper's code takes one."""
         network: str = "radimagenet_resnet50"
+        """Perceptual network, a choice of `perceptual`."""
         source: str = ""
-        """Local weights of the network, where it needs them."""
+        """File with the network's weights, where it needs one."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.slices_per_volume = options.slices
@@ -119,11 +122,15 @@ class Adversarial:
         """λ₂ = .001 in the paper."""
 
         weight: NonNegativeFloat = 0.001
+        """Weight λ₂ of the term; .001 in the paper."""
         channels: Annotated[int, Field(gt=0, multiple_of=8)] = 32
+        """Channels of the discriminator's first layer."""
         layers: PositiveInt = 4
+        """Layers of the discriminator."""
         kernel_size: PositiveInt = 4
+        """Kernel size of the discriminator's convolutions."""
         learning_rate: PositiveFloat = 1e-4
-        """Of the discriminator's own Adam."""
+        """Learning rate of the discriminator's own Adam."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         from x2c.models.discriminator import Discriminator
@@ -154,10 +161,13 @@ class Classification:
         """λ₃ = .08 in the paper."""
 
         weight: NonNegativeFloat = 0.08
+        """Weight λ₃ of the term; .08 in the paper."""
         steps: PositiveInt = 2000
-        """Training of the classifier beforehand, on real latents."""
+        """Training steps of the classifier beforehand, on real latents."""
         batch_size: PositiveInt = 8
+        """Volumes of a training step of the classifier."""
         learning_rate: PositiveFloat = 1e-4
+        """Learning rate of the classifier's training."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.classifier = parts.classifier(options)

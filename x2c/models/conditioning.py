@@ -59,7 +59,7 @@ class CrossAttention(Conditioning):
         """Its size."""
 
         tokens: PositiveInt = 8
-        """How many tokens the vector becomes: attention to a single one would only add it."""
+        """Tokens that the embedding becomes: attention to a single one would only add it."""
 
     def __init__(self, options: Options, time_dim: int, cond_dim: int) -> None:
         super().__init__(options, time_dim, cond_dim)

@@ -28,7 +28,7 @@ class I3D:
         """Where the weights are."""
 
         source: str = ""
-        """Local i3d_torchscript.pt: an archive of code, whose digest must be known (x2c.core.weights)."""
+        """File i3d_torchscript.pt: an archive of code, whose digest must be known (x2c.core.weights)."""
 
     def __init__(self, options: Options) -> None:
         self.network: Any = torch.jit.load(local_copy("i3d", options.source), map_location="cpu").eval()
@@ -52,7 +52,7 @@ class I3DPyTorch:
         """Where the weights are."""
 
         source: str = ""
-        """Local rgb_imagenet.pt, or another state dict with its names."""
+        """File rgb_imagenet.pt, or another state dict with its names."""
 
     def __init__(self, options: Options) -> None:
         path = local_copy("i3d_pytorch", options.source)
@@ -90,6 +90,7 @@ class Conv3dStandIn:
         """Its size."""
 
         width: PositiveInt = 16
+        """Channels of its first layer."""
 
     def __init__(self, options: Options) -> None:
         w = options.width

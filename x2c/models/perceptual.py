@@ -54,7 +54,8 @@ class AlexLPIPS(Perceptual):
         """Where the ImageNet weights of the trunk are."""
 
         source: str = ""
-        """Local alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: X2C_WEIGHTS, or a download."""
+        """File alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: looked for in X2C_WEIGHTS, then
+        downloaded."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(_alex_lpips(options.source))
@@ -82,8 +83,9 @@ class RadImageNet(Perceptual):
         """Where the weights are."""
 
         source: str = ""
-        """Local state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's), converted from Keras, or RadImageNet's own
-        ResNet50.pt, torchvision's; which of the two is told by its names, and each sees slices as it was trained to."""
+        """File with a state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's), converted from Keras, or
+        RadImageNet's own ResNet50.pt in torchvision's layout; the names in it tell which, and each sees slices as it
+        was trained to."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(_ResNetDistance(options.source))

@@ -184,7 +184,7 @@ class UNet3D(nn.Module):
         """
         if noisy_latents.shape[-1] % self.reduction or noisy_latents.shape[-2] % self.reduction:
             raise ValueError(
-                f"noisy_latents: height and width must be divisible by {self.reduction}; came {tuple(noisy_latents.shape)}"
+                f"noisy_latents: height and width must be divisible by {self.reduction}; got {tuple(noisy_latents.shape)}"
             )
         vector = self._condition(condition, drop_condition, len(noisy_latents))
         if labels is not None and self.label_embedding is not None:

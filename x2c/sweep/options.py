@@ -67,7 +67,7 @@ def _print_help(description: str) -> None:
     print("\n".join(f"  {name:<13} {text}" for name, text in COMMANDS.items()))
     print(f"\n{listed('sweeps', planning.SWEEPS, sweeps())}")
     print(f"\n{listed('scales', EXPERIMENTS / 'scales', scales())}")
-    print("\npython -m x2c.sweep COMMAND --help lists a command's options, x2c/train.py --help what its fields can be.")
+    print("\npython -m x2c.sweep COMMAND --help lists a command's options, x2c/train.py --help-config all fields.")
 
 
 def _add_options(parser: Parser, command: str) -> None:
@@ -128,7 +128,7 @@ def _refuse_beside_wandb(options: argparse.Namespace) -> None:
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
     def chosen(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"unknown choice {text!r}; {nearest(text, choices)}")
+            raise argparse.ArgumentTypeError(f"expected a known choice; got {text!r}; {nearest(text, choices)}")
         return text
 
     return chosen

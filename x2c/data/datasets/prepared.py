@@ -34,16 +34,17 @@ class Prepared:
         """Which one."""
 
         folder: str
-        """What x2c/prepare.py was given as --out."""
+        """Folder that x2c/prepare.py wrote (its --out)."""
         fingerprint: str = ""
-        """Of its manifest; taken from the folder, and held against it where it is given."""
+        """Fingerprint of the folder's manifest. It is read from the folder; where it is given, the folder must have
+        it."""
 
         @model_validator(mode="before")
         @classmethod
         def _as_it_is_now(cls, values: Any) -> Any:
             if not isinstance(values, dict) or not values.get("folder"):
                 raise UserError(
-                    "folder: the folder of a prepared data set is needed; none came; give one with .folder=DIR"
+                    "folder: the folder of a prepared data set is needed; got none; give one with .folder=DIR"
                 )
             folder = str(Path(values["folder"]).expanduser().resolve())
             about = about_prepared(folder)

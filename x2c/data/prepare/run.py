@@ -104,7 +104,7 @@ def _check(request: Request) -> None:
     if key_folder.is_relative_to(out):
         raise UserError("--key: lies in --out, which can be given away; give a folder that stays with you")
     if request.recipe.size[0] % 2:
-        raise UserError(f"--size: expected an even depth, which two volumes share; came {request.recipe.size[0]}")
+        raise UserError(f"--size: expected an even depth, which two volumes share; got {request.recipe.size[0]}")
     if sum(request.splits) == 0:
         raise UserError("--splits: expected numbers of which one is more than 0, such as 803:50:45")
     for option, name in (("--lungs", request.recipe.lungs), ("--drr", request.recipe.drr)):

@@ -61,4 +61,4 @@ def resolve_settings(scale: str, overrides: Iterable[str] = ()) -> ClassifierSet
     except ValidationError as error:
         first: Any = error.errors()[0]
         field = PREFIX + ".".join(map(str, first["loc"]))
-        raise UserError(f"{field}: {first['msg']}; came {first['input']!r}; see {FOLDER}/base.yaml") from None
+        raise UserError(f"{field}: {first['msg']}; got {first['input']!r}; see {FOLDER}/base.yaml") from None

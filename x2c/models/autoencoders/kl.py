@@ -116,13 +116,17 @@ class KLStandIn(KLAutoencoder):
         """Size and training."""
 
         channels: PositiveInt = 4
+        """Channels of the latents."""
         widths: PositiveInts = (16, 32, 64, 64)
-        """Channels per level; each level but the last halves the image."""
+        """Channels of each level; every level but the last halves the image."""
         steps: PositiveInt = 400
+        """Number of training steps."""
         pixels: PositiveInt = 2**16
-        """Of the slices of a step, so that a sample size costs what another does."""
+        """Pixels of all slices of a training step, so that one sample size costs as much as another."""
         learning_rate: PositiveFloat = 2e-3
+        """Learning rate of its training."""
         kl_weight: PositiveFloat = 1e-6
+        """Weight of the Kullback-Leibler divergence in its loss."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

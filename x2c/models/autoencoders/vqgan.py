@@ -46,13 +46,13 @@ class Shape(Section):
     """What must be known of a VQ-GAN before its weights are."""
 
     channels: PositiveInt = 8
-    """Of the latents: the dimension of a code (embedding_dim)."""
+    """Channels of the latents, the dimension of a code (`embedding_dim`)."""
     codes: PositiveInt
-    """n_codes."""
+    """Number of codes in the codebook (`n_codes`)."""
     hidden: PositiveInt
-    """Channels of the first layer; every halving doubles them (n_hiddens)."""
+    """Channels of the first layer; every halving doubles them (`n_hiddens`)."""
     downsample: Downsample = (4, 4, 4)
-    """Reduction of D, H, W."""
+    """Reduction of depth, height and width; powers of two."""
 
 
 class VQGANAutoencoder:
@@ -120,7 +120,7 @@ class VQGANAutoencoder:
         for axis, size, factor in zip(("depth", "height", "width"), volumes.shape[1:], self.reduction, strict=True):
             if size % factor:
                 raise UserError(
-                    f"resolution.{axis}: expected a multiple of {factor}, the autoencoder's reduction; came {size}; "
+                    f"resolution.{axis}: expected a multiple of {factor}, the autoencoder's reduction; got {size}; "
                     "change it or autoencoder.downsample"
                 )
 
@@ -133,9 +133,11 @@ class VQGAN3D(VQGANAutoencoder):
         """Where the weights are, and what they must be."""
 
         source: str = ""
-        """A folder that train_autoencoder.py saved, or a file with the state dict of Medical Diffusion's checkpoint."""
+        """Folder that train_autoencoder.py saved, or a file with the state dict of Medical Diffusion's checkpoint."""
         codes: PositiveInt = 16384
+        """Number of codes in the codebook (`n_codes`)."""
         hidden: PositiveInt = 16
+        """Channels of the first layer; every halving doubles them (`n_hiddens`)."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -163,14 +165,19 @@ class VQGAN3DStandIn(VQGANAutoencoder):
         """Size and training."""
 
         codes: PositiveInt = 1024
+        """Number of codes in the codebook (`n_codes`)."""
         hidden: PositiveInt = 4
+        """Channels of the first layer; every halving doubles them (`n_hiddens`)."""
         steps: PositiveInt = 450
+        """Number of training steps."""
         batch_size: PositiveInt = 2
+        """Volumes of a training step."""
         learning_rate: PositiveFloat = 2e-3
+        """Learning rate of its training."""
         adversarial_after: NonNegativeInt = 340
-        """Step from which the discriminators take part; from `steps` on, they never do."""
+        """Training step from which the discriminators take part; with `steps` or more they never do."""
         perceptual: str = "lpips_standin"
-        """The network behind the perceptual term."""
+        """Network of the perceptual term, a choice of `perceptual`."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)

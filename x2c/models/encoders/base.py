@@ -49,7 +49,7 @@ class Encoder(ABC):
         if given != self.dimension:
             raise UserError(
                 f"encoder.dimension: expected {given}, the width of {getattr(self.options, 'source', 'the network')}; "
-                f"came {self.dimension}; set --encoder.dimension={given}"
+                f"got {self.dimension}; set --encoder.dimension={given}"
             )
 
     @torch.no_grad()

@@ -114,7 +114,7 @@ class BiomedCLIP(PretrainedTower):
         source: str = WEIGHTS["biomedclip"].source
         """`hf-hub:…`, or a folder (also as `local-dir:FOLDER`) with open_clip_config.json and the weights."""
         dimension: PositiveInt = 512
-        """What the tower gives: known before it is loaded, and checked when it is."""
+        """Numbers of an embedding; checked when the network is loaded."""
 
 
 @ENCODERS.register("clip_l14")
@@ -136,7 +136,7 @@ class CLIPL14(PretrainedTower):
         leave the transformer (transformers' `last_hidden_state`), class token first, in one vector, which the denoiser
         maps to 1024 numbers."""
         dimension: PositiveInt | None = None
-        """What the tower gives, checked when it is loaded; by default 768 pooled and 257 × 1024 flattened."""
+        """Numbers of an embedding, checked when the network is loaded; null: 768 pooled, 257 × 1024 flattened."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -180,14 +180,19 @@ class CLIPStandIn(VisionTower):
         """Its size, its seed, and which encoder it stands in for."""
 
         dimension: PositiveInt = 512
+        """Numbers of an embedding."""
         image_size: PositiveInt = 64
+        """Height and width to which radiographs are resized, in pixels."""
         patch_size: PositiveInt = 8
+        """Height and width of a patch in pixels."""
         width: Annotated[int, Field(gt=0, multiple_of=64)] = 192
+        """Width of the transformer."""
         layers: PositiveInt = 2
+        """Layers of the transformer."""
         seed: NonNegativeInt = 0
-        """Another seed is another tower."""
+        """Seed of its weights: another seed is another network."""
         instead_of: Annotated[str, AfterValidator(_encoder_asset)] = "biomedclip"
-        """The pretrained encoder that tables name beside it; changes no number."""
+        """Pretrained encoder that tables name beside it; it changes no number."""
 
         @model_validator(mode="after")
         def _has_patches(self) -> CLIPStandIn.Options:

@@ -33,7 +33,7 @@ class RadDINO(Encoder):
         source: str = WEIGHTS["rad_dino"].source
         """Hub id, or a folder in transformers' format with preprocessor_config.json."""
         dimension: PositiveInt = 768
-        """The transformer's width: known before it is loaded, and checked when it is."""
+        """Numbers of an embedding, the transformer's width; checked when the network is loaded."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -35,7 +35,7 @@ class TorchXRayVision(Encoder):
         """Where the weights are."""
 
         source: str = ""
-        """Local state dict (.pt or .safetensors) of torchxrayvision's DenseNet."""
+        """File with the state dict (.pt or .safetensors) of torchxrayvision's DenseNet."""
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -55,7 +55,7 @@ def load(file: Path, asked: Architecture) -> VQGAN:
     model.load_state_dict(convert_medical_diffusion_state(state), strict=True, assign=True)
     codebook = model.codebook.embeddings
     if not codebook.isfinite().all():
-        raise UserError(f"{OPTION}: {file}: expected finite codes; came NaN or infinity; take other weights")
+        raise UserError(f"{OPTION}: {file}: expected finite codes; got NaN or infinity; take other weights")
     distinct = len(torch.unique(codebook, dim=0))
     refuse_dead(distinct, len(codebook), f"{OPTION}: {file}", "take other weights")
     return model

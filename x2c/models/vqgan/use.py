@@ -52,5 +52,5 @@ def refuse_dead(in_use: int, reachable: int, where: str, remedy: str) -> None:
     least = max(2, math.ceil(LEAST_IN_USE * reachable))
     if in_use < least:
         raise UserError(
-            f"{where}: dead codebook: expected at least {least} of {reachable} codes; came {in_use}; {remedy}"
+            f"{where}: dead codebook: expected at least {least} of {reachable} codes; got {in_use}; {remedy}"
         )
