@@ -18,6 +18,7 @@ from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core import weights
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
 from x2c.core.config import Config
@@ -35,7 +36,9 @@ def main() -> None:
     )
     add_config_options(parser)
     parser.add_argument(
-        "--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing"
+        "--check",
+        action="store_true",
+        help="print the resolved configuration and the denoiser's size, tell what weights are missing, run nothing",
     )
     parser.add_argument(
         "--help-config",
@@ -55,6 +58,7 @@ def main() -> None:
         return
     if options.check:
         show(config)
+        weights.check(config)
         return
     listen()
     from x2c.engine.belonging import belonging

@@ -82,8 +82,15 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path):
 
 def test_paper_scale_is_built_without_memory_and_has_its_size():
     run = train("--variant", "full", "--scale", "paper", "--check")
-    assert run.returncode == 0, run.stderr
     assert run.stdout.splitlines()[-1] == "# denoiser: 12.0 M parameters"
+
+
+def test_a_check_tells_what_weights_are_missing(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("X2C_WEIGHTS", "/nowhere")
+    run = train("--variant", "full", "--scale", "paper", "--check")
+    assert run.returncode == 2 and run.stderr.startswith("error: weights: kl_f8 (--autoencoder.source="), run.stderr
+    assert train("--variant", "full", "--scale", "smoke", "--check").returncode == 0
 
 
 @pytest.mark.parametrize(
