@@ -9,9 +9,8 @@ from typing import Literal
 
 from analysis.numbers import number
 from analysis.runs import StandIn
-from analysis.stats.paired import holm
+from analysis.stats.paired import ALPHA, holm
 
-ALPHA = 0.05
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
 """`cannot tell` is of data that leave it open, `not measured` of a question for which there are none."""
 

@@ -8,10 +8,16 @@ from dataclasses import dataclass, replace
 
 from analysis.measures import Column, paired, patient_means
 from analysis.runs import Run, voxels
-from analysis.stats.paired import compare, holm
+from analysis.stats.paired import ALPHA, TESTS, compare, holm
 from analysis.stats.power import detectable
 
-ALPHA = 0.05
+
+def rule(reference: str) -> str:
+    """How the rows of a table are compared, in words: what a plan that is locked records."""
+    return (
+        f"{TESTS}, over test patients, averaged over the seeds that all rows have, each row against {reference}; "
+        f"Holm's correction over all rows and metrics; alpha {ALPHA:g}"
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from analysis.stats.operating_point import (
     from_counts,
     mcnemar,
 )
-from analysis.stats.paired import holm
+from analysis.stats.paired import ALPHA, holm
 from analysis.stats.power import detectable_z
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS, Footnote, stand_in_marks
 
@@ -37,7 +37,6 @@ RATES = ("accuracy", "specificity", "sensitivity", "ppv", "npv")
 """Those that the paper has as well."""
 NO_AREA, CONSTANT = "no area: ", "constant: "
 """How the states of arms begin whose predictions leave nothing to measure."""
-ALPHA = 0.05
 _OWNERS = {"ctpa": "the true CTs'", "xray": "the X-rays'", "generated": "the generated volumes'"}
 _CLASSIFIER_PARTS = ("autoencoder", "xray_classifier")
 """Networks that the classifiers, or what they are fed with, are made of, whoever generates."""

@@ -20,9 +20,10 @@ from analysis.pictures.source import Source
 from analysis.runs import Group
 from analysis.sheet import Entry, Sheet
 from analysis.show import classifications
+from analysis.stats.paired import ALPHA
 from analysis.table2_notes import NOT_FOR_DIAGNOSIS, Footnote
 from analysis.table3 import LABELS, paper_values
-from analysis.verdicts import ALPHA, FEWEST_SEEDS, VERDICTS, Effect, Judged, family_size, judge
+from analysis.verdicts import FEWEST_SEEDS, VERDICTS, Effect, Judged, family_size, judge
 from x2c.core.files import write_text
 from x2c.core.reports import FOLDER
 

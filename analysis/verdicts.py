@@ -20,13 +20,12 @@ from analysis.pictures.source import Source
 from analysis.recipes import differences_in_making, differences_in_recipe
 from analysis.runs import Run, StandIn, voxels
 from analysis.stats.folds import paired_over_folds
-from analysis.stats.paired import compare, holm, holm_levels, summary, t_interval
+from analysis.stats.paired import ALPHA, compare, holm, holm_levels, summary, t_interval
 from analysis.stats.power import detectable, detectable_z, patients_needed
 from analysis.table2 import Row, Table
 from analysis.table2_notes import MADE_WITH
 
 FILE = Path(__file__).parent / "claims.yaml"
-ALPHA = 0.05
 PAPER_SCALE = "paper"
 """The only scale at which the paper's effect sizes stand beside the measured ones."""
 FEWEST_SEEDS = 3

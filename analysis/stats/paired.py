@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.stats.binary import check_alpha, same_index, vector
 
+ALPHA = 0.05
+"""Level of every test, before a correction."""
+TESTS = "Student's paired t and Wilcoxon's signed rank, both two-sided and in the same direction"
+"""The rule of `compare`, in words."""
 MOST_FLIPS = 16
 """Differences whose signs are flipped in all ways."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import time
 
+from analysis.cli import REFERENCE
+from analysis.differences import rule
 from x2c.core.errors import UserError
 from x2c.core.registered import Lock, locks_of, read_lock
 from x2c.core.script import PROJECT
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan import Plan
-
-TEST = "Wilcoxon signed-rank, two-sided, over test patients, each row against the first"
 
 
 def lock(plan: Plan) -> tuple[Lock, bool]:
@@ -32,7 +32,7 @@ def lock(plan: Plan) -> tuple[Lock, bool]:
         commit=_commit(),
         metric=plan.sweep.metric.name,
         goal=plan.sweep.metric.goal,
-        test=TEST,
+        test=rule(REFERENCE),
         cells={cell.run_id: cell.title for cell in fresh},
     )
     if made.path.exists():
