@@ -170,8 +170,9 @@ class Stage(Section):
     """Falls to zero over the stage on a cosine."""
     steps: PositiveInt
     """Optimizer steps."""
-    loss: Literal["l1", "variant"] = "l1"
-    """L1 alone, so that rows with other losses share the stage; or the variant's loss."""
+    loss: Annotated[str, Field(pattern=r"^[^_\s]+(_[^_\s]+)*$")] = "l1"
+    """`l1`: L1 alone, so that rows with other losses share the stage; `variant`: the variant's loss; or the names of some
+    of its terms, joined as in a loss, such as `l1_lpips`."""
     lora_rank: NonNegativeInt = 0
     """Train adapters of this rank on the denoiser's linear layers and nothing else; 0 trains all weights."""
 
@@ -204,6 +205,14 @@ class Latents(Section):
     latents this leaves an SD of about .09, which shifts the schedule's SNR. `codebook`: a VQ-GAN's code range to ±1."""
 
 
+class Embeddings(Section):
+    """How the encoder's embeddings are scaled for the denoiser."""
+
+    scaling: Literal["standard", "none"] = "standard"
+    """`standard`: per dimension to mean 0 and SD 1 over the training patients of each data set, projections (DRRs) and
+    radiographs apart. `none`: as the encoder gives them, of length 1 where it is BiomedCLIP, as in the paper's code."""
+
+
 class Denoiser(Section):
     """The paper's pseudo-3D U-Net, which its public code has from Medical Diffusion (Khader et al. 2022)."""
 
@@ -234,8 +243,14 @@ class Diffusion(Section):
 class EMA(Section):
     """Exponential moving average of the denoiser's weights."""
 
+    later = frozenset({"every", "after"})
     decay: Annotated[float, Field(ge=0, lt=1)]
-    """Upper bound; after k updates the decay in force is min(decay, (1+k)/(10+k))."""
+    """The average's share in an update; the weights have the rest."""
+    every: PositiveInt = 1
+    """Optimizer steps from one update to the next."""
+    after: NonNegativeInt = 0
+    """Optimizer steps before the first update: until then the average is the weights as they are, and from then on `decay`
+    holds. With 0 it grows: after k updates it is min(decay, (1+k)/(10+k))."""
 
 
 class Training(Section):
@@ -269,6 +284,7 @@ class Evaluation(Section):
 class Config(Section):
     """A resolved variant."""
 
+    later = frozenset({"embeddings"})
     variant: str
     scale: str
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -282,6 +298,7 @@ class Config(Section):
     autoencoder: Slot
     latents: Latents
     encoder: Slot
+    embeddings: Embeddings = Embeddings()
     denoiser: Denoiser
     conditioning: Slot
     """How the X-ray's embedding enters the denoiser."""
@@ -315,6 +332,12 @@ class Config(Section):
         """Channels of the denoiser's first level, after the rule of `denoiser.width`."""
         d, height = self.denoiser, self.resolution.shape[1] * self.resolution.reduction
         return d.dim if d.width == "fixed" else d.dim * height // PUBLISHED_HEIGHT
+
+    def terms_of(self, stage: Stage) -> tuple[str, ...]:
+        """The terms of the variant's loss that a stage is trained with; none where it is L1 alone."""
+        if stage.loss == "l1":
+            return ()
+        return tuple(self.loss.terms) if stage.loss == "variant" else tuple(stage.loss.split("_"))
 
     @property
     def steps(self) -> int:

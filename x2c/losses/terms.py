@@ -16,6 +16,9 @@ from x2c.core.config import TermOptions
 from x2c.core.registry import LOSS_TERMS
 
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
 @dataclass(frozen=True)
 class Step:
     """What one training step offers the terms. Latents [B, C, D, h, w], scaled."""
@@ -118,12 +121,15 @@ class Adversarial:
     class Options(TermOptions):
         """λ₂ = .001 in the paper."""
 
+        later = frozenset({"betas"})
         weight: NonNegativeFloat = 0.001
         channels: Annotated[int, Field(gt=0, multiple_of=8)] = 32
         layers: PositiveInt = 4
-        kernel_size: PositiveInt = 4
+        kernel_size: PositiveInt = 3
         learning_rate: PositiveFloat = 1e-4
         """Of the discriminator's own Adam."""
+        betas: tuple[Share, Share] = (0.5, 0.999)
+        """Of the same: how much of their past its averages of the gradient and of its square keep in a step."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         from x2c.models.discriminator import Discriminator
@@ -153,18 +159,24 @@ class Classification:
     class Options(TermOptions):
         """λ₃ = .08 in the paper."""
 
+        later = frozenset({"pos_weight"})
         weight: NonNegativeFloat = 0.08
         steps: PositiveInt = 2000
         """Training of the classifier beforehand, on real latents."""
+        pos_weight: PositiveFloat = 1.0
+        """How much a patient with embolism counts in the term beside one without."""
         batch_size: PositiveInt = 8
         learning_rate: PositiveFloat = 1e-4
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.classifier = parts.classifier(options)
+        self.pos_weight = options.pos_weight
 
     def __call__(self, step: Step) -> Tensor:
         logits = self.classifier(step.x0)[:, 0]
-        losses = F.binary_cross_entropy_with_logits(logits, step.labels.to(logits.dtype), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            logits, step.labels.to(logits.dtype), reduction="none", pos_weight=logits.new_tensor(self.pos_weight)
+        )
         return weighted_mean(losses[:, None], step.weight)
 
 
