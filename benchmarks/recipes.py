@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -87,7 +88,7 @@ def main() -> None:
         fidelity, gain = found = np.array([scores(config) for config in configs]).T
         first = found if first is None else first
         less = [spread(values, "+") for values in found - first]
-        view.add_row(recipe or "as it is", str(configs[0].steps), spread(fidelity), spread(gain), *less)
+        view.add_row(escape(recipe) or "as it is", str(configs[0].steps), spread(fidelity), spread(gain), *less)
     Console(width=200).print(view)
 
 

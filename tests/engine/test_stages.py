@@ -140,7 +140,12 @@ def test_junk_to_start_from_is_refused_before_any_work(name, smoke_config, tmp_p
 
 def test_adapters_on_weights_of_ones_own_with_labels_coming_in(smoke_config, tmp_path):
     save_file(build_denoiser(smoke_config("l1")).state_dict(), tmp_path / "start.safetensors")
-    chosen = ("stages.order=[lidc]", f"stages.start={tmp_path / 'start.safetensors'}", "guidance=label", "stages.lidc.loss=l1")
+    chosen = (
+        "stages.order=[lidc]",
+        f"stages.start={tmp_path / 'start.safetensors'}",
+        "guidance=label",
+        "stages.lidc.loss=l1",
+    )
     assert run(smoke_config("lidc_lora", *chosen)).done
 
 

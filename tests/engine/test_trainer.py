@@ -246,7 +246,9 @@ def test_a_training_shorter_than_the_wait_ends_in_its_last_weights(smoke_config)
 def test_the_momenta_of_the_discriminator_are_its_own(smoke_config):
     one = run(smoke_config("l1_adv"))
     other = run(smoke_config("l1_adv", "loss.adv.betas=[0.9, 0.999]"))
-    a, b = ([line["loss/discriminator"] for line in losses(r.path) if "loss/discriminator" in line] for r in (one, other))
+    a, b = (
+        [line["loss/discriminator"] for line in losses(r.path) if "loss/discriminator" in line] for r in (one, other)
+    )
     assert a[0] == b[0] and a[2:] != b[2:]
 
 

@@ -83,7 +83,9 @@ class Data:
             shape = (len(self.cohort), encoder.dimension)
             training = self.cohort.rows("train")
             scaling = self.config.embeddings.scaling
-            return cache_array(self.embeddings_folder, encode, shape, training, "encoding X-rays", scaling, fold=self.fold)
+            return cache_array(
+                self.embeddings_folder, encode, shape, training, "encoding X-rays", scaling, fold=self.fold
+            )
 
     def volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [-1, 1]."""

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from x2c.core.config import TermOptions
 from x2c.core.registry import LOSS_TERMS
 
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
