@@ -236,6 +236,11 @@ def test_the_average_of_the_small_scales_grows_from_the_first_step():
         assert float(average.shadow_params[0]) == pytest.approx(expected)
 
 
+def test_no_training_is_too_short_for_its_average():
+    assert [step for step in range(1, 21) if updates(EMA(decay=0.9, every=5), step)] == [1, 2, 3, 4, 5, 10, 15, 20]
+    assert [step for step in range(1, 21) if updates(EMA(decay=0.9, every=5, after=2), step)] == [1, 2, 5, 10, 15, 20]
+
+
 def test_a_training_shorter_than_the_wait_ends_in_its_last_weights(smoke_config):
     waits = run(smoke_config("l1", "training.ema.every=10", "training.ema.after=2000"))
     last = run(smoke_config("l1", "training.ema.decay=0"))

@@ -250,7 +250,7 @@ class EMA(Section):
     """Optimizer steps from one update to the next."""
     after: NonNegativeInt = 0
     """Optimizer steps before the first update: until then the average is the weights as they are, and from then on `decay`
-    holds. With 0 it grows: after k updates it is min(decay, (1+k)/(10+k))."""
+    holds. With 0 the first `every` steps are updates, and the decay grows: after k of them it is min(decay, (1+k)/(10+k))."""
 
 
 class Training(Section):

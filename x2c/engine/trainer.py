@@ -275,7 +275,7 @@ def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
 
 def updates(config: EMA, step: int) -> bool:
     """Whether the average is updated after an optimizer step, counted from 1."""
-    return step <= config.after or step % config.every == 0
+    return step <= (config.after or config.every) or step % config.every == 0
 
 
 @contextmanager
