@@ -49,6 +49,13 @@ def test_vectors_are_standardised_entry_by_entry(tmp_path):
     torch.testing.assert_close(vectors[1], torch.from_numpy(expected), atol=1e-4, rtol=1e-4)
 
 
+def test_vectors_are_read_as_they_are_where_that_is_asked_for(tmp_path):
+    values = raw()[:, :, 0, 0]
+    vectors = cache_array(tmp_path / "embeddings", lambda rows: values[rows], values.shape, TRAINING, "test", "none")
+    assert torch.equal(vectors[TRAINING], torch.from_numpy(values[TRAINING]))
+    assert torch.equal(vectors.scale.back(vectors[TRAINING]), torch.from_numpy(values[TRAINING]))
+
+
 def test_a_constant_channel_stays_finite(tmp_path):
     flat = np.full((COUNT, 1, 2), 7.0, np.float32)
     cached = cache_array(tmp_path / "flat", lambda rows: flat[rows], flat.shape, TRAINING, "test")

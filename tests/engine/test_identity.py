@@ -41,8 +41,9 @@ def changed(variant: str, *overrides: str) -> list[str]:
     ("variant", "override", "stages"),
     [
         ("l1", FIRST, ["ctpa", "xray"]),
-        ("full", FIRST, ["ctpa", "xray"]),
-        ("lidc_lora", FIRST, ["ctpa", "xray", "lidc"]),
+        ("full", FIRST, ["xray"]),
+        ("full_ctpa", FIRST, ["ctpa", "drr", "xray"]),
+        ("lidc_lora", FIRST, ["xray", "lidc"]),
         ("lidc_lora", "finetuning.fold=1/3", ["lidc"]),
         ("l1", "pretraining.fold=1/3", ["rspect", "ctpa", "xray"]),
     ],

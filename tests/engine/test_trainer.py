@@ -17,14 +17,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from x2c.core.config import EMA
 from x2c.core.errors import UserError
 from x2c.core.files import locked
 from x2c.core.listening import Pruned, listened
+from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
 from x2c.engine.experiment import run, run_directory
-from x2c.engine.trainer import NonFiniteLoss
+from x2c.engine.trainer import NonFiniteLoss, averages, updates
 
-STEPS = {"rspect": 4, "drr": 3, "ctpa": 3, "xray": 8}
+STEPS = {"rspect": 4, "drr": 3, "xray": 8}
 
 
 def command(config, *more: str) -> list[str]:
@@ -154,7 +156,7 @@ def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
     directory = run(config)
     assert directory.done
     steps = [line["step"] for line in losses(directory.path) if "loss" in line]
-    assert steps == list(range(1, sum(STEPS.values()) - STEPS["drr"] + 1))
+    assert steps == list(range(1, config.steps + 1))
 
 
 def test_a_run_has_one_owner(smoke_config):
@@ -196,6 +198,63 @@ def test_trained_weights_are_the_average_not_the_last(smoke_config):
     a, b = (load_file(r.path / "denoiser.safetensors")["to_out.weight"] for r in (averaged, last))
     assert not torch.equal(a, b)
     assert losses(averaged.path)[0] == losses(last.path)[0]
+
+
+def test_the_average_begins_late_and_is_updated_every_few_steps():
+    """The authors' rule: copied until a step, and from then on `decay` of it is kept in every update."""
+    config = EMA(decay=0.75, every=3, after=4)
+    weight = torch.nn.Parameter(torch.zeros(()))
+    average = averages(config, [weight])
+    expected, told = 0.0, []
+    for step in range(1, 14):
+        weight.data.fill_(step)
+        if updates(config, step):
+            average.step([weight])
+        if step <= 4:
+            expected = float(step)
+        elif step % 3 == 0:
+            expected = 0.75 * expected + 0.25 * step
+        told.append(float(average.shadow_params[0]))
+        assert told[-1] == pytest.approx(expected), step
+    again = averages(config, [weight])
+    again.load_state_dict(average.state_dict())
+    for resumed in (average, again):
+        resumed.step([weight])
+    assert again.shadow_params[0] == average.shadow_params[0]
+
+
+def test_the_average_of_the_small_scales_grows_from_the_first_step():
+    config = resolve("l1", "cpu").training.ema
+    weight = torch.nn.Parameter(torch.zeros(()))
+    average, expected = averages(config, [weight]), 0.0
+    for step in range(1, 50):
+        weight.data.fill_(step)
+        assert updates(config, step)
+        average.step([weight])
+        decay = min(0.995, step / (9 + step)) if step > 1 else 0.0
+        expected = decay * expected + (1 - decay) * step
+        assert float(average.shadow_params[0]) == pytest.approx(expected)
+
+
+def test_no_training_is_too_short_for_its_average():
+    assert [step for step in range(1, 21) if updates(EMA(decay=0.9, every=5), step)] == [1, 2, 3, 4, 5, 10, 15, 20]
+    assert [step for step in range(1, 21) if updates(EMA(decay=0.9, every=5, after=2), step)] == [1, 2, 5, 10, 15, 20]
+
+
+def test_a_training_shorter_than_the_wait_ends_in_its_last_weights(smoke_config):
+    waits = run(smoke_config("l1", "training.ema.every=10", "training.ema.after=2000"))
+    last = run(smoke_config("l1", "training.ema.decay=0"))
+    a, b = (load_file(r.path / "denoiser.safetensors") for r in (waits, last))
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_the_momenta_of_the_discriminator_are_its_own(smoke_config):
+    one = run(smoke_config("l1_adv"))
+    other = run(smoke_config("l1_adv", "loss.adv.betas=[0.9, 0.999]"))
+    a, b = (
+        [line["loss/discriminator"] for line in losses(r.path) if "loss/discriminator" in line] for r in (one, other)
+    )
+    assert a[0] == b[0] and a[2:] != b[2:]
 
 
 def test_steps_the_sampler_cannot_take_are_named_before_work(smoke_config):

@@ -10,7 +10,7 @@ from x2c.core.registry import LOSS_TERMS, PREDICTIONS
 from x2c.core.resolve import resolve
 from x2c.diffusion.process import Process
 from x2c.engine.build import build_denoiser
-from x2c.losses.combinations import WeightedSum
+from x2c.losses.combinations import WeightedSum, loss_of
 from x2c.losses.terms import Step
 
 PROCESS = Process.of(Diffusion(num_train_timesteps=1000, max_beta=0.9999, x0_weight="alpha_bar"))
@@ -84,6 +84,16 @@ def test_classifier_is_in_eval_mode_and_frozen(smoke_parts):
     assert not any(p.requires_grad for p in classifier.parameters())
 
 
+def test_the_weight_of_the_positive_class_counts_for_patients_with_embolism_alone(smoke_parts, denoiser):
+    plain, doubled = term("cls", smoke_parts), term("cls", smoke_parts)
+    doubled.pos_weight = 2.0
+    assert plain.pos_weight == 1.0 and resolve("full", "paper").loss.terms["cls"].pos_weight == 2.764
+    step = make_step(smoke_parts, denoiser)
+    for label, factor in ((1, 2), (0, 1)):
+        labelled = Step(**{**vars(step), "labels": torch.full((2,), label)})
+        torch.testing.assert_close(doubled(labelled), factor * plain(labelled))
+
+
 def test_the_discriminator_learns_from_its_own_loss_and_the_denoiser_does_not(smoke_parts, denoiser):
     adversary = term("adv", smoke_parts)
     step = make_step(smoke_parts, denoiser)
@@ -115,6 +125,15 @@ def test_perfect_volumes_have_no_l1_and_low_perceptual_loss(smoke_parts, denoise
     exact = Step(**{**vars(step), "x0": step.latents, "output": step.target})
     assert term("l1", smoke_parts)(exact) == 0
     assert term("lpips", smoke_parts)(exact) < term("lpips", smoke_parts)(step)
+
+
+def test_a_stage_is_trained_with_the_terms_it_names():
+    config = resolve("lidc_lora", "smoke", 0, ["loss.l1.weight=2", "loss.lpips.weight=0.5"])
+    of = {name: loss_of(config, stage) for name, stage in config.stages.each.items()}
+    weights = {name: {term: o.weight for term, o in loss.terms.items()} for name, loss in of.items()}
+    assert weights["ctpa"] == {"l1": 1.0}, "shared by rows of every loss"
+    assert weights["xray"] == {"l1": 2.0, "lpips": 0.5, "adv": 0.001, "cls": 0.08}
+    assert weights["lidc"] == {"l1": 2.0, "lpips": 0.5}
 
 
 def test_the_sum_weights_its_terms(smoke_parts, denoiser):

@@ -161,7 +161,12 @@ def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, 
     made, new = lock(measured)
     path = made.path
     text = path.read_text()
-    assert "Wilcoxon" in text and "each row against l1;" in made.test and "metric: psnr" in text and measured.cells[1].run_id in text
+    assert (
+        "Wilcoxon" in text
+        and "each row against l1;" in made.test
+        and "metric: psnr" in text
+        and measured.cells[1].run_id in text
+    )
     assert new and lock(measured) == (made, False) and path.read_text() == text
     more = plan_of(tmp_path, ("l1", "l1_adv", "l1_cls"), sweep_file)
     assert added_later(more) == {more.cells[2].run_id}

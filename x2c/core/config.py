@@ -184,8 +184,9 @@ class Stage(Section):
     """Learning rate of AdamW at the beginning of the stage; it falls to zero over the stage on a cosine."""
     steps: PositiveInt
     """Number of optimizer steps."""
-    loss: Literal["l1", "variant"] = "l1"
-    """`l1`: L1 alone, so that rows with other losses share the stage. `variant`: the loss of the variant."""
+    loss: Annotated[str, Field(pattern=r"^[^_\s]+(_[^_\s]+)*$")] = "l1"
+    """`l1`: L1 alone, so that rows with other losses share the stage. `variant`: the loss of the variant. Or the names of
+    some of the variant's terms, joined as in a loss, such as `l1_lpips`."""
     lora_rank: NonNegativeInt = 0
     """Rank of the adapters (LoRA) that are trained on the denoiser's linear layers, and nothing else; 0 trains all
     weights."""
@@ -221,6 +222,14 @@ class Latents(Section):
     schedule's SNR. `codebook`: a VQ-GAN's code range to ±1."""
 
 
+class Embeddings(Section):
+    """How the encoder's embeddings are scaled for the denoiser."""
+
+    scaling: Literal["standard", "none"] = "standard"
+    """Scaling of embeddings. `standard`: per dimension to mean 0 and SD 1 over the training patients of each data set, projections (DRRs) and
+    radiographs apart. `none`: as the encoder gives them, of length 1 where it is BiomedCLIP, as in the paper's code."""
+
+
 class Denoiser(Section):
     """The paper's pseudo-3D U-Net, which its public code has from Medical Diffusion (Khader et al. 2022)."""
 
@@ -254,8 +263,14 @@ class Diffusion(Section):
 class EMA(Section):
     """Exponential moving average of the denoiser's weights."""
 
+    later = frozenset({"every", "after"})
     decay: Annotated[float, Field(ge=0, lt=1)]
-    """Decay of the average at every optimizer step; after k updates it is at most (1+k)/(10+k)."""
+    """Decay of the average: its share in an update; the weights have the rest."""
+    every: PositiveInt = 1
+    """Optimizer steps from one update to the next."""
+    after: NonNegativeInt = 0
+    """Optimizer steps before the first update: until then the average is the weights as they are, and from then on `decay`
+    holds. With 0 the first `every` steps are updates, and the decay grows: after k of them it is min(decay, (1+k)/(10+k))."""
 
 
 class Training(Section):
@@ -295,6 +310,7 @@ class Evaluation(Section):
 class Config(Section):
     """A resolved variant."""
 
+    later = frozenset({"embeddings"})
     variant: str
     """Name of a file of experiments/."""
     scale: str
@@ -317,6 +333,8 @@ class Config(Section):
     """Scaling of the latents."""
     encoder: Slot
     """Frozen encoder of the X-ray."""
+    embeddings: Embeddings = Embeddings()
+    """Scaling of the encoder's embeddings."""
     denoiser: Denoiser
     """Pseudo-3D U-Net."""
     conditioning: Slot
@@ -360,6 +378,12 @@ class Config(Section):
         """Channels of the denoiser's first level, after the rule of `denoiser.width`."""
         d, height = self.denoiser, self.resolution.shape[1] * self.resolution.reduction
         return d.dim if d.width == "fixed" else d.dim * height // PUBLISHED_HEIGHT
+
+    def terms_of(self, stage: Stage) -> tuple[str, ...]:
+        """The terms of the variant's loss that a stage is trained with; none where it is L1 alone."""
+        if stage.loss == "l1":
+            return ()
+        return tuple(self.loss.terms) if stage.loss == "variant" else tuple(stage.loss.split("_"))
 
     @property
     def steps(self) -> int:

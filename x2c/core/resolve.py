@@ -303,7 +303,15 @@ def _cross_check(config: Config) -> None:
                 f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; got {stage.condition!r}; "
                 f"set --stages.{name}.condition={kind} or --{stage.data}.radiographs={stage.condition}"
             )
-        if stage.loss == "variant" and stage.data != "dataset" and "cls" in config.loss.terms:
+        terms = config.terms_of(stage)
+        if len(set(terms)) < len(terms):
+            raise UserError(f"stages.{name}.loss: expected different terms; got {stage.loss!r}; name each once")
+        for stray in (term for term in terms if term not in config.loss.terms):
+            raise UserError(
+                f"stages.{name}.loss: expected l1, variant or terms of loss {config.loss.name!r} joined by '_'; "
+                f"got {stage.loss!r}; set --stages.{name}.loss=l1 or take a loss with {stray!r}"
+            )
+        if "cls" in terms and stage.data != "dataset":
             raise UserError(
                 f"stages.{name}.loss: the classifier of loss term 'cls' is trained on dataset; this stage has {stage.data}; "
                 f"set --stages.{name}.loss=l1 or take a loss without cls"

@@ -85,7 +85,7 @@ def cache_array(
 ) -> Scaled:
     """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`.
 
-    It is read by a `scaling` of its training rows (see `config.Latents`), which are a `fold`'s own.
+    It is read by a `scaling` of its training rows (see `config.Latents` and `config.Embeddings`), which are a `fold`'s own.
     """
 
     def build(path: Path) -> None:
@@ -100,7 +100,9 @@ def cache_array(
     if not statistics.exists():
         write_json(statistics, _statistics(raw, training))
     s = {name: torch.tensor(value) for name, value in read_json(statistics).items()}
-    if scaling == "standard":
+    if scaling == "none":
+        centre, unit = torch.zeros(shape[1]), torch.ones(shape[1])
+    elif scaling == "standard":
         centre, unit = s["mean"], s["std"]
     else:
         low, high = (s["low"].min(), s["high"].max()) if code_range is None else map(torch.tensor, code_range)

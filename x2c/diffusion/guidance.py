@@ -107,10 +107,10 @@ class LabelGuidance:
     """Guided by the embolism label: an embedding of it is added to the X-ray's, and `unknown` takes its place at times."""
 
     class Options(GuidanceOptions):
-        """The paper gives none of them."""
+        """The paper gives none of them; half of the labels are dropped in its code."""
 
         sampling_only: ClassVar[frozenset[str]] = frozenset({"scale", "given"})
-        drop: Probability = 0.1
+        drop: Probability = 0.5
         """Share of training samples whose label is replaced by `unknown`."""
         scale: NonNegativeFloat = 2.0
         """Guidance scale: 1 samples without guidance, 0 as if the label were unknown."""

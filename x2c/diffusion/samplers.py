@@ -148,7 +148,7 @@ def sample(
 
     `denoise(noisy_latents, timesteps)` is the denoiser with its condition. Start and step noise of a volume come from
     its patient's own generator, so a volume depends on neither batch size nor order. The predicted x_0 is clipped to
-    ±`x0_range` at every step, as the paper clips to its latents' range.
+    ±`x0_range` at every step, as the authors' code clips to its latents' range.
     """
     generators = [torch.Generator().manual_seed(seed_of("sample", seed, patient)) for patient in patients]
     scheduler = scheduled(sampler, process)

@@ -69,7 +69,8 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     data, whole, fingerprint = parts.evaluated, identity(config), data_fingerprint(config)
     rows = data.cohort.rows("test")
     for name, baseline in BASELINES.items():
-        depends = {key: whole[key] for key in ("perceptual", "features", baseline.part) if key}
+        scaled = "embeddings" if baseline.part == "encoder" else None
+        depends = {key: whole[key] for key in ("perceptual", "features", baseline.part, scaled) if key in whole}
         recipe: dict[str, object] = {"config": depends, "data": fingerprint}
         recipe |= {"window": data.window_hu, "format": FORMAT_VERSION}
         if baseline.part == "autoencoder":

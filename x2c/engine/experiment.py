@@ -30,7 +30,7 @@ from x2c.engine.parts import check_parts, cohorts, open_parts, perceptual_networ
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 from x2c.engine.stages import check_start, train_stages, trained_denoiser
-from x2c.losses.combinations import WeightedSum
+from x2c.losses.combinations import WeightedSum, loss_of
 from x2c.losses.combinations import stand_ins as loss_stand_ins
 
 
@@ -57,8 +57,7 @@ def prepare(config: Config) -> None:
         if not planned.directory.done:
             data = parts.data(planned.stage.data)
             _ = data.latents, data.embeddings if planned.stage.condition != "none" else None
-            if planned.stage.loss == "variant":
-                WeightedSum(config.loss, parts.loss_parts(data))
+            WeightedSum(loss_of(config, planned.stage), parts.loss_parts(data))
     score_baselines(config, parts, scorer)
 
 

@@ -101,10 +101,12 @@ def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, An
     recipe["condition_inputs"] = [encoder.dimension, encoder.projection]
     if stage.condition != "none":
         recipe["encoder"] = whole["encoder"]
+        if "embeddings" in whole:
+            recipe["embeddings"] = whole["embeddings"]
         sampling_only: frozenset[str] = getattr(config.guidance.options, "sampling_only", frozenset())
         recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in sampling_only}
-    if stage.loss == "variant":
-        recipe["loss"] = whole["loss"]
+    if terms := config.terms_of(stage):
+        recipe["loss"] = {term: whole["loss"][term] for term in terms}
     return recipe
 
 

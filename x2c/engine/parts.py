@@ -82,7 +82,10 @@ class Data:
                 self.parts.load_encoder()
             shape = (len(self.cohort), encoder.dimension)
             training = self.cohort.rows("train")
-            return cache_array(self.embeddings_folder, encode, shape, training, "encoding X-rays", fold=self.fold)
+            scaling = self.config.embeddings.scaling
+            return cache_array(
+                self.embeddings_folder, encode, shape, training, "encoding X-rays", scaling, fold=self.fold
+            )
 
     def volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [-1, 1]."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from x2c.core import listening
-from x2c.core.config import Config
+from x2c.core.config import EMA, Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.seeding import seed_of
@@ -28,7 +28,7 @@ from x2c.engine.identity import PlannedStage
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.validation import Validation
-from x2c.losses.combinations import WeightedSum, plain_loss
+from x2c.losses.combinations import WeightedSum, loss_of
 from x2c.losses.terms import Step
 from x2c.models.frozen import seeded
 from x2c.models.lora import save_adapters, with_adapters
@@ -56,8 +56,7 @@ class Trainer:
         self.conditional = planned.stage.condition != "none"
         self.before, self.last = planned.before, planned.stage is config.stages.last
         with seeded(config.seed):
-            loss = config.loss if planned.stage.loss == "variant" else plain_loss()
-            self.loss = WeightedSum(loss, parts.loss_parts(self.data))
+            self.loss = WeightedSum(loss_of(config, planned.stage), parts.loss_parts(self.data))
             model = self._trainable(denoiser)
         self.learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
@@ -65,11 +64,14 @@ class Trainer:
         )
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, planned.stage.steps)
         self.denoiser, self.optimizer = accelerator.prepare(model, optimizer)
-        self.ema = EMAModel(self.learned, decay=config.training.ema.decay, foreach=True)
+        self.ema = averages(config.training.ema, self.learned)
         self.adversary_optimizer: Any = None
         if (adversary := self.loss.adversary) is not None:
             adam = torch.optim.Adam(
-                adversary.discriminator.parameters(), adversary.options.learning_rate, betas=(0.5, 0.999), fused=True
+                adversary.discriminator.parameters(),
+                adversary.options.learning_rate,
+                betas=adversary.options.betas,
+                fused=True,
             )
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
@@ -88,8 +90,9 @@ class Trainer:
                 micro_losses.append(self._micro_step(batch))
                 if self.accelerator.sync_gradients:
                     self.schedule.step()
-                    self.ema.step(self.learned)
                     self.step += 1
+                    if updates(self.config.training.ema, self.step):
+                        self.ema.step(self.learned)
                     report.step(self.step, self._mean(micro_losses))
                     micro_losses.clear()
                     self._validate_and_save(report)
@@ -176,7 +179,7 @@ class Trainer:
         """The options that losses depend on."""
         rate = f"--stages.{self.stage_name}.learning_rate"
         # Stages that rows share have no weights of their own.
-        weighted = self.config.loss.terms if self.stage.loss == "variant" else ()
+        weighted = self.config.terms_of(self.stage)
         weights = [f"--loss.{name}.weight" for name in broken if name in weighted]
         return [rate, *weights, *(["--loss.adv.learning_rate"] if "discriminator" in broken else [])]
 
@@ -262,6 +265,17 @@ class Trainer:
                 step = self._forward({key: value.to(self.accelerator.device) for key, value in batch.items()})
                 losses += (step.output - step.target).abs().flatten(1).mean(1).unbind()
         return float(torch.stack(losses).mean())
+
+
+def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
+    """The moving average of parameters; it is told of every step that `updates` names."""
+    held = {"min_decay": config.decay, "update_after_step": config.after - 1} if config.after else {}
+    return EMAModel(learned, decay=config.decay, foreach=True, **held)
+
+
+def updates(config: EMA, step: int) -> bool:
+    """Whether the average is updated after an optimizer step, counted from 1."""
+    return step <= (config.after or config.every) or step % config.every == 0
 
 
 @contextmanager

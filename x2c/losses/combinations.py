@@ -6,15 +6,17 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from x2c.core.config import Loss
+from x2c.core.config import Config, Loss, Stage
 from x2c.core.registry import LOSS_TERMS, PERCEPTUAL
 from x2c.losses.terms import Adversarial, LossParts, Step, Term
 from x2c.models.frozen import StandIn
 
 
-def plain_loss() -> Loss:
-    """L1 alone, at its default weight: what stages that rows share are trained with."""
-    return Loss(name="l1", terms={"l1": LOSS_TERMS.get("l1").Options()})
+def loss_of(config: Config, stage: Stage) -> Loss:
+    """What a stage is trained with: terms of the variant's loss; or L1 alone, at its default weight, where rows share it."""
+    if not (terms := config.terms_of(stage)):
+        return Loss(name="l1", terms={"l1": LOSS_TERMS.get("l1").Options()})
+    return Loss(name="_".join(terms), terms={term: config.loss.terms[term] for term in terms})
 
 
 def stand_ins(config: Loss) -> tuple[StandIn, ...]:

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from x2c.core.config import TermOptions
 from x2c.core.registry import LOSS_TERMS
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -121,16 +123,19 @@ class Adversarial:
     class Options(TermOptions):
         """λ₂ = .001 in the paper."""
 
+        later = frozenset({"betas"})
         weight: NonNegativeFloat = 0.001
         """Weight λ₂ of the term; .001 in the paper."""
         channels: Annotated[int, Field(gt=0, multiple_of=8)] = 32
         """Channels of the discriminator's first layer."""
         layers: PositiveInt = 4
         """Layers of the discriminator."""
-        kernel_size: PositiveInt = 4
+        kernel_size: PositiveInt = 3
         """Kernel size of the discriminator's convolutions."""
         learning_rate: PositiveFloat = 1e-4
         """Learning rate of the discriminator's own Adam."""
+        betas: tuple[Share, Share] = (0.5, 0.999)
+        """Decay rates of the discriminator's Adam, of its averages of the gradient and of the gradient's square."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         from x2c.models.discriminator import Discriminator
@@ -160,10 +165,13 @@ class Classification:
     class Options(TermOptions):
         """λ₃ = .08 in the paper."""
 
+        later = frozenset({"pos_weight"})
         weight: NonNegativeFloat = 0.08
         """Weight λ₃ of the term; .08 in the paper."""
         steps: PositiveInt = 2000
         """Training steps of the classifier beforehand, on real latents."""
+        pos_weight: PositiveFloat = 1.0
+        """Weight of a patient with embolism in the term, relative to one without."""
         batch_size: PositiveInt = 8
         """Volumes of a training step of the classifier."""
         learning_rate: PositiveFloat = 1e-4
@@ -171,10 +179,13 @@ class Classification:
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.classifier = parts.classifier(options)
+        self.pos_weight = options.pos_weight
 
     def __call__(self, step: Step) -> Tensor:
         logits = self.classifier(step.x0)[:, 0]
-        losses = F.binary_cross_entropy_with_logits(logits, step.labels.to(logits.dtype), reduction="none")
+        losses = F.binary_cross_entropy_with_logits(
+            logits, step.labels.to(logits.dtype), reduction="none", pos_weight=logits.new_tensor(self.pos_weight)
+        )
         return weighted_mean(losses[:, None], step.weight)
 
 

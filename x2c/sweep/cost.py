@@ -198,7 +198,7 @@ def _path(config: Config, device: str, planned: PlannedStage | None) -> Path:
         shape |= {"data": data_fingerprint(config), "measured": _fields_of(EvaluationCost)}
     else:
         shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
-        terms = whole["loss"] if planned.stage.loss == "variant" else {"l1": {}}
+        terms = {term: whole["loss"][term] for term in config.terms_of(planned.stage)} or {"l1": {}}
         # A weight makes a sum another, not its time.
         shape["loss"] = {term: {**options, "weight": None} for term, options in terms.items()}
         shape["measured"] = _fields_of(StageCost)
