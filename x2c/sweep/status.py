@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from x2c.sweep.pace import pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import Snapshot
 from x2c.sweep.view import (
@@ -80,7 +81,7 @@ def gather(plan: Plan, before: Status | None = None) -> Status:
 
 def show(plan: Plan, *, once: bool) -> None:
     """Print the status; on a terminal, unless `once`, again and again while anything runs."""
-    console = wide_console()
+    console, began = wide_console(), time.monotonic()
     status = gather(plan)
     if once or not console.is_terminal or not status.workers:
         console.print(screen(plan, status))
@@ -89,7 +90,8 @@ def show(plan: Plan, *, once: bool) -> None:
         while status.workers:
             room = console.height - AROUND - len(status.workers)
             live.update(screen(plan, status, room), refresh=True)
-            time.sleep(REFRESH_SECONDS)
+            time.sleep(pause_after(began, REFRESH_SECONDS))
+            began = time.monotonic()
             status = gather(plan, status)
     console.print(screen(plan, status))
 

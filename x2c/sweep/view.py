@@ -18,7 +18,7 @@ from rich.text import Text
 from x2c.sweep.cost import Costs
 from x2c.sweep.lock import added_later
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.state import CellState, Snapshot, snapshot
+from x2c.sweep.state import CellState, Snapshot, begun, snapshot
 
 STYLES: dict[CellState, str] = {
     "done": "green",
@@ -46,9 +46,13 @@ def wide_console(*, stderr: bool = False) -> Console:
 def snapshots(cells: Sequence[Cell], since: float = 0.0, before: Shots | None = None) -> dict[str, Snapshot]:
     """The state of every cell. Failures from before the Unix time `since` are `to do`: another try."""
     shots: dict[str, Snapshot] = {}
+    known = begun(cells)
     for cell in cells:
         earlier = (before or {}).get(cell.run_id)
-        shot = earlier if earlier is not None and earlier.state == "done" else snapshot(cell)
+        if earlier is not None and earlier.state == "done":
+            shot = earlier
+        else:
+            shot = snapshot(cell) if cell.run_id in known else Snapshot("to do")
         shots[cell.run_id] = Snapshot("to do") if shot.state == "failed" and shot.updated < since else shot
     return shots
 
@@ -160,12 +164,14 @@ def sharing(cells: Sequence[Cell]) -> str:
 
 def steps_to_go(cells: Sequence[Cell]) -> int:
     """Training steps that no one has made yet, each distinct stage counted once."""
-    distinct = {stage.key: stage for cell in cells if not cell.run.done for stage in cell.stages}
-    states = {key: stage.directory.status() for key, stage in distinct.items()}
-    return sum(
-        0 if states[key].get("state") == "done" else stage.stage.steps - states[key].get("step", 0)
-        for key, stage in distinct.items()
-    )
+    known = begun(cells)
+    left = [cell for cell in cells if cell.run_id not in known or not cell.run.done]
+    distinct = {stage.key: stage for cell in left for stage in cell.stages}
+    steps = 0
+    for stage in distinct.values():
+        status = stage.directory.status() if stage.directory.path.name in known else {}
+        steps += 0 if status.get("state") == "done" else stage.stage.steps - status.get("step", 0)
+    return steps
 
 
 def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None) -> RenderableType:
