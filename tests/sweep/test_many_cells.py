@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import submitit
 from optuna.trial import TrialState
 from test_cli import command
-from test_queue import drain_anew, enqueue, start, trials, wait_for
+from test_queue import drain_anew, enqueue, start, trials
 
 from x2c.core.errors import UserError
 from x2c.engine import identity
@@ -152,7 +152,9 @@ def test_nobody_waits_for_more_than_a_batch(make_plan, small_batches, monkeypatc
 
 
 @pytest.mark.parametrize("same_machine", [True, False])
-def test_supervisors_that_enqueue_at_once_make_one_trial_a_cell(make_plan, url, small_batches, monkeypatch, same_machine):
+def test_supervisors_that_enqueue_at_once_make_one_trial_a_cell(
+    make_plan, url, small_batches, monkeypatch, same_machine
+):
     plan = make_plan(seeds=range(10))
     # Made before: processes that race to create the tables see each other's locks here, but not in the second case.
     with opened(plan, url, create=True):
@@ -223,7 +225,9 @@ def test_cells_that_others_have_finished_are_told_a_few_at_a_time(make_plan, sma
 def test_a_stage_that_many_cells_wait_for_is_looked_at_once(make_plan, monkeypatch):
     plan = make_plan()
     (first, *_) = plan.cells
-    shared = replace(plan, cells=tuple(replace(first, run_id=f"{first.run_id[:-3]}{number:03}") for number in range(50)))
+    shared = replace(
+        plan, cells=tuple(replace(first, run_id=f"{first.run_id[:-3]}{number:03}") for number in range(50))
+    )
     made = Queue(shared, create=True)
     made.enqueue(shared.cells)
     looked = []
@@ -265,7 +269,7 @@ def test_a_file_of_cells_that_cannot_be_read_is_one_line(text):
 def test_a_wrong_run_among_many_is_a_line_that_can_be_read(make_plan):
     plan = many(make_plan(), 2_000)
     _, options, _ = parse(["worker", "losses", "--cells", "x"])
-    with pytest.raises(UserError, match="--cells: unknown run 'x'; .* and 1900 more$") as error:
+    with pytest.raises(UserError, match=r"--cells: unknown run 'x'; .* and 1900 more$") as error:
         wanted(plan, options)
     assert len(str(error.value)) < 5_000
 
@@ -343,9 +347,11 @@ def test_twenty_thousand_cells_of_which_six_thousand_are_open(tmp_path, ran):
         (cell.run.path / "status.json").write_text(json.dumps({"state": "done", "updated": time.time()}))
     line = ["losses", "--scale", "smoke", "--seeds", ",".join(map(str, seeds)), "--workers", "1", "--no-tables"]
     for session in (1, 2):
-        before = len(ran())
-        process = command(tmp_path, "run", *line)
-        wait_for(lambda before=before: len(ran()) > before + 2 or process.poll() is not None, 900)
+        before, process = len(ran()), command(tmp_path, "run", *line)
+        deadline = time.monotonic() + 900
+        while len(ran()) < before + 3 and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
         assert process.returncode == 130, err[-2000:]

@@ -44,6 +44,11 @@ class Cell:
     """`a.b=c`: what makes its config of the variant's."""
 
     @property
+    def recipe(self) -> tuple[str, ...]:
+        """Equal for cells of a plan that differ by their seeds alone."""
+        return self.config.variant, *self.overrides
+
+    @property
     def run(self) -> RunDirectory:
         """Its run directory, which may not exist yet."""
         return RunDirectory(Path(self.config.compute.runs) / self.run_id)
@@ -172,7 +177,9 @@ def make_plan(
     if sweep.is_search:
         return _search_plan(sweep, scale, seeds, asked)
     found = tuple(cells(sweep, scale, seeds, asked))
-    return Plan(sweep, scale, asked, found, tuple(cell.config for cell in found))
+    # What has to be there does not depend on seeds.
+    configs = {cell.recipe: cell.config for cell in reversed(found)}
+    return Plan(sweep, scale, asked, found, tuple(configs.values())[::-1])
 
 
 def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:

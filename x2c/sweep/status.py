@@ -20,6 +20,7 @@ from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import Snapshot
 from x2c.sweep.view import (
     GIB,
+    MOST_ROWS,
     Shots,
     clock,
     counts,
@@ -96,7 +97,7 @@ def show(plan: Plan, *, once: bool) -> None:
     console.print(screen(plan, status))
 
 
-def screen(plan: Plan, status: Status, room: int | None = None) -> RenderableType:
+def screen(plan: Plan, status: Status, room: int = MOST_ROWS) -> RenderableType:
     """Tables of cells, workers and failures, and the totals."""
     parts: list[RenderableType] = [progress_table(plan, plan.cells, status.shots, room)]
     if status.workers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,12 +77,10 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
 
     say("preparing what the cells share: data, frozen networks, latents, baselines")
     began = time.monotonic()
-    # Seeds are no part of what is prepared.
-    alike: dict[Hashable, list[Cell]] = {}
+    # Seeds are no part of what is prepared, but which stages are still to be trained is.
+    alike: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
-        alike.setdefault(
-            (cell.config.variant, cell.overrides, *(stage.name for stage in open_stages(cell))), []
-        ).append(cell)
+        alike.setdefault((*cell.recipe, *(stage.name for stage in open_stages(cell))), []).append(cell)
     configs = [first.config for first, *_ in alike.values()]
     # What stands in the way of one cell is told when it is its turn.
     with suppress(Exception):
