@@ -183,9 +183,10 @@ def test_a_kill_between_two_batches_loses_nothing(make_plan, small_batches, monk
         raise KilledError
 
     plan = make_plan(seeds=range(3))
-    with monkeypatch.context() as during, pytest.raises(KilledError):
+    with monkeypatch.context() as during:
         during.setattr(pace.time, "sleep", killed)
-        enqueue(plan)
+        with pytest.raises(KilledError):
+            enqueue(plan)
     assert len(live(plan)) == 5
     assert len(enqueue(plan)) == 12
     assert live(plan) == of_all(plan)
