@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 
 from x2c.core.seeding import SEEDS, is_seed
 
@@ -36,3 +37,14 @@ def seeds(text: str) -> tuple[int, ...]:
     if not all(map(str.isdecimal, words)):
         raise ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; got {text!r}")
     return tuple(map(seed, words))
+
+
+def run_ids(text: str) -> tuple[str, ...]:
+    """Run ids, joined by commas; or `@FILE`, which has one a line."""
+    if not text.startswith("@"):
+        return tuple(text.split(","))
+    try:
+        return tuple(Path(text[1:]).read_text(encoding="utf-8").split())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ArgumentTypeError(f"expected a file with a run id a line; got {text[1:]!r}: {reason}") from None

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from x2c.core.stopping import exit_code
 
+MOST_CHOICES = 100
+"""That a line names: a sweep may have tens of thousands of runs."""
+
 
 class UserError(Exception):
     """`where: what was expected; what was got; what to do`: shown as one line, without a traceback, exit code 2."""
@@ -30,7 +33,8 @@ def nearest(name: str, choices: Iterable[str], hint: str = "") -> str:
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = hint or (f"did you mean {close[0]!r}? " if close else "")
-    return f"{hint}choices: {', '.join(known) or '(none)'}"
+    shown = ", ".join(known[:MOST_CHOICES]) or "(none)"
+    return f"{hint}choices: {shown}" + (f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else "")
 
 
 def unknown(where: str, kind: str, name: str, choices: Iterable[str], hint: str = "") -> UserError:

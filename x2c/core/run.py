@@ -28,7 +28,12 @@ State = Literal["running", "done", "failed", "pruned"]
 
 def run_id(config: Config, data_fingerprint: str) -> str:
     """`<variant>-<scale>-s<seed>-<12 hex>`: equal ids mean equal results."""
-    return f"{config.variant}-{config.scale}-s{config.seed}-{digest(run_identity(config, data_fingerprint))}"
+    return run_name(config, run_identity(config, data_fingerprint))
+
+
+def run_name(config: Config, made_from: dict[str, Any]) -> str:
+    """The id of a run that is made from `made_from`, as `run_identity` says it; its seed is the one in there."""
+    return f"{config.variant}-{config.scale}-s{made_from['config']['seed']}-{digest(made_from)}"
 
 
 def run_identity(config: Config, data_fingerprint: str) -> dict[str, Any]:
@@ -45,11 +50,28 @@ class RunDirectory:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
-        self.checkpoints = path / "checkpoints"
-        self.lock = path / ".lock"
-        self.scores = path / "scores.parquet"
-        self.samples = path / "samples"
         self.starts = 0
+
+    # Named when they are asked for: a plan has tens of thousands of these.
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints, `step-<step>` each."""
+        return self.path / "checkpoints"
+
+    @property
+    def lock(self) -> Path:
+        """The file that whoever writes here keeps locked."""
+        return self.path / ".lock"
+
+    @property
+    def scores(self) -> Path:
+        """The scores of the test volumes, one row each."""
+        return self.path / "scores.parquet"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the volumes that were kept."""
+        return self.path / "samples"
 
     @contextmanager
     def owned(self, patience_seconds: float = 1.0) -> Iterator[None]:

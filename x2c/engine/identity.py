@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from x2c.core.config import Config, Stage, identity
+from x2c.core.config import Config, Stage
 from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS
-from x2c.core.run import FORMAT_VERSION, RunDirectory, run_id
+from x2c.core.run import FORMAT_VERSION, RunDirectory, run_identity, run_name
 from x2c.core.weights import source_fingerprint
 
 ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
@@ -73,19 +74,49 @@ def home_fingerprint(config: Config) -> str | None:
 
 def run_directory(config: Config) -> RunDirectory:
     """Where the run of a config is, or will be."""
-    return RunDirectory(Path(config.compute.runs) / run_id(config, data_fingerprint(config)))
+    return Identity(config).run_directory(config.seed)
 
 
 def planned_stages(config: Config) -> list[PlannedStage]:
     """The stages of a config, with the keys under which their results are shared. Raises UserError for a lost start."""
-    key, before, whole = _start_fingerprint(config.stages.start), 0, identity(config)
-    planned: list[PlannedStage] = []
-    for name, stage in config.stages.each.items():
-        key = digest({"start": key, "name": name, "recipe": _recipe(config, stage, whole), "format": FORMAT_VERSION})
-        directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{config.seed}-{key}")
-        planned.append(PlannedStage(name, stage, key, before, directory))
-        before += stage.steps
-    return planned
+    return Identity(config).planned_stages(config.seed)
+
+
+class Identity:
+    """The run ids and stage keys of configs that differ by their seed alone: all but the seed is looked at once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def run_directory(self, seed: int) -> RunDirectory:
+        """Where the run with a seed is, or will be."""
+        made_from = {**self._made_from, "config": {**self._made_from["config"], "seed": seed}}
+        return RunDirectory(Path(self._config.compute.runs) / run_name(self._config, made_from))
+
+    def planned_stages(self, seed: int) -> list[PlannedStage]:
+        """The stages of the run with a seed. Raises UserError for a lost start."""
+        config, key, before = self._config, self._start, 0
+        planned: list[PlannedStage] = []
+        for name, stage in config.stages.each.items():
+            recipe = {**self._recipes[name], "seed": seed}
+            key = digest({"start": key, "name": name, "recipe": recipe, "format": FORMAT_VERSION})
+            directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{seed}-{key}")
+            planned.append(PlannedStage(name, stage, key, before, directory))
+            before += stage.steps
+        return planned
+
+    @cached_property
+    def _made_from(self) -> dict[str, Any]:
+        return run_identity(self._config, data_fingerprint(self._config))
+
+    @cached_property
+    def _start(self) -> str:
+        return _start_fingerprint(self._config.stages.start)
+
+    @cached_property
+    def _recipes(self) -> dict[str, dict[str, Any]]:
+        config, whole = self._config, self._made_from["config"]
+        return {name: _recipe(config, stage, whole) for name, stage in config.stages.each.items()}
 
 
 def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, Any]:

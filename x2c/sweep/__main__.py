@@ -80,11 +80,10 @@ def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
     if options.cells is None:
         return list(plan.cells)
     cells = {cell.run_id: cell for cell in plan.cells}
-    asked = options.cells.split(",")
-    for run_id in asked:
+    for run_id in options.cells:
         if run_id not in cells:
             raise unknown("--cells", "run", run_id, cells)
-    return [cells[run_id] for run_id in asked]
+    return [cells[run_id] for run_id in options.cells]
 
 
 def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[str]) -> int:

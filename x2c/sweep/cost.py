@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from x2c.engine.costs import EvaluationCost, StageCost
 from x2c.engine.identity import PlannedStage, data_fingerprint
 from x2c.sweep.devices import VARIABLE, usable_devices
 from x2c.sweep.plan import Cell, Plan
+from x2c.sweep.state import begun
 
 CHECKPOINTS = 2
 """Of every stage at work; a third is there for a moment, while the next is written."""
@@ -67,9 +68,16 @@ class Job:
 
 def estimate(plan: Plan, workers: int) -> Costs:
     """Measure what was never measured on this device, and add up. Raises what stands in the way of a first step."""
-    open_cells = [cell for cell in plan.cells if not cell.run.done]
-    device = device_name(plan.configs[0])
-    work = _to_measure(plan, open_cells, device)
+    known = begun(plan.cells)
+    open_cells = [cell for cell in plan.cells if cell.run_id not in known or not cell.run.done]
+    kept = Measurements(device_name(plan.configs[0]))
+    # Of a stage that has not begun there is no folder to look into.
+    left = {
+        stage.key: remaining_steps(stage) if stage.directory.path.name in known else stage.stage.steps
+        for cell in open_cells
+        for stage in cell.stages
+    }
+    work = _to_measure(open_cells, left, kept)
     if work:
         # Imported here: it takes seconds, and a plan whose costs are known needs none of it.
         from x2c.engine import calibration
@@ -79,7 +87,7 @@ def estimate(plan: Plan, workers: int) -> Costs:
         console.print(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
         with progress() as bar:
             task = bar.add_task("measuring what a step costs here (once)", total=len(work))
-            prepare_patients(cell.config for cell in open_cells)
+            prepare_patients({cell.recipe: cell.config for cell in open_cells}.values())
             for path, config, planned in work:
                 prepare(config)
                 made: Any = (
@@ -87,7 +95,7 @@ def estimate(plan: Plan, workers: int) -> Costs:
                 )
                 write_json(path, asdict(made))
                 bar.advance(task)
-    return _add_up(plan, open_cells, device, workers)
+    return _add_up(open_cells, left, kept, workers)
 
 
 def device_name(config: Config) -> str:
@@ -106,35 +114,63 @@ def remaining_steps(planned: PlannedStage) -> int:
     return planned.stage.steps - planned.directory.saved_step()
 
 
-def _to_measure(plan: Plan, cells: Sequence[Cell], device: str) -> list[tuple[Path, Config, PlannedStage | None]]:
+class Measurements:
+    """What was measured on a device; cells that differ by their seeds alone share it."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._paths: dict[tuple[str, ...], Path] = {}
+        self._read: dict[Path, Any] = {}
+
+    def path(self, cell: Cell, planned: PlannedStage | None) -> Path:
+        """Where the measurement of a stage, or without one of the evaluation, is kept."""
+        key = (*cell.recipe, planned.name if planned else "")
+        if key not in self._paths:
+            self._paths[key] = _path(cell.config, self.device, planned)
+        return self._paths[key]
+
+    def evaluation(self, cell: Cell) -> EvaluationCost:
+        """That was measured of a cell's evaluation."""
+        return EvaluationCost(**self._values(self.path(cell, None)))
+
+    def stage(self, cell: Cell, planned: PlannedStage) -> StageCost:
+        """That was measured of a stage."""
+        return StageCost(**self._values(self.path(cell, planned)))
+
+    def _values(self, path: Path) -> Any:
+        if path not in self._read:
+            self._read[path] = read_json(path)
+        return self._read[path]
+
+
+def _to_measure(
+    cells: Sequence[Cell], left: Mapping[str, int], kept: Measurements
+) -> list[tuple[Path, Config, PlannedStage | None]]:
     found: dict[Path, tuple[Path, Config, PlannedStage | None]] = {}
     for cell in cells:
-        for planned in cell.stages:
-            if remaining_steps(planned):
-                path = _path(cell.config, device, planned)
-                found.setdefault(path, (path, cell.config, planned))
-        path = _path(cell.config, device, None)
-        found.setdefault(path, (path, cell.config, None))
+        for planned in (*(stage for stage in cell.stages if left[stage.key]), None):
+            path = kept.path(cell, planned)
+            found.setdefault(path, (path, cell.config, planned))
     return [entry for path, entry in found.items() if not path.exists()]
 
 
-def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Costs:
+def _add_up(cells: Sequence[Cell], left: Mapping[str, int], kept: Measurements, workers: int) -> Costs:
     jobs: list[Job] = []
     joules: list[float | None] = []
     disk, largest_checkpoint, seen = 0, 0, set[str]()
     for cell in cells:
         config, training = cell.config, cell.config.training
-        evaluation: EvaluationCost = EvaluationCost(**read_json(_path(config, device, None)))
+        evaluation = kept.evaluation(cell)
         volumes = (1 + config.evaluation.samples) * evaluation.patients
         stages: dict[str, float] = {}
         jobs.append(Job(cell.run_id, stages, evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume))
         joules.append(_times(evaluation.joules_per_volume, volumes))
         disk += min(config.evaluation.pictures, evaluation.patients) * evaluation.volume_bytes
         for planned in cell.stages:
-            steps = remaining_steps(planned)
+            steps = left[planned.key]
             if not steps:
                 continue
-            cost: StageCost = StageCost(**read_json(_path(config, device, planned)))
+            cost = kept.stage(cell, planned)
             stages[planned.key] = steps * cost.seconds_per_step
             stages[planned.key] += -(-steps // training.validate_every) * cost.seconds_per_validation
             stages[planned.key] += -(-steps // training.checkpoint_every) * cost.seconds_per_checkpoint
@@ -147,7 +183,7 @@ def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Cos
     disk += workers * (CHECKPOINTS + 1) * largest_checkpoint if cells else 0
     known = [part for part in joules if part is not None]
     energy = sum(known) if known and len(known) == len(joules) else None
-    return Costs(device, _seconds(jobs), wall_seconds(jobs, workers), disk, energy, workers)
+    return Costs(kept.device, _seconds(jobs), wall_seconds(jobs, workers), disk, energy, workers)
 
 
 def wall_seconds(jobs: Sequence[Job], workers: int) -> float:

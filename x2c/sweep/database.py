@@ -60,8 +60,13 @@ def open_database(url: str) -> RDBStorage:
     return RDBStorage(url, engine_kwargs=options)
 
 
-def live_trials(storage: RDBStorage, study_id: int) -> list[Record]:
-    """The trials of a study that wait or run, in the order of their numbers."""
+def live_trials(
+    storage: RDBStorage, study_id: int, *states: TrialState, after: int = -1, most: int | None = None
+) -> list[Record]:
+    """The trials of a study that wait or run, or of these `states` alone, in the order of their numbers.
+
+    Of those whose number is greater than `after`, the first `most`; all where there is none.
+    """
     now: sa.ColumnElement[datetime] = sa.func.now(type_=sa.DateTime)
     joined = _TRIALS.outerjoin(
         _ATTRIBUTES, sa.and_(_ATTRIBUTES.c.trial_id == _TRIALS.c.trial_id, _ATTRIBUTES.c.key == RUN_ID)
@@ -72,8 +77,10 @@ def live_trials(storage: RDBStorage, study_id: int) -> list[Record]:
         )
         .select_from(joined)
         .where(_TRIALS.c.study_id == study_id)
-        .where(_TRIALS.c.state.in_([TrialState.WAITING, TrialState.RUNNING]))
+        .where(_TRIALS.c.state.in_(states or (TrialState.WAITING, TrialState.RUNNING)))
+        .where(_TRIALS.c.number > after)
         .order_by(_TRIALS.c.number)
+        .limit(most)
     )
     with storage.engine.connect() as connection:
         rows = connection.execute(query).all()

@@ -6,7 +6,9 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+from x2c.core.files import digest, write_text
 from x2c.core.script import PROJECT
 from x2c.sweep.plan import Cell, Plan
 
@@ -17,15 +19,26 @@ STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
 
 
 def worker_arguments(plan: Plan, cells: Sequence[Cell], storage: str | None, arguments: Sequence[str]) -> list[str]:
-    """The words after `python -m x2c.sweep` for a worker of these cells; `arguments` are those that make the same plan."""
+    """The words after `python -m x2c.sweep` for a worker of these cells; `arguments` are those that make the same plan.
+
+    Run ids go by a file beside the workers' logs: a system takes only so long a command line.
+    """
     line = ["worker", *arguments]
     if storage is not None:
         line += ["--storage", storage]
     if not plan.sweep.is_search:
         line += ["--plan", plan.fingerprint]
         if len(cells) < len(plan.cells):
-            line += ["--cells", ",".join(cell.run_id for cell in cells)]
+            line += ["--cells", f"@{_listed(plan, cells)}"]
     return line
+
+
+def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
+    """A file with the run ids of these cells; of the same cells the same file."""
+    runs = [cell.run_id for cell in cells]
+    path = plan.runs.resolve() / "logs" / f"{plan.sweep.name}-cells-{digest(runs)}.txt"
+    write_text(path, "".join(f"{run}\n" for run in runs))
+    return path
 
 
 def worker_environment() -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from x2c.core.about import listed
-from x2c.core.arguments import seeds, whole_number
+from x2c.core.arguments import run_ids, seeds, whole_number
 from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.errors import UserError, nearest, unknown
 from x2c.core.reports import NAMES
@@ -101,7 +101,8 @@ def _add_options(parser: Parser, command: str) -> None:
     if command in ("run", "retry", "worker", "status"):
         add("--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)")
     if command == "worker":
-        add("--cells", metavar="RUN,RUN", help="only these run ids, joined by commas (default: all cells)")
+        only = "only these run ids: joined by commas, or one a line in a file, as @FILE (default: all cells)"
+        add("--cells", type=run_ids, metavar="RUN,RUN", help=only)
         add("--supervisor", type=int, help=argparse.SUPPRESS)
         add("--plan", help=argparse.SUPPRESS)
     if command in ("plan", "status"):

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.core.seeding import SEEDS, is_seed
-from x2c.engine.identity import PlannedStage, cohort_fingerprint, planned_stages, run_directory
+from x2c.engine.identity import Identity, PlannedStage, cohort_fingerprint
 from x2c.sweep.conditions import read_conditions
 from x2c.sweep.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
 from x2c.sweep.space import Hyperband, Parameter, checked, read_parameters
@@ -43,6 +43,11 @@ class Cell:
     """Its training; equal keys in two cells are one training."""
     overrides: tuple[str, ...] = ()
     """`a.b=c`: what makes its config of the variant's."""
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Equal for cells of a plan that differ by their seeds alone."""
+        return self.config.variant, *self.overrides
 
     @property
     def run(self) -> RunDirectory:
@@ -186,7 +191,9 @@ def make_plan(
     if sweep.is_search:
         return _search_plan(sweep, scale, seeds, asked)
     found = tuple(cells(sweep, scale, seeds, asked))
-    return Plan(sweep, scale, asked, found, tuple(cell.config for cell in found))
+    # What has to be there does not depend on seeds.
+    configs = {cell.recipe: cell.config for cell in reversed(found)}
+    return Plan(sweep, scale, asked, found, tuple(configs.values())[::-1])
 
 
 def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
@@ -257,9 +264,10 @@ def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
     ]
 
 
-@lru_cache(maxsize=64)
-def _resolved(variant: str, scale: str, overrides: tuple[str, ...]) -> Config:
-    return resolve(variant, scale, 0, overrides)
+@cache
+def _resolved(variant: str, scale: str, overrides: tuple[str, ...]) -> tuple[Config, Identity]:
+    config = resolve(variant, scale, 0, overrides)
+    return config, Identity(config)
 
 
 def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
@@ -267,7 +275,8 @@ def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, o
     fields, asked = field_overrides(chosen), tuple(overrides)
     named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
     # Cells that differ by their seeds alone are resolved once.
-    config = _resolved(str(chosen["variant"]), scale, (*fields, *asked)).model_copy(update={"seed": chosen["seed"]})
+    seedless, identity = _resolved(str(chosen["variant"]), scale, (*fields, *asked))
+    config = seedless.model_copy(update={"seed": chosen["seed"]})
     title = [f"{chosen['variant']} s{chosen['seed']}"]
     title += [
         f"{key}={value:.4g}" if isinstance(value, float) else text
@@ -276,10 +285,10 @@ def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, o
     ]
     return Cell(
         config,
-        run_directory(config).path.name,
+        identity.run_directory(config.seed).path.name,
         " ".join(title),
         chosen,
-        tuple(planned_stages(config)),
+        tuple(identity.planned_stages(config.seed)),
         (*fields, *asked),
     )
 

@@ -25,10 +25,13 @@ from x2c.core.machine import holder, machine
 from x2c.sweep import retries
 from x2c.sweep.database import Record, first_line, live_trials, open_database, patient
 from x2c.sweep.lease import Lease
+from x2c.sweep.pace import TURN_SECONDS, in_turns, pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.retries import Tries
+from x2c.sweep.rows import add_missing, given_up, has_value, runs_of
 from x2c.sweep.state import (
     append_error,
+    begun,
     claim_path,
     claimed,
     evict,
@@ -40,9 +43,13 @@ from x2c.sweep.state import (
     read_claim,
     saved_steps,
 )
-from x2c.sweep.trials import FAILED, RUN_ID, WORKER, trial_of
+from x2c.sweep.trials import FAILED, WORKER, trial_of
 
 POLL_SECONDS = 1.0
+BATCH = 200
+"""Trials that are read or added at once."""
+MOST_TOLD = 10
+"""Trials that get the values of runs that others have finished, before the queue's lock is let go of."""
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -72,23 +79,21 @@ class Queue:
                 ) from None
         self._id = self._storage.get_study_id_from_name(plan.study)
 
-    @patient
     def enqueue(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Put cells that are not done in the queue, each once; returns those that are open."""
-        opened: list[Cell] = []
-        with self._lock():
-            self._reclaim()
-            trials: dict[str, list[Record]] = {}
-            for record in live_trials(self._storage, self._id):
-                trials.setdefault(record.run_id, []).append(record)
-            for cell in cells:
-                if cell.run.done:
-                    for record in trials.get(cell.run_id, []):
-                        self._tell_done(record, cell)
-                    continue
-                opened.append(cell)
-                if cell.run_id not in trials:
-                    self._add(cell, Tries())
+        """Put cells that are not done in the queue, each once, in batches; returns those that are open.
+
+        Between two batches others have their turn with the queue.
+        """
+        self.reclaim(())
+        known = begun(cells)
+        done = {cell.run_id: cell for cell in cells if cell.run_id in known and cell.run.done}
+        live = self._live()
+        for some in in_turns([(record, done[record.run_id]) for record in live if record.run_id in done], MOST_TOLD):
+            self._tell_all_done(some)
+        opened = [cell for cell in cells if cell.run_id not in done]
+        there = {record.run_id for record in live}
+        for batch in in_turns([cell for cell in opened if cell.run_id not in there], BATCH):
+            self._add_missing(batch)
         return opened
 
     @contextmanager
@@ -100,18 +105,17 @@ class Queue:
         with ExitStack() as claim:
             while True:
                 wanted = self._wanted(among)
-                lease, waiting = self._take(wanted, claim)
-                if lease is not None or not (waiting or self._take_up(wanted) or self._draw()):
+                lease, pause = self._take(wanted, claim)
+                if lease is not None or not (pause or self._take_up(wanted) or self._draw()):
                     break
-                time.sleep(POLL_SECONDS if waiting else 0.0)
+                time.sleep(pause)
             yield lease
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
         """How many of these cells wait for a worker."""
         wanted = self._wanted(among)
-        live = live_trials(self._storage, self._id)
-        return len({record.run_id for record in live if record.waits and record.run_id in wanted})
+        return len(runs_of(self._storage, self._id, TrialState.WAITING) & wanted)
 
     def judge(self, lease: Lease) -> None:
         """Look at what a cell has reached so far: every cell of a grid goes on to its end."""
@@ -183,23 +187,35 @@ class Queue:
         )
 
     @patient
-    def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, bool]:
-        waiting = False
+    def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, float]:
+        """A cell of its own for this process; where there is none, the seconds until another look is worth it, or 0."""
+        waiting, told = False, 0
         with self._lock():
+            began = time.monotonic()
             self._reclaim()
-            live = live_trials(self._storage, self._id)
-            taken = self._stages_of(record.run_id for record in live if not record.waits)
-            for record in live:
+            taken = self._stages_of(record.run_id for record in self._live(TrialState.RUNNING))
+            # Cells share stages: each is looked at once.
+            seen: dict[str, bool] = {}
+            for record in self._waiting():
                 cell = self._cells.get(record.run_id)
-                if not record.waits or cell is None or cell.run_id not in wanted:
+                if cell is None or cell.run_id not in wanted:
+                    continue
+                # Its worker would only wait for another's stage: there may be a cell that is worth more now.
+                for stage in cell.stages:
+                    if stage.key not in seen:
+                        busy = stage.key in taken or is_locked(stage.directory.lock)
+                        seen[stage.key] = busy and not stage.directory.done
+                if any(seen[stage.key] for stage in cell.stages):
+                    waiting = True
                     continue
                 if cell.run.done:
                     self._tell_done(record, cell)
+                    told += 1
+                    if told == MOST_TOLD:
+                        return None, TURN_SECONDS
                     continue
                 # Asked before it is claimed, which counts as an attempt.
-                busy = is_locked(cell.run.lock) or heard_of(cell, read_claim(cell)) is not None
-                # Its worker would only wait for another's stage: there may be a cell that is worth more now.
-                if busy or any(stage.key in taken or is_locked(stage.directory.lock) for stage in open_stages(cell)):
+                if is_locked(cell.run.lock) or heard_of(cell, read_claim(cell)) is not None:
                     waiting = True
                     continue
                 with ExitStack() as attempt:
@@ -208,8 +224,19 @@ class Queue:
                         continue
                     if lease := self._lease(record, cell):
                         claim.push(attempt.pop_all())
-                        return lease, waiting
-        return None, waiting
+                        return lease, 0.0
+            # Meanwhile no one else could look.
+            return None, pause_after(began, POLL_SECONDS) if waiting else 0.0
+
+    def _live(self, *states: TrialState) -> list[Record]:
+        return live_trials(self._storage, self._id, *states)
+
+    def _waiting(self) -> Iterator[Record]:
+        """The trials that wait, in their order, a page at a time: mostly one of the first is taken."""
+        after = -1
+        while page := live_trials(self._storage, self._id, TrialState.WAITING, after=after, most=BATCH):
+            yield from page
+            after = page[-1].number
 
     def _stages_of(self, runs: Iterable[str]) -> set[str]:
         """Keys of the stages that these cells will train, unless they are done."""
@@ -234,11 +261,8 @@ class Queue:
 
     def _enqueue_lost(self, wanted: set[str]) -> list[Cell]:
         """Enqueue the cells that someone gave up and was killed before enqueuing them again; returns them."""
-        newest = {trial.user_attrs.get(RUN_ID): trial for trial in self._storage.get_all_trials(self._id, False)}
-        given_up = {
-            run for run, trial in newest.items() if trial.state == TrialState.FAIL and FAILED not in trial.user_attrs
-        }
-        lost = [cell for run, cell in self._cells.items() if run in wanted & given_up and not cell.run.done]
+        given = given_up(self._storage, self._id) & wanted
+        lost = [cell for run, cell in self._cells.items() if run in given and not cell.run.done]
         for cell in lost:
             self._add(cell, Tries())
         return lost
@@ -268,9 +292,9 @@ class Queue:
 
     def _reclaim(self) -> list[str]:
         lines: list[str] = []
-        for record in live_trials(self._storage, self._id):
+        for record in self._live(TrialState.RUNNING):
             cell = self._cells.get(record.run_id)
-            if record.waits or cell is None:
+            if cell is None:
                 continue
             worker = str(self._storage.get_trial(record.trial_id).user_attrs.get(WORKER, ""))
             here = worker.startswith(f"{machine()}:")
@@ -306,6 +330,13 @@ class Queue:
         self._add(cell, tries)
         return [f"{cell.title}: {why}; it waits again"]
 
+    @patient
+    def _add_missing(self, cells: Sequence[Cell]) -> None:
+        """Enqueue those of a few cells that neither wait nor run."""
+        trials = {cell.run_id: trial_of(cell, self.plan.sweep, Tries()) for cell in cells}
+        with self._lock():
+            add_missing(self._storage, self._id, trials)
+
     def _add(self, cell: Cell, tries: Tries | None = None) -> None:
         self._study.add_trial(trial_of(cell, self.plan.sweep, tries))
 
@@ -325,15 +356,22 @@ class Queue:
         state = TrialState.FAIL if value is None else None
         self._study.tell(trial, value, state=state, skip_if_finished=True)
 
+    @patient
+    def _tell_all_done(self, told: Sequence[tuple[Record, Cell]]) -> None:
+        with self._lock():
+            for record, cell in told:
+                self._tell_done(record, cell)
+
     def _tell_done(self, record: Record, cell: Cell) -> None:
         """A trial of a cell that is done gets its value, unless another has it: a cell ends once."""
-        ended = self._storage.get_all_trials(self._id, deepcopy=False, states=(TrialState.COMPLETE,))
-        if any(trial.user_attrs.get(RUN_ID) == cell.run_id for trial in ended):
+        if has_value(self._storage, self._id, cell.run_id):
             self._end(record.trial_id)
             return
-        if record.waits:
-            self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
-        self._tell(record.number, self.value(cell))
+        # Another may have told so since we looked.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            if record.waits:
+                self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
+            self._tell(record.number, self.value(cell))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from x2c.core.stopping import listen
 from x2c.sweep.cluster import Cluster, read_cluster
 from x2c.sweep.devices import VARIABLE
 from x2c.sweep.launch import worker_arguments, worker_environment
+from x2c.sweep.pace import pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue, open_queue
 from x2c.sweep.search_queue import SearchQueue
@@ -34,6 +35,8 @@ from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_consol
 
 SQUEUE_SECONDS = 10.0
 """Between two looks at the jobs; a controller serves everyone."""
+ARRAY = 1000
+"""Jobs of an array: a controller takes 1001 unless its MaxArraySize says otherwise."""
 SIGNAL = "USR1"
 # Codes: 0, no cell waits; 2, a user's error, which would come again; 75, 130 and death by SIGUSR1 or SIGTERM, told to
 # leave; anything else, a crash. Only a job that Slurm sees running goes back: one that was cancelled does not.
@@ -88,14 +91,14 @@ def run_on_slurm(
     out = wide_console()
     out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
     queue = open_queue(plan, storage, create=True)
-    queue.enqueue(chosen)
+    opened = queue.enqueue(chosen)
 
     def ended() -> int:
         if isinstance(queue, SearchQueue):
             return conclude_search(plan, queue, reports, began)
         return conclude(plan, chosen, reports, began)
 
-    left = max(queue.waiting(chosen), sum(not cell.run.done for cell in chosen))
+    left = max(queue.waiting(chosen), len(opened))
     if not left:
         return ended()
     line = worker_arguments(plan, chosen, storage, arguments)
@@ -126,7 +129,7 @@ def check_storage(storage: str | None, workers: int) -> None:
 
 
 def submit(cluster: Cluster, folder: Path, name: str, line: Sequence[str], count: int, per_job: int) -> None:
-    """Submit `count` jobs of `per_job` workers each, as one array. Raises UserError where Slurm is not there or refuses."""
+    """Submit `count` jobs of `per_job` workers each, as arrays. Raises UserError where Slurm is not there or refuses."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -135,7 +138,8 @@ def submit(cluster: Cluster, folder: Path, name: str, line: Sequence[str], count
         executor.update_parameters(**parameters(cluster, folder, name, per_job))
         # sbatch's complaint is in the error; submitit prints it too.
         with contextlib.redirect_stderr(io.StringIO()):
-            executor.map_array(work_here, [list(line)] * count)
+            for start in range(0, count, ARRAY):
+                executor.map_array(work_here, [list(line)] * min(ARRAY, count - start))
     except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
         raise UserError(f"--executor slurm: expected that sbatch takes the jobs; {reason}") from None
@@ -157,6 +161,8 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     }
     return {
         "job_name": name,
+        # submitit's own would let so many alone run at a time.
+        "array_parallelism": ARRAY,
         "time": cluster.minutes,
         "stderr_to_stdout": True,
         "additional_parameters": more,
@@ -206,6 +212,7 @@ def watch(view: View, queue: Queue, name: str) -> None:
     """Keep the view fresh until every cell has ended, or no job is left. Jobs without a cell to come are cancelled."""
     said, looked = "", -math.inf
     while True:
+        began = time.monotonic()
         if view.plan.sweep.is_search:
             view.cells = queue.cells()
         view.update()
@@ -222,7 +229,7 @@ def watch(view: View, queue: Queue, name: str) -> None:
             if summary not in ("", said):
                 view.note(f"jobs: {summary}")
                 said = summary
-        time.sleep(WATCH_SECONDS)
+        time.sleep(pause_after(began, WATCH_SECONDS))
 
 
 def _ended(shot: Snapshot) -> bool:

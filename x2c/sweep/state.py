@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
 
 TAIL_LINES = 20
+CLAIMS = ".claims"
+"""Folder of the claims, beside the runs."""
 CellState = Literal["done", "failed", "running", "interrupted", "to do", "pruned"]
 
 
@@ -89,6 +91,19 @@ def snapshot(cell: Cell) -> Snapshot:
         claim,
         silence,
     )
+
+
+def begun(cells: Sequence[Cell]) -> set[str]:
+    """Names of the runs and stages, those of these cells among them, that have a folder or a claim.
+
+    Three folders are listed, however many cells there are.
+    """
+    found: set[str] = set()
+    for runs in {Path(cell.config.compute.runs) for cell in cells}:
+        for folder in (runs, runs / "stages", runs / CLAIMS):
+            with contextlib.suppress(FileNotFoundError):
+                found.update(os.listdir(folder))
+    return found
 
 
 @contextmanager
@@ -223,7 +238,7 @@ def mark_waiting(cell: Cell, reason: str) -> None:
 
 def claim_path(cell: Cell) -> Path:
     """The file that whoever works on a cell keeps locked."""
-    return Path(cell.config.compute.runs) / ".claims" / cell.run_id
+    return Path(cell.config.compute.runs) / CLAIMS / cell.run_id
 
 
 def _beat(cell: Cell, when: float | None) -> None:

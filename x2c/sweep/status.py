@@ -15,10 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from x2c.sweep.pace import pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import Snapshot
 from x2c.sweep.view import (
     GIB,
+    MOST_ROWS,
     Shots,
     clock,
     counts,
@@ -80,7 +82,7 @@ def gather(plan: Plan, before: Status | None = None) -> Status:
 
 def show(plan: Plan, *, once: bool) -> None:
     """Print the status; on a terminal, unless `once`, again and again while anything runs."""
-    console = wide_console()
+    console, began = wide_console(), time.monotonic()
     status = gather(plan)
     if once or not console.is_terminal or not status.workers:
         console.print(screen(plan, status))
@@ -89,12 +91,13 @@ def show(plan: Plan, *, once: bool) -> None:
         while status.workers:
             room = console.height - AROUND - len(status.workers)
             live.update(screen(plan, status, room), refresh=True)
-            time.sleep(REFRESH_SECONDS)
+            time.sleep(pause_after(began, REFRESH_SECONDS))
+            began = time.monotonic()
             status = gather(plan, status)
     console.print(screen(plan, status))
 
 
-def screen(plan: Plan, status: Status, room: int | None = None) -> RenderableType:
+def screen(plan: Plan, status: Status, room: int = MOST_ROWS) -> RenderableType:
     """Tables of cells, workers and failures, and the totals."""
     parts: list[RenderableType] = [progress_table(plan, plan.cells, status.shots, room)]
     if status.workers:

@@ -14,9 +14,10 @@ from x2c.core.stopping import listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.crew import Crew
 from x2c.sweep.devices import crew_for
+from x2c.sweep.pace import pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import open_queue
-from x2c.sweep.state import claimed, record_failure, snapshot
+from x2c.sweep.state import claimed, open_stages, record_failure
 from x2c.sweep.view import View, clock, counts, failure_table, plan_table, snapshots, wide_console
 
 WATCH_SECONDS = 0.5
@@ -40,11 +41,12 @@ def run_sweep(
     out = wide_console()
     out.print(plan_table(plan, chosen, snapshots(chosen)))
     queue = open_queue(plan, storage, create=True)
-    todo = [cell for cell in chosen if snapshot(cell).state != "done"]
+    shots = snapshots(chosen)
+    todo = [cell for cell in chosen if shots[cell.run_id].state != "done"]
     size, devices = crew_for(workers, [cell.config.compute for cell in todo])
-    ready = prepare_all(todo, out.print) if todo else []
+    unready = prepare_all(todo, out.print) if todo else set()
     # Cells that are done go along: a trial that says otherwise, of a worker killed at its last step, is set right.
-    opened = queue.enqueue([cell for cell in chosen if cell in ready or cell not in todo])
+    opened = queue.enqueue([cell for cell in chosen if cell.run_id not in unready])
     size = min(size, len(opened))
     if size:
         work(Crew(plan, opened, queue, storage, arguments, size, devices), View(plan, chosen, size, began))
@@ -65,8 +67,8 @@ def work(crew: Crew, view: View) -> None:
             crew.stop()
 
 
-def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]:
-    """Make once what the cells share; returns those for which it worked, the others are marked failed.
+def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
+    """Make once what the cells share; returns the run ids of those for which it did not work, which are marked failed.
 
     Raises UserError when it works for none and the user can mend it.
     """
@@ -75,11 +77,21 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
 
     say("preparing what the cells share: data, frozen networks, latents, baselines")
     began = time.monotonic()
+    # Seeds are no part of what is prepared, but which stages are still to be trained is.
+    alike: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault((*cell.recipe, *(stage.name for stage in open_stages(cell))), []).append(cell)
+    configs = [first.config for first, *_ in alike.values()]
     # What stands in the way of one cell is told when it is its turn.
     with suppress(Exception):
-        prepare_patients(cell.config for cell in cells)
-    errors = {cell.run_id: _attempt(prepare, cell.config) for cell in cells}
-    failed = {run: error for run, error in errors.items() if error is not None}
+        prepare_patients(configs)
+    errors = [_attempt(prepare, config) for config in configs]
+    failed = {
+        cell.run_id: error
+        for group, error in zip(alike.values(), errors, strict=True)
+        for cell in group
+        if error is not None
+    }
     first = next(iter(failed.values()), None)
     if len(failed) == len(cells) and isinstance(first, UserError):
         raise first
@@ -89,18 +101,19 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
                 if mine and not is_locked(cell.run.lock):
                     say(f"{cell.title}: failed: {record_failure(cell, error)}")
     say(f"prepared in {clock(time.monotonic() - began)}")
-    return [cell for cell in cells if cell.run_id not in failed]
+    return set(failed)
 
 
 def watch(crew: Crew, view: View) -> None:
     """Keep the workers going and the view fresh until every cell has ended here or elsewhere."""
     while True:
+        began = time.monotonic()
         alive = crew.tend(view.note)
         view.cells = crew.cells
         view.update()
         if not alive and not any(shot.state == "running" for shot in view.shots.values()):
             return
-        time.sleep(WATCH_SECONDS)
+        time.sleep(pause_after(began, WATCH_SECONDS))
 
 
 def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: float) -> int:

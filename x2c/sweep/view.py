@@ -18,7 +18,7 @@ from rich.text import Text
 from x2c.sweep.cost import Costs
 from x2c.sweep.lock import added_later
 from x2c.sweep.plan import Cell, Plan
-from x2c.sweep.state import CellState, Snapshot, snapshot
+from x2c.sweep.state import CellState, Snapshot, begun, snapshot
 
 STYLES: dict[CellState, str] = {
     "done": "green",
@@ -31,6 +31,8 @@ STYLES: dict[CellState, str] = {
 ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "pruned", "done")
 GIB = 2.0**30
 RIGHT = ("step", "steps", "time", "left", "took", "tries")
+MOST_ROWS = 500
+"""Of a table; a terminal takes seconds for thousands."""
 Shots = Mapping[str, Snapshot]
 """Snapshots by run id."""
 
@@ -46,9 +48,13 @@ def wide_console(*, stderr: bool = False) -> Console:
 def snapshots(cells: Sequence[Cell], since: float = 0.0, before: Shots | None = None) -> dict[str, Snapshot]:
     """The state of every cell. Failures from before the Unix time `since` are `to do`: another try."""
     shots: dict[str, Snapshot] = {}
+    known = begun(cells)
     for cell in cells:
         earlier = (before or {}).get(cell.run_id)
-        shot = earlier if earlier is not None and earlier.state == "done" else snapshot(cell)
+        if earlier is not None and earlier.state == "done":
+            shot = earlier
+        else:
+            shot = snapshot(cell) if cell.run_id in known else Snapshot("to do")
         shots[cell.run_id] = Snapshot("to do") if shot.state == "failed" and shot.updated < since else shot
     return shots
 
@@ -82,7 +88,7 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots, costs: Costs | N
     """Cells with state, the stages each trains and those it shares, and the totals; with costs the time each takes."""
     time_column, exploratory = ("time",) if costs else (), added_later(plan)
     table = _table(plan, "cell", "state", "trains", "shares", "steps", *time_column, "run")
-    for cell in cells:
+    for cell in cells[:MOST_ROWS]:
         own = [stage for stage in cell.stages if plan.trainer_of[stage.key] is cell]
         shared: dict[str, list[str]] = {}
         for stage in cell.stages:
@@ -98,7 +104,7 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots, costs: Costs | N
             cell.run_id,
         )
     totals = f"{counts(shots)} · {steps_to_go(cells)} training steps to go · runs in {plan.runs}/"
-    lines = [line for line in (sharing(cells), totals) if line]
+    lines = [line for line in (_more(cells), sharing(cells), totals) if line]
     return Group(table, *map(Text, lines if costs is None else [*lines, *cost_lines(plan, costs)]))
 
 
@@ -160,18 +166,20 @@ def sharing(cells: Sequence[Cell]) -> str:
 
 def steps_to_go(cells: Sequence[Cell]) -> int:
     """Training steps that no one has made yet, each distinct stage counted once."""
-    distinct = {stage.key: stage for cell in cells if not cell.run.done for stage in cell.stages}
-    states = {key: stage.directory.status() for key, stage in distinct.items()}
-    return sum(
-        0 if states[key].get("state") == "done" else stage.stage.steps - states[key].get("step", 0)
-        for key, stage in distinct.items()
-    )
+    known = begun(cells)
+    left = [cell for cell in cells if cell.run_id not in known or not cell.run.done]
+    distinct = {stage.key: stage for cell in left for stage in cell.stages}
+    steps = 0
+    for stage in distinct.values():
+        status = stage.directory.status() if stage.directory.path.name in known else {}
+        steps += 0 if status.get("state") == "done" else stage.stage.steps - status.get("step", 0)
+    return steps
 
 
-def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | None = None) -> RenderableType:
+def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int = MOST_ROWS) -> RenderableType:
     """Cells with phase, progress and times; where there are more than `room`, those that matter most."""
     shown = list(cells)
-    if room is not None and len(shown) > room:
+    if len(shown) > room:
         ranked = sorted(shown, key=lambda cell: ORDER.index(shots[cell.run_id].state))[: max(1, room)]
         kept = {cell.run_id for cell in ranked}
         shown = [cell for cell in shown if cell.run_id in kept]
@@ -187,19 +195,16 @@ def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int | 
     return Group(table, Text(f"and {hidden} more", style="dim")) if hidden else table
 
 
-def failure_table(cells: Sequence[Cell], shots: Shots) -> Table:
+def failure_table(cells: Sequence[Cell], shots: Shots) -> RenderableType:
     """Failed cells with their reasons and where the whole story is."""
     table = Table(title="failed", title_justify="left", title_style="bold red")
     for heading in ("cell", "where", "reason", "log"):
         table.add_column(heading, overflow="fold")
-    for cell in cells:
-        shot = shots[cell.run_id]
-        if shot.state == "failed":
-            log = cell.run.path / "error.log"
-            table.add_row(
-                cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path)
-            )
-    return table
+    failed = [cell for cell in cells if shots[cell.run_id].state == "failed"]
+    for cell in failed[:MOST_ROWS]:
+        shot, log = shots[cell.run_id], cell.run.path / "error.log"
+        table.add_row(cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path))
+    return Group(table, Text(_more(failed), style="dim")) if len(failed) > MOST_ROWS else table
 
 
 def clock(seconds: float | None) -> str:
@@ -250,6 +255,12 @@ class View:
             shot = self.shots[cell.run_id]
             if cell.run_id not in before or shot.state != before[cell.run_id].state:
                 self.note(f"{cell.title}: {_sentence(shot)}  [{foot}]")
+
+
+def _more(cells: Sequence[Cell]) -> str:
+    """How many cells a table has no row for; empty where it has all."""
+    hidden = len(cells) - MOST_ROWS
+    return f"and {hidden} more; --json, of plan and status, has all" if hidden > 0 else ""
 
 
 def _table(plan: Plan, *headings: str) -> Table:
