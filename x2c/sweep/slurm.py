@@ -23,7 +23,7 @@ from x2c.core.files import digest
 from x2c.core.stopping import listen
 from x2c.sweep.cluster import Cluster, read_cluster
 from x2c.sweep.devices import VARIABLE
-from x2c.sweep.launch import worker_arguments, worker_environment
+from x2c.sweep.launch import STORAGE, storage_environment, worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue, open_queue
 from x2c.sweep.search_queue import SearchQueue
@@ -35,8 +35,8 @@ from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_consol
 SQUEUE_SECONDS = 10.0
 """Between two looks at the jobs; a controller serves everyone."""
 SIGNAL = "USR1"
-# Codes: 0, no cell waits; 2, a user's error, which would come again; 75, 130 and death by SIGUSR1 or SIGTERM, told to
-# leave; anything else, a crash. Only a job that Slurm sees running goes back: one that was cancelled does not.
+# Codes: 0, no cell waits; 75, 130 and death by SIGUSR1 or SIGTERM, told to leave, or the database is away; anything else,
+# a crash, or an error of the user's, which may be this node's alone, as where a file system is not there: a few tries. Only a job that Slurm sees running goes back: one that was cancelled does not.
 # An array's tasks are named one by one, since the array's own number stands for all of them.
 BACK_INTO_THE_QUEUE = """
 code=$?
@@ -44,12 +44,17 @@ job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
 job=${{job:-$SLURM_JOB_ID}}
 crashes={folder}/$job.crashes
 again() {{
-  [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ] || return
-  echo "code $code: job $job goes back into the queue"
-  scontrol requeue "$job"
+  # A controller that is restarted does not answer for a while.
+  for pause in 0 5 15 30 60; do
+    sleep $pause
+    state=$(squeue --noheader --format=%T --jobs="$job") || continue
+    [ "$state" = RUNNING ] || return
+    echo "code $code: job $job goes back into the queue"
+    scontrol requeue "$job" && return
+  done
 }}
 case $code in
-  0 | 2) ;;
+  0) ;;
   75 | 130 | 138 | 143) again ;;
   *)
     echo "$code" >> "$crashes"
@@ -98,8 +103,12 @@ def run_on_slurm(
     left = max(queue.waiting(chosen), sum(not cell.run.done for cell in chosen))
     if not left:
         return ended()
-    line = worker_arguments(plan, chosen, storage, arguments)
-    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), *line], 6)}"
+    line = worker_arguments(plan, chosen, arguments)
+    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
+    # Slurm hands it on to the jobs.
+    os.environ.update(storage_environment(storage))
+    # From here on jobs are at work, which come back by themselves.
+    queue.patience_seconds = math.inf
     per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
     there = len(jobs(name))
     missing = math.ceil(min(wanted, left) / per_job) - there
@@ -147,7 +156,9 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     exports = [f"export {key}={shlex.quote(value)}" for key, value in worker_environment().items()]
     # The script itself must outlive a signal to all of the job; a trap is not handed down to the worker.
     trap = "trap : TERM USR1"
-    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
+    # What reached the script is to reach the worker, whatever sbatch was told to hand on.
+    exports.append("export SLURM_EXPORT_ENV=ALL")
+    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch, **export(cluster)}
     given = {
         "partition": cluster.partition,
         "gpus_per_node": cluster.gpus or None,
@@ -164,6 +175,14 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
         "teardown": [BACK_INTO_THE_QUEUE.format(folder=shlex.quote(str(folder)), crashes=cluster.crashes)],
         **{key: value for key, value in given.items() if value is not None},
     }
+
+
+def export(cluster: Cluster) -> dict[str, str]:
+    """The option of sbatch by which a job is told the database, where a cluster keeps the environment out of jobs."""
+    names = str(cluster.sbatch.get("export", os.environ.get("SBATCH_EXPORT", "ALL"))).split(",")
+    if "ALL" in names or STORAGE not in os.environ:
+        return {}
+    return {"export": ",".join([*(name for name in names if name not in ("NONE", "NIL")), STORAGE])}
 
 
 def work_here(line: Sequence[str]) -> None:
