@@ -64,9 +64,19 @@ class SearchQueue(Queue):
             self._add(cell)
         return True
 
+    @patient
+    def repeats(self) -> int:
+        """How many draws were of a cell that had been drawn before: they count, and are not run again."""
+        trials = self.trials()
+        return self._draws(trials) - len({trial.user_attrs[RUN_ID] for trial in trials})
+
     def _left(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many draws are to come; a trial that is another try at a cell is none."""
-        return max(0, (self.plan.sweep.run_cap or 0) - sum("tries" not in trial.user_attrs for trial in trials))
+        """How many draws are to come."""
+        return max(0, (self.plan.sweep.run_cap or 0) - self._draws(trials))
+
+    def _draws(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are draws; one that is another try at a cell is none."""
+        return sum("tries" not in trial.user_attrs for trial in trials)
 
     def _wanted(self, among: Sequence[Cell]) -> set[str]:
         """Whatever was drawn, by whichever worker."""
