@@ -32,11 +32,12 @@ spec.loader.exec_module(sys.modules[spec.name])
 """
 
 
-def command(tmp_path, *arguments):
+def command(tmp_path, *arguments, environment=None):
     """`python -m x2c.sweep ...` with the fake engine, in it and in its workers."""
     (tmp_path / "site").mkdir(exist_ok=True)
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])}
+    path = os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])
+    environment = {**os.environ, **(environment or {}), "PYTHONPATH": path}
     line = [sys.executable, "-m", "x2c.sweep", *arguments]
     return subprocess.Popen(
         line, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
