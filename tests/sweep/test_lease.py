@@ -17,7 +17,7 @@ from x2c.core import machine
 from x2c.core.files import is_locked
 from x2c.sweep import lease as leases
 from x2c.sweep import worker
-from x2c.sweep.database import live_trials
+from x2c.sweep.database import DatabaseAway, live_trials
 from x2c.sweep.lease import LeaseLost
 from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
@@ -56,7 +56,7 @@ def set_beat(plan, seconds_ago):
             connection.execute(sa.text("DELETE FROM trial_heartbeats"))
         else:
             connection.execute(
-                sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds_ago} seconds')")
+                sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '{-seconds_ago:+} seconds')")
             )
     engine.dispose()
     for claim in (plan.runs / ".claims").glob("*"):
@@ -204,6 +204,45 @@ def test_a_lease_that_another_has_taken_is_lost_for_good(plan, monkeypatch):
             with pytest.raises(LeaseLost, match="l1 s0: its lease has ended"):
                 fake_engine.run(lease.cell.config)
     assert not (lease.cell.run.path / "status.json").exists()
+
+
+def test_a_database_that_does_not_come_back_ends_the_worker_and_not_the_cell(plan, monkeypatch):
+    enqueue(plan)
+    queue, asked = Queue(plan), []
+
+    def away(*_):
+        asked.append(1)
+        raise DatabaseAway("it is away")
+
+    def run(config):
+        lease._until = 0.0
+        try:
+            return fake_engine.run(config)
+        except DatabaseAway:
+            # As the engine does on every error, which is not to last another ten minutes.
+            plan.cells[0].run.report("failed", "train", 3, 10, reason="DatabaseAway")
+            raise
+
+    with queue.next(plan.cells) as lease:
+        lease._take_anew = away
+        with pytest.raises(DatabaseAway, match="it is away"):
+            worker._run(queue, lease, run)
+    assert len(asked) == 1 and not (plan.cells[0].run.path / "status.json").exists()
+
+
+def test_a_cell_that_is_done_stays_so_where_the_database_cannot_be_told(plan, monkeypatch):
+    enqueue(plan)
+    queue = Queue(plan)
+
+    def away(*_):
+        raise DatabaseAway("it is away")
+
+    monkeypatch.setattr(queue, "finish", away)
+    with pytest.raises(DatabaseAway):
+        worker.drain(queue, plan.cells, fake_engine.run)
+    assert snapshot(plan.cells[0]).state == "done"
+    Queue(plan).enqueue(plan.cells)
+    assert states(plan)[0] == "COMPLETE"
 
 
 def test_a_lost_lease_ends_the_cell_and_not_the_worker(plan, ran, capsys):

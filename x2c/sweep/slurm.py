@@ -105,8 +105,9 @@ def run_on_slurm(
         return ended()
     line = worker_arguments(plan, chosen, arguments)
     name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
-    # Slurm hands it on to the jobs.
+    # sbatch hands it on to the jobs.
     os.environ.update(storage_environment(storage))
+    os.environ.update(exported(cluster))
     # From here on jobs are at work, which come back by themselves.
     queue.patience_seconds = math.inf
     per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
@@ -158,7 +159,7 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     trap = "trap : TERM USR1"
     # What reached the script is to reach the worker, whatever sbatch was told to hand on.
     exports.append("export SLURM_EXPORT_ENV=ALL")
-    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch, **export(cluster)}
+    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
     given = {
         "partition": cluster.partition,
         "gpus_per_node": cluster.gpus or None,
@@ -177,12 +178,13 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     }
 
 
-def export(cluster: Cluster) -> dict[str, str]:
-    """The option of sbatch by which a job is told the database, where a cluster keeps the environment out of jobs."""
-    names = str(cluster.sbatch.get("export", os.environ.get("SBATCH_EXPORT", "ALL"))).split(",")
+def exported(cluster: Cluster) -> dict[str, str]:
+    """How sbatch is told to hand the database on, where a site or a cluster's file keeps the environment out of jobs."""
+    # Of the two sbatch follows the environment.
+    names = os.environ.get("SBATCH_EXPORT", str(cluster.sbatch.get("export", "ALL"))).split(",")
     if "ALL" in names or STORAGE not in os.environ:
         return {}
-    return {"export": ",".join([*(name for name in names if name not in ("NONE", "NIL")), STORAGE])}
+    return {"SBATCH_EXPORT": ",".join([*(name for name in names if name not in ("NONE", "NIL", STORAGE)), STORAGE])}
 
 
 def work_here(line: Sequence[str]) -> None:
