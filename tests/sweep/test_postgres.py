@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from urllib.parse import quote
 
 import fake_engine
@@ -11,6 +14,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from services.network import HERE
 from services.postgres import PASSWORD
 from services.processes import free_ports
 from sqlalchemy.engine import make_url
@@ -18,6 +22,7 @@ from test_cli import command
 from test_queue import start, wait_for
 
 from x2c.core.errors import UserError
+from x2c.core.script import PROJECT
 from x2c.sweep import database as databases
 from x2c.sweep.database import DatabaseAway, live_trials
 from x2c.sweep.launch import STORAGE
@@ -265,3 +270,30 @@ def test_no_password_is_seen_of_a_sweep(postgres, tmp_path, behave, ran):
     files = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     texts = [line, out, err, *(data.decode(errors="replace") for data in files)]
     assert not [text for text in texts for secret in secrets if secret in text]
+
+
+CLIENT = """
+import sys, sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from x2c.sweep.database import is_away, open_database
+with open_database(sys.argv[1]).engine.connect() as connection:
+    print("connected", flush=True)
+    sys.stdin.readline()
+    try:
+        connection.execute(sa.text("SELECT 1"))
+    except DBAPIError as error:
+        print("away" if is_away(error) else error, flush=True)
+        connection.invalidate()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_is_lost_under_a_query_is_noticed(postgres, database, network):
+    """The system itself would send the query again and again for a quarter of an hour."""
+    url = make_url(database).set(host=HERE, port=network.forward(postgres.port)).render_as_string(hide_password=False)
+    line = network.command(sys.executable, "-c", CLIENT, url)
+    client = subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(PROJECT)}, text=True, stdin=PIPE, stdout=PIPE)
+    assert client.stdout.readline() == "connected\n"
+    network.cut()
+    out, _ = client.communicate("go\n", timeout=300)
+    assert out == "away\n"

@@ -19,7 +19,7 @@ from x2c.sweep.database import DatabaseAway, is_away, is_refused, open_database,
 from x2c.sweep.database import wait_for as wait_for_database
 from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
-from x2c.sweep.storage import OPTIONS, parsed, shown
+from x2c.sweep.storage import OPTIONS, parsed, shown, sqlite_url
 
 NAMES = [
     "r?x=1",
@@ -59,6 +59,13 @@ def test_a_name_that_is_not_utf_8_is_one_line(option):
     add_config_options(parser)
     with pytest.raises(UserError, match=rf"^{option}: expected a name in UTF-8; got 'r\\udcff'; rename the folder$"):
         overrides_from(*parser.split([option, os.fsdecode(b"r\xff")]))
+
+
+def test_a_folder_of_bytes_that_are_not_utf_8_is_one_line(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^--runs: expected a path in UTF-8; got '.*r\\udcff/sweeps\.db'; rename the folder$"
+    ):
+        sqlite_url(tmp_path / os.fsdecode(b"r\xff") / "sweeps.db")
 
 
 @pytest.mark.parametrize(

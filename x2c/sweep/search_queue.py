@@ -22,14 +22,14 @@ class SearchQueue(Queue):
     @patient
     def cells(self) -> tuple[Cell, ...]:
         """The cells that were drawn so far, in their order."""
-        for trial in self.trials():
+        for trial in self._trials():
             self._meet(trial)
         return super().cells()
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
         """How many cells are still to be run, drawn or not."""
-        return super().waiting(among) + self._left(self.trials())
+        return super().waiting(among) + self._left(self._trials())
 
     @patient
     def judge(self, lease: Lease) -> None:
@@ -55,7 +55,7 @@ class SearchQueue(Queue):
     @patient
     def _draw(self) -> bool:
         with self._lock():
-            trials = self.trials()
+            trials = self._trials()
             if not (left := self._left(trials)):
                 return False
             number = (self.plan.sweep.run_cap or 0) - left
@@ -67,7 +67,7 @@ class SearchQueue(Queue):
     @patient
     def repeats(self) -> int:
         """How many draws were of a cell that had been drawn before: they count, and are not run again."""
-        trials = self.trials()
+        trials = self._trials()
         return self._draws(trials) - len({trial.user_attrs[RUN_ID] for trial in trials})
 
     def _left(self, trials: Sequence[FrozenTrial]) -> int:
@@ -82,8 +82,12 @@ class SearchQueue(Queue):
         """Whatever was drawn, by whichever worker."""
         return {cell.run_id for cell in self.cells()}
 
+    @patient
     def trials(self) -> list[FrozenTrial]:
         """All trials; of a cell that was tried several times there are several."""
+        return self._trials()
+
+    def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def _meet(self, trial: FrozenTrial) -> None:

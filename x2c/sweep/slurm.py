@@ -28,6 +28,7 @@ from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue, open_queue
 from x2c.sweep.search_queue import SearchQueue
 from x2c.sweep.state import Snapshot
+from x2c.sweep.storage import shown
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
 from x2c.sweep.supervise_search import conclude_search
 from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_console
@@ -90,6 +91,11 @@ def run_on_slurm(
             f"compute.processes: expected 1 with --executor slurm, where each task is a worker; got {plan.compute.processes}; "
             "start workers with --executor local inside a job of your own"
         )
+    folder = plan.runs.resolve() / "logs" / "slurm"
+    if "%" in str(folder):
+        raise UserError(
+            f"--runs: expected a path without '%', which Slurm takes for a pattern; got {plan.runs}; rename it"
+        )
     out = wide_console()
     out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
     queue = open_queue(plan, storage, create=True)
@@ -114,7 +120,7 @@ def run_on_slurm(
     there = len(jobs(name))
     missing = math.ceil(min(wanted, left) / per_job) - there
     if missing > 0:
-        submit(cluster, plan.runs.resolve() / "logs" / "slurm", name, line, missing, per_job)
+        submit(cluster, folder, name, line, missing, per_job)
     out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
     out.print(f"they go on by themselves; to stop them: scancel --name={name}")
     if detach:
@@ -131,7 +137,7 @@ def check_storage(storage: str | None, workers: int) -> None:
     if workers > 1 and (storage is None or storage.startswith("sqlite")):
         raise UserError(
             f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; got "
-            f"{storage or 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
+            f"{shown(storage) if storage else 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
         )
 
 

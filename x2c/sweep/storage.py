@@ -40,8 +40,11 @@ statement it has the last word, after the server's settings, the URL's options, 
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever its folders are called."""
-    return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+    """The URL of an SQLite file, whatever its folders are called. Raises UserError for bytes that are not UTF-8."""
+    try:
+        return URL.create("sqlite", database=str(path.resolve())).render_as_string()
+    except UnicodeEncodeError:
+        raise UserError(f"--runs: expected a path in UTF-8; got {str(path.resolve())!r}; rename the folder") from None
 
 
 def parsed(text: str) -> URL:
