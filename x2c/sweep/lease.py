@@ -96,8 +96,9 @@ class Lease:
                 return
             if not self._renew(self.trial_id):
                 self._over_by = self._lost()
+                raise self._over_by
             # An answer that took long may have come after the end.
-            elif elapsed() - began < self._seconds * MARGIN / 2:
+            if elapsed() - began < self._seconds * MARGIN / 2:
                 self._until = self._end(began)
 
     def _taken_anew(self) -> LeaseLost | DatabaseAway | None:
