@@ -15,7 +15,7 @@ from x2c.core.resolve import resolve
 
 torch.set_num_threads(1)
 CORES = os.sched_getaffinity(0)
-pytest_plugins = ["services.postgres", "services.slurm"]
+pytest_plugins = ["services.network", "services.postgres", "services.slurm"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

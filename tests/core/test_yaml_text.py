@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
+import yaml
 
 from x2c.core import resolve as resolving
 from x2c.core.errors import FileError, UserError
 from x2c.core.registered import read_lock
 from x2c.core.resolve import parse_override, read_config, read_yaml, resolve
-from x2c.core.yaml_text import RepeatedKeyError, load_yaml
+from x2c.core.yaml_text import FAST_LOADER, RepeatedKeyError, load_yaml, quoted
 
 
 @pytest.mark.parametrize(
@@ -102,3 +104,18 @@ def test_what_no_parser_can_read_is_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="quote it"):
         parse_override("a=2020-13-45")
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, FAST_LOADER])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        "two words: {a}, #b, 'c', \"d\"",
+        "gr\u00f6\u00dfe \N{GRINNING FACE} \N{GRINNING FACE}",
+        "lines\u2028and\u2029ends\x85and\x7f\x9f\ufeff\uffff\n\ttabs",
+        ["a", None, True, 3, 0.5, {"k\N{GRINNING FACE}": 1}],
+    ],
+)
+def test_what_is_quoted_is_json_and_yaml(loader, value):
+    assert yaml.load(quoted(value), loader) == json.loads(quoted(value)) == value

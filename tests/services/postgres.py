@@ -8,12 +8,15 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from services.processes import Daemon, free_ports, program
+from sqlalchemy.engine import URL, make_url
 
 USER = "postgres"
+GUARDED, PASSWORD = "guarded", "to@p/se?cr#e{t}"
 
 
 class Postgres:
@@ -31,6 +34,9 @@ class Postgres:
             shutil.chown(self._folder, USER, USER)
         options = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self._as_owner([initdb, "-D", str(self._data), *options])
+        # One database asks for a password; everything else is for everyone.
+        access = self._data / "pg_hba.conf"
+        access.write_text(f"host {GUARDED} all 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
         (self.port,) = free_ports(1)
         self._daemon = self._start()
         self._databases = 0
@@ -44,14 +50,42 @@ class Postgres:
         """The URL of a database in which there is nothing yet."""
         self._databases += 1
         name = f"x2c_{self._databases}"
-        with self._connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}")
         return self._url(name)
+
+    def guarded_database(self) -> URL:
+        """The URL of an empty database that asks for a password."""
+        for statement in (
+            f"DROP DATABASE IF EXISTS {GUARDED}",
+            f"CREATE DATABASE {GUARDED}",
+            f"ALTER USER {USER} PASSWORD '{PASSWORD}'",
+        ):
+            self.execute(statement)
+        return make_url(self._url(GUARDED)).set(password=PASSWORD)
+
+    def execute(self, statement: str) -> None:
+        """Run a statement as the server's owner."""
+        with self._connect() as connection:
+            connection.execute(statement)
+
+    def set_time_zone(self, name: str) -> None:
+        """Change the server's local time, for connections that live as well."""
+        self.execute(f"ALTER SYSTEM SET timezone = '{name}'")
+        self.execute("SELECT pg_reload_conf()")
 
     def restart(self) -> None:
         """Break all connections, as a server does that is updated, and be there again."""
         self._daemon.stop()
         self._daemon = self._start()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Inside the block nothing listens on its port."""
+        self._daemon.stop()
+        try:
+            yield
+        finally:
+            self._daemon = self._start()
 
     def stop(self) -> None:
         """End it and remove its data."""

@@ -19,7 +19,7 @@ from x2c.core.resolve import scales
 from x2c.core.script import PROJECT
 from x2c.sweep import crew, retries
 from x2c.sweep.__main__ import main
-from x2c.sweep.launch import worker_arguments
+from x2c.sweep.launch import STORAGE, worker_arguments
 from x2c.sweep.options import parse, same_plan
 from x2c.sweep.plan import make_plan, sweeps
 from x2c.sweep.state import snapshot
@@ -32,11 +32,12 @@ spec.loader.exec_module(sys.modules[spec.name])
 """
 
 
-def command(tmp_path, *arguments):
+def command(tmp_path, *arguments, environment=None):
     """`python -m x2c.sweep ...` with the fake engine, in it and in its workers."""
     (tmp_path / "site").mkdir(exist_ok=True)
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])}
+    path = os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])
+    environment = {**os.environ, **(environment or {}), "PYTHONPATH": path}
     line = [sys.executable, "-m", "x2c.sweep", *arguments]
     return subprocess.Popen(
         line, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -123,6 +124,18 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
     places = ["compute.tracker=[]", 'compute.runs="r"']
     assert same == overrides == ['data="phantom"', "stages.xray.steps=3", *places]
     assert (again.name, again.scale, again.seeds) == ("losses", "smoke", (1, 2))
+
+
+def test_a_worker_s_password_is_neither_in_its_arguments_nor_in_those_that_trackers_write_down(monkeypatch):
+    url, seen = "postgresql+psycopg://me:secret@h/x", []
+    monkeypatch.setattr("x2c.sweep.worker.work", lambda plan, cells, storage, _: seen.append((storage, sys.argv)) or 0)
+    assert sweep(monkeypatch, f"worker losses --scale smoke --seeds 1 --storage {url}") == 0
+    monkeypatch.setenv(STORAGE, url)
+    assert sweep(monkeypatch, "worker losses --scale smoke --seeds 1") == 0
+    line = ["x2c.sweep", "worker", "losses", "--scale", "smoke", "--seeds", "1"]
+    assert seen == [(url, line), (url, line)]
+    assert parse(["run", "losses", "--storage", "sqlite:///a.db"])[1].storage == "sqlite:///a.db", "the option wins"
+    assert parse(["run", "losses", "--engine", "wandb"])[1].storage == url, "which W&B's engine has no use for"
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,19 @@ def test_workers_of_a_job_take_its_gpus_in_turn():
     assert told("4,7", "1", "0") == told("", "2", "1") == {}, "what Slurm gave stays"
 
 
+def test_a_folder_that_slurm_takes_for_a_pattern_is_refused(tmp_path):
+    plan = make_plan("losses", "smoke", (0,), [f"compute.runs={tmp_path}/r%41b"])
+    with pytest.raises(
+        UserError, match=r"^--runs: expected a path without '%', which Slurm takes for a pattern; got .*r%41b"
+    ):
+        run_on_slurm(plan, plan.cells, "postgresql://x/y", 1, [], tmp_path)
+
+
+def test_no_password_is_told_with_what_machines_cannot_share():
+    with pytest.raises(UserError, match=r"got sqlite\+pysqlcipher://:\*\*\*@/x\.db, which"):
+        check_storage("sqlite+pysqlcipher://:secret@/x.db", 2)
+
+
 def test_cells_of_several_processes_are_refused_on_slurm(tmp_path):
     plan = make_plan("losses", "smoke", (0,), [f"compute.runs={tmp_path}", "compute.processes=2"])
     with pytest.raises(UserError, match=r"compute\.processes: expected 1 with --executor slurm"):

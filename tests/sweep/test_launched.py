@@ -103,7 +103,7 @@ def test_their_failure_is_the_cells(cell, script):
         ("OutOfMemoryError: CUDA out of memory", RuntimeError),
     ):
         cell.run.report("failed", "train xray", 3, 9, reason=reason)
-        error = launched._failure(cell, 1, time.time() - 5)
+        error = launched._failure(cell, 1, None)
         assert isinstance(error, kind) and str(error) in reason and passing(error) == ("memory" in reason)
 
 

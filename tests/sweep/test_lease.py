@@ -17,7 +17,7 @@ from x2c.core import machine
 from x2c.core.files import is_locked
 from x2c.sweep import lease as leases
 from x2c.sweep import worker
-from x2c.sweep.database import live_trials
+from x2c.sweep.database import DatabaseAway, live_trials
 from x2c.sweep.lease import LeaseLost
 from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
@@ -56,12 +56,19 @@ def set_beat(plan, seconds_ago):
             connection.execute(sa.text("DELETE FROM trial_heartbeats"))
         else:
             connection.execute(
-                sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds_ago} seconds')")
+                sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '{-seconds_ago:+} seconds')")
             )
     engine.dispose()
     for claim in (plan.runs / ".claims").glob("*"):
         then = time.time() - (seconds_ago or 0)
         os.utime(claim, (then, then))
+
+
+def reclaimed(queue, plan):
+    """What is told of cells whose workers are gone, once that is certain."""
+    lines = []
+    wait_for(lambda: lines.extend(queue.reclaim(plan.cells)) or lines)
+    return lines
 
 
 def states(plan):
@@ -129,7 +136,8 @@ def test_a_worker_of_another_machine_is_given_time(plan, ran):
     assert queue.reclaim(plan.cells) == []
     set_beat(plan, LEASE + 2)
     assert snapshot(plan.cells[0]).state == "to do"
-    (line,) = queue.reclaim(plan.cells)
+    assert queue.reclaim(plan.cells) == [], "the database's clock may have been set"
+    (line,) = reclaimed(queue, plan)
     assert "l1 s0: its worker was silent for" in line and "it waits again" in line
     drain_anew(plan)
     assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
@@ -143,7 +151,7 @@ def test_a_worker_that_died_before_its_first_beat_is_missed_too(plan):
     assert queue.reclaim(plan.cells) == []
     assert record(queue).silence is not None, "its time has begun"
     set_beat(plan, LEASE + 2)
-    assert len(queue.reclaim(plan.cells)) == 1
+    assert len(reclaimed(queue, plan)) == 1
 
 
 def test_a_worker_that_slept_through_its_lease_writes_nothing(plan, behave, ran):
@@ -196,6 +204,45 @@ def test_a_lease_that_another_has_taken_is_lost_for_good(plan, monkeypatch):
             with pytest.raises(LeaseLost, match="l1 s0: its lease has ended"):
                 fake_engine.run(lease.cell.config)
     assert not (lease.cell.run.path / "status.json").exists()
+
+
+def test_a_database_that_does_not_come_back_ends_the_worker_and_not_the_cell(plan, monkeypatch):
+    enqueue(plan)
+    queue, asked = Queue(plan), []
+
+    def away(*_):
+        asked.append(1)
+        raise DatabaseAway("it is away")
+
+    def run(config):
+        lease._until = 0.0
+        try:
+            return fake_engine.run(config)
+        except DatabaseAway:
+            # As the engine does on every error, which is not to last another ten minutes.
+            plan.cells[0].run.report("failed", "train", 3, 10, reason="DatabaseAway")
+            raise
+
+    with queue.next(plan.cells) as lease:
+        lease._take_anew = away
+        with pytest.raises(DatabaseAway, match="it is away"):
+            worker._run(queue, lease, run)
+    assert len(asked) == 1 and not (plan.cells[0].run.path / "status.json").exists()
+
+
+def test_a_cell_that_is_done_stays_so_where_the_database_cannot_be_told(plan, monkeypatch):
+    enqueue(plan)
+    queue = Queue(plan)
+
+    def away(*_):
+        raise DatabaseAway("it is away")
+
+    monkeypatch.setattr(queue, "finish", away)
+    with pytest.raises(DatabaseAway):
+        worker.drain(queue, plan.cells, fake_engine.run)
+    assert snapshot(plan.cells[0]).state == "done"
+    Queue(plan).enqueue(plan.cells)
+    assert states(plan)[0] == "COMPLETE"
 
 
 def test_a_lost_lease_ends_the_cell_and_not_the_worker(plan, ran, capsys):

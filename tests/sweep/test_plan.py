@@ -212,3 +212,19 @@ def test_a_key_that_a_file_of_sweeps_has_twice_is_named_with_its_line(sweep_file
     path.write_text(f"{path.read_text()}run_cap: 1\nrun_cap: 2\n")
     with pytest.raises(UserError, match=rf"^{path}:\d+: run_cap: expected once; got it again, after line \d+; remove"):
         read_sweep("s")
+
+
+def test_a_sweep_file_that_is_not_utf_8_is_one_line(sweep_file):
+    sweep_file()
+    path = planning.SWEEPS / "s.yaml"
+    path.write_bytes(path.read_bytes() + "# für Röntgenbilder\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"s\.yaml: not valid YAML: 'utf-8' codec can't decode") as error:
+        planning.make_plan("s", "smoke")
+    assert "\n" not in str(error.value)
+
+
+def test_values_beyond_ascii_are_run_as_they_are_written(sweep_file, tmp_path):
+    folder = str(tmp_path / "stages \N{GRINNING FACE}")
+    sweep_file(parameters={"variant": {"value": "l1"}, "compute.cache": {"value": folder}})
+    (cell,) = planning.make_plan("s", "smoke").cells
+    assert cell.config.compute.cache == folder

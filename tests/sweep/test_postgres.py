@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
+from urllib.parse import quote
+
 import fake_engine
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from services.network import HERE
+from services.postgres import PASSWORD
 from services.processes import free_ports
+from sqlalchemy.engine import make_url
 from test_cli import command
 from test_queue import start, wait_for
 
 from x2c.core.errors import UserError
+from x2c.core.script import PROJECT
+from x2c.sweep import database as databases
+from x2c.sweep.database import DatabaseAway, live_trials
+from x2c.sweep.launch import STORAGE
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import snapshot
 from x2c.sweep.worker import drain
@@ -38,6 +53,47 @@ def trials(plan, url):
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+@pytest.fixture
+def opened():
+    """Open a queue in this process, whose connections are closed in the end."""
+    queues = []
+
+    def open_queue(plan, url, *, create=False):
+        queues.append(Queue(plan, url, create=create))
+        return queues[-1]
+
+    yield open_queue
+    for queue in queues:
+        queue._storage.remove_session()
+        queue._storage.engine.dispose()
+
+
+def running(queue):
+    """The trial that runs."""
+    return next(record for record in live_trials(queue._storage, queue._id) if not record.waits)
+
+
+def setting(queue, name):
+    with queue._storage.engine.connect() as connection:
+        return connection.execute(sa.text(f"SHOW {name}")).scalar()
+
+
+def time_zone(queue):
+    return setting(queue, "timezone")
+
+
+def arguments_of_children(pid):
+    children = [int(path.name) for path in Path("/proc").glob("[0-9]*") if parent_of(path) == pid]
+    return [Path(f"/proc/{child}/cmdline").read_text() for child in children]
+
+
+def parent_of(process):
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def finish(*processes):
@@ -89,9 +145,155 @@ def test_a_whole_sweep_and_a_worker_that_joins_it(database, tmp_path, behave, ra
     assert len(ran()) == len(set(ran())) == 5
 
 
-def test_a_database_that_is_not_there_is_one_line(make_plan, postgres):
+def nowhere(postgres):
+    """The URL of a server that is not there, with a password."""
     (port,) = free_ports(1)
-    url = postgres.url.replace(str(postgres.port), str(port))
-    with pytest.raises(UserError, match="--storage: expected a database URL") as error:
-        Queue(make_plan(), url, create=True)
-    assert "\n" not in str(error.value) and "refused" in str(error.value)
+    return make_url(postgres.url).set(port=port, password=PASSWORD, query={"sslpassword": PASSWORD})
+
+
+def told(url):
+    return url.render_as_string(hide_password=False)
+
+
+def test_a_database_that_does_not_come_back_is_one_line_and_another_code(make_plan, postgres, monkeypatch, capsys):
+    monkeypatch.setattr(databases, "AWAY_SECONDS", 1.0)
+    with pytest.raises(DatabaseAway) as error:
+        Queue(make_plan(), told(nowhere(postgres)), create=True)
+    said = str(error.value), capsys.readouterr().err
+    assert error.value.code == os.EX_TEMPFAIL
+    assert "did not come back within 1 s" in said[0] and "\n" not in said[0]
+    assert "the database is away (" in said[1] and "refused" in said[1] and "waiting for it for up to 1 s" in said[1]
+    for text in said:
+        assert "postgres:***@" in text and PASSWORD not in text and "sslpassword" not in text
+
+
+def test_a_database_that_comes_back_is_waited_for_from_the_start(postgres, database, make_plan, capfd):
+    said = []
+    with postgres.away():
+        planner = start(plan_on, make_plan(), database)
+        wait_for(lambda: said.append(capfd.readouterr().err) or "waiting for it for up to 600 s" in "".join(said), 60)
+    finish(planner)
+    assert len(trials(make_plan(), database)) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"password": "wrong@one"}, "password authentication failed"),
+        ({"password": None}, "no password supplied"),
+        ({"username": "nobody"}, "password authentication failed"),
+        ({"database": "nowhere"}, 'database "nowhere" does not exist'),
+    ],
+)
+def test_a_database_that_refuses_is_told_at_once(postgres, make_plan, change, message):
+    url = postgres.guarded_database()
+    url = url.set(**change) if change.get("password", "") is not None else url._replace(password=None)
+    with pytest.raises(UserError) as error:
+        Queue(make_plan(), told(url), create=True)
+    line = str(error.value)
+    assert error.value.code == 2 and message in line and "\n" not in line
+    assert line.startswith(
+        "--storage: expected a database URL that works, such as sqlite:///sweeps.db; postgresql+psycopg://"
+    )
+    assert PASSWORD not in line and "wrong" not in line
+
+
+def test_a_password_of_any_characters_opens_the_database(postgres, opened, make_plan):
+    plan, url = make_plan(), told(postgres.guarded_database())
+    queue = opened(plan, url, create=True)
+    assert len(queue.enqueue(plan.cells)) == 4
+    assert queue.database == f"postgresql+psycopg://postgres:***@127.0.0.1:{postgres.port}/guarded"
+
+
+@pytest.fixture
+def server_time(postgres):
+    yield postgres.set_time_zone
+    postgres.execute("ALTER SYSTEM RESET timezone")
+    postgres.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("zone", ["Etc/GMT-1", "Etc/GMT+1", "Asia/Kathmandu"])
+def test_a_lease_holds_when_the_servers_local_time_changes(server_time, opened, database, make_plan, zone):
+    server_time("UTC")
+    plan = make_plan()
+    queue, other = opened(plan, database, create=True), opened(plan, database)
+    queue.enqueue(plan.cells)
+    with queue.next(plan.cells) as lease, lease:
+        assert other.reclaim(plan.cells) == []
+        before = running(other)
+        server_time(zone)
+        # Both to connections that lived on and to new ones a second is a second.
+        for asked in (other, opened(plan, database)):
+            wait_for(lambda asked=asked: time_zone(asked) == "UTC")
+            assert asked.reclaim(plan.cells) == []
+            assert abs(running(asked).silence - before.silence) < 60
+        assert queue._renew(lease.trial_id) and -1 < running(other).silence < 60
+
+
+def test_clients_of_other_time_zones_see_one_time(opened, database, make_plan, monkeypatch):
+    plan = make_plan()
+    opened(plan, database, create=True).enqueue(plan.cells)
+    monkeypatch.setenv("PGTZ", "America/New_York")
+    monkeypatch.setenv("PGOPTIONS", "-c timezone=Asia/Tokyo")
+    with opened(plan, database).next(plan.cells) as lease, lease:
+        monkeypatch.setenv("PGTZ", "Asia/Kolkata")
+        for url in (database, f"{database}?options=-c%20timezone%3DAsia/Tokyo%20-c%20statement_timeout%3D77s"):
+            other = opened(plan, url)
+            assert time_zone(other) == "UTC" and -1 < running(other).silence < 60
+            assert other.reclaim(plan.cells) == []
+        assert setting(other, "statement_timeout") == "77s", "what the URL asks for holds"
+
+
+def test_a_network_that_is_lost_is_noticed_within_a_minute(opened, database, make_plan):
+    queue = opened(make_plan(), f"{database}?keepalives_idle=7", create=True)
+    with queue._storage.engine.connect() as connection:
+        used = connection.connection.dbapi_connection.info.get_parameters()
+    assert used["keepalives_idle"] == "7", "the URL's own"
+    assert int(used["tcp_user_timeout"]) < 60_000
+    assert int(used["connect_timeout"]) < 60
+    assert 20 + int(used["keepalives_interval"]) * int(used["keepalives_count"]) < 60
+
+
+def test_no_password_is_seen_of_a_sweep(postgres, tmp_path, behave, ran):
+    """Not in the processes' arguments, not in what is printed, not in any file."""
+    behave(l1="wait")
+    url = told(postgres.guarded_database())
+    sweep = command(
+        tmp_path, "run", "losses", "--scale", "smoke", "--workers", "1", "--no-tables", environment={STORAGE: url}
+    )
+    wait_for(lambda: ran(), 120)
+    (line,) = [text for text in arguments_of_children(sweep.pid) if "worker" in text]
+    (tmp_path / "runs/go").touch()
+    out, err = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, err
+    secrets = [PASSWORD, quote(PASSWORD, safe=""), url]
+    files = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    texts = [line, out, err, *(data.decode(errors="replace") for data in files)]
+    assert not [text for text in texts for secret in secrets if secret in text]
+
+
+CLIENT = """
+import sys, sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from x2c.sweep.database import is_away, open_database
+with open_database(sys.argv[1]).engine.connect() as connection:
+    print("connected", flush=True)
+    sys.stdin.readline()
+    try:
+        connection.execute(sa.text("SELECT 1"))
+    except DBAPIError as error:
+        print("away" if is_away(error) else error, flush=True)
+        connection.invalidate()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_is_lost_under_a_query_is_noticed(postgres, database, network):
+    """The system itself would send the query again and again for a quarter of an hour."""
+    url = make_url(database).set(host=HERE, port=network.forward(postgres.port)).render_as_string(hide_password=False)
+    line = network.command(sys.executable, "-c", CLIENT, url)
+    client = subprocess.Popen(line, env={**os.environ, "PYTHONPATH": str(PROJECT)}, text=True, stdin=PIPE, stdout=PIPE)
+    assert client.stdout.readline() == "connected\n"
+    network.cut()
+    out, _ = client.communicate("go\n", timeout=300)
+    assert out == "away\n"

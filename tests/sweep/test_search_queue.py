@@ -218,6 +218,19 @@ def test_failed_draws_are_tried_again_when_asked(plan, monkeypatch, capsys, tmp_
     assert "of 8 done" in capsys.readouterr().out
 
 
+def test_draws_that_repeat_a_cell_are_told_of(search_file, tmp_path, monkeypatch, capsys, ran):
+    search_file(parameters={"variant": {"values": ["l1", "l1_lpips"]}}, method="random", run_cap=8)
+    (tmp_path / "runs").mkdir()
+    plan = make_plan("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+    queue = planned(plan)
+    workers.drain(SearchQueue(plan), (), fake_engine.run)
+    assert len(ran()) == len(queue.cells()) == 2
+    assert queue.repeats() == 6
+    monkeypatch.setattr("x2c.sweep.supervise_search.listen", lambda: None)
+    assert run_search(plan, [], None, 1, [], None) == 0
+    assert "6 of 8 draws were of cells that had been drawn before: they count for run_cap" in capsys.readouterr().out
+
+
 def test_early_termination_and_values_reach_the_database_as_they_come(plan, behave):
     queue = planned(plan)
     with queue.next(()) as lease:

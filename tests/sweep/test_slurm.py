@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 import yaml
+from services.postgres import PASSWORD
 from test_cli import command
 from test_queue import wait_for
 
 from x2c.sweep import slurm
+from x2c.sweep.cluster import Cluster
+from x2c.sweep.launch import STORAGE
 from x2c.sweep.state import Snapshot
 
 RESOURCES = {"hours": 0.5, "workers": 2, "memory_gb": 0.5, "signal_seconds": 60, "crashes": 1}
@@ -177,6 +183,86 @@ def test_what_slurm_refuses_is_one_line(slurm, database, resources, tmp_path):
     assert process.returncode == 2
     assert err.startswith("error: --executor slurm: expected that sbatch takes the jobs;")
     assert "Invalid partition" in err and err.count("\n") == 1
+
+
+STUBS = {
+    "squeue": '[ "$(cat away)" -gt 0 ] && { echo $(($(cat away) - 1)) > away; exit 1; }; cat state',
+    "scontrol": 'echo "$@" >> asked',
+    "sleep": 'echo "$@" >> slept',
+}
+
+
+@pytest.fixture
+def end_of_job(tmp_path):
+    """Run the end of a job's script after a worker that ended with `code`; returns what scontrol was asked."""
+    for name, text in STUBS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def end(code, state="RUNNING", away=0, crashes=1):
+        (tmp_path / "state").write_text(state)
+        (tmp_path / "away").write_text(str(away))
+        (tmp_path / "asked").write_text("")
+        tail = slurm.BACK_INTO_THE_QUEUE.format(folder=tmp_path, crashes=crashes)
+        environment = {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "SLURM_ARRAY_JOB_ID": "12",
+            "SLURM_ARRAY_TASK_ID": "3",
+        }
+        done = subprocess.run(["bash", "-c", f"(exit {code})\n{tail}"], cwd=tmp_path, env=environment, timeout=60)
+        assert done.returncode == code
+        return (tmp_path / "asked").read_text()
+
+    return end
+
+
+@pytest.mark.parametrize("code", [75, 130, 138, 143])
+def test_a_job_that_was_told_to_leave_or_has_no_database_comes_back_every_time(end_of_job, code):
+    for _ in range(4):
+        assert end_of_job(code) == "requeue 12_3\n"
+
+
+@pytest.mark.parametrize("code", [1, 2, 137, 139])
+def test_a_job_that_ended_with_an_error_comes_back_a_few_times(end_of_job, code):
+    assert [end_of_job(code) for _ in range(3)] == ["requeue 12_3\n", "", ""]
+
+
+def test_a_job_without_a_cell_or_that_was_cancelled_stays_away(end_of_job):
+    assert end_of_job(0) == end_of_job(75, state="COMPLETING") == ""
+
+
+def test_a_controller_that_does_not_answer_is_asked_again(end_of_job, tmp_path):
+    assert end_of_job(75, away=3) == "requeue 12_3\n"
+    assert (tmp_path / "slept").read_text().split() == ["0", "5", "15", "30"]
+
+
+def test_no_job_script_or_log_has_a_password(slurm, postgres, resources, tmp_path, ran):
+    url = postgres.guarded_database().render_as_string(hide_password=False)
+    line = ["run", "losses", "--scale", "smoke", "--executor", "slurm", "--no-tables", "--workers", "1"]
+    # Clusters may be set to keep the environment out of jobs.
+    environment = {STORAGE: url, "SBATCH_EXPORT": "NONE"}
+    process = command(tmp_path, *line, "--cluster", resources(), environment=environment)
+    out, err = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, err + logs(tmp_path)
+    assert once_each_but(ran(), again=None)
+    written = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    for secret in (PASSWORD, quote(PASSWORD, safe=""), url):
+        assert secret not in out + err and not [data for data in written if secret.encode() in data]
+
+
+def test_what_a_job_is_told_where_the_environment_is_kept_out(monkeypatch):
+    def handed_on(**sbatch):
+        return slurm.exported(Cluster(hours=1, workers=1, memory_gb=1, sbatch=sbatch)).get("SBATCH_EXPORT")
+
+    monkeypatch.delenv("SBATCH_EXPORT", raising=False)
+    monkeypatch.delenv(STORAGE, raising=False)
+    assert handed_on(export="NONE") is None, "there is nothing to tell"
+    monkeypatch.setenv(STORAGE, "postgresql://h/x")
+    assert handed_on() is handed_on(export="ALL,A=1") is None
+    assert handed_on(export="NONE") == STORAGE
+    assert handed_on(export="HOME,A=1") == f"HOME,A=1,{STORAGE}"
+    monkeypatch.setenv("SBATCH_EXPORT", "NIL")
+    assert handed_on() == STORAGE
 
 
 def test_a_failed_cell_does_not_keep_jobs_that_wait(monkeypatch):

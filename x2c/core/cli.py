@@ -15,6 +15,7 @@ from x2c.core.errors import UserError
 from x2c.core.guesses import meant_option
 from x2c.core.registry import LOSS_TERMS, SLOTS
 from x2c.core.resolve import EXPERIMENTS, RESERVED, scales, variants
+from x2c.core.yaml_text import quoted
 
 FIELDS = [field for field in Config.model_fields if field not in RESERVED]
 """Fields that can be given as --field=value."""
@@ -70,15 +71,24 @@ def add_config_options(parser: Parser, *, tracker: bool = True) -> None:
 
 
 def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with those that --data, --tracker and --runs stand for. JSON is YAML: quoting survives."""
-    asked = [] if options.data is None else [f"data={json.dumps(options.data)}"]
+    """The overrides, with those that --data, --tracker and --runs stand for. Raises UserError for names that are no text."""
+    asked = [] if options.data is None else [f"data={_text('--data', options.data)}"]
     asked += overrides
     if getattr(options, "tracker", None) is not None:
         names = [name for name in options.tracker.split(",") if name not in ("", "none")]
-        asked.append(f"compute.tracker={json.dumps(names)}")
+        asked.append(f"compute.tracker={quoted(names)}")
     if options.runs is not None:
-        asked.append(f"compute.runs={json.dumps(options.runs)}")
+        asked.append(f"compute.runs={_text('--runs', options.runs)}")
     return asked
+
+
+def _text(option: str, value: str) -> str:
+    """A name as YAML. Raises UserError for bytes that are not UTF-8, which neither YAML nor a database's URL can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{option}: expected a name in UTF-8; got {value!r}; rename the folder") from None
+    return quoted(value)
 
 
 def as_option(override: str) -> str:

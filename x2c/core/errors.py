@@ -14,7 +14,10 @@ MOST_CHOICES = 100
 
 
 class UserError(Exception):
-    """`where: what was expected; what was got; what to do`: shown as one line, without a traceback, exit code 2."""
+    """`where: what was expected; what was got; what to do`: shown as one line, without a traceback."""
+
+    code = 2
+    """Exit code of a program that ends by it."""
 
 
 class FileError(UserError):
@@ -53,7 +56,7 @@ def reason_of(error: Exception) -> str:
 
 
 def exit_on_user_error(main: Callable[[], int | None]) -> None:
-    """Run `main` as a program: its return value is the exit code; a UserError is one line and code 2.
+    """Run `main` as a program: its return value is the exit code; a UserError is one line and its own code, mostly 2.
 
     Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75.
     """
@@ -61,7 +64,7 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
         code = main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code)
     except KeyboardInterrupt as stop:
         print(f"{str(stop) or 'interrupted'}; rerun the same command to go on where it stopped", file=sys.stderr)
         sys.exit(exit_code(stop))

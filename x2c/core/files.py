@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from x2c.core import fence
-from x2c.core.machine import machine
+from x2c.core.machine import holder, machine
+from x2c.core.waiting import Wait
 
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-\d+-[0-9a-f]{8}\.tmp(?=/|$)")
 """How temporary names end: machine, process id, and chance, since containers have equal ids."""
@@ -109,22 +110,25 @@ def file_digest(path: Path) -> str:
 def locked(path: Path, *, patience_seconds: float = math.inf, holder: str | None = None) -> Iterator[bool]:
     """Hold an exclusive lock on `path`; yields False if it stays taken for longer than one is ready to wait.
 
-    The kernel frees the lock when the process ends, however it ends. `holder` is written into the file.
+    The kernel frees the lock when the process ends, however it ends. `holder` (`<machine>:<process id>`) is written into
+    the file, by which those who wait long tell who holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience_seconds
+    deadline, wait = time.monotonic() + patience_seconds, Wait(path)
     while True:
         with path.open("a") as handle:
             if _try_lock(handle.fileno(), path):
                 if holder is not None:
-                    handle.truncate(0)
-                    handle.write(holder)
-                    handle.flush()
+                    # On a disk that is full a lock without a name is a lock.
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(handle.fileno(), 0)
+                        os.write(handle.fileno(), holder.encode())
                 yield True
                 return
         if time.monotonic() >= deadline:
             yield False
             return
+        wait.look()
         time.sleep(0.05)
 
 
@@ -166,7 +170,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """
     if folder.exists():
         return folder
-    with locked(folder.with_name(f".{folder.name}.lock")):
+    with locked(folder.with_name(f".{folder.name}.lock"), holder=holder()):
         if folder.exists():
             return folder
         _remove_killed_builds(folder)

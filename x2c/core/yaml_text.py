@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 import yaml
 
+_NOT_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's safe loader, in C where PyYAML was built with it."""
 
@@ -40,6 +43,13 @@ def load_yaml(text: str) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def quoted(value: Any) -> str:
+    """A value as JSON that is YAML as well: what YAML does not take as it is, such as a line separator, is escaped."""
+    # JSON's own escapes of what is beyond U+FFFF come in pairs, which YAML does not put together.
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:

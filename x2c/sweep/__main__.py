@@ -57,6 +57,8 @@ def main() -> int:
     if command == "worker":
         from x2c.sweep.worker import work
 
+        # W&B writes a program's arguments into its run's folder, where no password is to be.
+        sys.argv[1:] = ["worker", *same_plan(options, overrides)]
         return work(plan, wanted(plan, options), options.storage, options.supervisor)
     if command != "status":
         for config in plan.configs:

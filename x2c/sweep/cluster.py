@@ -42,7 +42,7 @@ class Cluster(Section):
     signal_seconds: PositiveInt = 180
     """So long before the time limit a worker is told to checkpoint and leave (Slurm: give or take a minute)."""
     crashes: NonNegativeInt = 3
-    """A job whose worker crashes is queued again this many times."""
+    """A job whose worker crashes, or ends with an error, is queued again this many times."""
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """More options of sbatch, by their long names."""
     setup: list[str] = Field(default_factory=list)

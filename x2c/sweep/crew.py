@@ -14,7 +14,7 @@ from pathlib import Path
 from x2c.core.machine import machine
 from x2c.core.stopping import STOPPED
 from x2c.sweep.devices import Device, environment
-from x2c.sweep.launch import stop_all, worker_arguments, worker_environment
+from x2c.sweep.launch import stop_all, storage_environment, worker_arguments, worker_environment
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import read_claim
@@ -57,8 +57,11 @@ class Crew:
         devices: Sequence[Device] = (),
     ) -> None:
         self.plan, self.cells, self.queue, self.size, self.devices = plan, cells, queue, size, devices
-        worker = worker_arguments(plan, cells, storage, arguments)
+        worker = worker_arguments(plan, cells, arguments)
         self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
+        self.storage = storage_environment(storage)
+        # Workers give up what does not come back; who starts others in their place does not.
+        queue.patience_seconds = math.inf
         self.workers: dict[int, Worker] = {}
         self.crashes = self.killed = 0
         self.waiting, self.settled, self.again = 0, -math.inf, -math.inf
@@ -129,6 +132,7 @@ class Crew:
                 env={
                     **os.environ,
                     **worker_environment(),
+                    **self.storage,
                     **environment(number - 1, self.devices, self.plan.compute.processes),
                 },
                 start_new_session=True,
@@ -142,6 +146,6 @@ class Crew:
             claim = read_claim(cell)
             if claim is not None and claim.worker == worker:
                 status = cell.run.status()
-                if status.get("state") == "running" or status.get("updated", 0.0) < claim.since:
+                if status.get("state") == "running" or not claim.reported(status):
                     return cell
         return None

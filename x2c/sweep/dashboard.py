@@ -9,12 +9,14 @@ importances and intermediate values. Ctrl-C ends it.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from x2c.core.cli import Parser
 from x2c.core.errors import UserError
+from x2c.sweep.launch import STORAGE
 
 HOST = "127.0.0.1"
 
@@ -22,7 +24,9 @@ HOST = "127.0.0.1"
 def main(arguments: Sequence[str]) -> int:
     """Parse and serve until interrupted; returns the exit code."""
     parser = Parser(prog="python -m x2c.sweep dashboard", description=__doc__)
-    parser.add_argument("--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)")
+    parser.add_argument(
+        "--storage", metavar="URL", help=f"database of the queue (default: ${STORAGE}, or sweeps.db beside the runs)"
+    )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of the runs (default: runs)"
     )
@@ -32,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = parser.split(arguments)
     if rest:
         raise UserError(f"--{rest[0]}: the dashboard shows all that is in a database; leave it out")
-    serve(options.storage or default_url(options.runs), options.port)
+    serve(options.storage or os.environ.get(STORAGE) or default_url(options.runs), options.port)
     return 0
 
 
@@ -43,20 +47,24 @@ def default_url(runs: Path) -> str:
         raise UserError(
             f"--runs: expected a folder in which a sweep was run; there is no {path}; run one, or give --storage"
         )
-    return f"sqlite:///{path.resolve()}"
+    from x2c.sweep.storage import sqlite_url
+
+    return sqlite_url(path)
 
 
 def serve(url: str, port: int) -> None:
-    """Serve the dashboard of a database. Raises UserError where it is not installed, or the port or database is not there."""
+    """Serve the dashboard of a database. Raises UserError where it is not installed, or the port or database is not there.
+
+    A database that is away is waited for.
+    """
     try:
         from optuna_dashboard import run_server
     except ImportError:
         raise UserError(
             "dashboard: the package optuna-dashboard is not installed; pip install optuna-dashboard"
         ) from None
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from x2c.sweep.database import first_line, open_database
+    from x2c.sweep.database import AWAY_SECONDS, open_database, wait_for
+    from x2c.sweep.storage import shown
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,9 +72,6 @@ def serve(url: str, port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise UserError(f"--port: cannot listen on {HOST}:{port} ({error.strerror}); give another") from None
-    try:
-        storage = open_database(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise UserError(f"--storage: expected a database URL; {url} does not work: {first_line(error)}") from None
+    storage = wait_for(lambda: open_database(url), shown(url), AWAY_SECONDS)
     print(f"http://{HOST}:{port}  (Ctrl-C ends it)", flush=True)
     run_server(storage, host=HOST, port=port)

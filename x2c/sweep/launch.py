@@ -12,20 +12,20 @@ from x2c.core.files import digest, write_text
 from x2c.core.script import PROJECT
 from x2c.sweep.plan import Cell, Plan
 
+STORAGE = "X2C_STORAGE"
+"""Environment variable that stands for --storage: a password in it is seen neither in `ps` nor in a job's script."""
 CHECKPOINT_SECONDS = 60.0
 """That a worker gives the processes of its cell for a checkpoint, before it makes them stop."""
 STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
 """Before a process that was asked to stop is made to: it may wait for processes of its own."""
 
 
-def worker_arguments(plan: Plan, cells: Sequence[Cell], storage: str | None, arguments: Sequence[str]) -> list[str]:
+def worker_arguments(plan: Plan, cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
     """The words after `python -m x2c.sweep` for a worker of these cells; `arguments` are those that make the same plan.
 
     Run ids go by a file beside the workers' logs: a system takes only so long a command line.
     """
     line = ["worker", *arguments]
-    if storage is not None:
-        line += ["--storage", storage]
     if not plan.sweep.is_search:
         line += ["--plan", plan.fingerprint]
         if len(cells) < len(plan.cells):
@@ -45,6 +45,11 @@ def worker_environment() -> dict[str, str]:
     """What a worker needs to import this x2c, and to be heard at once."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def storage_environment(storage: str | None) -> dict[str, str]:
+    """How a worker is told the database of its queue."""
+    return {} if storage is None else {STORAGE: storage}
 
 
 def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -35,7 +35,7 @@ def run(cell: Cell) -> RunDirectory:
     Raises UserError for what the user can mend, ProcessesFailed for everything else; what interrupts the worker stops
     them after a checkpoint.
     """
-    began = time.time()
+    before = cell.run.status().get("updated")
     process = subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", *command(cell)],
         cwd=os.getcwd(),
@@ -61,7 +61,7 @@ def run(cell: Cell) -> RunDirectory:
             cell.run.report("pruned", *place, reason=f"Pruned: {error}")
         raise
     if process.returncode:
-        raise _failure(cell, process.returncode, began)
+        raise _failure(cell, process.returncode, before)
     return cell.run
 
 
@@ -123,9 +123,9 @@ def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         process.wait()
 
 
-def _failure(cell: Cell, code: int, began: float) -> Exception:
+def _failure(cell: Cell, code: int, before: float | None) -> Exception:
     status = cell.run.status()
-    if status.get("state") == "failed" and status.get("updated", 0.0) >= began:
+    if status.get("state") == "failed" and status.get("updated") != before:
         reason = str(status.get("reason"))
         return (
             UserError(reason.removeprefix("UserError: ")) if reason.startswith("UserError") else ProcessesFailed(reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from x2c.core.errors import UserError, nearest, unknown
 from x2c.core.reports import NAMES
 from x2c.core.resolve import EXPERIMENTS, scales
 from x2c.sweep import plan as planning
+from x2c.sweep.launch import STORAGE
 from x2c.sweep.plan import sweeps
 
 COMMANDS = {
@@ -48,6 +50,8 @@ def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argpars
         raise UserError(f"NAME: expected the name of a sweep; got none; choices: {', '.join(sweeps())}")
     if command == "run" and options.engine == "wandb":
         _refuse_beside_wandb(options)
+    if "storage" in options:
+        options.storage = options.storage or os.environ.get(STORAGE)
     if command in ("run", "retry") and options.executor == "local" and (options.detach or options.cluster):
         raise UserError("--detach, --cluster: are for --executor slurm; got --executor local; leave them out")
     return command, options, overrides_from(options, overrides)
@@ -99,7 +103,11 @@ def _add_options(parser: Parser, command: str) -> None:
         who = "optuna (default), or wandb: W&B's server and its agents, which need an account"
         _add_choice(parser, "--engine", ENGINES, who)
     if command in ("run", "retry", "worker", "status"):
-        add("--storage", metavar="URL", help="database of the queue (default: sweeps.db beside the runs)")
+        add(
+            "--storage",
+            metavar="URL",
+            help=f"database of the queue (default: ${STORAGE}, or sweeps.db beside the runs)",
+        )
     if command == "worker":
         only = "only these run ids: joined by commas, or one a line in a file, as @FILE (default: all cells)"
         add("--cells", type=run_ids, metavar="RUN,RUN", help=only)

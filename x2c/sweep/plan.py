@@ -19,6 +19,7 @@ from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.core.seeding import SEEDS, is_seed
+from x2c.core.yaml_text import quoted
 from x2c.engine.identity import Identity, PlannedStage, cohort_fingerprint
 from x2c.sweep.conditions import read_conditions
 from x2c.sweep.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
@@ -258,10 +259,7 @@ def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable
 
 def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
     """A choice of parameters as overrides `a.b=c`, without `variant` and `seed`."""
-    # JSON is YAML, so a value survives the way through an override unchanged.
-    return [
-        f"{key}={json.dumps(value, default=str)}" for key, value in chosen.items() if key not in ("variant", "seed")
-    ]
+    return [f"{key}={quoted(value)}" for key, value in chosen.items() if key not in ("variant", "seed")]
 
 
 @cache

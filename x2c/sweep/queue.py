@@ -17,25 +17,26 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
+from x2c.core.clock import elapsed
 from x2c.core.errors import UserError
 from x2c.core.files import is_locked, locked, read_json
 from x2c.core.machine import holder, machine
-from x2c.sweep import retries
-from x2c.sweep.database import Record, first_line, live_trials, open_database, patient
+from x2c.sweep import database, retries
+from x2c.sweep.database import Record, live_trials, open_database, patient, wait_for
 from x2c.sweep.lease import Lease
 from x2c.sweep.pace import TURN_SECONDS, in_turns, pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.retries import Tries
 from x2c.sweep.rows import add_missing, given_up, has_value, runs_of
+from x2c.sweep.silence import Silence
 from x2c.sweep.state import (
     append_error,
     begun,
     claim_path,
     claimed,
     evict,
-    heard_of,
+    is_held,
     log_tail,
     mark_failed,
     mark_waiting,
@@ -43,6 +44,7 @@ from x2c.sweep.state import (
     read_claim,
     saved_steps,
 )
+from x2c.sweep.storage import shown, sqlite_url
 from x2c.sweep.trials import FAILED, WORKER, trial_of
 
 POLL_SECONDS = 1.0
@@ -60,24 +62,14 @@ class Queue:
     """
 
     def __init__(self, plan: Plan, storage: str | None = None, *, create: bool = False) -> None:
-        """Open the study, or make it with `create`. Raises UserError for a storage that cannot be used."""
+        """Open the study, or make it with `create`. Raises UserError for a storage that cannot be used or stays away."""
         self.plan = plan
         self._cells = {cell.run_id: cell for cell in plan.cells}
         self._lease_seconds = plan.compute.lease_seconds
+        self._silence = Silence(self._lease_seconds)
         url = storage or default_storage(plan)
-        # One at a time: processes that race to create the schema crash.
-        with self._lock():
-            try:
-                self._storage = open_database(url)
-                self._study = self._open(create)
-            except KeyError:
-                raise UserError(f"{plan.sweep.name}: nothing is planned in {url}; `run` plans it") from None
-            except (SQLAlchemyError, ImportError, ValueError) as error:
-                raise UserError(
-                    "--storage: expected a database URL such as sqlite:///sweeps.db; "
-                    f"{url} does not work: {first_line(error)}"
-                ) from None
-        self._id = self._storage.get_study_id_from_name(plan.study)
+        self.database, self.patience_seconds = shown(url), database.AWAY_SECONDS
+        self._open(url, create)
 
     def enqueue(self, cells: Sequence[Cell]) -> list[Cell]:
         """Put cells that are not done in the queue, each once, in batches; returns those that are open.
@@ -87,7 +79,7 @@ class Queue:
         self.reclaim(())
         known = begun(cells)
         done = {cell.run_id: cell for cell in cells if cell.run_id in known and cell.run.done}
-        live = self._live()
+        live = wait_for(self._live, self.database, self.patience_seconds)
         for some in in_turns([(record, done[record.run_id]) for record in live if record.run_id in done], MOST_TOLD):
             self._tell_all_done(some)
         opened = [cell for cell in cells if cell.run_id not in done]
@@ -172,28 +164,34 @@ class Queue:
         entry = (read_json(cell.run.path / "set_scores.json") or {}).get(name)
         return None if entry is None else float(entry["value"])
 
-    def _open(self, create: bool) -> optuna.Study:
+    @patient
+    def _open(self, url: str, create: bool) -> None:
+        name, direction = self.plan.study, self.plan.sweep.metric.goal
         # The sampler is never asked; a fixed one keeps Optuna from choosing a default.
         sampler = RandomSampler(seed=0)
-        if not create:
-            return optuna.load_study(study_name=self.plan.study, storage=self._storage, sampler=sampler)
-        direction = self.plan.sweep.metric.goal
-        return optuna.create_study(
-            study_name=self.plan.study,
-            storage=self._storage,
-            sampler=sampler,
-            direction=direction,
-            load_if_exists=True,
-        )
+        # One at a time: processes that race to create the schema crash.
+        with self._lock():
+            self._storage = open_database(url)
+            if create:
+                optuna.create_study(study_name=name, storage=self._storage, direction=direction, load_if_exists=True)
+            try:
+                self._study = optuna.load_study(study_name=name, storage=self._storage, sampler=sampler)
+            except KeyError:
+                where = f"{self.plan.sweep.name}: nothing is planned in {self.database}"
+                raise UserError(f"{where}; `run` plans it") from None
+            self._id = self._storage.get_study_id_from_name(name)
 
     @patient
     def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, float]:
         """A cell of its own for this process; where there is none, the seconds until another look is worth it, or 0."""
-        waiting, told = False, 0
+        told = 0
         with self._lock():
             began = time.monotonic()
             self._reclaim()
-            taken = self._stages_of(record.run_id for record in self._live(TrialState.RUNNING))
+            running = self._live(TrialState.RUNNING)
+            taken = self._stages_of(record.run_id for record in running)
+            # Their workers may be gone: a few heartbeats later it is known.
+            waiting = any(record.run_id in wanted and self._is_late(record) for record in running)
             # Cells share stages: each is looked at once.
             seen: dict[str, bool] = {}
             for record in self._waiting():
@@ -215,7 +213,7 @@ class Queue:
                         return None, TURN_SECONDS
                     continue
                 # Asked before it is claimed, which counts as an attempt.
-                if is_locked(cell.run.lock) or heard_of(cell, read_claim(cell)) is not None:
+                if is_locked(cell.run.lock) or is_held(cell, self._silence):
                     waiting = True
                     continue
                 with ExitStack() as attempt:
@@ -244,6 +242,7 @@ class Queue:
         return {stage.key for cell in cells for stage in open_stages(cell)}
 
     def _lease(self, record: Record, cell: Cell) -> Lease | None:
+        began = elapsed()
         # Before it runs, so that there is no moment in which it runs and could never be missed.
         self._storage.record_heartbeat(record.trial_id)
         # False when a worker of another machine, which does not see our lock, was first.
@@ -251,7 +250,7 @@ class Queue:
             return None
         self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
         tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs)
-        return Lease(cell, record.number, record.trial_id, tries, self._renew, self._take_anew)
+        return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._take_anew)
 
     @patient
     def _take_up(self, wanted: set[str]) -> bool:
@@ -300,12 +299,20 @@ class Queue:
             here = worker.startswith(f"{machine()}:")
             if here and not is_locked(claim_path(cell)):
                 lines += self._give_up(record, cell, worker, "its worker was killed")
-            elif record.silence is None:
+                continue
+            if record.silence is None:
                 # Optuna itself never misses what has no heartbeat: from now on it can be missed.
                 self._storage.record_heartbeat(record.trial_id)
-            elif record.silence > self._lease_seconds:
-                lines += self._give_up(record, cell, worker, f"its worker was silent for {record.silence:.0f} s")
+                continue
+            seconds = self._silence.seconds(record.trial_id, record.heartbeat, record.silence)
+            if seconds > self._lease_seconds:
+                seconds = max(seconds, record.silence)
+                lines += self._give_up(record, cell, worker, f"its worker was silent for {seconds:.0f} s")
         return lines
+
+    def _is_late(self, record: Record) -> bool:
+        """Whether a worker has not been heard of for a lease by the database's clock, which may have been set."""
+        return not record.waits and record.silence is not None and record.silence > self._lease_seconds
 
     def _give_up(self, record: Record, cell: Cell, worker: str, why: str) -> list[str]:
         """End a trial whose worker is gone, and let its cell wait again, or fail it after too many such ends."""
@@ -375,7 +382,7 @@ class Queue:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with locked(Path(self.plan.runs) / ".sweeps.lock"):
+        with locked(Path(self.plan.runs) / ".sweeps.lock", holder=holder()):
             yield
 
 
@@ -390,4 +397,4 @@ def open_queue(plan: Plan, storage: str | None = None, *, create: bool = False) 
 
 def default_storage(plan: Plan) -> str:
     """The SQLite file beside the runs."""
-    return f"sqlite:///{plan.runs.resolve() / 'sweeps.db'}"
+    return sqlite_url(plan.runs / "sweeps.db")

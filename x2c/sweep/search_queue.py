@@ -22,14 +22,14 @@ class SearchQueue(Queue):
     @patient
     def cells(self) -> tuple[Cell, ...]:
         """The cells that were drawn so far, in their order."""
-        for trial in self.trials():
+        for trial in self._trials():
             self._meet(trial)
         return super().cells()
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
         """How many cells are still to be run, drawn or not."""
-        return super().waiting(among) + self._left(self.trials())
+        return super().waiting(among) + self._left(self._trials())
 
     @patient
     def judge(self, lease: Lease) -> None:
@@ -55,7 +55,7 @@ class SearchQueue(Queue):
     @patient
     def _draw(self) -> bool:
         with self._lock():
-            trials = self.trials()
+            trials = self._trials()
             if not (left := self._left(trials)):
                 return False
             number = (self.plan.sweep.run_cap or 0) - left
@@ -64,16 +64,30 @@ class SearchQueue(Queue):
             self._add(cell)
         return True
 
+    @patient
+    def repeats(self) -> int:
+        """How many draws were of a cell that had been drawn before: they count, and are not run again."""
+        trials = self._trials()
+        return self._draws(trials) - len({trial.user_attrs[RUN_ID] for trial in trials})
+
     def _left(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many draws are to come; a trial that is another try at a cell is none."""
-        return max(0, (self.plan.sweep.run_cap or 0) - sum("tries" not in trial.user_attrs for trial in trials))
+        """How many draws are to come."""
+        return max(0, (self.plan.sweep.run_cap or 0) - self._draws(trials))
+
+    def _draws(self, trials: Sequence[FrozenTrial]) -> int:
+        """How many trials are draws; one that is another try at a cell is none."""
+        return sum("tries" not in trial.user_attrs for trial in trials)
 
     def _wanted(self, among: Sequence[Cell]) -> set[str]:
         """Whatever was drawn, by whichever worker."""
         return {cell.run_id for cell in self.cells()}
 
+    @patient
     def trials(self) -> list[FrozenTrial]:
         """All trials; of a cell that was tried several times there are several."""
+        return self._trials()
+
+    def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def _meet(self, trial: FrozenTrial) -> None:

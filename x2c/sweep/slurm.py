@@ -23,12 +23,13 @@ from x2c.core.files import digest
 from x2c.core.stopping import listen
 from x2c.sweep.cluster import Cluster, read_cluster
 from x2c.sweep.devices import VARIABLE
-from x2c.sweep.launch import worker_arguments, worker_environment
+from x2c.sweep.launch import STORAGE, storage_environment, worker_arguments, worker_environment
 from x2c.sweep.pace import pause_after
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import Queue, open_queue
 from x2c.sweep.search_queue import SearchQueue
 from x2c.sweep.state import Snapshot
+from x2c.sweep.storage import shown
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
 from x2c.sweep.supervise_search import conclude_search
 from x2c.sweep.view import View, plan_table, snapshots, space_table, wide_console
@@ -38,8 +39,8 @@ SQUEUE_SECONDS = 10.0
 ARRAY = 1000
 """Jobs of an array: a controller takes 1001 unless its MaxArraySize says otherwise."""
 SIGNAL = "USR1"
-# Codes: 0, no cell waits; 2, a user's error, which would come again; 75, 130 and death by SIGUSR1 or SIGTERM, told to
-# leave; anything else, a crash. Only a job that Slurm sees running goes back: one that was cancelled does not.
+# Codes: 0, no cell waits; 75, 130 and death by SIGUSR1 or SIGTERM, told to leave, or the database is away; anything else,
+# a crash, or an error of the user's, which may be this node's alone, as where a file system is not there: a few tries. Only a job that Slurm sees running goes back: one that was cancelled does not.
 # An array's tasks are named one by one, since the array's own number stands for all of them.
 BACK_INTO_THE_QUEUE = """
 code=$?
@@ -47,12 +48,17 @@ job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
 job=${{job:-$SLURM_JOB_ID}}
 crashes={folder}/$job.crashes
 again() {{
-  [ "$(squeue --noheader --format=%T --jobs="$job")" = RUNNING ] || return
-  echo "code $code: job $job goes back into the queue"
-  scontrol requeue "$job"
+  # A controller that is restarted does not answer for a while.
+  for pause in 0 5 15 30 60; do
+    sleep $pause
+    state=$(squeue --noheader --format=%T --jobs="$job") || continue
+    [ "$state" = RUNNING ] || return
+    echo "code $code: job $job goes back into the queue"
+    scontrol requeue "$job" && return
+  done
 }}
 case $code in
-  0 | 2) ;;
+  0) ;;
   75 | 130 | 138 | 143) again ;;
   *)
     echo "$code" >> "$crashes"
@@ -88,6 +94,11 @@ def run_on_slurm(
             f"compute.processes: expected 1 with --executor slurm, where each task is a worker; got {plan.compute.processes}; "
             "start workers with --executor local inside a job of your own"
         )
+    folder = plan.runs.resolve() / "logs" / "slurm"
+    if "%" in str(folder):
+        raise UserError(
+            f"--runs: expected a path without '%', which Slurm takes for a pattern; got {plan.runs}; rename it"
+        )
     out = wide_console()
     out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
     queue = open_queue(plan, storage, create=True)
@@ -101,13 +112,18 @@ def run_on_slurm(
     left = max(queue.waiting(chosen), len(opened))
     if not left:
         return ended()
-    line = worker_arguments(plan, chosen, storage, arguments)
-    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), *line], 6)}"
+    line = worker_arguments(plan, chosen, arguments)
+    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
+    # sbatch hands it on to the jobs.
+    os.environ.update(storage_environment(storage))
+    os.environ.update(exported(cluster))
+    # From here on jobs are at work, which come back by themselves.
+    queue.patience_seconds = math.inf
     per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
     there = len(jobs(name))
     missing = math.ceil(min(wanted, left) / per_job) - there
     if missing > 0:
-        submit(cluster, plan.runs.resolve() / "logs" / "slurm", name, line, missing, per_job)
+        submit(cluster, folder, name, line, missing, per_job)
     out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
     out.print(f"they go on by themselves; to stop them: scancel --name={name}")
     if detach:
@@ -124,7 +140,7 @@ def check_storage(storage: str | None, workers: int) -> None:
     if workers > 1 and (storage is None or storage.startswith("sqlite")):
         raise UserError(
             f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; got "
-            f"{storage or 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
+            f"{shown(storage) if storage else 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
         )
 
 
@@ -151,6 +167,8 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     exports = [f"export {key}={shlex.quote(value)}" for key, value in worker_environment().items()]
     # The script itself must outlive a signal to all of the job; a trap is not handed down to the worker.
     trap = "trap : TERM USR1"
+    # What reached the script is to reach the worker, whatever sbatch was told to hand on.
+    exports.append("export SLURM_EXPORT_ENV=ALL")
     more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
     given = {
         "partition": cluster.partition,
@@ -170,6 +188,15 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
         "teardown": [BACK_INTO_THE_QUEUE.format(folder=shlex.quote(str(folder)), crashes=cluster.crashes)],
         **{key: value for key, value in given.items() if value is not None},
     }
+
+
+def exported(cluster: Cluster) -> dict[str, str]:
+    """How sbatch is told to hand the database on, where a site or a cluster's file keeps the environment out of jobs."""
+    # Of the two sbatch follows the environment.
+    names = os.environ.get("SBATCH_EXPORT", str(cluster.sbatch.get("export", "ALL"))).split(",")
+    if "ALL" in names or STORAGE not in os.environ:
+        return {}
+    return {"SBATCH_EXPORT": ",".join([*(name for name in names if name not in ("NONE", "NIL", STORAGE)), STORAGE])}
 
 
 def work_here(line: Sequence[str]) -> None:

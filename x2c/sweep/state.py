@@ -19,6 +19,7 @@ from x2c.core.files import break_lock, is_locked, locked
 from x2c.core.machine import holder, machine
 from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
+from x2c.sweep.silence import Silence
 
 TAIL_LINES = 20
 CLAIMS = ".claims"
@@ -60,6 +61,12 @@ class Claim:
     """Machine and process, as locks name their holder."""
     log: str = ""
     """Where the worker writes; empty for a terminal."""
+    before: float = 0.0
+    """The run's `updated` when the cell was taken."""
+
+    def reported(self, status: dict[str, Any]) -> bool:
+        """Whether a run's status was written since the cell was taken. Equal times tell it whichever way clocks are set."""
+        return float(status.get("updated", 0.0)) != self.before
 
 
 def snapshot(cell: Cell) -> Snapshot:
@@ -70,8 +77,8 @@ def snapshot(cell: Cell) -> Snapshot:
     alive = silence is not None or is_locked(cell.run.lock)
     status = cell.run.status()
     updated = float(status.get("updated", 0.0))
-    if claim is not None and silence is not None and updated < claim.since:
-        took = time.time() - claim.since
+    if claim is not None and silence is not None and not claim.reported(status):
+        took = max(0.0, time.time() - claim.since)
         return Snapshot("running", "starting", seconds=took, updated=updated, claim=claim, silence=silence)
     if not status:
         return Snapshot("running" if alive else "to do", claim=claim, silence=silence)
@@ -117,7 +124,8 @@ def claimed(cell: Cell) -> Iterator[bool]:
         if mine:
             before = read_claim(cell)
             attempts = before.attempts + 1 if before else 1
-            claim = Claim(socket.gethostname(), os.getpid(), time.time(), attempts, holder(), _log())
+            updated = float(cell.run.status().get("updated", 0.0))
+            claim = Claim(socket.gethostname(), os.getpid(), time.time(), attempts, holder(), _log(), updated)
             path.write_text(json.dumps(asdict(claim)), encoding="utf-8")
         try:
             yield mine
@@ -138,15 +146,25 @@ def heard_of(cell: Cell, claim: Claim | None) -> float | None:
     """
     if claim is None:
         return None
-    path = claim_path(cell)
-    try:
-        silence = max(0.0, time.time() - path.stat().st_mtime)
-    except OSError:
+    path, last = claim_path(cell), _last_beat(cell)
+    if last is None:
         return None
+    silence = max(0.0, time.time() - last)
     if is_locked(path):
         return silence
     elsewhere = not claim.worker.startswith(f"{machine()}:")
     return silence if elsewhere and silence < cell.config.compute.lease_seconds else None
+
+
+def is_held(cell: Cell, silence: Silence) -> bool:
+    """Whether a living worker holds a cell, by more than a look: machines' clocks differ, and are set."""
+    claim, last = read_claim(cell), _last_beat(cell)
+    if is_locked(claim_path(cell)):
+        return True
+    # One that was given up has the time 0.
+    if claim is None or not last or claim.worker.startswith(f"{machine()}:"):
+        return False
+    return silence.seconds(cell.run_id, last, time.time() - last) < cell.config.compute.lease_seconds
 
 
 def read_claim(cell: Cell) -> Claim | None:
@@ -189,7 +207,7 @@ def record_failure(cell: Cell, error: Exception) -> str:
     reason, run = reason_of(error), cell.run
     claim = read_claim(cell)
     status = run.status()
-    said = status.get("state") == "failed" and claim is not None and status.get("updated", 0.0) >= claim.since
+    said = status.get("state") == "failed" and claim is not None and claim.reported(status)
     if not said:
         mark_failed(cell, reason)
     append_error(cell, "".join(traceback.format_exception(error)))
@@ -246,6 +264,12 @@ def _beat(cell: Cell, when: float | None) -> None:
     if claim is not None and claim.worker == holder():
         with contextlib.suppress(OSError):
             os.utime(claim_path(cell), None if when is None else (when, when))
+
+
+def _last_beat(cell: Cell) -> float | None:
+    with contextlib.suppress(OSError):
+        return claim_path(cell).stat().st_mtime
+    return None
 
 
 def _log() -> str:

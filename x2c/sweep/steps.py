@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from x2c.core.cli import as_option
+from x2c.core.yaml_text import quoted
 from x2c.data.folds import fold_names
 from x2c.engine.classification.cost import seconds_to_fit
 from x2c.engine.classification.run import ARMS, Request, directory_of, fold_file
@@ -46,7 +46,7 @@ class Where:
     @property
     def asked(self) -> tuple[str, ...]:
         """The same as overrides of a configuration."""
-        return (f"data={json.dumps(self.data)}", *self.overrides, f"compute.runs={json.dumps(self.runs)}")
+        return (f"data={quoted(self.data)}", *self.overrides, f"compute.runs={quoted(self.runs)}")
 
     def arguments(self) -> list[str]:
         """The same as a command's options."""

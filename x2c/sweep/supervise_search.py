@@ -64,6 +64,12 @@ def conclude_search(plan: Plan, queue: SearchQueue, reports: Path | None, began:
     if "failed" in states:
         out.print(failure_table(cells, shots))
     out.print(f"{plan.sweep.name}: {counts(shots)}, in {clock(time.time() - began)}", highlight=False)
+    if repeats := queue.repeats():
+        drawn = f"{repeats} of {len(cells) + repeats} draws were of cells that had been drawn before"
+        out.print(
+            f"{drawn}: they count for run_cap, and were not run again; a smaller run_cap or more choices would avoid it",
+            highlight=False,
+        )
     left = queue.waiting(())
     if left:
         out.print(f"the same command goes on with the {left} that are left", highlight=False)

@@ -211,7 +211,8 @@ def clock(seconds: float | None) -> str:
     """`1:23` or `2:01:05`; nothing for None."""
     if seconds is None:
         return ""
-    minutes, rest = divmod(round(seconds), 60)
+    # A wall clock may have been set back meanwhile.
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 

@@ -17,6 +17,7 @@ from x2c.core.listening import Pruned, listened
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
 from x2c.sweep import launched
+from x2c.sweep.database import DatabaseAway
 from x2c.sweep.lease import Lease, LeaseLost
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import POLL_SECONDS, Queue, open_queue
@@ -90,7 +91,7 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
             )
         lease.check()
         value = queue.finish(lease)
-    except LeaseLost:
+    except (LeaseLost, DatabaseAway):
         raise
     except Pruned as pruned:
         queue.prune(lease)
