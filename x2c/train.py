@@ -11,12 +11,17 @@ Any field of the configuration can be given as --a.b=value; --check prints the r
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
+from x2c.core import agent
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
 from x2c.core.config import Config
@@ -27,17 +32,7 @@ from x2c.core.stopping import listen
 
 def main() -> None:
     """Parse, resolve, run, and print the scores."""
-    parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
-    parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
-    )
-    add_config_options(parser)
-    parser.add_argument(
-        "--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing"
-    )
-    options, overrides = parser.split(sys.argv[1:])
-    config = resolve(options.variant, options.scale, options.seed, overrides_from(options, overrides))
+    options, config = parse(sys.argv[1:], agent.parameters(os.environ))
     if options.check:
         show(config)
         return
@@ -48,6 +43,32 @@ def main() -> None:
 
     with belonging():
         print_scores(run(config))
+
+
+def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.Namespace, Config]:
+    """The options of a command line, and the config that it stands for.
+
+    `given` are the parameters that W&B's agent was given, where one has started this. Raises UserError for a command line
+    that is wrong, or says something else than they do.
+    """
+    parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
+    parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="seed of weights, noise and order (default: 0)"
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--check", action="store_true", help="print the resolved config and the denoiser's size, run nothing"
+    )
+    # W&B's agent adds it to a run that it resumes.
+    parser.add_argument(f"--{agent.OWN}", help=argparse.SUPPRESS)
+    agent.refuse_unsaid(given, arguments)
+    options, overrides = parser.split(arguments)
+    overrides = [text for text in overrides if not (given and text.endswith(f"={agent.LOCAL_PATH}"))]
+    overrides = overrides_from(options, overrides)
+    config = resolve(options.variant, options.scale, options.seed, overrides)
+    agent.refuse_changed(given, options, overrides, config)
+    return options, config
 
 
 def show(config: Config) -> None:

@@ -66,7 +66,7 @@ def test_a_search_scores_validation_patients_on_whatever_machine():
 
 def test_conditions_are_for_optuna_alone():
     with pytest.raises(UserError, match="W&B's engine knows no conditions; leave engine=optuna"):
-        refuse(read_sweep("loss_terms"), None)
+        refuse(read_sweep("loss_terms"))
 
 
 def test_without_an_account_it_says_so_in_one_line(tmp_path):
