@@ -62,7 +62,15 @@ def checked(sweep_file):
     return check
 
 
-VALUES = {"variant": "l1", "seed": 3, "dataset.flip": False, "denoiser.dim_mults": [1, 4], "x": None, "y": 1e-05, "z": True}
+VALUES = {
+    "variant": "l1",
+    "seed": 3,
+    "dataset.flip": False,
+    "denoiser.dim_mults": [1, 4],
+    "x": None,
+    "y": 1e-05,
+    "z": True,
+}
 
 
 @pytest.mark.parametrize("macro", [*agent_command.READ, *agent_command.OTHERS, "envvar:X2C_WORD", "nothing"])
@@ -77,7 +85,12 @@ def test_a_command_is_expanded_as_the_agent_does_it(macro, agents_own, monkeypat
 
 
 def test_every_macro_of_the_agent_is_judged():
-    made = {name for name in create_sweep_command_args({"args": {}})} | {"env", "interpreter", "program", "args_json_file"}
+    made = set(create_sweep_command_args({"args": {}})) | {
+        "env",
+        "interpreter",
+        "program",
+        "args_json_file",
+    }
     assert made == {*agent_command.READ, *agent_command.OTHERS}
 
 
@@ -104,7 +117,10 @@ def test_a_command_that_trains_the_same_is_taken(command, checked, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"], r"\$\{args_no_hyphens\}: .*write \$\{args\}"),
+        (
+            ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"],
+            r"\$\{args_no_hyphens\}: .*write \$\{args\}",
+        ),
         (["python", "${program}", "${args_json}"], r"\$\{args_json\}: .*write \$\{args\}"),
         (["python", "${program}", "${args_json_file}"], r"\$\{args_json_file\}: .*write \$\{args\}"),
         (["python", "${program}", "${args_append_hydra}"], r"\$\{args_append_hydra\}: .*write \$\{args\}"),
@@ -115,8 +131,14 @@ def test_a_command_that_trains_the_same_is_taken(command, checked, monkeypatch):
         (["python", "${program} ${args}"], r"\$\{program\} \$\{args\}: W&B's agent knows no such macro"),
         (["python", "${program}", "${args}", "${envvar:X2C_NOWHERE}"], r"envvar:X2C_NOWHERE\}: .*export it"),
         (["python", "${program}"], r"dataset\.flip: .*write \$\{args\}"),
-        (["${env}", "python2.7", "${program}", "${args}"], r"python2\.7: expected this environment's Python, .*interpreter"),
-        (["${env}", "/no/such/python", "${program}", "${args}"], r"/no/such/python: expected this environment's Python"),
+        (
+            ["${env}", "python2.7", "${program}", "${args}"],
+            r"python2\.7: expected this environment's Python, .*interpreter",
+        ),
+        (
+            ["${env}", "/no/such/python", "${program}", "${args}"],
+            r"/no/such/python: expected this environment's Python",
+        ),
         (["${program}", "${args}"], r"x2c/train\.py: expected this environment's Python"),
         (["bash", "-c", "true", "${args}"], "bash: expected this environment's Python"),
         (["${env}"], "nothing: expected this environment's Python"),
@@ -127,7 +149,10 @@ def test_a_command_that_trains_the_same_is_taken(command, checked, monkeypatch):
         (["python", "${program}", "${args}", "--help"], "--help: .*remove it"),
         (["python", "${program}", "${args}", "extra"], "unexpected argument 'extra'"),
         (["python", "${program}", "${args}", "--lr=1"], "unknown option --lr"),
-        (["python", "${program}", "${args}", "--training.batch_size=3"], r"training\.batch_size: .*with 3, Optuna's engine"),
+        (
+            ["python", "${program}", "${args}", "--training.batch_size=3"],
+            r"training\.batch_size: .*with 3, Optuna's engine",
+        ),
         (["python", "${program}", "${args}", "--dataset.flip=true"], "dataset.flip: expected False"),
         (["python", "${program}", "${args}", "--seed=7"], "seed"),
     ],
@@ -146,7 +171,10 @@ def test_a_command_that_trains_otherwise_is_refused_in_one_line(words, said, che
         ({"controller": {"type": "local"}}, "controller.type: .*got 'local'; remove it"),
         ({"job": "me/x2c/job:latest"}, "job: W&B Launch .*remove it"),
         ({"image_uri": "registry/x2c"}, "image_uri: W&B Launch .*remove it"),
-        ({"parameters": {"variant": {"value": "l1"}, "compute.project": {"value": '"quoted"'}}}, "compute.project: expected"),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "compute.project": {"value": '"quoted"'}}},
+            "compute.project: expected",
+        ),
     ],
 )
 def test_what_else_agents_would_run_otherwise_is_refused(keys, said, checked):
@@ -172,7 +200,22 @@ TYPES = {
     "latents": [{"scaling": "standard"}],
     "encoder": ["clip_standin", {"name": "clip_standin"}],
     "stages": [{"xray": {"steps": 3, "lora_rank": 0}}],
-    "compute.project": ["a b", " x ", "a #b", "it's", "%", "0123", "yes", "2024-05-01", "a=b", "ω😀", "1e5", "@x", "[d", ""],
+    "compute.project": [
+        "a b",
+        " x ",
+        "a #b",
+        "it's",
+        "%",
+        "0123",
+        "yes",
+        "2024-05-01",
+        "a=b",
+        "ω😀",
+        "1e5",
+        "@x",
+        "[d",
+        "",
+    ],
     "stages.start": [""],
 }
 
@@ -193,16 +236,20 @@ def test_every_type_of_value_is_the_same_in_both_engines(name, value, macro, che
 def test_weights_arrive_whatever_their_file_is_called(name, checked, agents_own, tmp_path):
     (tmp_path / name).write_bytes(b"weights")
     start = str(tmp_path / name)
-    made, asked = checked(parameters={"variant": {"value": "l1"}, "stages.start": {"value": start}})
+    made, _ = checked(parameters={"variant": {"value": "l1"}, "stages.start": {"value": start}})
     words = agents_own(LINE, {"variant": "l1", "scale": "smoke", "stages.start": start})[3:]
     assert train.parse(words, {})[1] == made.cells[0].config
     assert made.cells[0].config.stages.start == start
 
 
-TEXTS = st.one_of(st.text(max_size=8), st.sampled_from(["null", "None", '"', "'a'", '"a"', "a: b", "[1]", "~", "{}", "# a", "-1"]))
+TEXTS = st.one_of(
+    st.text(max_size=8), st.sampled_from(["null", "None", '"', "'a'", '"a"', "a: b", "[1]", "~", "{}", "# a", "-1"])
+)
 ANY = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["name", "weight", "a"]), inner, max_size=2)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["name", "weight", "a"]), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 
@@ -213,7 +260,9 @@ def test_whatever_a_value_is_it_is_the_same_or_refused(agents_own, checked, name
     try:
         made, asked = checked(parameters={"variant": {"value": "l1"}, name: {"values": [value]}}, command=LINE)
     except UserError as error:
-        assert "\n" not in str(error)
+        # An objection must be one line.
+        if "\n" in str(error):
+            raise
         return
     words = agents_own(asked["command"], {"variant": "l1", "scale": "smoke", name: value})[3:]
     assert train.parse(words, {})[1] == made.cells[0].config
@@ -267,10 +316,16 @@ def test_what_the_command_line_adds_is_the_same_in_both_engines(override, checke
 def test_a_nested_group_is_the_same_where_the_file_is_registered_as_it_stands(checked, agents_own):
     """By `wandb sweep` and `wandb agent`, without our runner: the agent gets one value, a mapping."""
     inner = {"lpips": {"parameters": {"weight": {"value": 1e-05}}}, "l1": {"parameters": {"weight": {"value": 2}}}}
-    group = {"variant": {"value": "l1_lpips"}, "loss": {"parameters": inner}, "dataset": {"parameters": {"fold": {"value": ""}}}}
+    group = {
+        "variant": {"value": "l1_lpips"},
+        "loss": {"parameters": inner},
+        "dataset": {"parameters": {"fold": {"value": ""}}},
+    }
     made, _ = checked(parameters=group)
     given = {"variant": "l1_lpips", "scale": "smoke", "dataset": {"fold": ""}}
     given["loss"] = {"lpips": {"weight": 1e-05}, "l1": {"weight": 2}}
-    assert train.parse(agents_own(LINE, given)[3:], given)[1] == made.cells[0].config == resolve(
-        "l1_lpips", "smoke", 0, ["loss.lpips.weight=1e-05", "loss.l1.weight=2", "dataset.fold="]
+    assert (
+        train.parse(agents_own(LINE, given)[3:], given)[1]
+        == made.cells[0].config
+        == resolve("l1_lpips", "smoke", 0, ["loss.lpips.weight=1e-05", "loss.l1.weight=2", "dataset.fold="])
     )

@@ -91,6 +91,28 @@ def test_offline_it_says_so_in_one_line(monkeypatch, tmp_path):
         run_on_wandb("losses", "smoke", None, ["compute.tracker=[wandb]"], 1, tmp_path)
 
 
+def test_a_command_is_refused_before_anything_is_registered(monkeypatch, sweep_file, tmp_path):
+    sweep_file(program="x2c/train.py", command=["python", "${program}", "${args_json}"])
+    monkeypatch.setattr(wandb_engine, "listen", lambda: None)
+    for name in ("check_login", "register"):
+        monkeypatch.setattr(wandb_engine, name, lambda *of: pytest.fail("the server was asked"))
+    with pytest.raises(UserError, match=r"sweeps/s\.yaml: command: \$\{args_json\}"):
+        run_on_wandb("s", "smoke", None, ["compute.tracker=[wandb]"], 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("macro", "code", "said"), [("args", 0, "flip: false\n"), ("args_no_boolean_flags", 2, "--dataset.flip=False")]
+)
+def test_a_boolean_never_trains_as_another_by_wandbs_own_agent(macro, code, said, tmp_path):
+    """As `wandb agent` does it by itself, for a file that says false where the scale says true."""
+    parameters = {"variant": "l1", "scale": "paper", "dataset.flip": False, "compute.gpu_memory_gb": None}
+    command = ["${env}", "${interpreter}", "${program}", f"${{{macro}}}", "--check"]
+    program = str(PROJECT / "x2c/train.py")
+    done = run_agent({"command": command, "program": program}, parameters, PROJECT, WANDB_DIR=str(tmp_path))
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["losses", "loss_weights"])
 def test_wandbs_own_agent_starts_a_line_that_train_reads(name, tmp_path):
     """Its code builds the command; the program resolves it to the run that the sweep means."""

@@ -53,8 +53,8 @@ def refuse_changed(given: Mapping[str, Any], options: Namespace, overrides: Sequ
             same = next(_with(name, value, options, overrides), None) == config
         if not same:
             raise UserError(
-                f"{name}: expected {value!r}, which W&B's agent was given; got another value by the command line "
-                f"--{name}={value}; give it once, and so that str() and YAML keep it"
+                f"{name}: expected {value!r} from W&B's agent; got another value by the command line; "
+                f"give it once, and such that --{name}={value} says it"
             )
 
 

@@ -40,7 +40,9 @@ def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
     command: list[Any] = registered.get("command") or [f"${{{name}}}" for name in READ[:4]]
     refuse_macros(command, where)
     if Path(registered["program"]).resolve() != PROGRAM:
-        raise UserError(f"sweeps/{plan.sweep.name}.yaml: program: expected x2c/train.py; got {plan.sweep.program}; write that")
+        raise UserError(
+            f"sweeps/{plan.sweep.name}.yaml: program: expected x2c/train.py; got {plan.sweep.program}; write that"
+        )
     fixed = {name: axis["value"] for name, axis in registered["parameters"].items() if "value" in axis}
     seed, *_ = registered["parameters"].get("seed", {}).get("values", [fixed.get("seed", 0)])
     for chosen in extremes(plan.sweep, seed):
@@ -62,13 +64,17 @@ def refuse_macros(command: Sequence[Any], where: str) -> None:
     for word in map(str, command):
         for name in ENVIRONMENT_VARIABLE.findall(word):
             if name not in os.environ:
-                raise UserError(f"{where}: ${{envvar:{name}}}: no such environment variable; export it before, or write its value")
+                raise UserError(
+                    f"{where}: ${{envvar:{name}}}: no such environment variable; export it before, or write its value"
+                )
         rest = ENVIRONMENT_VARIABLE.sub("", word)
         macro = rest[2:-1] if rest.startswith("${") and rest.endswith("}") else None
         if macro in OTHERS:
             raise UserError(f"{where}: {rest}: train.py reads options, --name=value, and nothing else; write ${{args}}")
         if "${" in rest and macro not in READ:
-            raise UserError(f"{where}: {word}: W&B's agent knows no such macro; {nearest(rest, [f'${{{m}}}' for m in READ])}")
+            raise UserError(
+                f"{where}: {word}: W&B's agent knows no such macro; {nearest(rest, [f'${{{m}}}' for m in READ])}"
+            )
 
 
 def expanded(command: Sequence[Any], program: str, values: Mapping[str, Any]) -> list[str]:
@@ -103,7 +109,9 @@ def arguments_of(words: Sequence[str], where: str) -> list[str]:
     while word.startswith("-") and word in PYTHON_OPTIONS:
         word = next(rest, "")
     if word.startswith("-") or Path(word).resolve() != PROGRAM:
-        raise UserError(f"{where}: {word or 'nothing'}: expected x2c/train.py after the interpreter; write ${{program}}")
+        raise UserError(
+            f"{where}: {word or 'nothing'}: expected x2c/train.py after the interpreter; write ${{program}}"
+        )
     arguments = list(rest)
     if not {"-h", "--help"}.isdisjoint(arguments):
         raise UserError(f"{where}: --help: train.py would print its options and run nothing; remove it")
@@ -141,7 +149,9 @@ def _compare(ours: Config, theirs: Config, where: str) -> None:
                 f"{where}: {name}: W&B's agents would train with {other.get(name)!r}, Optuna's engine with {value!r}; "
                 "set it among the parameters, or in neither"
             )
-    raise UserError(f"{where}: W&B's agents would train another config than Optuna's engine; write ${{args}} and no options")
+    raise UserError(
+        f"{where}: W&B's agents would train another config than Optuna's engine; write ${{args}} and no options"
+    )
 
 
 def _fields(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -91,10 +91,14 @@ def refuse(sweep: Sweep) -> None:
         raise UserError(f"sweeps/search/{sweep.name}.yaml: W&B's engine knows no conditions; {HERE}")
     for key, value in (("job", sweep.job), ("image_uri", sweep.image_uri)):
         if value is not None:
-            raise UserError(f"{where}: {key}: W&B Launch would run it from a queue; got {value!r}; remove it, or {HERE}")
+            raise UserError(
+                f"{where}: {key}: W&B Launch would run it from a queue; got {value!r}; remove it, or {HERE}"
+            )
     kind = (sweep.controller or {}).get("type", "cloud")
     if kind != "cloud":
-        raise UserError(f"{where}: controller.type: W&B's server is to choose the runs; got {kind!r}; remove it, or {HERE}")
+        raise UserError(
+            f"{where}: controller.type: W&B's server is to choose the runs; got {kind!r}; remove it, or {HERE}"
+        )
 
 
 def check_login() -> None:
