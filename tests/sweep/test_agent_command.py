@@ -140,6 +140,8 @@ def test_a_command_that_trains_the_same_is_taken(command, checked, monkeypatch):
             r"/no/such/python: expected this environment's Python",
         ),
         (["${program}", "${args}"], r"x2c/train\.py: expected this environment's Python"),
+        (["${env}", "PATH=/opt", "python", "${program}", "${args}"], "PATH=/opt: expected this environment's Python"),
+        (["python", "${program}", "${args}", "--compute.project=\0"], "no program can be started with the character"),
         (["bash", "-c", "true", "${args}"], "bash: expected this environment's Python"),
         (["${env}"], "nothing: expected this environment's Python"),
         (["python", "-c", "pass", "${args}"], r"-c: expected x2c/train\.py .*write \$\{program\}"),
@@ -169,6 +171,10 @@ def test_a_command_that_trains_otherwise_is_refused_in_one_line(words, said, che
     [
         ({"program": "x2c/sample.py"}, r"program: expected x2c/train\.py; got x2c/sample\.py"),
         ({"controller": {"type": "local"}}, "controller.type: .*got 'local'; remove it"),
+        (
+            {"parameters": {"variant": {"value": "l1"}, "compute.project": {"value": "a\0"}}},
+            "no program can be started with the character",
+        ),
         ({"job": "me/x2c/job:latest"}, "job: W&B Launch .*remove it"),
         ({"image_uri": "registry/x2c"}, "image_uri: W&B Launch .*remove it"),
         (

@@ -29,6 +29,8 @@ OTHERS = ("args_no_hyphens", "args_json", "args_json_file", "args_dict", "args_a
 """W&B's other macros."""
 PYTHON_OPTIONS = ("-u", "-B")
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+ASSIGNMENT = re.compile(r"(?!(PATH|PYTHONPATH|PYTHONHOME)=)\w+=")
+"""What `env` may set without starting another Python, or another x2c."""
 
 
 def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
@@ -97,13 +99,17 @@ def expanded(command: Sequence[Any], program: str, values: Mapping[str, Any]) ->
 
 def arguments_of(words: Sequence[str], where: str) -> list[str]:
     """What follows the program. Raises UserError where something else than train.py is run, or not by this Python."""
+    for word in words:
+        if "\0" in word:
+            raise UserError(f"{where}: {word!r}: no program can be started with the character \\0; remove it")
     rest = iter(words)
     word = next(rest, "")
     if Path(word).name == "env":
-        word = next((word for word in rest if not re.match(r"\w+=", word)), "")
+        word = next((word for word in rest if not ASSIGNMENT.match(word)), "")
     if not is_this_python(word):
         raise UserError(
-            f"{where}: {word or 'nothing'}: expected this environment's Python, {sys.executable}; write ${{interpreter}}, which is python"
+            f"{where}: {word or 'nothing'}: expected this environment's Python, {sys.executable}; "
+            "write ${interpreter}, which is python"
         )
     word = next(rest, "")
     while word.startswith("-") and word in PYTHON_OPTIONS:
@@ -134,7 +140,8 @@ def _sent(name: str, value: Any, where: str) -> Any:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         raise UserError(
-            f"{where.removesuffix('command')}parameters.{name}: W&B takes what JSON can say; got {value!r}; write it in quotes"
+            f"{where.removesuffix('command')}parameters.{name}: W&B takes what JSON can say; got {value!r}; "
+            "write it in quotes"
         ) from None
 
 
