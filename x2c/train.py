@@ -12,13 +12,17 @@ resolved configuration.
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from x2c.core.script import leave_script_folder
 
 leave_script_folder()
 
-from x2c.core import weights
+from x2c.core import agent, weights
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
 from x2c.core.config import Config
@@ -29,6 +33,31 @@ from x2c.core.stopping import listen
 
 def main() -> None:
     """Parse, resolve, run, and print the scores."""
+    options, config = parse(sys.argv[1:], agent.parameters(os.environ))
+    if options.help_config is not None:
+        from x2c.core.help_config import config_help
+
+        print(config_help(config, options.help_config))
+        return
+    if options.check:
+        show(config)
+        weights.check(config)
+        return
+    listen()
+    from x2c.engine.belonging import belonging
+    from x2c.engine.experiment import run
+    from x2c.engine.summary import print_scores
+
+    with belonging():
+        print_scores(run(config))
+
+
+def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.Namespace, Config]:
+    """The options of a command line, and the config that it stands for.
+
+    `given` are the parameters that W&B's agent was given, where one has started this. Raises UserError for a command line
+    that is wrong, or says something else than they do.
+    """
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
     parser.add_argument(
@@ -47,26 +76,17 @@ def main() -> None:
         metavar="FIELD",
         help="print every field of the configuration, or those below FIELD, such as stages or loss.lpips; run nothing",
     )
-    options, overrides = parser.split(sys.argv[1:])
-    if options.help_config is not None:
-        options.variant = options.variant or "full"
-    config = resolve(options.variant, options.scale, options.seed, overrides_from(options, overrides))
-    if options.help_config is not None:
-        from x2c.core.help_config import config_help
-
-        print(config_help(config, options.help_config))
-        return
-    if options.check:
-        show(config)
-        weights.check(config)
-        return
-    listen()
-    from x2c.engine.belonging import belonging
-    from x2c.engine.experiment import run
-    from x2c.engine.summary import print_scores
-
-    with belonging():
-        print_scores(run(config))
+    # W&B's agent adds it to a run that it resumes.
+    parser.add_argument(f"--{agent.OWN}", help=argparse.SUPPRESS)
+    agent.refuse_unsaid(given, arguments)
+    options, overrides = parser.split(arguments)
+    overrides = [text for text in overrides if not (given and text.endswith(f"={agent.LOCAL_PATH}"))]
+    overrides = overrides_from(options, overrides)
+    if options.help_config is not None and not options.variant:
+        options.variant = "full"
+    config = resolve(options.variant, options.scale, options.seed, overrides)
+    agent.refuse_changed(given, options, overrides, config)
+    return options, config
 
 
 def show(config: Config) -> None:

@@ -66,7 +66,7 @@ def test_a_search_scores_validation_patients_on_whatever_machine():
 
 def test_conditions_are_for_optuna_alone():
     with pytest.raises(UserError, match="W&B's engine knows no conditions; leave engine=optuna"):
-        refuse(read_sweep("loss_terms"), None)
+        refuse(read_sweep("loss_terms"))
 
 
 def test_without_an_account_it_says_so_in_one_line(tmp_path):
@@ -89,6 +89,28 @@ def test_offline_it_says_so_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(wandb_engine, "listen", lambda: None)
     with pytest.raises(UserError, match="W&B is in mode offline; set WANDB_MODE=online"):
         run_on_wandb("losses", "smoke", None, ["compute.tracker=[wandb]"], 1, lambda plan: tmp_path)
+
+
+def test_a_command_is_refused_before_anything_is_registered(monkeypatch, sweep_file, tmp_path):
+    sweep_file(program="x2c/train.py", command=["python", "${program}", "${args_json}"])
+    monkeypatch.setattr(wandb_engine, "listen", lambda: None)
+    for name in ("check_login", "register"):
+        monkeypatch.setattr(wandb_engine, name, lambda *of: pytest.fail("the server was asked"))
+    with pytest.raises(UserError, match=r"sweeps/s\.yaml: command: \$\{args_json\}"):
+        run_on_wandb("s", "smoke", None, ["compute.tracker=[wandb]"], 1, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("macro", "code", "said"), [("args", 0, "flip: false\n"), ("args_no_boolean_flags", 2, "--dataset.flip=False")]
+)
+def test_a_boolean_never_trains_as_another_by_wandbs_own_agent(macro, code, said, tmp_path):
+    """As `wandb agent` does it by itself, for a file that says false where the scale says true."""
+    parameters = {"variant": "l1", "scale": "paper", "dataset.flip": False, "compute.gpu_memory_gb": None}
+    command = ["${env}", "${interpreter}", "${program}", f"${{{macro}}}", "--check"]
+    program = str(PROJECT / "x2c/train.py")
+    done = run_agent({"command": command, "program": program}, parameters, PROJECT, WANDB_DIR=str(tmp_path))
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["losses", "loss_weights"])

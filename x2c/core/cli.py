@@ -48,7 +48,8 @@ class Parser(argparse.ArgumentParser):
         return known, overrides
 
     def _unknown_option(self, option: str) -> str:
-        options = [o for action in self._actions for o in action.option_strings if o.startswith("--")]
+        shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        options = [o for action in shown for o in action.option_strings if o.startswith("--")]
         choices = options + [f"--{field}" for field in FIELDS]
         close = difflib.get_close_matches(option, choices, n=1)
         hint = meant_option(option, options) or (f"did you mean {close[0]}? " if close else "")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from x2c.core.config import DATA_ROLES, Config, Loss, Section, Slot, Stage, Stages, TermOptions
 from x2c.core.errors import FileError, UserError, nearest, unknown
+from x2c.core.given import Unquoted, read_value
 from x2c.core.guesses import meant
 from x2c.core.registry import DATASETS, LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
@@ -152,16 +153,14 @@ def _parsed(path: Path, _changed_ns: int, _size: int) -> bytes:
 
 
 def parse_override(text: str) -> Layer:
-    """`loss.lpips.weight=0.02` -> {"loss": {"lpips": {"weight": 0.02}}}."""
+    """`loss.lpips.weight=0.02` -> {"loss": {"lpips": {"weight": 0.02}}}, unquoted numbers as `Unquoted`."""
     path, equals, value = text.lstrip("-").partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise UserError(f"{text}: expected --a.b=value")
     try:
-        layer = load_yaml(value)
+        layer = read_value(value)
     except RepeatedKeyError as error:
         raise UserError(f"{path}.{error.key}: expected once; got it twice in {value!r}; remove one") from None
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"{path}: {value!r} is not a YAML value; quote it") from None
     *parents, last = path.split(".")
     nested: Layer = {last: layer}
     for key in reversed(parents):
@@ -261,7 +260,10 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
 
 
 def _stages(raw: Layer, chosen: Layer | list[str]) -> Stages:
-    order, start = raw.pop("order", []), str(raw.pop("start", ""))
+    order, start = raw.pop("order", []), raw.pop("start", "")
+    start = start.of(str) if isinstance(start, Unquoted) else start
+    if not isinstance(start, str):
+        raise UserError(f"stages.start: expected a file of weights; got {start!r}; put its name in quotes")
     if not isinstance(order, list) or not order or len(set(map(str, order))) < len(order):
         raise UserError(f"stages.order: expected a list of different stages; got {order!r}; known: {', '.join(raw)}")
     for name in map(str, order):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from x2c.core.given import Unquoted
 
 
 class Section(BaseModel):
@@ -25,4 +27,16 @@ class Section(BaseModel):
             name: value
             for name, value in written.items()
             if name not in self.later or getattr(self, name) != fields[name].default
+        }
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_meant(cls, values: Any) -> Any:
+        """Values of the command line as the fields' types have them."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields
+        return {
+            key: value.of(fields[key].annotation) if isinstance(value, Unquoted) and key in fields else value
+            for key, value in values.items()
         }

@@ -27,13 +27,13 @@ class RepeatedKeyError(yaml.YAMLError):
         """Line of the first one."""
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, loader_class: Any = FAST_LOADER) -> Any:
     """The content of a YAML text.
 
     Raises yaml.YAMLError for what is not YAML, RepeatedKeyError among them, and ValueError for a scalar that looks like a
     date or a number and is none.
     """
-    loader = FAST_LOADER(text)
+    loader = loader_class(text)
     try:
         node = loader.get_single_node()
         if node is None:

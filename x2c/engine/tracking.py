@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from numpy.typing import NDArray
 
+from x2c.core.agent import LOCAL_PATH
 from x2c.core.config import Config
 from x2c.core.console import console
 from x2c.core.errors import UserError, unknown
@@ -18,8 +19,6 @@ from x2c.core.run import RunDirectory
 
 PICTURE_OPTIONS: dict[str, dict[str, Any]] = {"wandb": {}, "tensorboard": {"dataformats": "NHWC"}}
 """The trackers that take pictures as [N, h, w, 3] arrays, and how they are told so."""
-
-LOCAL_PATH = "(local path)"
 
 
 def check(trackers: tuple[str, ...]) -> None:

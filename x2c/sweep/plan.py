@@ -239,22 +239,29 @@ def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[An
 
 
 def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable[str] = ()) -> list[Config]:
-    """Configs of a search: every variant with every choice and both ends of every range, one at a time.
+    """Configs of a search, one of each of its `extremes`.
 
     Raises UserError for a parameter that is no field of the configuration, or a value that it cannot have.
     """
+    return [config_of(chosen, scale, overrides) for chosen in extremes(sweep, seed)]
+
+
+def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
+    """Choices of parameters: every variant with every choice and both ends of every range, one at a time."""
     ends = {key: axis.choices if isinstance(axis, Parameter) else axis.bounds for key, axis in sweep.parameters.items()}
     ends["seed"] = (seed,) if seed is not None else ends.get("seed", (0,))
-    asked = tuple(overrides)
-    found: dict[str, Config] = {}
+    found: dict[str, dict[str, Any]] = {}
     for variant, key in itertools.product(ends["variant"], ends):
         for end in (variant,) if key == "variant" else ends[key]:
             first = {name: values[0] for name, values in ends.items()}
             chosen = sweep.counting(first | {"variant": variant, key: end})
-            name = json.dumps(chosen, default=str)
-            if name not in found:
-                found[name] = resolve(str(variant), scale, chosen["seed"], [*field_overrides(chosen), *asked])
+            found.setdefault(json.dumps(chosen, default=str), chosen)
     return list(found.values())
+
+
+def config_of(chosen: Mapping[str, Any], scale: str, overrides: Iterable[str]) -> Config:
+    """The config of a choice of parameters, `variant` and `seed` among them."""
+    return resolve(str(chosen["variant"]), scale, chosen["seed"], [*field_overrides(chosen), *overrides])
 
 
 def field_overrides(chosen: Mapping[str, Any]) -> list[str]:

@@ -19,13 +19,15 @@ from typing import Any
 from x2c.core import weights
 from x2c.core.config import Config
 from x2c.core.errors import UserError
-from x2c.core.resolve import parse_override, read_yaml
+from x2c.core.given import Unquoted, read_value
+from x2c.core.resolve import read_yaml
 from x2c.core.script import PROJECT
 from x2c.core.stopping import listen
 from x2c.sweep import plan as planning
+from x2c.sweep.agent_command import check_command
 from x2c.sweep.devices import Device, crew_for, environment
 from x2c.sweep.launch import stop_all
-from x2c.sweep.plan import Plan, make_plan, probe, read_sweep
+from x2c.sweep.plan import Plan, make_plan, read_sweep
 from x2c.sweep.schema import Sweep
 from x2c.sweep.space import flat
 from x2c.sweep.supervise import WATCH_SECONDS, conclude
@@ -52,20 +54,22 @@ def run_on_wandb(
     listen()
     began = time.time()
     sweep = read_sweep(name)
-    refuse(sweep, seeds)
-    plan = None if sweep.is_search else make_plan(name, scale, seeds, overrides)
-    configs = [c.config for c in plan.cells] if plan else probe(sweep, scale, seeds[0] if seeds else None, overrides)
-    if "wandb" not in configs[0].compute.tracker:
+    refuse(sweep)
+    plan = make_plan(name, scale, seeds, overrides)
+    if "wandb" not in plan.compute.tracker:
         raise UserError(f"--tracker: W&B's engine learns of runs by the tracker wandb; keep it, or {HERE}")
-    for config in configs:
+    asked = registered(sweep, scale, seeds, overrides)
+    check_command(plan, asked)
+    for config in plan.configs:
         weights.check(config)
     check_login()
-    size, devices = crew_for(workers, [config.compute for config in configs], None if plan else sweep.run_cap)
+    needs = [config.compute for config in plan.configs]
+    size, devices = crew_for(workers, needs, sweep.run_cap if sweep.is_search else None)
     out = wide_console()
-    if plan is not None:
+    if not sweep.is_search:
         out.print(plan_table(plan, plan.cells, snapshots(plan.cells)))
-    path = register(registered(sweep, scale, seeds, overrides), configs[0].compute.project)
-    agents = Agents(path, sweep, scale, configs[0], size, devices)
+    path = register(asked, plan.compute.project)
+    agents = Agents(path, sweep, scale, plan.configs[0], size, devices)
     try:
         agents.start()
         follow(agents, plan, began)
@@ -74,21 +78,29 @@ def run_on_wandb(
     failures = agents.failures()
     for failure in failures:
         out.print(failure, markup=False, highlight=False)
-    if plan is not None:
+    if not sweep.is_search:
         return conclude(plan, plan.cells, reports(plan), began)
-    out.print(f"{name}: the runs are in {configs[0].compute.runs}/, the search is {path} at W&B", highlight=False)
+    out.print(f"{name}: the runs are in {plan.runs}/, the search is {path} at W&B", highlight=False)
     return 1 if failures else 0
 
 
-def refuse(sweep: Sweep, seeds: Sequence[int] | None) -> None:
+def refuse(sweep: Sweep) -> None:
     """Raise UserError for a sweep that W&B's engine would run otherwise than the file says."""
     where = f"sweeps/{sweep.name}.yaml"
     if sweep.program is None:
         raise UserError(f"{where}: program: W&B's agents need one; got none; add program: x2c/train.py")
     if sweep.conditions is not None:
         raise UserError(f"sweeps/search/{sweep.name}.yaml: W&B's engine knows no conditions; {HERE}")
-    if sweep.is_search and seeds is not None and len(seeds) > 1:
-        raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
+    for key, value in (("job", sweep.job), ("image_uri", sweep.image_uri)):
+        if value is not None:
+            raise UserError(
+                f"{where}: {key}: W&B Launch would run it from a queue; got {value!r}; remove it, or {HERE}"
+            )
+    kind = (sweep.controller or {}).get("type", "cloud")
+    if kind != "cloud":
+        raise UserError(
+            f"{where}: controller.type: W&B's server is to choose the runs; got {kind!r}; remove it, or {HERE}"
+        )
 
 
 def check_login() -> None:
@@ -122,7 +134,7 @@ def registered(
     for override in overrides:
         key, _, text = override.partition("=")
         _refuse_parent(key, sweep)
-        parameters[key] = {"value": _as_typed(text)}
+        parameters[key] = {"value": _as_value(key, text)}
     if sweep.is_search:
         parameters.setdefault("compute.validation_patients", {"value": planning.VALIDATION_PATIENTS})
     program = os.path.relpath(PROJECT / str(sweep.program), folder or Path.cwd())
@@ -202,9 +214,9 @@ class Agents:
         stop_all(self.processes)
 
 
-def follow(agents: Agents, plan: Plan | None, began: float) -> None:
+def follow(agents: Agents, plan: Plan, began: float) -> None:
     """Wait for the agents; show the cells of a grid meanwhile."""
-    if plan is None:
+    if plan.sweep.is_search:
         _until(lambda: not agents.alive())
         return
     with View(plan, plan.cells, agents.size, began) as view:
@@ -229,11 +241,15 @@ def _refuse_parent(key: str, sweep: Sweep) -> None:
             raise UserError(f"--{key}: {name} varies in the sweep, and W&B's engine would let it win; give --{name}")
 
 
-def _as_typed(text: str) -> Any:
-    """The value of an override in a form whose `str` says the same in YAML: a number as one, else the text."""
-    value = parse_override(f"x={text}")["x"]
+def _as_value(key: str, text: str) -> Any:
+    """The value of an override in a form whose `str` says the same again: a number as one, else the text."""
+    value = given = read_value(text)
+    if isinstance(given, Unquoted):
+        value = given.value
     plain = isinstance(value, bool | int | float | str)
-    return value if plain and parse_override(f"x={value}") == {"x": value} else text
+    # --data takes a name, where others take YAML.
+    again = value if key == "data" else read_value(str(value))
+    return value if plain and (again == given or str(again) == value) else text
 
 
 def _tail(log: Path) -> str:

@@ -1,0 +1,65 @@
+"""A value as the command line gives it: YAML, except that a field of text gets the text as it stands.
+
+YAML cuts ` #` and what follows off, strips spaces, and reads `2024-05-01` as a date; a path with these is that path.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from x2c.core.yaml_text import FAST_LOADER, RepeatedKeyError, load_yaml
+
+
+@dataclass(frozen=True)
+class Unquoted:
+    """What YAML reads as a number, yes or no, a date or nothing, while it may be meant as text: the field decides."""
+
+    value: Any
+    text: str | None
+    """None where it says that there is no value: null, ~, None."""
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __str__(self) -> str:
+        return str(self.text)
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+    def of(self, kind: Any) -> Any:
+        """The value for a field of this type."""
+        return self.text if kind is str else self.value
+
+
+class _Loader(FAST_LOADER):  # type: ignore[misc]
+    """Also takes Python's None as null: W&B's agent writes values as Python does."""
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
+
+
+def read_value(text: str) -> Any:
+    """The value that a text of the command line stands for; what is no YAML is text. Raises RepeatedKeyError."""
+    if text.startswith('"'):
+        # PyYAML reads the two halves of JSON's `\ud83d\ude00` as two characters, which are none.
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    try:
+        node, value = yaml.compose(text, Loader=_Loader), load_yaml(text, _Loader)
+    except RepeatedKeyError:
+        raise
+    except (yaml.YAMLError, ValueError):
+        return text
+    if node is None:
+        return text if text.strip() else Unquoted(None, text)
+    if not isinstance(node, yaml.ScalarNode) or node.style:
+        return value
+    return text if isinstance(value, str) else Unquoted(value, None if value is None else text)
