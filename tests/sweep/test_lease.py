@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 from test_queue import drain_anew, enqueue, start, start_worker, trials, wait_for
 
-from x2c.core import machine
+from x2c.core import file_lease, machine
+from x2c.core import lease as leases
+from x2c.core.clock import boottime
 from x2c.core.files import is_locked
-from x2c.sweep import lease as leases
 from x2c.sweep import worker
 from x2c.sweep.database import live_trials
 from x2c.sweep.lease import LeaseLost
@@ -40,7 +41,8 @@ def elsewhere(monkeypatch):
     """Make this process a machine of its own, as if it did not see the others' locks."""
 
     def move(name):
-        monkeypatch.setattr(machine, "machine", lambda: name)
+        for module in (machine, file_lease):
+            monkeypatch.setattr(module, "machine", lambda: name)
         for module in ("x2c.sweep.state", "x2c.sweep.queue"):
             monkeypatch.setattr(f"{module}.machine", lambda: name)
             monkeypatch.setattr(f"{module}.is_locked", lambda path: False)
@@ -59,9 +61,9 @@ def set_beat(plan, seconds_ago):
                 sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '-{seconds_ago} seconds')")
             )
     engine.dispose()
-    for claim in (plan.runs / ".claims").glob("*"):
+    for beat in (*(plan.runs / ".claims").glob("*"), *plan.runs.glob("*/.lease/*")):
         then = time.time() - (seconds_ago or 0)
-        os.utime(claim, (then, then))
+        os.utime(beat, (then, then))
 
 
 def states(plan):
@@ -179,7 +181,7 @@ def test_a_lease_that_no_one_wanted_is_taken_anew(plan, monkeypatch):
     with queue.next(plan.cells) as lease, lease:
         lease.check()
         assert lease.trial == 0
-        lease._until = time.monotonic() - 1
+        lease._until = boottime() - 1
         fake_engine.run(lease.cell.config)
         assert lease.trial == 2 and record(queue).silence <= 1.5
         queue.finish(lease)
@@ -191,7 +193,7 @@ def test_a_lease_that_another_has_taken_is_lost_for_good(plan, monkeypatch):
     queue = Queue(plan)
     with queue.next(plan.cells) as lease, lease:
         Queue(plan)._end(lease.trial_id)
-        lease._until = time.monotonic() - 1
+        lease._until = boottime() - 1
         for _ in range(2):
             with pytest.raises(LeaseLost, match="l1 s0: its lease has ended"):
                 fake_engine.run(lease.cell.config)

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any
 from x2c.core import fence
 from x2c.core.machine import machine
 
-TEMPORARY = re.compile(r"\.([0-9a-f]{8})-\d+-[0-9a-f]{8}\.tmp(?=/|$)")
+TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?=/|$)")
 """How temporary names end: machine, process id, and chance, since containers have equal ids."""
 FORSAKEN_SECONDS = 7 * 86400.0
 """No build takes as long: what another machine has left for longer was killed."""
@@ -30,12 +31,15 @@ FORSAKEN_SECONDS = 7 * 86400.0
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
+    The file gets the mode that the umask gives.
+
     After a power cut there is the old file or the new one; with `durable` off, perhaps an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
         yield temporary
+        open_up(temporary)
         if durable:
             sync(temporary)
         fence.ask()
@@ -57,9 +61,34 @@ def written_here(temporary: Path) -> bool:
     return ending is not None and ending[1] == _here()
 
 
+def written_by(temporary: Path, of_machine: str, pid: int) -> bool:
+    """Whether a temporary path was named by a process."""
+    ending = TEMPORARY.search(temporary.name)
+    return ending is not None and ending.groups() == (digest(of_machine, 8), str(pid))
+
+
 def _here() -> str:
     # The names of hosts may hold dots, and begin alike.
     return digest(machine(), 8)
+
+
+def open_up(path: Path) -> None:
+    """Let others use a file, or all files of a folder, as far as the umask says: some libraries write for their user alone."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        mode = stat.S_IMODE(file.lstat().st_mode)
+        if not mode & 0o077 and file.is_file() and not file.is_symlink():
+            file.chmod(mode | (0o666 & ~_umask()))
+
+
+def _umask() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("Umask:")[2].split()[0], 8)
+    except (OSError, IndexError, ValueError):
+        # There is no other way to read it than to set it.
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
 
 
 def sync(path: Path) -> None:
@@ -174,6 +203,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         temporary.mkdir(parents=True)
         try:
             build(temporary)
+            open_up(temporary)
             sync_tree(temporary)
             _put_in_place(temporary, folder)
         finally:

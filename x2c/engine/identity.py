@@ -73,7 +73,8 @@ def home_fingerprint(config: Config) -> str | None:
 
 def run_directory(config: Config) -> RunDirectory:
     """Where the run of a config is, or will be."""
-    return RunDirectory(Path(config.compute.runs) / run_id(config, data_fingerprint(config)))
+    path = Path(config.compute.runs) / run_id(config, data_fingerprint(config))
+    return RunDirectory(path, lease_seconds=config.compute.lease_seconds)
 
 
 def planned_stages(config: Config) -> list[PlannedStage]:
@@ -82,7 +83,8 @@ def planned_stages(config: Config) -> list[PlannedStage]:
     planned: list[PlannedStage] = []
     for name, stage in config.stages.each.items():
         key = digest({"start": key, "name": name, "recipe": _recipe(config, stage, whole), "format": FORMAT_VERSION})
-        directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{config.seed}-{key}")
+        path = Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{config.seed}-{key}"
+        directory = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
         planned.append(PlannedStage(name, stage, key, before, directory))
         before += stage.steps
     return planned

@@ -197,13 +197,13 @@ class Queue:
                     self._tell_done(record, cell)
                     continue
                 # Asked before it is claimed, which counts as an attempt.
-                busy = is_locked(cell.run.lock) or heard_of(cell, read_claim(cell)) is not None
+                busy = cell.run.held or heard_of(cell, read_claim(cell)) is not None
                 # Its worker would only wait for another's stage: there may be a cell that is worth more now.
-                if busy or any(stage.key in taken or is_locked(stage.directory.lock) for stage in open_stages(cell)):
+                if busy or any(stage.key in taken or stage.directory.held for stage in open_stages(cell)):
                     waiting = True
                     continue
                 with ExitStack() as attempt:
-                    if not attempt.enter_context(claimed(cell)) or is_locked(cell.run.lock):
+                    if not attempt.enter_context(claimed(cell)) or cell.run.held:
                         waiting = True
                         continue
                     if lease := self._lease(record, cell):
