@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from x2c.core.console import console
+from x2c.core.errors import UserError
+from x2c.core.shared import kept_out
 from x2c.sweep.trials import RUN_ID
 
 AWAY_SECONDS = 600.0
@@ -48,9 +51,13 @@ class Record:
 
 
 def open_database(url: str) -> RDBStorage:
-    """The database, with tables. Raises SQLAlchemyError, ImportError or ValueError where it cannot be used."""
+    """The database, with tables. Raises SQLAlchemyError, ImportError or ValueError where it cannot be used.
+
+    UserError where its file is another user's, who does not share it.
+    """
     options: dict[str, Any] = {}
     if url.startswith("sqlite"):
+        _check_file(url)
         options["connect_args"] = {"timeout": 60}
     else:
         # Connections of before a restart are found out before they are used.
@@ -58,6 +65,18 @@ def open_database(url: str) -> RDBStorage:
     if url.startswith("postgresql"):
         options["connect_args"] = POSTGRES
     return RDBStorage(url, engine_kwargs=options)
+
+
+def _check_file(url: str) -> None:
+    file = Path(sa.make_url(url).database or "")
+    if not file.name or not file.parent.is_dir():
+        return
+    # Its journal is written beside it.
+    if why := kept_out(file.parent, file.name):
+        raise UserError(why)
+    if "uri" not in sa.make_url(url).query and file.name != ":memory:":
+        # SQLite itself would let no other user write, whatever the umask.
+        file.touch()
 
 
 def live_trials(storage: RDBStorage, study_id: int) -> list[Record]:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from x2c.core.errors import UserError
 from x2c.core.files import is_locked, locked, read_json
 from x2c.core.machine import holder, machine
+from x2c.core.shared import kept_out
 from x2c.sweep import retries
 from x2c.sweep.database import Record, first_line, live_trials, open_database, patient
 from x2c.sweep.lease import Lease
@@ -58,6 +59,8 @@ class Queue:
         self._cells = {cell.run_id: cell for cell in plan.cells}
         self._lease_seconds = plan.compute.lease_seconds
         url = storage or default_storage(plan)
+        if why := kept_out(plan.runs, ".sweeps.lock", ".claims", "logs", "stages"):
+            raise UserError(why)
         # One at a time: processes that race to create the schema crash.
         with self._lock():
             try:

@@ -230,8 +230,12 @@ def claim_path(cell: Cell) -> Path:
 def _beat(cell: Cell, when: float | None) -> None:
     claim = read_claim(cell)
     if claim is not None and claim.worker == holder():
+        path = claim_path(cell)
         with contextlib.suppress(OSError):
-            os.utime(claim_path(cell), None if when is None else (when, when))
+            if when is not None and path.stat().st_uid != os.geteuid():
+                # Only its owner may set another time than now: a copy is ours.
+                break_lock(path)
+            os.utime(path, None if when is None else (when, when))
 
 
 def _log() -> str:

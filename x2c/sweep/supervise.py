@@ -80,7 +80,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
     errors = {cell.run_id: _attempt(prepare, cell.config) for cell in cells}
     failed = {run: error for run, error in errors.items() if error is not None}
     first = next(iter(failed.values()), None)
-    if len(failed) == len(cells) and isinstance(first, UserError):
+    if len(failed) == len(cells) and isinstance(first, UserError | PermissionError):
         raise first
     for cell in cells:
         if error := failed.get(cell.run_id):
