@@ -11,12 +11,12 @@ import fake_engine
 import optuna
 import pytest
 import sqlalchemy as sa
-from test_queue import drain_anew, enqueue, start, start_worker, trials, wait_for
+from test_queue import drain_anew, enqueue, processes, start, start_worker, trials, wait_for
 
 from x2c.core import file_lease, machine
 from x2c.core import lease as leases
 from x2c.core.clock import boottime
-from x2c.core.files import is_locked
+from x2c.core.files import is_locked, locked
 from x2c.sweep import worker
 from x2c.sweep.database import live_trials
 from x2c.sweep.lease import LeaseLost
@@ -251,6 +251,26 @@ def test_machines_that_do_not_see_one_anothers_locks_leave_each_other_alone(plan
     assert snapshot(plan.cells[0]).state == "interrupted"
     (plan.runs / "go").touch()
     process.join(30)
+
+
+def hold_the_folder(runs, ready):
+    with locked(runs / ".sweeps.lock", holder="m:77"):
+        ready.set()
+        time.sleep(600)
+
+
+def test_a_process_that_is_stopped_while_it_has_the_queue_does_not_stop_the_others(plan, ran, capsys):
+    enqueue(plan)
+    ready = processes.Event()
+    stopped = start(hold_the_folder, plan.runs, ready)
+    assert ready.wait(60)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    drain_anew(plan)
+    assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("held by process 77 for 5 s; going on") == 1
+    stopped.kill()
+    stopped.join()
 
 
 def test_a_claim_tells_who_when_and_where(plan):

@@ -19,8 +19,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from x2c.core.console import console
 from x2c.core.errors import UserError
-from x2c.core.files import is_locked, locked, read_json
+from x2c.core.files import break_lock, is_locked, locked, read_json
 from x2c.core.machine import holder, machine
 from x2c.core.shared import kept_out
 from x2c.sweep import retries
@@ -340,7 +341,14 @@ class Queue:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with locked(Path(self.plan.runs) / ".sweeps.lock"):
+        path = Path(self.plan.runs) / ".sweeps.lock"
+        with locked(path, patience_seconds=self._lease_seconds, holder=holder()) as mine:
+            if not mine:
+                # A stopped process must not stop the others. Machines that do not see each other's locks do the same at
+                # once, too: the database lets one of them have a trial, and a cell that two trials stand for ends once.
+                who = path.read_text(encoding="utf-8").rpartition(":")[2] or "unknown"
+                console.print(f"{path}: held by process {who} for {self._lease_seconds:.0f} s; going on", markup=False)
+                break_lock(path)
             yield
 
 
