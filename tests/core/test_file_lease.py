@@ -257,7 +257,9 @@ def test_a_folder_that_is_seen_as_it_was_is_not_taken_twice(folder, clock, monke
     living.check()
 
 
-@pytest.mark.parametrize("text", ["", '{"host": "no', "[]", '{"host": "node"}', "\0" * 40])
+@pytest.mark.parametrize(
+    "text", ["", '{"host": "no', "[]", "7", '{"host": "node"}', '{"pid": null, "seconds": 5}', "\0" * 40]
+)
 def test_a_file_that_is_being_written_is_someone_s(folder, clock, text):
     folder.mkdir()
     (folder / "7").write_text(text)

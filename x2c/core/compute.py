@@ -23,7 +23,8 @@ class Compute(Section):
     gpu_memory_gb: PositiveFloat | None = None
     """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
     lease_seconds: Annotated[float, Field(ge=5)] = 60.0
-    """A worker of a sweep that was not heard of for so long has lost its cell to the next; the same for all workers."""
+    """Seconds (default 60) without a heartbeat after which a process has lost its cell, run or stage to
+    the next; the same for all workers of a sweep."""
     validation_patients: NonNegativeInt = 0
     """Validation patients that are sampled and scored at every validation of the last stage; searches set it."""
     cpu: bool

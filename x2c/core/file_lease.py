@@ -9,7 +9,6 @@ changed for the length of the lease by the clock of whoever watches it: the cloc
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -258,11 +257,12 @@ def _padded(text: Holder) -> str:
 def _entry(folder: Path, number: int) -> Entry:
     try:
         text = (folder / str(number)).read_text(encoding="utf-8", errors="replace")
-        return Entry(number, text, Holder(**json.loads(text)))
-    except OSError as error:
-        # Removed meanwhile, or replaced.
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
-            raise
+        known = json.loads(text)
+        return Entry(number, text, Holder(**{**known, "pid": int(known["pid"]), "seconds": float(known["seconds"])}))
+    except PermissionError:
+        raise
+    except OSError:
+        # Most often removed meanwhile.
         return Entry(number, "", None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, LookupError):
         return Entry(number, text, None)

@@ -41,7 +41,7 @@ def is_alive(pid: int, since: str) -> bool:
     """Whether the process of that id that `started` so is there, as far as can be told; of this namespace alone."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         # Another user's.
