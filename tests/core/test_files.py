@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from x2c.core import files
+from x2c.core.errors import UserError
 from x2c.core.files import TEMPORARY, build_once, digest, locked, replacing, temporary_beside, write_text
 
 
@@ -150,6 +152,15 @@ def test_a_lock_dies_with_its_process(tmp_path):
     process.join()
     with locked(tmp_path / "lock", patience_seconds=0.1) as free:
         assert free
+
+
+def test_a_file_system_without_locks_is_told_of_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "Function not implemented")))
+    with (
+        pytest.raises(UserError, match=r"lock: expected a file system with file locks; got Function not .* localflock"),
+        locked(tmp_path / "lock"),
+    ):
+        pass
 
 
 def test_digest_ignores_key_order():

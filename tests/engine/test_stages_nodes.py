@@ -79,13 +79,13 @@ def test_a_stage_whose_machine_falls_silent_is_gone_on_with_by_another_and_train
     wait_for_step(runs, 10)
     first.send_signal(number)
     second = start("two", variants[1])
-    _, said = second.communicate(timeout=300)
+    _, said = second.communicate(timeout=900)
     assert second.returncode == 0, said
     first.send_signal(signal.SIGCONT)
     if number == signal.SIGKILL:
         first.wait()
         first = start("one", variants[0])
-    _, said = first.communicate(timeout=300)
+    _, said = first.communicate(timeout=900)
     assert first.returncode == 0, said
     if number == signal.SIGSTOP:
         assert "its lease has ended; another process has it now; waiting for it" in " ".join(said.split())
@@ -103,7 +103,7 @@ def test_two_machines_that_need_a_stage_train_it_once(smoke_config, start, tmp_p
         run(smoke_config(name, STEPS, f"compute.runs={tmp_path / 'calm'}"))
     both = [start("one", "l1"), start("two", "l1_adv")]
     for process in both:
-        _, said = process.communicate(timeout=400)
+        _, said = process.communicate(timeout=900)
         assert process.returncode == 0, said
     for item in compare(tmp_path / "calm", tmp_path / "runs"):
         assert not item.differences, item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from x2c.core import fence
+from x2c.core.errors import UserError
 from x2c.core.machine import machine
 
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?=/|$)")
 """How temporary names end: machine, process id, and chance, since containers have equal ids."""
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What a file system answers that knows no locks."""
 FORSAKEN_SECONDS = 7 * 86400.0
 """No build takes as long: what another machine has left for longer was killed."""
 
@@ -185,6 +189,13 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise UserError(
+            f"{path}: expected a file system with file locks; got {error.strerror}; mount it with locks, which may be "
+            "each machine's own (Lustre: -o localflock, NFS: -o local_lock=flock), or give a folder elsewhere"
+        ) from None
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
