@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.derived_id import MADE_FROM, at, why_changed
 from analysis.runs import StandIn, evaluated
-from x2c.core.files import is_locked
+from x2c.core.file_lease import seems_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,8 +131,8 @@ def _fill(read: dict[str, Any], folder: Path) -> None:
     # Imported here: whoever only asks for help need not wait for it.
     from analysis import reading
 
-    alive = is_locked(folder / ".lock")
-    # Read after the lock was looked at: one that ended in between then reads as ended, not as interrupted.
+    alive = seems_held(folder / ".lease")
+    # Read after the lease was looked at: one that ended in between then reads as ended, not as interrupted.
     status = reading.read_status(folder)
     read["state"] = "interrupted" if status.state == "running" and not alive else status.state
     read["reason"] = reading.short(status.reason or status.phase or "", 1000)

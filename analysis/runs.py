@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.derived_id import MADE_FROM, NOT_RECIPE, why_changed
-from x2c.core.files import is_locked
+from x2c.core.file_lease import seems_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,12 +268,12 @@ def _readable(folder: Path) -> Run:
     """The run of a folder whose files can be used. Raises UnreadableError, and _NotARunError for one that has not begun."""
     from analysis import reading
 
-    alive = is_locked(folder / ".lock")
+    alive = seems_held(folder / ".lease")
     if not (folder / reading.STATUS).exists():
         if any((folder / name).exists() for name in (reading.SCORES, reading.SET_SCORES)):
             raise reading.UnreadableError(reading.STATUS, "absent, though the run was scored")
         raise _NotARunError(f"no {reading.STATUS} in it, it has not begun")
-    # Read after the lock was looked at: a run that ended in between then reads as ended, not as interrupted.
+    # Read after the lease was looked at: a run that ended in between then reads as ended, not as interrupted.
     status = reading.read_status(folder)
     if alive and status.state == "running" and not (folder / reading.CONFIG).exists():
         raise _NotARunError(f"no {reading.CONFIG} in it yet, it has just begun")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
@@ -42,11 +41,9 @@ def test_a_finished_run_is_read(make_run: MakeRun) -> None:
     assert [s.instead_of for s in run.stand_ins] == ["BiomedCLIP", "AlexNet", "I3D"]
 
 
-def test_running_is_interrupted_once_its_lock_is_free(make_run: MakeRun) -> None:
+def test_running_is_interrupted_once_no_process_has_it(make_run: MakeRun) -> None:
     folder = make_run("l1", state="running")
-    with (folder / ".lock").open("w") as lock:
-        # flock belongs to the open file, so a second open sees it as another process would.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with RunDirectory(folder).owned():
         (run,) = load_runs(folder.parent)
         assert (run.state, run.progress, run.phase) == ("running", 0.45, "train xray")
         assert run.scores is None
@@ -54,12 +51,13 @@ def test_running_is_interrupted_once_its_lock_is_free(make_run: MakeRun) -> None
     assert run.state == "interrupted"
 
 
-def test_reading_leaves_the_lock_to_others(make_run: MakeRun) -> None:
+def test_reading_leaves_the_run_as_it_is(make_run: MakeRun) -> None:
     folder = make_run("l1", state="running")
-    (folder / ".lock").touch()
     load_runs(folder.parent)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert not (folder / ".lease").exists()
+    with RunDirectory(folder).owned():
+        load_runs(folder.parent)
+        assert [path.name for path in (folder / ".lease").iterdir()] == ["1"]
 
 
 def test_scores_count_only_when_the_run_is_done(make_run: MakeRun) -> None:
@@ -446,8 +444,7 @@ def test_odd_folders_are_skipped_with_a_line_that_says_why(
 def test_a_run_that_has_only_just_begun_is_no_bad_row(make_run: MakeRun, caplog: pytest.LogCaptureFixture) -> None:
     folder = make_run("l1", state="running")
     (folder / "config.yaml").unlink()
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with RunDirectory(folder).owned():
         assert load_runs(folder.parent) == []
         assert "no config.yaml in it yet" in caplog.text
     (run,) = load_runs(folder.parent)

@@ -18,17 +18,11 @@ from analysis import render, tables
 from analysis.runs import group_runs, load_runs
 from analysis.stats.paired import compare
 from analysis.table2 import Row, Table, collect
+from x2c.core.run import RunDirectory
 
 PROJECT = Path(tables.__file__).parents[1]
 MakeRun = Callable[..., Path]
 Config = dict[str, Any]
-HOLD_LOCK = """
-import fcntl, sys
-lock = open(sys.argv[1], "w")
-fcntl.flock(lock, fcntl.LOCK_EX)
-print("held", flush=True)
-input()
-"""
 
 
 def table(runs_dir: Path) -> Table:
@@ -80,17 +74,8 @@ def test_every_state_is_told(make_run: MakeRun) -> None:
     make_run("l1_lpips", state="running")
     make_run("l1_adv", state="failed", status={"reason": "loss/l1 is not finite\nat step 120"})
     runs = make_run("l1_cls", state="running").parent
-    lock = next(runs.glob("l1_lpips-*")) / ".lock"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, lock],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+    with RunDirectory(next(runs.glob("l1_lpips-*"))).owned():
         result = table(runs)
-    finally:
-        holder.communicate(b"\n")
     details = {variant: row(result, variant).detail for variant in ("l1", "l1_lpips", "l1_adv", "l1_cls", "cfg")}
     assert details == {
         "l1": "n = 6",

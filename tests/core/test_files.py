@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from x2c.core import files
+from x2c.core.errors import UserError
 from x2c.core.files import TEMPORARY, build_once, digest, locked, replacing, temporary_beside, write_text
 
 
@@ -28,6 +31,32 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def umask():
+    """Set the umask for a test."""
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def private(path: Path) -> None:
+    """As libraries write that make a file of their own and rename it."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o027, 0o640), (0o077, 0o600)])
+def test_a_file_has_the_mode_of_the_umask_whoever_wrote_it(tmp_path, umask, monkeypatch, mask, mode):
+    umask(mask)
+    for name, write in (("library", private), ("plain", Path.touch)):
+        with replacing(tmp_path / name) as temporary:
+            write(temporary)
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode, name
+    build_once(tmp_path / "made", lambda path: private(path / "model.safetensors"))
+    assert (tmp_path / "made/model.safetensors").stat().st_mode & 0o777 == mode
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "no such line")
+    assert files._umask() == mask == files._umask()
 
 
 def test_a_folder_is_built_once_and_only_when_whole(tmp_path):
@@ -123,6 +152,15 @@ def test_a_lock_dies_with_its_process(tmp_path):
     process.join()
     with locked(tmp_path / "lock", patience_seconds=0.1) as free:
         assert free
+
+
+def test_a_file_system_without_locks_is_told_of_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.fcntl, "flock", Mock(side_effect=OSError(errno.ENOSYS, "Function not implemented")))
+    with (
+        pytest.raises(UserError, match=r"lock: expected a file system with file locks; got Function not .* localflock"),
+        locked(tmp_path / "lock"),
+    ):
+        pass
 
 
 def test_digest_ignores_key_order():

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 
 from x2c.core.config import EMA
 from x2c.core.errors import UserError
-from x2c.core.files import locked
 from x2c.core.listening import Pruned, listened
 from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
@@ -161,7 +160,7 @@ def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
 
 def test_a_run_has_one_owner(smoke_config):
     config = smoke_config("l1")
-    with locked(run_directory(config).path / ".lock"), pytest.raises(UserError, match="another process"):
+    with run_directory(config).owned(), pytest.raises(UserError, match="another process"):
         run(config)
 
 

@@ -11,11 +11,12 @@ import fake_engine
 import optuna
 import pytest
 import sqlalchemy as sa
-from test_queue import drain_anew, enqueue, start, start_worker, trials, wait_for
+from test_queue import drain_anew, enqueue, processes, start, start_worker, trials, wait_for
 
-from x2c.core import machine
-from x2c.core.files import is_locked
-from x2c.sweep import lease as leases
+from x2c.core import file_lease, machine
+from x2c.core import lease as leases
+from x2c.core.clock import elapsed
+from x2c.core.files import is_locked, locked
 from x2c.sweep import worker
 from x2c.sweep.database import DatabaseAway, live_trials
 from x2c.sweep.lease import LeaseLost
@@ -40,7 +41,8 @@ def elsewhere(monkeypatch):
     """Make this process a machine of its own, as if it did not see the others' locks."""
 
     def move(name):
-        monkeypatch.setattr(machine, "machine", lambda: name)
+        for module in (machine, file_lease):
+            monkeypatch.setattr(module, "machine", lambda: name)
         for module in ("x2c.sweep.state", "x2c.sweep.queue"):
             monkeypatch.setattr(f"{module}.machine", lambda: name)
             monkeypatch.setattr(f"{module}.is_locked", lambda path: False)
@@ -59,9 +61,9 @@ def set_beat(plan, seconds_ago):
                 sa.text(f"UPDATE trial_heartbeats SET heartbeat = datetime('now', '{-seconds_ago:+} seconds')")
             )
     engine.dispose()
-    for claim in (plan.runs / ".claims").glob("*"):
+    for beat in (*(plan.runs / ".claims").glob("*"), *plan.runs.glob("*/.lease/*")):
         then = time.time() - (seconds_ago or 0)
-        os.utime(claim, (then, then))
+        os.utime(beat, (then, then))
 
 
 def reclaimed(queue, plan):
@@ -187,7 +189,7 @@ def test_a_lease_that_no_one_wanted_is_taken_anew(plan, monkeypatch):
     with queue.next(plan.cells) as lease, lease:
         lease.check()
         assert lease.trial == 0
-        lease._until = time.monotonic() - 1
+        lease._until = elapsed() - 1
         fake_engine.run(lease.cell.config)
         assert lease.trial == 2 and record(queue).silence <= 1.5
         queue.finish(lease)
@@ -199,7 +201,7 @@ def test_a_lease_that_another_has_taken_is_lost_for_good(plan, monkeypatch):
     queue = Queue(plan)
     with queue.next(plan.cells) as lease, lease:
         Queue(plan)._end(lease.trial_id)
-        lease._until = time.monotonic() - 1
+        lease._until = elapsed() - 1
         for _ in range(2):
             with pytest.raises(LeaseLost, match="l1 s0: its lease has ended"):
                 fake_engine.run(lease.cell.config)
@@ -296,6 +298,26 @@ def test_machines_that_do_not_see_one_anothers_locks_leave_each_other_alone(plan
     assert snapshot(plan.cells[0]).state == "interrupted"
     (plan.runs / "go").touch()
     process.join(30)
+
+
+def hold_the_folder(runs, ready):
+    with locked(runs / ".sweeps.lock", holder="m:77"):
+        ready.set()
+        time.sleep(600)
+
+
+def test_a_process_that_is_stopped_while_it_has_the_queue_does_not_stop_the_others(plan, ran, capsys):
+    enqueue(plan)
+    ready = processes.Event()
+    stopped = start(hold_the_folder, plan.runs, ready)
+    assert ready.wait(60)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    drain_anew(plan)
+    assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("held by process 77 for 5 s; going on") == 1
+    stopped.kill()
+    stopped.join()
 
 
 def test_a_claim_tells_who_when_and_where(plan):

@@ -12,7 +12,6 @@ import optuna
 import pytest
 
 from x2c.core.errors import UserError
-from x2c.core.files import locked
 from x2c.sweep.plan import make_plan as make
 from x2c.sweep.queue import Queue
 from x2c.sweep.state import claimed, read_claim, snapshot
@@ -36,12 +35,12 @@ def start(target, *args):
     return process
 
 
-def hold(path, release):
-    with locked(path):
+def hold(run, release):
+    with run.owned():
         release.wait()
 
 
-def wait_for(condition, seconds=20.0):
+def wait_for(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -188,7 +187,7 @@ def test_a_cell_that_is_run_by_hand_is_waited_for(make_plan, ran):
     plan = make_plan()
     enqueue(plan)
     release = processes.Event()
-    holder = start(hold, plan.cells[0].run.path / ".lock", release)
+    holder = start(hold, plan.cells[0].run, release)
     wait_for(lambda: snapshot(plan.cells[0]).state == "running")
     worker = start_worker(plan)
     wait_for(lambda: len(ran()) == 3)
@@ -270,5 +269,5 @@ def test_a_stage_that_a_run_by_hand_trains_is_left_to_it(sweep_file, tmp_path):
     plan = make("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
     queue = Queue(plan, create=True)
     queue.enqueue(plan.cells)
-    with locked(plan.cells[0].stages[0].directory.path / ".lock"), queue.next(plan.cells) as lease:
+    with plan.cells[0].stages[0].directory.owned(), queue.next(plan.cells) as lease:
         assert lease.cell.config.variant == "res_128"

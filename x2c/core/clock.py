@@ -1,4 +1,4 @@
-"""A clock that no one sets, and that goes on while the machine is suspended."""
+"""The clock by which leases end: no one sets it, and it goes on while the machine is suspended."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class Compute(Section):
     """GPU memory in GiB that a cell needs at most: workers that would need more than is free are not started. Null: it
     is not known, and nothing is checked."""
     lease_seconds: Annotated[float, Field(ge=5)] = 60.0
-    """Seconds without a heartbeat after which a worker has lost its cell to the next worker; the same for all workers
-    of a sweep."""
+    """Seconds without a heartbeat after which a process has lost its cell, run or stage to the next; the same for all
+    workers of a sweep."""
     validation_patients: NonNegativeInt = 0
     """Validation patients for whom volumes are sampled and scored at every validation of the last stage; 0 samples
     none. Searches set it."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from x2c.core.shared import denial
 from x2c.core.stopping import exit_code
 
 MOST_CHOICES = 100
@@ -51,12 +52,14 @@ def reason_of(error: Exception) -> str:
     Of every kind of UserError the type is `UserError`: a worker tells by it what processes of its own have failed of.
     """
     kind = UserError if isinstance(error, UserError) else type(error)
-    text = " ".join(str(error).split())
+    text = denial(error) if isinstance(error, PermissionError) else " ".join(str(error).split())
     return f"{kind.__name__}: {text}" if text else kind.__name__
 
 
 def exit_on_user_error(main: Callable[[], int | None]) -> None:
     """Run `main` as a program: its return value is the exit code; a UserError is one line and its own code, mostly 2.
+
+    So is a file that this process may not use, most often another user's in a shared folder.
 
     Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75.
     """
@@ -65,6 +68,9 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.code)
+    except PermissionError as error:
+        print(f"error: {denial(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt as stop:
         print(f"{str(stop) or 'interrupted'}; rerun the same command to go on where it stopped", file=sys.stderr)
         sys.exit(exit_code(stop))

@@ -6,11 +6,14 @@ whoever took its place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Check = Callable[[], None]
 _checks: list[Check] = []
+# In a forked process no thread renews leases, and it must not take in its own name what is its parent's.
+os.register_at_fork(after_in_child=_checks.clear)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -11,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from x2c.core import fence
+from x2c.core.errors import UserError
 from x2c.core.machine import holder, machine
 from x2c.core.waiting import Wait
 
-TEMPORARY = re.compile(r"\.([0-9a-f]{8})-\d+-[0-9a-f]{8}\.tmp(?=/|$)")
+TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?=/|$)")
 """How temporary names end: machine, process id, and chance, since containers have equal ids."""
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What a file system answers that knows no locks."""
 FORSAKEN_SECONDS = 7 * 86400.0
 """No build takes as long: what another machine has left for longer was killed."""
 
@@ -31,12 +36,15 @@ FORSAKEN_SECONDS = 7 * 86400.0
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
+    The file gets the mode that the umask gives.
+
     After a power cut there is the old file or the new one; with `durable` off, perhaps an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
     try:
         yield temporary
+        open_up(temporary)
         if durable:
             sync(temporary)
         fence.ask()
@@ -58,9 +66,34 @@ def written_here(temporary: Path) -> bool:
     return ending is not None and ending[1] == _here()
 
 
+def written_by(temporary: Path, of_machine: str, pid: int) -> bool:
+    """Whether a temporary path was named by a process."""
+    ending = TEMPORARY.search(temporary.name)
+    return ending is not None and ending.groups() == (digest(of_machine, 8), str(pid))
+
+
 def _here() -> str:
     # The names of hosts may hold dots, and begin alike.
     return digest(machine(), 8)
+
+
+def open_up(path: Path) -> None:
+    """Let others use a file, or all files of a folder, as far as the umask says: some libraries write for their user alone."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        mode = stat.S_IMODE(file.lstat().st_mode)
+        if not mode & 0o077 and file.is_file() and not file.is_symlink():
+            file.chmod(mode | (0o666 & ~_umask()))
+
+
+def _umask() -> int:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.partition("Umask:")[2].split()[0], 8)
+    except (OSError, IndexError, ValueError):
+        # There is no other way to read it than to set it.
+        mask = os.umask(0o077)
+        os.umask(mask)
+        return mask
 
 
 def sync(path: Path) -> None:
@@ -160,6 +193,13 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise UserError(
+            f"{path}: expected a file system with file locks; got {error.strerror}; mount it with locks, which may be "
+            "each machine's own (Lustre: -o localflock, NFS: -o local_lock=flock), or give a folder elsewhere"
+        ) from None
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -178,6 +218,7 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         temporary.mkdir(parents=True)
         try:
             build(temporary)
+            open_up(temporary)
             sync_tree(temporary)
             _put_in_place(temporary, folder)
         finally:

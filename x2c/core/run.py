@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ import yaml
 from x2c.core import fence
 from x2c.core.config import Config, identity
 from x2c.core.errors import UserError
-from x2c.core.files import digest, locked, read_json, sync, write_text, written_here
-from x2c.core.machine import holder
+from x2c.core.file_lease import SECONDS, FileLease, Holder, is_held
+from x2c.core.files import digest, read_json, sync, temporary_beside, write_text, written_by, written_here
 
 FORMAT_VERSION = 4
 STATUS_SECONDS = 60.0
@@ -47,9 +48,10 @@ class RunDirectory:
     Of the processes that train one run together, all but the main one get it with `writes` off.
     """
 
-    def __init__(self, path: Path, *, writes: bool = True) -> None:
+    def __init__(self, path: Path, *, writes: bool = True, lease_seconds: float = SECONDS) -> None:
         self.path = path
         self.writes = writes
+        self.lease_seconds = lease_seconds
         self.starts = 0
 
     # Named when they are asked for: a plan has tens of thousands of these.
@@ -59,9 +61,9 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
-    def lock(self) -> Path:
-        """The file that whoever writes here keeps locked."""
-        return self.path / ".lock"
+    def lease(self) -> Path:
+        """Folder of the lease that whoever writes here has."""
+        return self.path / ".lease"
 
     @property
     def scores(self) -> Path:
@@ -75,20 +77,29 @@ class RunDirectory:
 
     @contextmanager
     def owned(self, patience_seconds: float = 1.0) -> Iterator[None]:
-        """Be the only process that writes here. Raises UserError when another one is, and stays for that long.
+        """Be the only process that writes here, on whatever machine. Raises UserError when another one is, and stays so long.
 
-        Readers probe the lock for an instant, so some patience is always needed.
+        And LeaseLost, at the next write, when this process was not heard of for the length of its lease and another has
+        taken its place.
         """
         if not self.writes:
             yield
             return
-        with locked(self.lock, patience_seconds=patience_seconds, holder=holder()) as free:
-            if not free:
-                raise UserError(f"{self.path.name}: another process is running it; wait for it or stop it")
-            self._clear()
+        lease = FileLease(self.lease, self.path.name, self.lease_seconds)
+        with lease.held(patience_seconds, certain=True) as mine:
+            if not mine:
+                raise UserError(
+                    f"{self.path.name}: another process is running it ({lease.other}); wait for it or stop it"
+                )
+            self._clear(lease.others)
             # Told with the next report: looking at a finished run is no start.
             self.starts = int(self.status().get("starts", 0)) + 1
             yield
+
+    @property
+    def held(self) -> bool:
+        """Whether a living process has it, as far as this one can tell by now."""
+        return is_held(self.lease)
 
     def status(self) -> dict[str, Any]:
         """What status.json says; empty before the run began, or after a power cut that left it so."""
@@ -134,8 +145,9 @@ class RunDirectory:
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
         if self.writes:
-            fence.ask()
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+                # Whoever takes this one's place replaces the file: what is open is either its own, or no one's any more.
+                fence.ask()
                 stream.write(json.dumps(record) + "\n")
 
     def logged(self, name: str) -> list[tuple[int, float]]:
@@ -160,13 +172,19 @@ class RunDirectory:
         """The step of the newest checkpoint; 0 where there is none."""
         return max(map(step_of, self.checkpoints.glob("step-*")), default=0)
 
-    def _clear(self) -> None:
-        """Remove what a killed owner was about to write."""
-        for left in self.path.rglob(".*.tmp"):
+    def _clear(self, owners: list[Holder]) -> None:
+        """Remove what a former owner was about to write: asleep rather than dead, it would find nothing to put in place."""
+        for left in list(self.path.rglob(".*.tmp")):
             with contextlib.suppress(FileNotFoundError):
                 age = max(0.0, time.time() - left.stat().st_mtime)
-                if left.is_file() and age >= _respite_seconds(left):
-                    left.unlink()
+                if age < _respite_seconds(left, owners):
+                    continue
+                # At once, as a folder cannot be removed: it would be put in place half empty.
+                forsaken = left.rename(temporary_beside(left))
+                if forsaken.is_dir():
+                    shutil.rmtree(forsaken, ignore_errors=True)
+                else:
+                    forsaken.unlink()
 
     def _write_text(self, name: str, text: str, *, durable: bool = True) -> None:
         if self.writes:
@@ -178,8 +196,10 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def _respite_seconds(left: Path) -> float:
+def _respite_seconds(left: Path, owners: list[Holder]) -> float:
     """For how long someone else may yet be about to put a temporary file in place."""
+    if any(written_by(left, owner.machine, owner.pid) for owner in owners):
+        return 0.0
     if not written_here(left):
         return ELSEWHERE_SECONDS
     # A supervisor records the end of a worker.

@@ -75,7 +75,8 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
         recipe |= {"window": data.window_hu, "format": FORMAT_VERSION}
         if baseline.part == "autoencoder":
             recipe["home"] = home_fingerprint(config)
-        run = RunDirectory(Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}")
+        path = Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}"
+        run = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
         # Another process may be at it: its scores are ours.
         with run.owned(patience_seconds=math.inf):
             if run.done:

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from x2c.core import fence
 from x2c.core.console import console
 from x2c.core.errors import UserError
-from x2c.core.files import file_digest, read_json, sync, sync_tree, write_json
+from x2c.core.files import file_digest, open_up, read_json, sync, sync_tree, temporary_beside, write_json
 from x2c.core.run import step_of
 
 DIGESTS = "digests.json"
@@ -23,17 +23,16 @@ KEPT = 2
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
     """Write everything Accelerate knows of (models, EMA, optimizers, schedules, RNG) as `folder/step-<step>`."""
     target = folder / f"step-{step:07d}"
-    temporary = folder / f".step-{step:07d}.tmp"
-    if accelerator.is_main_process:
-        shutil.rmtree(temporary, ignore_errors=True)
-    accelerator.wait_for_everyone()
+    # The main process's name for it, which is no one else's.
+    (temporary,) = broadcast_object_list([temporary_beside(target)])
     accelerator.save_state(str(temporary), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_json(temporary / DIGESTS, {file.name: file_digest(file) for file in temporary.iterdir()})
+        open_up(temporary)
         sync_tree(temporary)
         fence.ask()
-        os.rename(temporary, target)
+        _put_in_place(temporary, target)
         sync(folder)
         for older in _finished(folder)[:-KEPT]:
             shutil.rmtree(older)
@@ -81,9 +80,20 @@ def damage(checkpoint: Path) -> str:
     return ""
 
 
+def _put_in_place(temporary: Path, target: Path) -> None:
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        # Whoever had the stage before, and has lost it, was just about to: a whole one has the same bits.
+        whole = not damage(target)
+        shutil.rmtree(temporary if whole else target)
+        if not whole:
+            os.rename(temporary, target)
+
+
 def _newest_whole(folder: Path) -> Path | None:
-    for left in folder.glob(".step-*.tmp"):
-        shutil.rmtree(left)
     for checkpoint in reversed(_finished(folder)):
         wrong = damage(checkpoint)
         if not wrong:

@@ -18,6 +18,7 @@ from x2c.core.errors import UserError, reason_of
 from x2c.core.listening import Pruned
 from x2c.core.parallel import cores
 from x2c.core.run import RunDirectory, run_identity
+from x2c.core.shared import kept_out
 from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
 from x2c.engine import tracking
@@ -127,8 +128,9 @@ def check(config: Config) -> None:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
+            why = kept_out(folder) or error.strerror
             raise UserError(
-                f"compute.{field}: cannot write to {folder} ({error.strerror}); set --compute.{field}=FOLDER"
+                f"compute.{field}: cannot write to {folder} ({why}); set --compute.{field}=FOLDER"
             ) from None
 
 

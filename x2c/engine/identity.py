@@ -91,7 +91,8 @@ class Identity:
     def run_directory(self, seed: int) -> RunDirectory:
         """Where the run with a seed is, or will be."""
         made_from = {**self._made_from, "config": {**self._made_from["config"], "seed": seed}}
-        return RunDirectory(Path(self._config.compute.runs) / run_name(self._config, made_from))
+        path = Path(self._config.compute.runs) / run_name(self._config, made_from)
+        return RunDirectory(path, lease_seconds=self._config.compute.lease_seconds)
 
     def planned_stages(self, seed: int) -> list[PlannedStage]:
         """The stages of the run with a seed. Raises UserError for a lost start."""
@@ -100,7 +101,8 @@ class Identity:
         for name, stage in config.stages.each.items():
             recipe = {**self._recipes[name], "seed": seed}
             key = digest({"start": key, "name": name, "recipe": recipe, "format": FORMAT_VERSION})
-            directory = RunDirectory(Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{seed}-{key}")
+            path = Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{seed}-{key}"
+            directory = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
             planned.append(PlannedStage(name, stage, key, before, directory))
             before += stage.steps
         return planned

@@ -15,8 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from x2c.core.config import Config
+from x2c.core.console import console
 from x2c.core.errors import UserError, reason_of
-from x2c.core.files import replacing, sync_tree
+from x2c.core.files import replacing
+from x2c.core.lease import LeaseLost
 from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
@@ -38,16 +40,8 @@ def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: A
     earlier: list[PlannedStage] = []
     for planned in planned_stages(config):
         planned.directory.writes = run.writes
-        run.report("running", f"train {planned.name}", planned.before, config.steps)
-        with planned.directory.owned(patience_seconds=math.inf):
-            accelerator.wait_for_everyone()
-            if not planned.directory.done:
-                _train(config, run, parts, accelerator, planned, earlier)
-            else:
-                retell(run, planned, accelerator)
-            if accelerator.is_main_process:
-                # Nothing goes on from here but the next stage, which takes the averaged weights.
-                shutil.rmtree(planned.directory.checkpoints, ignore_errors=True)
+        while not _come_by(config, run, parts, accelerator, planned, earlier):
+            run.forget_after(planned.before)
         earlier.append(planned)
     if accelerator.is_main_process:
         _take_weights(config, run, earlier)
@@ -87,6 +81,36 @@ def retell(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -
         step = planned.before + values.pop("step")
         run.log({"step": step, "stage": planned.name, **values})
         accelerator.log(values, step=step)
+
+
+def _come_by(
+    config: Config,
+    run: RunDirectory,
+    parts: Parts,
+    accelerator: Accelerator,
+    planned: PlannedStage,
+    earlier: list[PlannedStage],
+) -> bool:
+    """Train a stage, or wait for it; False where another has taken it over because this process was not heard of."""
+    run.report("running", f"train {planned.name}", planned.before, config.steps)
+    try:
+        with planned.directory.owned(patience_seconds=math.inf):
+            accelerator.wait_for_everyone()
+            if not planned.directory.done:
+                _train(config, run, parts, accelerator, planned, earlier)
+            else:
+                retell(run, planned, accelerator)
+            if accelerator.is_main_process:
+                # Nothing goes on from here but the next stage, which takes the averaged weights.
+                shutil.rmtree(planned.directory.checkpoints, ignore_errors=True)
+    except LeaseLost as lost:
+        # The other processes of a run wait for this one's gradients, and have to be started anew with it.
+        if lost.lease.title != planned.directory.path.name or accelerator.num_processes > 1:
+            raise
+        console.print(f"{lost}; waiting for it", markup=False)
+        checkpoint.forget(accelerator)
+        return False
+    return True
 
 
 def _train(
@@ -150,8 +174,9 @@ def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage])
     *before, last = stages
     whole = (before[-1] if before else None) if last.stage.lora_rank else last
     if last.stage.lora_rank:
-        shutil.copytree(_weights_of(last), run.path / ADAPTER, dirs_exist_ok=True)
-        sync_tree(run.path / ADAPTER)
+        for file in _weights_of(last).iterdir():
+            with replacing(run.path / ADAPTER / file.name) as path:
+                shutil.copyfile(file, path)
     with replacing(run.path / WEIGHTS) as path:
         if whole is None:
             denoiser = build_denoiser(config)

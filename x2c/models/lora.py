@@ -10,8 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from x2c.core import fence
 from x2c.core.errors import UserError
-from x2c.core.files import read_json, sync_tree, write_json
+from x2c.core.files import open_up, read_json, sync_tree, temporary_beside, write_json
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -36,13 +37,14 @@ def linear_layers(denoiser: nn.Module) -> list[str]:
 
 def save_adapters(model: Any, folder: Path) -> None:
     """Write the adapters alone, in peft's format, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(folder)
     model.save_pretrained(str(temporary))
     # peft keeps the layers' names in a set, whose order is another in every process.
     config = read_json(temporary / FILES[0])
     write_json(temporary / FILES[0], {**config, "target_modules": sorted(config["target_modules"])})
+    open_up(temporary)
     sync_tree(temporary)
+    fence.ask()
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 

@@ -42,7 +42,7 @@ def compare(calm: Path, other: Path) -> list[Comparison]:
 
 def _files(folder: Path) -> set[Path]:
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return {path for path in files if not IGNORED.fullmatch(path.name)}
+    return {path for path in files if not IGNORED.fullmatch(path.name) and path.parent.name != ".lease"}
 
 
 def _kind(path: Path) -> str:

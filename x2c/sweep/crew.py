@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -120,7 +121,9 @@ class Crew:
         return self.crashes < MOST_CRASHES and self.killed < MOST_KILLED
 
     def _start(self, number: int) -> Worker:
-        log = self.plan.runs / "logs" / f"{self.plan.sweep.name}-worker-{number}.log"
+        # No one else's, be it another user's or on another machine.
+        name = f"{self.plan.sweep.name}-{socket.gethostname()}-{os.getpid()}-worker-{number}.log"
+        log = self.plan.runs / "logs" / name
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             # A session of its own: Ctrl-C reaches the supervisor alone, which asks the workers to stop.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -19,8 +20,9 @@ from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, Operationa
 
 from x2c.core.console import console
 from x2c.core.errors import UserError
+from x2c.core.shared import kept_out
 from x2c.core.stopping import REQUEUE
-from x2c.sweep.storage import EXPECTED, connected, shown
+from x2c.sweep.storage import EXPECTED, connected, parsed, shown
 from x2c.sweep.trials import RUN_ID
 
 AWAY_SECONDS = 600.0
@@ -87,12 +89,27 @@ Host = TypeVar("Host", bound=Patient)
 def open_database(url: str) -> RDBStorage:
     """The database of a URL, with tables. Raises UserError for one that cannot be used, and what `wait_for` waits for."""
     try:
+        _check_file(url)
         return connected(url)
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, TypeError, RuntimeError) as error:
         # A file that cannot be made at first will not be later; one that was there may come back.
         if is_away(error) and "unable to open database file" not in str(_cause(error)):
             raise
         raise refusal(error, shown(url)) from None
+
+
+def _check_file(url: str) -> None:
+    """Raise UserError where an SQLite file is another user's, who does not share it."""
+    parts = parsed(url)
+    file = Path(parts.database or "")
+    if parts.get_backend_name() != "sqlite" or not file.name or not file.parent.is_dir():
+        return
+    # Its journal is written beside it.
+    if why := kept_out(file.parent, file.name):
+        raise UserError(why)
+    if "uri" not in parts.query and file.name != ":memory:":
+        # SQLite itself would let no other user write, whatever the umask.
+        file.touch()
 
 
 def live_trials(

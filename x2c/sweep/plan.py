@@ -53,7 +53,8 @@ class Cell:
     @property
     def run(self) -> RunDirectory:
         """Its run directory, which may not exist yet."""
-        return RunDirectory(Path(self.config.compute.runs) / self.run_id)
+        compute = self.config.compute
+        return RunDirectory(Path(compute.runs) / self.run_id, lease_seconds=compute.lease_seconds)
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 from x2c.core.clock import elapsed
+from x2c.core.console import console
 from x2c.core.errors import UserError
-from x2c.core.files import is_locked, locked, read_json
+from x2c.core.files import break_lock, is_locked, locked, read_json
 from x2c.core.machine import holder, machine
+from x2c.core.shared import kept_out
 from x2c.sweep import database, retries
 from x2c.sweep.database import Record, live_trials, open_database, patient, wait_for
 from x2c.sweep.lease import Lease
@@ -68,6 +70,8 @@ class Queue:
         self._lease_seconds = plan.compute.lease_seconds
         self._silence = Silence(self._lease_seconds)
         url = storage or default_storage(plan)
+        if why := kept_out(plan.runs, ".sweeps.lock", ".claims", "logs", "stages"):
+            raise UserError(why)
         self.database, self.patience_seconds = shown(url), database.AWAY_SECONDS
         self._open(url, create)
 
@@ -201,7 +205,7 @@ class Queue:
                 # Its worker would only wait for another's stage: there may be a cell that is worth more now.
                 for stage in cell.stages:
                     if stage.key not in seen:
-                        busy = stage.key in taken or is_locked(stage.directory.lock)
+                        busy = stage.key in taken or stage.directory.held
                         seen[stage.key] = busy and not stage.directory.done
                 if any(seen[stage.key] for stage in cell.stages):
                     waiting = True
@@ -213,11 +217,11 @@ class Queue:
                         return None, TURN_SECONDS
                     continue
                 # Asked before it is claimed, which counts as an attempt.
-                if is_locked(cell.run.lock) or is_held(cell, self._silence):
+                if cell.run.held or is_held(cell, self._silence):
                     waiting = True
                     continue
                 with ExitStack() as attempt:
-                    if not attempt.enter_context(claimed(cell)) or is_locked(cell.run.lock):
+                    if not attempt.enter_context(claimed(cell)) or cell.run.held:
                         waiting = True
                         continue
                     if lease := self._lease(record, cell):
@@ -382,7 +386,14 @@ class Queue:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with locked(Path(self.plan.runs) / ".sweeps.lock", holder=holder()):
+        path = Path(self.plan.runs) / ".sweeps.lock"
+        with locked(path, patience_seconds=self._lease_seconds, holder=holder()) as mine:
+            if not mine:
+                # A stopped process must not stop the others. Machines that do not see each other's locks do the same at
+                # once, too: the database lets one of them have a trial, and a cell that two trials stand for ends once.
+                who = path.read_text(encoding="utf-8").rpartition(":")[2] or "unknown"
+                console.print(f"{path}: held by process {who} for {self._lease_seconds:.0f} s; going on", markup=False)
+                break_lock(path)
             yield
 
 

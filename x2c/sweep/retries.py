@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from x2c.core.errors import UserError
+from x2c.core.lease import ENDED
 
 MOST_ERRORS = 4
 """A cell that raised so often is failed."""
@@ -18,6 +19,8 @@ PASSING = {
 }
 """Numbers of operating system errors that may be gone a minute later."""
 PASSING_TEXTS = (
+    # A stage that another has taken over, told by one of several processes.
+    ENDED,
     "out of memory",
     "no space left on device",
     "disk quota exceeded",
@@ -62,7 +65,7 @@ class Tries:
 
 def passing(error: BaseException) -> bool:
     """Whether an error comes from memory, disk or network, rather than from the cell itself."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) and ENDED not in str(error):
         # What a user is to mend stays, unless the system's error behind it passes.
         cause = error.__cause__ or error.__context__
         return cause is not None and passing(cause)

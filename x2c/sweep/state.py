@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from x2c.core import file_lease
 from x2c.core.errors import reason_of
+from x2c.core.file_lease import seems_held
 from x2c.core.files import break_lock, is_locked, locked
 from x2c.core.machine import holder, machine
 from x2c.engine.identity import PlannedStage
@@ -72,9 +74,9 @@ class Claim:
 def snapshot(cell: Cell) -> Snapshot:
     """Read a cell's state."""
     claim = read_claim(cell)
-    # Locks first: a run that ends in between then reads as ended, not as interrupted.
+    # Leases first: a run that ends in between then reads as ended, not as interrupted.
     silence = heard_of(cell, claim)
-    alive = silence is not None or is_locked(cell.run.lock)
+    alive = silence is not None or seems_held(cell.run.lease)
     status = cell.run.status()
     updated = float(status.get("updated", 0.0))
     if claim is not None and silence is not None and not claim.reported(status):
@@ -175,15 +177,14 @@ def read_claim(cell: Cell) -> Claim | None:
 
 
 def evict(cell: Cell, worker: str) -> None:
-    """Break the locks of a cell that a worker still holds though its lease has ended."""
+    """End what a worker still holds of a cell though its lease has ended: the claim, the run and the stages."""
     claim = read_claim(cell)
     if claim is not None and claim.worker == worker:
         break_lock(claim_path(cell))
         os.utime(claim_path(cell), (0.0, 0.0))
-    for lock in (cell.run.lock, *(stage.directory.lock for stage in cell.stages)):
+    for directory in (cell.run, *(stage.directory for stage in cell.stages)):
         with contextlib.suppress(OSError):
-            if lock.read_text(encoding="utf-8") == worker:
-                break_lock(lock)
+            file_lease.end(directory.lease, worker)
 
 
 def open_stages(cell: Cell) -> list[PlannedStage]:
@@ -262,8 +263,12 @@ def claim_path(cell: Cell) -> Path:
 def _beat(cell: Cell, when: float | None) -> None:
     claim = read_claim(cell)
     if claim is not None and claim.worker == holder():
+        path = claim_path(cell)
         with contextlib.suppress(OSError):
-            os.utime(claim_path(cell), None if when is None else (when, when))
+            if when is not None and path.stat().st_uid != os.geteuid():
+                # Only its owner may set another time than now: a copy is ours.
+                break_lock(path)
+            os.utime(path, None if when is None else (when, when))
 
 
 def _last_beat(cell: Cell) -> float | None:

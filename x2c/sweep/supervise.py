@@ -9,7 +9,6 @@ from pathlib import Path
 
 from x2c.core.config import Config
 from x2c.core.errors import UserError
-from x2c.core.files import is_locked
 from x2c.core.stopping import listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.crew import Crew
@@ -93,12 +92,12 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
         if error is not None
     }
     first = next(iter(failed.values()), None)
-    if len(failed) == len(cells) and isinstance(first, UserError):
+    if len(failed) == len(cells) and isinstance(first, UserError | PermissionError):
         raise first
     for cell in cells:
         if error := failed.get(cell.run_id):
             with claimed(cell) as mine:
-                if mine and not is_locked(cell.run.lock):
+                if mine and not cell.run.held:
                     say(f"{cell.title}: failed: {record_failure(cell, error)}")
     say(f"prepared in {clock(time.monotonic() - began)}")
     return set(failed)

@@ -127,7 +127,8 @@ class Watch:
         if event in ("os.remove", "os.rmdir") and not path.is_absolute() and arguments[1] >= 0:
             path = Path(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
         path = Path(os.path.abspath(path))
-        if self.runs not in path.parents or path.name == ".lock":
+        # Leases are kept by the clock.
+        if self.runs not in path.parents or ".lease" in path.parts:
             return None
         if event == "os.mkdir" and (path.exists() or not path.parent.exists()):
             return None

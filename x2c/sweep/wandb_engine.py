@@ -9,6 +9,7 @@ what is done is not run again, and what W&B counts as done though it failed, `--
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -168,7 +169,8 @@ class Agents:
         self.command = [sys.executable, "-m", "wandb", "agent", "--forward-signals", path]
         self.size, self.devices = size, devices
         self.runs = Path(config.compute.runs).resolve()
-        self.logs = [self.runs / "logs" / f"{sweep.name}-agent-{number}.log" for number in range(1, size + 1)]
+        name = f"{sweep.name}-{socket.gethostname()}-{os.getpid()}-agent"
+        self.logs = [self.runs / "logs" / f"{name}-{number}.log" for number in range(1, size + 1)]
         self.environment = {
             **os.environ,
             # `${interpreter}` of the sweep file is the first `python`: this one, activated or not.

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from x2c.core.config import Config
 from x2c.core.errors import reason_of
-from x2c.core.files import is_locked
+from x2c.core.lease import LeaseLost
 from x2c.core.listening import Pruned, listened
 from x2c.core.run import RunDirectory
 from x2c.core.stopping import exit_code, listen
 from x2c.sweep import launched
 from x2c.sweep.database import DatabaseAway
-from x2c.sweep.lease import Lease, LeaseLost
+from x2c.sweep.lease import Lease
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.queue import POLL_SECONDS, Queue, open_queue
 from x2c.sweep.state import mark_waiting, record_failure
@@ -91,8 +91,12 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
             )
         lease.check()
         value = queue.finish(lease)
-    except (LeaseLost, DatabaseAway):
+    except DatabaseAway:
         raise
+    except LeaseLost as lost:
+        if lost.lease is lease:
+            raise
+        return _after(lost, queue, lease)
     except Pruned as pruned:
         queue.prune(lease)
         _say(f"{cell.title}: pruned: {pruned}")
@@ -110,8 +114,8 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
 
 def _after(error: Exception, queue: Queue, lease: Lease) -> float:
     cell = lease.cell
-    if is_locked(cell.run.lock):
-        # Someone ran it by hand in the moment between our look and our start.
+    if isinstance(error, LeaseLost) or cell.run.held:
+        # Someone ran it by hand in the moment between our look and our start, or while this process was asleep.
         queue.put_back(lease)
         return POLL_SECONDS
     tries = lease.tries.after_error(error)

@@ -7,7 +7,8 @@ import hmac
 import io
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def open_key(folder: Path) -> Key:
     path = folder / KEY_FILE
     try:
         if not path.exists():
-            _write_private(path, {"salt": secrets.token_hex(32), "what": "makes x2c's pseudonyms; keep it secret"})
+            with _private():
+                write_json(path, {"salt": secrets.token_hex(32), "what": "makes x2c's pseudonyms; keep it secret"})
         return Key(bytes.fromhex(read_json(path)["salt"]))
     except OSError as error:
         raise UserError(
@@ -69,14 +71,15 @@ def write_list(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([("patient", "study", "source_id"), *rows])
-    with replacing(path) as temporary:
-        temporary.touch(mode=0o600)
+    with _private(), replacing(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8", errors="surrogateescape")
 
 
-def _write_private(path: Path, value: dict[str, str]) -> None:
+@contextmanager
+def _private() -> Iterator[None]:
+    """Files are made for their owner only."""
     before = os.umask(0o077)
     try:
-        write_json(path, value)
+        yield
     finally:
         os.umask(before)

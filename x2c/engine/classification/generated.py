@@ -66,7 +66,7 @@ def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Ro
     if not made.exists():
         if fold:
             _check_unseen(config, parts, set(data.cohort.patients(rows)))
-        run = RunDirectory(directory / name)
+        run = RunDirectory(directory / name, lease_seconds=config.compute.lease_seconds)
         run.path.mkdir(parents=True, exist_ok=True)
         with run.owned():
             run.write_config(config)

@@ -107,7 +107,8 @@ def directory_of(request: Request) -> RunDirectory:
     """Where a classification is kept, which need not be there yet."""
     key = digest(_made_from(request))
     name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
-    return RunDirectory(Path(request.config().compute.runs) / FOLDER / name)
+    compute = request.config().compute
+    return RunDirectory(Path(compute.runs) / FOLDER / name, lease_seconds=compute.lease_seconds)
 
 
 def _made_from(request: Request) -> dict[str, object]:
