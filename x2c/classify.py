@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "classify.py")
 
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, overrides_from

@@ -14,9 +14,9 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "prepare.py")
 
 from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser

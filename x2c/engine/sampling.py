@@ -100,9 +100,10 @@ def finished_run(path: Path) -> RunDirectory:
     if not path.is_dir():
         raise UserError(f"--run: no folder {path}; give a run directory, such as runs/full-cpu-s0-…")
     run = RunDirectory(path)
-    status = run.status()
-    if not run.done:
-        state = f"{status['state']} ({status['phase']})" if status else "not begun: it has no status.json"
+    status = run.now()
+    if status.get("state") != "done":
+        where = f" ({status['phase']})" if status.get("phase") else ""
+        state = f"{status['state']}{where}" if status else "not begun: it has no status.json"
         reason = f", because of {status['reason']}" if status.get("reason") else ""
         raise UserError(
             f"--run: {path} is not done: expected state done; it is {state}{reason}; train it to its end first"

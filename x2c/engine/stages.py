@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from x2c.core.config import Config
-from x2c.core.errors import UserError, reason_of
+from x2c.core.errors import UserError
 from x2c.core.files import replacing, sync_tree
 from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
@@ -114,9 +114,8 @@ def _train(
     except Pruned:
         # Not its failure: whoever wants the stage goes on from its checkpoint.
         raise
-    except Exception as error:
-        step = stage.status().get("step", 0)
-        stage.report("failed", "train", step, planned.stage.steps, reason=reason_of(error))
+    except (Exception, KeyboardInterrupt) as error:
+        stage.report_end(error)
         raise
     stage.report("done", "done", planned.stage.steps, planned.stage.steps)
     checkpoint.forget(accelerator)

@@ -24,6 +24,10 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from x2c.core.script import begin
+
+begin(__name__, "x2c.sweep")
+
 from x2c.core import weights
 from x2c.core.errors import UserError, exit_on_user_error, unknown
 from x2c.sweep.devices import default_workers

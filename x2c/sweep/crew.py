@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from x2c.core.machine import machine
+from x2c.core.run import UNREADABLE
 from x2c.core.stopping import STOPPED
 from x2c.sweep.devices import Device, environment
 from x2c.sweep.launch import stop_all, worker_arguments, worker_environment
@@ -142,6 +143,7 @@ class Crew:
             claim = read_claim(cell)
             if claim is not None and claim.worker == worker:
                 status = cell.run.status()
-                if status.get("state") == "running" or status.get("updated", 0.0) < claim.since:
+                unfinished = status.get("state") in ("running", "interrupted", UNREADABLE)
+                if unfinished or status.get("updated", 0.0) < claim.since:
                     return cell
         return None

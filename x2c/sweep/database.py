@@ -15,6 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from x2c.core import stopping
 from x2c.core.console import console
 from x2c.sweep.trials import RUN_ID
 
@@ -97,6 +98,8 @@ def patient(
             except (StorageInternalError, DBAPIError) as error:
                 if not is_away(error) or time.monotonic() > deadline:
                     raise
+                # What an interrupted query raises looks like this as well.
+                stopping.check()
                 if wait == FIRST_WAIT_SECONDS:
                     console.print(f"the database is away ({first_line(error)}); waiting for it", markup=False)
             time.sleep(wait)

@@ -19,8 +19,9 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from x2c.core.checked import UnreadableError
 from x2c.core.errors import UserError
-from x2c.core.files import is_locked, locked, read_json
+from x2c.core.files import is_locked, locked
 from x2c.core.machine import holder, machine
 from x2c.sweep import retries
 from x2c.sweep.database import Record, first_line, live_trials, open_database, patient
@@ -40,7 +41,8 @@ from x2c.sweep.state import (
     read_claim,
     saved_steps,
 )
-from x2c.sweep.trials import FAILED, RUN_ID, WORKER, trial_of
+from x2c.sweep.trials import FAILED, NO_VALUE, RUN_ID, WORKER, trial_of
+from x2c.sweep.value import read_value
 
 POLL_SECONDS = 1.0
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -122,10 +124,10 @@ class Queue:
         self._study.tell(lease.trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     @patient
-    def finish(self, lease: Lease) -> float | None:
-        """Record that a cell is done, with the sweep's metric; returns it."""
+    def finish(self, lease: Lease) -> float | UnreadableError:
+        """Record that a cell is done, with the sweep's metric; returns it, or why the cell has none."""
         value = self.value(lease.cell)
-        self._tell(lease.trial, value)
+        self._tell(lease.trial, lease.trial_id, value)
         return value
 
     @patient
@@ -143,6 +145,16 @@ class Queue:
                 self._add(lease.cell, tries or lease.tries)
 
     @patient
+    def release(self) -> None:
+        """Let wait again what this process took and did not give back: an interrupt can come between any two lines."""
+        with self._lock():
+            for record in live_trials(self._storage, self._id):
+                cell, known = self._cells.get(record.run_id), self._storage.get_trial(record.trial_id).user_attrs
+                mine = not record.waits and known.get(WORKER) == holder()
+                if mine and cell is not None and self._end(record.trial_id):
+                    self._add(cell, Tries.of(known))
+
+    @patient
     def reclaim(self, among: Sequence[Cell]) -> list[str]:
         """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
         wanted = self._wanted(among)
@@ -156,17 +168,12 @@ class Queue:
         """All cells there are so far."""
         return tuple(self._cells.values())
 
-    def value(self, cell: Cell) -> float | None:
-        """The sweep's metric of a finished cell: the mean over test patients, or the value of the set."""
-        import pandas as pd
-
-        name = self.plan.sweep.metric.name
-        if cell.run.scores.exists():
-            scores = pd.read_parquet(cell.run.scores)
-            if name in scores.columns:
-                return float(scores[name].to_numpy().mean())
-        entry = (read_json(cell.run.path / "set_scores.json") or {}).get(name)
-        return None if entry is None else float(entry["value"])
+    def value(self, cell: Cell) -> float | UnreadableError:
+        """The sweep's metric of a finished cell: the mean over test patients, or the value of the set; or why it has none."""
+        try:
+            return read_value(cell.run.path, self.plan.sweep.metric.name)
+        except UnreadableError as error:
+            return error
 
     def _open(self, create: bool) -> optuna.Study:
         # The sampler is never asked; a fixed one keeps Optuna from choosing a default.
@@ -321,9 +328,13 @@ class Queue:
         except UpdateFinishedTrialError:
             return False
 
-    def _tell(self, trial: int, value: float | None) -> None:
-        state = TrialState.FAIL if value is None else None
-        self._study.tell(trial, value, state=state, skip_if_finished=True)
+    def _tell(self, trial: int, trial_id: int, value: float | UnreadableError) -> None:
+        if isinstance(value, UnreadableError):
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.set_trial_user_attr(trial_id, NO_VALUE, str(value))
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self._study.tell(trial, value, skip_if_finished=True)
 
     def _tell_done(self, record: Record, cell: Cell) -> None:
         """A trial of a cell that is done gets its value, unless another has it: a cell ends once."""
@@ -333,7 +344,7 @@ class Queue:
             return
         if record.waits:
             self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
-        self._tell(record.number, self.value(cell))
+        self._tell(record.number, record.trial_id, self.value(cell))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import is_locked
-from x2c.core.stopping import listen
+from x2c.core.stopping import interruptible, listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.crew import Crew
 from x2c.sweep.devices import crew_for
@@ -76,7 +76,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
     say("preparing what the cells share: data, frozen networks, latents, baselines")
     began = time.monotonic()
     # What stands in the way of one cell is told when it is its turn.
-    with suppress(Exception):
+    with suppress(Exception), interruptible():
         prepare_patients(cell.config for cell in cells)
     errors = {cell.run_id: _attempt(prepare, cell.config) for cell in cells}
     failed = {run: error for run, error in errors.items() if error is not None}
@@ -128,7 +128,8 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: fl
 
 def _attempt(prepare: Callable[[Config], None], config: Config) -> Exception | None:
     try:
-        prepare(config)
+        with interruptible():
+            prepare(config)
     except Exception as error:
         return error
     return None

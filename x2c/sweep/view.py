@@ -25,10 +25,11 @@ STYLES: dict[CellState, str] = {
     "failed": "bold red",
     "running": "cyan",
     "interrupted": "yellow",
+    "unreadable": "bold yellow",
     "to do": "dim",
     "pruned": "blue",
 }
-ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "pruned", "done")
+ORDER: tuple[CellState, ...] = ("running", "failed", "unreadable", "interrupted", "to do", "pruned", "done")
 GIB = 2.0**30
 RIGHT = ("step", "steps", "time", "left", "took", "tries")
 Shots = Mapping[str, Snapshot]
@@ -59,7 +60,7 @@ def counts(shots: Shots) -> str:
     parts = [f"{states.count('done')} of {len(states)} done"]
     parts += [
         f"{states.count(state)} {state}"
-        for state in ("failed", "running", "interrupted", "to do", "pruned")
+        for state in ("failed", "running", "interrupted", "unreadable", "to do", "pruned")
         if state in states
     ]
     return " · ".join(parts)
@@ -73,7 +74,7 @@ def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
     if not took:
         return None
     mean = sum(took) / len(took)
-    waiting = sum(shot.state in ("to do", "interrupted") for shot in shots.values())
+    waiting = sum(shot.state in ("to do", "interrupted", "unreadable") for shot in shots.values())
     rest = [max(mean - (s.seconds or 0.0), s.seconds_left or 0.0) for s in running]
     return max((sum(rest) + mean * waiting) / max(1, workers), *rest, 0.0)
 
@@ -163,7 +164,7 @@ def steps_to_go(cells: Sequence[Cell]) -> int:
     distinct = {stage.key: stage for cell in cells if not cell.run.done for stage in cell.stages}
     states = {key: stage.directory.status() for key, stage in distinct.items()}
     return sum(
-        0 if states[key].get("state") == "done" else stage.stage.steps - states[key].get("step", 0)
+        0 if states[key].get("state") == "done" else max(0, stage.stage.steps - states[key].get("step", 0))
         for key, stage in distinct.items()
     )
 
@@ -265,7 +266,7 @@ def _state(shot: Snapshot) -> Text:
 
 def _phase(shot: Snapshot) -> Text:
     """With the reason why a cell waits to be gone on with, where there is one."""
-    why = f"; {shot.reason}" if shot.state == "interrupted" and shot.reason else ""
+    why = f"; {shot.reason}" if shot.state in ("interrupted", "unreadable") and shot.reason else ""
     return Text.assemble(shot.phase, (why, "dim"))
 
 
@@ -280,6 +281,7 @@ def _sentence(shot: Snapshot) -> str:
         return f"failed in {_where(shot)}: {shot.reason}"
     if shot.state == "pruned":
         return f"pruned in {_where(shot)}: {shot.reason}"
-    if shot.state == "interrupted":
-        return f"interrupted in {_where(shot)}" + (f": {shot.reason}" if shot.reason else "")
+    if shot.state in ("interrupted", "unreadable"):
+        where = f" in {_where(shot)}" if _where(shot) else ""
+        return f"{shot.state}{where}" + (f": {shot.reason}" if shot.reason else "")
     return shot.state
