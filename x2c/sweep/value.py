@@ -7,11 +7,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from analysis.reading import SCORES, SET_SCORES, read_scores
 from x2c.core.checked import UnreadableError, got, read_tree
 from x2c.core.run import RunDirectory
 
-LOG = "metrics.jsonl"
+SCORES, SET_SCORES, LOG = "scores.parquet", "set_scores.json", "metrics.jsonl"
 
 
 def read_value(run: Path, metric: str) -> float:
@@ -45,10 +44,17 @@ def _finite(file: str, metric: str, value: Any) -> float:
 
 
 def _mean(run: Path, metric: str) -> float | None:
+    # Imported here: it takes seconds, which a worker pays anyway.
+    import pandas as pd
+    import pyarrow as pa  # type: ignore[import-untyped]
+
     if not (run / SCORES).exists():
         return None
-    scores = read_scores(run)
-    return float(scores[metric].to_numpy().mean()) if metric in scores.columns else None
+    try:
+        scores = pd.read_parquet(run / SCORES)
+        return float(scores[metric].to_numpy().mean()) if metric in scores.columns else None
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise UnreadableError(SCORES, f"expected scores; got something else ({error})") from None
 
 
 def _of_set(run: Path, metric: str) -> Any:
