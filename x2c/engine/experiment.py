@@ -14,6 +14,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from x2c.core import weights
 from x2c.core.config import Config, Resolution
+from x2c.core.console import say, say_where
 from x2c.core.errors import UserError
 from x2c.core.parallel import cores
 from x2c.core.run import RunDirectory, run_identity
@@ -94,6 +95,8 @@ def _run_once(config: Config) -> RunDirectory:
 def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:
     try:
         directory.report("running", "prepare")
+        if accelerator.is_main_process:
+            say(f"{directory.path.name}: preparing data and frozen networks")
         directory.write_config(config)
         scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
@@ -116,6 +119,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
     # What comes after this, whatever becomes of it, leaves the run done.
     directory.report("done", "done", config.steps, config.steps)
     if accelerator.is_main_process:
+        say(f"{directory.path.name}: done", has_bar=True)
         forget_batches(directory)
 
 
@@ -128,6 +132,7 @@ def check(config: Config) -> None:
     weights.check(config)
     for field in ("runs", "cache"):
         folder = Path(getattr(config.compute, field))
+        say_where(f"compute.{field}", folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

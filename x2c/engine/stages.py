@@ -21,6 +21,7 @@ from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
 from x2c.engine.build import build_denoiser
+from x2c.engine.costs import evaluation_seconds
 from x2c.engine.identity import ADAPTER, WEIGHTS, PlannedStage, planned_stages
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
@@ -108,7 +109,9 @@ def _train(
         stage.forget_after(trainer.step)
         retell(run, planned, accelerator)
         steps = planned.stage.steps
-        with Reporter(run, accelerator, "train", steps, trainer.step, stage=planned, total=config.steps) as report:
+        gpu = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else None
+        told = {"stage": planned, "total": config.steps, "after": evaluation_seconds(config, gpu)}
+        with Reporter(run, accelerator, "train", steps, trainer.step, **told) as report:
             trainer.fit(report)
         trainer.save(planned.weights)
     except Pruned:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from x2c.core import stopping
 from x2c.core.config import Config
-from x2c.core.console import console
+from x2c.core.console import say
 from x2c.core.errors import UserError, unknown
 from x2c.core.run import RunDirectory
 
@@ -61,7 +61,7 @@ def end(accelerator: Accelerator) -> None:
             tracker.finish()
         except Exception as error:
             if not stopping.asked():
-                console.print(f"tracker {tracker.name}: could not be ended: {error}", markup=False)
+                say(f"tracker {tracker.name}: could not be ended: {error}")
 
 
 def _started(tracker: GeneralTracker) -> bool:
@@ -85,7 +85,7 @@ def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray
                 images = picture[None, ..., None].repeat(3, axis=-1)
                 tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
         except Exception as error:
-            console.print(f"tracker {tracker.name}: could not take the scores: {error}", markup=False)
+            say(f"tracker {tracker.name}: could not take the scores: {error}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from x2c.core.config import Config, identity
-from x2c.core.console import console, progress
-from x2c.core.files import digest, read_json, write_json
-from x2c.core.parallel import cores
-from x2c.engine.costs import EvaluationCost, StageCost
-from x2c.engine.identity import PlannedStage, data_fingerprint
+from x2c.core.config import Config
+from x2c.core.console import progress, say
+from x2c.core.files import read_json, write_json
+from x2c.engine.costs import EvaluationCost, StageCost, kept_at, processor_name
+from x2c.engine.identity import PlannedStage
 from x2c.sweep.devices import VARIABLE, usable_devices
 from x2c.sweep.plan import Cell, Plan
 
 CHECKPOINTS = 2
 """Of every stage at work; a third is there for a moment, while the next is written."""
-SHAPES = (
-    "training",
-    "denoiser",
-    "diffusion",
-    "prediction",
-    "guidance",
-    "autoencoder",
-    "encoder",
-    "conditioning",
-    "resolution",
-)
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,7 @@ def estimate(plan: Plan, workers: int) -> Costs:
         from x2c.engine.experiment import prepare, prepare_patients
 
         # Where no bar is drawn, this is all that is seen for minutes.
-        console.print(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
+        say(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
         with progress() as bar:
             task = bar.add_task("measuring what a step costs here (once)", total=len(work))
             prepare_patients(cell.config for cell in open_cells)
@@ -94,9 +80,7 @@ def device_name(config: Config) -> str:
     """What the measurements are of: the GPU's name, or processor and threads."""
     if devices := usable_devices(config.compute, os.environ.get(VARIABLE)):
         return devices[0].name
-    model = next((line for line in _cpuinfo() if line.startswith("model name")), "").partition(":")[2].strip()
-    threads = config.compute.threads or cores()
-    return f"{model or platform.machine()}, {threads} thread" + ("s" if threads > 1 else "")
+    return processor_name(config)
 
 
 def remaining_steps(planned: PlannedStage) -> int:
@@ -111,9 +95,9 @@ def _to_measure(plan: Plan, cells: Sequence[Cell], device: str) -> list[tuple[Pa
     for cell in cells:
         for planned in cell.stages:
             if remaining_steps(planned):
-                path = _path(cell.config, device, planned)
+                path = kept_at(cell.config, device, planned)
                 found.setdefault(path, (path, cell.config, planned))
-        path = _path(cell.config, device, None)
+        path = kept_at(cell.config, device, None)
         found.setdefault(path, (path, cell.config, None))
     return [entry for path, entry in found.items() if not path.exists()]
 
@@ -124,7 +108,7 @@ def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Cos
     disk, largest_checkpoint, seen = 0, 0, set[str]()
     for cell in cells:
         config, training = cell.config, cell.config.training
-        evaluation: EvaluationCost = EvaluationCost(**read_json(_path(config, device, None)))
+        evaluation: EvaluationCost = EvaluationCost(**read_json(kept_at(config, device, None)))
         volumes = (1 + config.evaluation.samples) * evaluation.patients
         stages: dict[str, float] = {}
         jobs.append(Job(cell.run_id, stages, evaluation.seconds_to_open + volumes * evaluation.seconds_per_volume))
@@ -134,7 +118,7 @@ def _add_up(plan: Plan, cells: Sequence[Cell], device: str, workers: int) -> Cos
             steps = remaining_steps(planned)
             if not steps:
                 continue
-            cost: StageCost = StageCost(**read_json(_path(config, device, planned)))
+            cost: StageCost = StageCost(**read_json(kept_at(config, device, planned)))
             stages[planned.key] = steps * cost.seconds_per_step
             stages[planned.key] += -(-steps // training.validate_every) * cost.seconds_per_validation
             stages[planned.key] += -(-steps // training.checkpoint_every) * cost.seconds_per_checkpoint
@@ -181,35 +165,3 @@ def _seconds(jobs: Sequence[Job]) -> dict[str, float]:
 
 def _times(each: float | None, count: int) -> float | None:
     return None if each is None else each * count
-
-
-def _path(config: Config, device: str, planned: PlannedStage | None) -> Path:
-    """Where a measurement is kept: by everything that a step's work depends on, and the device."""
-    whole = identity(config)
-    shape: dict[str, Any] = {name: whole.get(name) for name in SHAPES}
-    shape |= {
-        "dim": config.denoiser_dim,
-        "device": device,
-        "torch": version("torch"),
-        "threads": config.compute.threads,
-    }
-    if planned is None:
-        shape |= {name: whole[name] for name in ("sampler", "evaluation", "features", "perceptual")}
-        shape |= {"data": data_fingerprint(config), "measured": _fields_of(EvaluationCost)}
-    else:
-        shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
-        terms = whole["loss"] if planned.stage.loss == "variant" else {"l1": {}}
-        # A weight makes a sum another, not its time.
-        shape["loss"] = {term: {**options, "weight": None} for term, options in terms.items()}
-        shape["measured"] = _fields_of(StageCost)
-    return Path(config.compute.cache) / "costs" / f"{digest(shape)}.json"
-
-
-def _fields_of(kind: type[StageCost] | type[EvaluationCost]) -> list[str]:
-    """What is measured: what was kept with less is measured anew."""
-    return [field.name for field in fields(kind)]
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from x2c.core.console import clock as clock
 from x2c.sweep.cost import Costs
 from x2c.sweep.lock import added_later
 from x2c.sweep.plan import Cell, Plan
@@ -201,15 +202,6 @@ def failure_table(cells: Sequence[Cell], shots: Shots) -> Table:
                 cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path)
             )
     return table
-
-
-def clock(seconds: float | None) -> str:
-    """`1:23` or `2:01:05`; nothing for None."""
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class View:

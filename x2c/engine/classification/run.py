@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from analysis.stats.operating_point import youden
 from x2c.core import weights
 from x2c.core.config import DATA_ROLES, Config, Slot, identity
-from x2c.core.console import console
+from x2c.core.console import say
 from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
 from x2c.core.parallel import in_processes
@@ -233,7 +233,7 @@ def _generate(
 ) -> NDArray[np.float32]:
     directory.report("running", "generate")
     cross_fitted = request.generated == "cross_fitted"
-    console.print(
+    say(
         f"generated volumes: {f'{settings.folds} generators, each without a fold' if cross_fitted else 'one generator'}"
     )
     return generated_latents(directory.path / "generators", request.config, settings.folds, cross_fitted, workers)
