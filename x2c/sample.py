@@ -63,12 +63,18 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="refuse doubtful X-rays instead of warning of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options, overrides = parser.split(sys.argv[1:])
-    from x2c.engine.sampling import Request, sample_xrays
+    from x2c.engine.sampling_paths import Request, check_paths, done_run
+
+    request = Request(**vars(options), overrides=tuple(overrides))
+    # What can be told at once is told before the imports, which take many seconds.
+    done_run(request.run)
+    check_paths(request)
+    from x2c.engine.sampling import sample_xrays
     from x2c.engine.volume_files import print_made
 
     try:
         with interruptible():
-            made = sample_xrays(Request(**vars(options), overrides=tuple(overrides)))
+            made = sample_xrays(request)
     except KeyboardInterrupt as stop:
         print("interrupted; every file that was written is whole; --overwrite does all again", file=sys.stderr)
         return exit_code(stop)

@@ -39,7 +39,8 @@ class Reporter:
         self.phase = f"{phase} {stage.name}" if stage else phase
         self.before, self.total, self.after = stage.before if stage else 0, total or steps, after
         self.bar = progress(TextColumn("{task.fields[note]}"), time_left=False)
-        self.began, self.told, self.reached = now(), 0.0, first
+        self.told, self.reached = 0.0, first
+        self.since: tuple[int, float] | None = None
 
     def __enter__(self) -> Reporter:
         title = f"{self.run.path.name.rpartition('-')[0]}: {self.phase}"
@@ -64,14 +65,14 @@ class Reporter:
     def tick(self, step: int, loss: float | None = None) -> None:
         """Step `step` is done. Raises Stopped where the process was asked to stop, unless that is postponed."""
         self.reached = step
-        time = now()
-        speed = (step - self.first) / max(time - self.began, 1e-9)
-        note = " · ".join(
-            [*([] if loss is None else [f"loss {loss:.3f}"]), f"{speed:.3g} steps/s", self._left(step, speed)]
-        )
+        time, speed = now(), self._speed(step)
+        words = [f"loss {loss:.3f}"] if loss is not None else []
+        if speed is not None:
+            words += [f"{speed:.3g} steps/s", self._left(step, speed)]
+        note = " · ".join(words)
         self.bar.update(self.task, completed=step, note=note)
         if self.accelerator.is_main_process:
-            self.lines.tell(f"{self._place(step)} · {note}")
+            self.lines.tell(" · ".join([self._place(step), *words]))
         if time - self.told > STATUS_SECONDS:
             self._report(step, speed)
             self.told = time
@@ -83,6 +84,14 @@ class Reporter:
         self.stage.directory.log({"step": step, **values})
         self.run.log({"step": self.before + step, "stage": self.stage.name, **values})
         self.accelerator.log(dict(values), step=self.before + step)
+
+    def _speed(self, step: int) -> float | None:
+        """Steps per second since the first: before it comes what is made once, such as latents."""
+        if self.since is None:
+            self.since = step, now()
+        first, began = self.since
+        # Several steps may be told of at once.
+        return (step - first) / (now() - began) if now() - began > STATUS_SECONDS else None
 
     def _place(self, step: int) -> str:
         """`step 9 of 20`, in a stage with that of all stages."""
