@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 
 BIN = Path(sys.executable).parent
@@ -95,3 +96,60 @@ def test_readme_tells_the_truth_about_the_tree():
     paths = [line.split()[0] for line in tree.strip().splitlines()]
     for path in paths:
         assert list(PROJECT.glob(path.rstrip("/"))), path
+
+
+BLOCKED = """
+import runpy, sys
+
+class Blocked:
+    """Finds no module that takes long to import."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "pandas", "accelerate", "diffusers", "monai", "wandb", "sklearn", "optuna"}:
+            raise ImportError(f"{name} is imported")
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+run = runpy.run_module if sys.argv[0] == "x2c.sweep" else runpy.run_path
+run(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x2c/train.py --variant l1_lpip", "--variant: unknown variant 'l1_lpip'"),
+        ("x2c/train.py --variant l1 --scale smok", "--scale: unknown scale 'smok'"),
+        ("x2c/train.py --variant l1 --training.lr=1", "training.lr: unknown key"),
+        ("x2c/sample.py --run no --xray a.png --out v.nii.gz", "--run: no folder no"),
+        ("x2c/sample.py --run DONE --xray a.png --out v.nii.gz", "--xray: no file or folder a.png"),
+        ("x2c/sample.py --run DONE --xray DONE --out v.nii.gz", "--out: expected a folder"),
+        ("x2c/sample.py --run BEGUN --xray a.png --out v.nii.gz", "it is interrupted (train xray)"),
+        ("x2c/classify.py --variant ful", "--variant: unknown variant 'ful'"),
+        ("x2c/classify.py --classification.fold=5", "fold: unknown key"),
+        ("x2c/prepare.py --source folder --root no --out out", "--root: no folder no"),
+        ("x2c/prepare.py --source folde --root DONE --out out", "--source: unknown source 'folde'"),
+        ("x2c.sweep plan loss", "NAME: unknown sweep 'loss'"),
+        ("x2c.sweep run losses --scale smok", "scale"),
+        ("analysis/tables.py --tabel 2", "--tabel"),
+        ("analysis/figures.py --runs no", "no folder no"),
+        ("analysis/claims.py --runs no", "no folder no"),
+        ("analysis/results.py --runs no", "no folder no"),
+    ],
+)
+def test_the_first_line_and_what_is_wrong_come_before_imports_that_take_long(line, said, tmp_path):
+    for name, state in (("DONE", "done"), ("BEGUN", "running")):
+        (tmp_path / name).mkdir()
+        RunDirectory(tmp_path / name).report(state, "train xray")
+    words = [str(tmp_path / word) if word in ("DONE", "BEGUN") else word for word in line.split()]
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, *words],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    first, *rest = done.stderr.splitlines()
+    assert first == f"{Path(words[0]).name}: loading"
+    assert done.returncode == (1 if words[0].startswith("analysis/") and "--runs" in words else 2), done.stderr
+    assert len(rest) == 1 and said in rest[0], done.stderr

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from x2c.core.checked import UnreadableError, checked, read_tree
@@ -65,9 +65,6 @@ class Claim:
     """Machine and process, as locks name their holder."""
     log: Line = ""
     """Where the worker writes; empty for a terminal."""
-
-
-_CLAIM = TypeAdapter(Claim)
 
 
 def snapshot(cell: Cell) -> Snapshot:
@@ -151,7 +148,7 @@ def read_claim(cell: Cell) -> Claim | None:
     """The latest claim of a cell, alive or not; None where there is none, or the file cannot be used: as if no one had it."""
     path = claim_path(cell)
     with contextlib.suppress(UnreadableError):
-        claim: Claim = checked(path.name, _CLAIM.validate_python, read_tree(path, "JSON", json.loads))
+        claim: Claim = checked(path.name, lambda tree: Claim(**tree), read_tree(path, "JSON", json.loads))
         return claim
     return None
 
