@@ -16,7 +16,7 @@ import fake_engine
 import pytest
 from test_chaos import children
 from test_cli import SITE
-from test_queue import enqueue, trials
+from test_queue import trials
 
 from x2c.core import stopping
 from x2c.core.script import PROJECT
@@ -37,6 +37,12 @@ def listening(handlers_of_signals):
     stopping.listen()
 
 
+def queue_of(plan) -> Queue:
+    queue = Queue(plan, create=True)
+    queue.enqueue(plan.cells)
+    return queue
+
+
 def swallow(error: BaseException):
     """An engine that a request to stop hits where a library catches it, and that goes on, or raises `error`."""
 
@@ -55,7 +61,7 @@ def swallow(error: BaseException):
 )
 def test_a_worker_that_was_asked_to_stop_begins_no_other_cell(error, make_plan, listening, ran):
     plan = make_plan()
-    queue = enqueue(plan)
+    queue = queue_of(plan)
     with pytest.raises(Stopped):
         drain(queue, plan.cells, swallow(error))
     assert len(ran()) == (error is None), "no more than the one it was at"
@@ -70,7 +76,7 @@ def test_a_worker_that_was_asked_to_stop_begins_no_other_cell(error, make_plan, 
 def test_what_was_taken_and_not_given_back_waits_again_and_is_no_death(make_plan, listening, monkeypatch, ran):
     """The signal comes after the trial is the worker's, before anyone could give it back."""
     plan = make_plan()
-    enqueue(plan)
+    queue_of(plan)
     lease = Queue._lease
 
     def hit(self, record, cell):
@@ -136,7 +142,7 @@ def test_a_finished_run_stays_done_whatever_its_value_file_holds(file, text, rea
             (made.path / file).write_text(text)
         return made
 
-    queue = enqueue(plan)
+    queue = queue_of(plan)
     drain(queue, plan.cells, run)
     assert [snapshot(cell).state for cell in plan.cells] == ["done"] * 4
     assert not any((cell.run.path / "error.log").exists() for cell in plan.cells)
@@ -153,7 +159,7 @@ def test_what_comes_after_the_end_of_a_run_fails_it_not(make_plan, capsys):
         fake_engine.run(config)
         raise OSError(28, "No space left on device")
 
-    drain(enqueue(plan), plan.cells, run)
+    drain(queue_of(plan), plan.cells, run)
     assert [snapshot(cell).state for cell in plan.cells] == ["done"] * 4
     assert [trial.state.name for trial in trials(plan)] == ["COMPLETE"] * 4
     assert capsys.readouterr().out.count("done, and after its end: OSError: [Errno 28]") == 4
