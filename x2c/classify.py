@@ -48,8 +48,8 @@ def main() -> int:
     # Wrong names are told before the imports, which take many seconds.
     from x2c.engine.classification.settings import PREFIX, resolve_settings
 
-    resolve(options.variant, options.scale, options.seed, [text for text in asked if not text.startswith(PREFIX)])
     resolve_settings(options.scale, [text.removeprefix(PREFIX) for text in asked if text.startswith(PREFIX)])
+    resolve(options.variant, options.scale, options.seed, [text for text in asked if not text.startswith(PREFIX)])
     from x2c.engine.classification.run import Request, classify
 
     request = Request(options.variant, options.scale, options.seed, tuple(asked), options.generated)

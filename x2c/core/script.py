@@ -9,13 +9,26 @@ from pathlib import Path
 from types import TracebackType
 
 PROJECT = Path(__file__).resolve().parents[2]
+HEAVY = {
+    "torch",
+    "pandas",
+    "scipy",
+    "optuna",
+    "sqlalchemy",
+    "matplotlib",
+    "accelerate",
+    "wandb",
+    "sklearn",
+    "SimpleITK",
+}
+"""Packages of which each takes long to import."""
 
 
 def begin(module: str, name: str) -> None:
-    """Begin an entry point whose `__name__` is `module`: from now on an interrupt is one, and a first line is there.
+    """Begin an entry point whose `__name__` is `module`: from now on an interrupt is one, and nobody waits without a word.
 
-    Imports come after it: they take seconds, in which a signal may come and someone waits for a word. As a module of
-    another program it only mends sys.path.
+    All other imports come after it: they take seconds, in which a signal may come. As a module of another program it only
+    mends sys.path.
     """
     leave_script_folder()
     if module != "__main__":
@@ -24,10 +37,23 @@ def begin(module: str, name: str) -> None:
 
     sys.excepthook, sys.unraisablehook = _on_uncaught, _on_unraisable
     listen()
-    # Help is for reading, and of several processes one speaks.
-    if not {"-h", "--help"} & set(sys.argv[1:]) and os.environ.get("RANK", "0") == "0":
-        with contextlib.suppress(OSError):
-            print(f"{name}: loading", file=sys.stderr, flush=True)
+    # Of several processes one speaks.
+    if os.environ.get("RANK", "0") == "0":
+        sys.meta_path.insert(0, _FirstLine(name))
+
+
+class _FirstLine:
+    """Says that a program is loading before the first import that takes long: help and most errors need none."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, module: str, _path: object = None, _target: object = None) -> None:
+        """Called by Python with every module that is about to be imported; finds none."""
+        if self.name and module in HEAVY:
+            with contextlib.suppress(OSError):
+                print(f"{self.name}: loading", file=sys.stderr, flush=True)
+            self.name = ""
 
 
 def leave_script_folder() -> None:

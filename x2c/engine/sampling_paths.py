@@ -10,7 +10,6 @@ from pathlib import Path
 from x2c.core.errors import UserError
 from x2c.core.run import RunDirectory
 from x2c.data.nifti import SUFFIX
-from x2c.data.readers import radiographs_in
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,9 @@ def _targets(request: Request) -> list[tuple[Path, Path]]:
     """Each radiograph's file with the common path of what is written for it."""
     xray, out = request.xray, request.out
     if xray.is_dir():
+        # Imported here: it takes a while, and a wrong path needs none of it.
+        from x2c.data.readers import radiographs_in
+
         if out.name.endswith(SUFFIX) or out.is_file():
             raise UserError(f"--out: expected a folder, since --xray is one; came {out}; give a folder")
         if out.resolve() == xray.resolve():

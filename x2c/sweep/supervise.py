@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from x2c.core import stopping
 from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import is_locked
@@ -95,6 +96,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> list[Cell]
 def watch(crew: Crew, view: View) -> None:
     """Keep the workers going and the view fresh until every cell has ended here or elsewhere."""
     while True:
+        stopping.check()
         alive = crew.tend(view.note)
         view.cells = crew.cells
         view.update()
