@@ -21,15 +21,22 @@ def seconds(monkeypatch):
     return told
 
 
-def test_without_a_terminal_there_is_a_line_at_the_beginning_and_every_30_seconds(seconds, capsys):
+def test_without_a_terminal_there_is_a_line_after_a_moment_and_every_30_seconds(seconds, capsys):
     for item in track(range(100), "encoding volumes", 100):
         assert item == int(seconds[0] / 10)
         seconds[0] += 10
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "encoding volumes (100)"
-    assert lines[1] == "encoding volumes (100): 3 of 100 · 16:10 left"
-    assert lines[-1] == "encoding volumes (100): 99 of 100 · 0:10 left"
-    assert len(lines) == 1 + 33
+    assert lines[:2] == [
+        "encoding volumes: 1 of 100 · 16:30 left",
+        "encoding volumes: 4 of 100 · 16:00 left",
+    ]
+    assert len(lines) == 33
+
+
+def test_what_is_over_at_once_has_no_line(seconds, capsys):
+    for _ in track(range(100), "encoding volumes", 100):
+        seconds[0] += 0.02
+    assert capsys.readouterr().err == ""
 
 
 def test_on_a_terminal_the_bar_says_it(seconds, capsys, monkeypatch):

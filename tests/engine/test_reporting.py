@@ -47,7 +47,7 @@ def train(smoke_config, seconds):
 def test_a_line_every_30_seconds_has_step_loss_rate_and_the_time_left_of_the_whole_run(train, capsys):
     run = train(after=100.0)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "l1-smoke-s0: train ctpa, step 0 of 20 (of all stages 4 of 32)"
+    assert lines[0] == "l1-smoke-s0: train ctpa: step 0 of 20 (of all stages 4 of 32)"
     assert lines[1] == "l1-smoke-s0: train ctpa: step 1 of 20 (of all stages 5 of 32) · loss 0.500"
     # 24 steps are left, 16 of this stage and 8 of the next, of 10 seconds each, and 100 of sampling and scoring.
     assert (

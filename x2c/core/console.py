@@ -31,6 +31,8 @@ from x2c.core.script import PROJECT
 console = Console(stderr=True)
 LINE_SECONDS = 30.0
 """Between two lines of progress."""
+FEW_SECONDS = 3.0
+"""What is over sooner needs no line."""
 Item = TypeVar("Item")
 
 
@@ -100,11 +102,14 @@ def say_where(what: str, folder: Path) -> None:
 
 
 class Lines:
-    """Progress in lines: one at the beginning, then one every LINE_SECONDS."""
+    """Progress in lines: the first at the beginning where it is given, else after FEW_SECONDS; then one every LINE_SECONDS."""
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, first: str = "") -> None:
         self.description, self.told = description, now()
-        say(description, has_bar=True)
+        if first:
+            say(f"{description}: {first}", has_bar=True)
+        else:
+            self.told -= LINE_SECONDS - FEW_SECONDS
 
     def tell(self, progress: str) -> None:
         """Say how far it is, if it is time to."""
@@ -133,7 +138,7 @@ def progress(*extra: ProgressColumn, time_left: bool = True) -> Progress:
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
     """Go through `items` under a progress bar, or with lines; an interrupt that got lost in one ends it before the next."""
-    began, lines = now(), Lines(f"{description} ({total})")
+    began, lines = now(), Lines(description)
     with progress() as bar:
         for done, item in enumerate(bar.track(items, total=total, description=description)):
             stopping.check()

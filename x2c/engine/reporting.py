@@ -46,8 +46,7 @@ class Reporter:
         title = f"{self.run.path.name.rpartition('-')[0]}: {self.phase}"
         if self.accelerator.is_main_process:
             self.bar.start()
-            self.lines = Lines(f"{title}, {self._place(self.first)}")
-            self.lines.description = title
+            self.lines = Lines(title, self._place(self.first))
         self.task = self.bar.add_task(title, total=self.steps, completed=self.first, note="")
         self._report(self.first, None)
         return self

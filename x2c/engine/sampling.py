@@ -59,7 +59,7 @@ def sample_xrays(request: Request) -> list[Made]:
     jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
     made: list[Made] = []
     with progress() as bar:
-        task, lines = bar.add_task("sampling volumes", total=len(jobs)), Lines(f"sampling volumes ({len(jobs)})")
+        task, lines = bar.add_task("sampling volumes", total=len(jobs)), Lines("sampling volumes")
         for batch in _batches(jobs, config.evaluation.batch_size):
             lines.tell(f"{len(made)} of {len(jobs)}")
             began = time.perf_counter()
