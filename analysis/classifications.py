@@ -134,7 +134,8 @@ def _fill(read: dict[str, Any], folder: Path) -> None:
     alive = seems_held(folder / ".lease")
     # Read after the lease was looked at: one that ended in between then reads as ended, not as interrupted.
     status = reading.read_status(folder)
-    read["state"] = "interrupted" if status.state == "running" and not alive else status.state
+    ended = status.state not in ("running", "interrupted")
+    read["state"] = status.state if ended else "running" if alive else "interrupted"
     read["reason"] = reading.short(status.reason or status.phase or "", 1000)
     read["updated"] = float(status.updated or 0.0)
     done = status.state == "done"

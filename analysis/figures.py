@@ -10,12 +10,17 @@ if not __package__:
     _folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
 
+from x2c.core.script import begin
+
+begin(__name__, "figures.py")
+
 import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, folder_for, no_choice, run_command
+from x2c.core.errors import exit_on_user_error
 
 if TYPE_CHECKING:
     from analysis.runs import Run
@@ -110,4 +115,4 @@ def _act(args: Any) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_on_user_error(main)

@@ -9,81 +9,37 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, model_validator
+
+from x2c.core.checked import Loose, UnreadableError, checked, existing_file, got, one_line, read_tree, short
+from x2c.core.status import STATUS, Status, read_status
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa  # type: ignore[import-untyped]
 
-CONFIG, STATUS, PROVENANCE = "config.yaml", "status.json", "provenance.json"
+CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 SCORES, SET_SCORES = "scores.parquet", "set_scores.json"
+__all__ = ["STATUS", "Status", "UnreadableError", "one_line", "read_status", "short"]
+"""What is read of every run directory alike, by sweeps and by pages."""
 LABELS = (0, 1, 2)
 """Without and with embolism, and nobody knows."""
-_DEPTH, _BITS = 32, 64
-"""Levels of nesting and bits of an integer that a file may have: no run has more, and what prints them could fail."""
 _LARGEST = 1e100
 """The largest score that is read: the square of a larger one may be too large for double precision."""
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _INDEX = re.compile("__index_level_[0-9]+__")
 """Columns in which pandas keeps an index."""
-_EXPECTED = {
-    "model_type": "a mapping",
-    "dict_type": "a mapping",
-    "list_type": "a list",
-    "string_type": "text",
-    "int_type": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "finite_number": "a finite number",
-    "too_short": "a list that is not empty",
-    "string_too_short": "text that is not empty",
-    "string_too_long": "text of fewer characters",
-    "string_pattern_mismatch": "HEIGHTxWIDTHxDEPTH in voxels",
-}
-"""By pydantic's kind of error, what was expected, in the words of the files."""
-
-
-class UnreadableError(Exception):
-    """A file that cannot be used: `FILE: reason` in a line."""
-
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(f"{file}: {short(reason)}")
-
-
-def short(text: str, most: int = 160) -> str:
-    """Text in one line, cut where it is long."""
-    line = str(one_line(" ".join(text.split())))
-    return line if len(line) <= most else line[: most - 1] + "…"
-
-
-def one_line(tree: Any) -> Any:
-    """A tree of options with each control character and lone surrogate in its texts replaced: they would break a table."""
-    if isinstance(tree, str):
-        # What has nothing to replace stays as it is: paths may hold spaces.
-        found = _CONTROL.search(tree) or _SURROGATE.search(tree)
-        return _SURROGATE.sub("\ufffd", _CONTROL.sub(" ", tree)).strip() if found else tree
-    if isinstance(tree, Mapping):
-        return {key: one_line(value) for key, value in tree.items()}
-    return [one_line(value) for value in tree] if isinstance(tree, list) else tree
-
-
-class _Loose(BaseModel):
-    """Fields of these types, whatever else there is."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 def _range_hu(value: Any) -> Any:
     """Raises ValueError where it is no range [low, high]."""
     numbers = isinstance(value, list) and all(type(one) in (int, float) and math.isfinite(one) for one in value)
     if not numbers or len(value) != 2 or not value[0] < value[1]:
-        raise ValueError(f"expected two numbers in HU, the lower first; got {_got(value)}")
+        raise ValueError(f"expected two numbers in HU, the lower first; got {got(value)}")
     return value
 
 
@@ -95,18 +51,18 @@ Score = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 RangeHU = Annotated[list[float], BeforeValidator(_range_hu)]
 
 
-class _TableRow(_Loose):
+class _TableRow(Loose):
     section: Text | None = None
     label: Text | None = None
     note: Text | None = None
 
 
-class _Slot(_Loose):
+class _Slot(Loose):
     name: Name
     instead_of: Text | None = None
 
 
-class _Window(_Loose):
+class _Window(Loose):
     low_hu: float
     high_hu: float
 
@@ -125,7 +81,7 @@ class _DataSlot(_Slot):
     test: Count | None = None
 
 
-class _Resolution(_Loose):
+class _Resolution(Loose):
     size: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")]
     reduction: Annotated[int, Field(gt=0)]
 
@@ -136,13 +92,13 @@ class _Resolution(_Loose):
         return self
 
 
-class _Stage(_Loose):
+class _Stage(Loose):
     data: Literal["dataset", "pretraining", "finetuning"]
     steps: Count
     lora_rank: Count | None = None
 
 
-class _Stages(_Loose):
+class _Stages(Loose):
     order: Annotated[list[Name], Field(min_length=1)]
     each: dict[str, _Stage]
 
@@ -171,11 +127,11 @@ class _Guidance(_Slot):
     scale: float | None = None
 
 
-class _Term(_Loose):
+class _Term(Loose):
     weight: float
 
 
-class _Loss(_Loose):
+class _Loss(Loose):
     each: dict[str, _Term]
 
     @model_validator(mode="before")
@@ -187,7 +143,7 @@ class _Loss(_Loose):
         return {"each": {name: term for name, term in value.items() if name != "name"}}
 
 
-class _Config(_Loose):
+class _Config(Loose):
     variant: Name
     scale: Name
     seed: Annotated[int, Field(ge=0, lt=2**31)]
@@ -216,43 +172,30 @@ class _Config(_Loose):
         return self
 
 
-class Status(_Loose):
-    """status.json: how far a run got. What is not told is None."""
-
-    state: Literal["running", "done", "failed", "pruned"]
-    phase: str | None = None
-    step: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    steps: Annotated[float, Field(ge=0, le=1e12)] | None = None
-    reason: str | None = None
-    starts: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    updated: Annotated[float, Field(ge=0, le=1e11)] | None = None
-    """Unix time of the last report."""
-
-
-class _Data(_Loose):
+class _Data(Loose):
     cohort: Name
     name: Text | None = None
     fingerprint: Text | None = None
     window_hu: RangeHU | None = None
 
 
-class _StandIn(_Loose):
+class _StandIn(Loose):
     part: Name
     name: Name
     instead_of: Text = ""
 
 
-class _StageKey(_Loose):
+class _StageKey(Loose):
     name: Text
     key: Text
 
 
-class _MadeFrom(_Loose):
+class _MadeFrom(Loose):
     config: dict[str, Any]
     window: RangeHU | None = None
 
 
-class _Provenance(_Loose):
+class _Provenance(Loose):
     id_made_from: _MadeFrom | None = None
     data: _Data
     stand_ins: list[_StandIn]
@@ -270,7 +213,7 @@ class _Provenance(_Loose):
     x2c: Text | None = None
 
 
-class _SetScore(_Loose):
+class _SetScore(Loose):
     value: Score | None
     n: Annotated[int, Field(ge=1)]
     dimension: Annotated[int, Field(ge=1)]
@@ -289,8 +232,8 @@ _SET_SCORES = TypeAdapter(dict[Name, _SetScore], config=ConfigDict(strict=True))
 
 def read_config(folder: Path) -> dict[str, Any]:
     """config.yaml of a run, as it is written. Raises UnreadableError."""
-    tree: dict[str, Any] = _read(folder / CONFIG, "YAML", yaml.safe_load)
-    _check(CONFIG, _Config.model_validate, tree)
+    tree: dict[str, Any] = read_tree(folder / CONFIG, "YAML", yaml.safe_load)
+    checked(CONFIG, _Config.model_validate, tree)
     try:
         # What a run's recipe is compared as.
         json.dumps(tree, sort_keys=True, default=str)
@@ -299,23 +242,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def read_status(folder: Path) -> Status:
-    """status.json of a run. Raises UnreadableError."""
-    status: Status = _check(STATUS, Status.model_validate, _read(folder / STATUS, "JSON", json.loads))
-    return status
-
-
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json of a run, as it is written. Raises UnreadableError."""
-    tree: dict[str, Any] = _read(folder / PROVENANCE, "JSON", json.loads)
-    _check(PROVENANCE, _Provenance.model_validate, tree)
+    tree: dict[str, Any] = read_tree(folder / PROVENANCE, "JSON", json.loads)
+    checked(PROVENANCE, _Provenance.model_validate, tree)
     return tree
 
 
 def read_set_scores(folder: Path) -> dict[str, Any]:
     """set_scores.json of a run; a distance that is not finite is None. Raises UnreadableError."""
-    tree: dict[str, Any] = _finite(_read(folder / SET_SCORES, "JSON", json.loads))
-    _check(SET_SCORES, _SET_SCORES.validate_python, tree)
+    tree: dict[str, Any] = _finite(read_tree(folder / SET_SCORES, "JSON", json.loads))
+    checked(SET_SCORES, _SET_SCORES.validate_python, tree)
     return tree
 
 
@@ -330,7 +267,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    path = _file(folder / SCORES)
+    path = existing_file(folder / SCORES)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
@@ -397,52 +334,6 @@ def _kind(of: pa.DataType) -> str:
     return "text" if text else "empty" if pa.types.is_null(of) else str(of)
 
 
-def _file(path: Path) -> Path:
-    if not path.is_file():
-        raise UnreadableError(path.name, "expected a file; got something else" if path.exists() else "absent")
-    return path
-
-
-def _read(path: Path, language: str, load: Callable[[str], Any]) -> Any:
-    """What a text file holds, of names, numbers and texts that can be written again. Raises UnreadableError."""
-    try:
-        tree = load(_file(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnreadableError(path.name, f"cannot be read ({error.strerror})") from None
-    except RecursionError:
-        raise UnreadableError(path.name, f"is nested more than {_DEPTH} levels deep") from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UnreadableError(path.name, f"expected {language}; got something else ({error})") from None
-    if not isinstance(tree, dict):
-        raise UnreadableError(path.name, f"expected a mapping; got {_got(tree)}")
-    _refuse_odd(path.name, tree)
-    return tree
-
-
-def _refuse_odd(file: str, tree: Mapping[Any, Any]) -> None:
-    """Refuse what is nested too deeply, keys that are no text, huge integers, and text that no file can hold."""
-    level: list[Any] = [tree]
-    seen: set[int] = set()
-    for _ in range(_DEPTH):
-        inner: dict[int, Any] = {}
-        for one in level:
-            if odd := [key for key in one if not isinstance(key, str)] if isinstance(one, Mapping) else []:
-                raise UnreadableError(file, f"expected names of options as keys; got {_got(odd[0])}")
-            for value in [*one.keys(), *one.values()] if isinstance(one, Mapping) else one:
-                if isinstance(value, int) and value.bit_length() > _BITS:
-                    raise UnreadableError(file, f"expected numbers of at most {_BITS} bits; got a larger one")
-                if isinstance(value, str) and _SURROGATE.search(value):
-                    raise UnreadableError(file, "expected text; got half of a character (a lone surrogate)")
-                # What YAML's aliases repeat is looked at once.
-                if isinstance(value, Mapping | list) and id(value) not in seen:
-                    inner[id(value)] = value
-        seen |= inner.keys()
-        level = list(inner.values())
-        if not level:
-            return
-    raise UnreadableError(file, f"is nested more than {_DEPTH} levels deep")
-
-
 def _finite(tree: Any) -> Any:
     """A tree whose numbers that are not finite are None."""
     if isinstance(tree, Mapping):
@@ -450,34 +341,3 @@ def _finite(tree: Any) -> Any:
     if isinstance(tree, list):
         return [_finite(value) for value in tree]
     return None if isinstance(tree, float) and not math.isfinite(tree) else tree
-
-
-def _check(file: str, validate: Callable[[Any], Any], tree: Any) -> Any:
-    """What `validate` makes of the tree. Raises UnreadableError that tells its first complaint."""
-    try:
-        return validate(tree)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    # `each` holds what stands beside `order` or `name` in the file.
-    where = ".".join(str(part) for part in first["loc"] if part != "each")
-    if first["type"] == "value_error":
-        said = first["msg"].removeprefix("Value error, ")
-    elif first["type"] == "missing":
-        said = "expected a value; got none"
-    else:
-        wanted = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
-        said = f"expected {wanted}; got {_got(first['input'])}"
-    raise UnreadableError(file, f"{where}: {said}" if where else said)
-
-
-def _got(value: Any) -> str:
-    """What was found instead, in a few words."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{short(value, 40)}"'
-    if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) or value.bit_length() <= _BITS else "a huge number"
-    return "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list) else type(value).__name__

@@ -277,7 +277,9 @@ def _readable(folder: Path) -> Run:
     status = reading.read_status(folder)
     if alive and status.state == "running" and not (folder / reading.CONFIG).exists():
         raise _NotARunError(f"no {reading.CONFIG} in it yet, it has just begun")
-    done = status.state == "done"
+    done, state = status.state == "done", status.state
+    if state in ("running", "interrupted"):
+        state = "running" if alive else "interrupted"
     config = reading.read_config(folder)
     _refuse_renamed(folder.name, config)
     there = done or (folder / reading.PROVENANCE).exists()
@@ -295,7 +297,7 @@ def _readable(folder: Path) -> Run:
         seed=config["seed"],
         dataset=reading.one_line(evaluated(config)["name"]),
         config=reading.one_line(config),
-        state="interrupted" if status.state == "running" and not alive else status.state,
+        state=state,
         reason=reason or None,
         progress=min((status.step or 0) / status.steps, 1.0) if status.steps else None,
         phase=reading.one_line(status.phase or ""),

@@ -10,10 +10,15 @@ if not __package__:
     _folder = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
 
+from x2c.core.script import begin
+
+begin(__name__, "tables.py")
+
 import argparse
 from collections.abc import Sequence
 
 from analysis.cli import Parser, run_command
+from x2c.core.errors import exit_on_user_error
 
 _EPILOG = """\
 the tables:
@@ -70,4 +75,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_on_user_error(main)

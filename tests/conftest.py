@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from x2c.core import stopping
 from x2c.core.config import Config
 from x2c.core.parallel import shares_of_cores
 from x2c.core.resolve import resolve
@@ -41,6 +42,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-every", type=float, default=3.0, help="mean seconds between two kills")
     group.addoption("--chaos-seed", type=int, default=0, help="seed of what happens")
     group.addoption("--chaos-real", action="store_true", help="train real networks (half an hour)")
+
+
+@pytest.fixture(autouse=True)
+def handlers_of_signals():
+    """A test leaves the handlers of signals as it found them, and no request to stop."""
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    yield
+    stopping.forget()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

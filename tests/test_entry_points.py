@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from x2c.core.script import PROJECT
+from x2c.core.run import RunDirectory
+from x2c.core.script import HEAVY, PROJECT
 
 BIN = Path(sys.executable).parent
 
@@ -95,3 +96,105 @@ def test_readme_tells_the_truth_about_the_tree():
     paths = [line.split()[0] for line in tree.strip().splitlines()]
     for path in paths:
         assert list(PROJECT.glob(path.rstrip("/"))), path
+
+
+BLOCKED = """
+import runpy, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in NAMES:
+            raise ImportError(f"{name} is imported")
+
+sys.meta_path.insert(0, Blocked())
+sys.argv = sys.argv[1:]
+run = runpy.run_module if sys.argv[0] == "x2c.sweep" else runpy.run_path
+run(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """What lines name: a finished run, one that was interrupted, a file, and a path where nothing is."""
+    for name, state in (("DONE", "done"), ("BEGUN", "running")):
+        (tmp_path / name).mkdir()
+        RunDirectory(tmp_path / name).report(state, "train xray")
+    (tmp_path / "FILE").touch()
+    return tmp_path
+
+
+def blocked(line: str, folders: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a line in a Python that cannot import what takes long."""
+    words = [
+        str(folders / word) if word.partition(".")[0] in ("DONE", "BEGUN", "FILE", "OUT") else word
+        for word in line.split()
+    ]
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            BLOCKED.replace("NAMES", repr({"torch", "accelerate", "diffusers", "monai", "wandb", *more})),
+            *words,
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("x2c/train.py --variant l1_lpip", "--variant: unknown variant 'l1_lpip'"),
+        ("x2c/train.py --variant l1 --scale smok", "--scale: unknown scale 'smok'"),
+        ("x2c/sample.py --run no --xray a.png --out v.nii.gz", "--run: no folder no"),
+        ("x2c/sample.py --run DONE --xray a.png --out v.nii.gz", "--xray: no file or folder a.png"),
+        ("x2c/sample.py --run DONE --xray DONE --out v.nii.gz", "--out: expected a folder"),
+        ("x2c/sample.py --run BEGUN --xray a.png --out v.nii.gz", "it is interrupted (train xray)"),
+        ("x2c/classify.py --variant ful", "--variant: unknown variant 'ful'"),
+        ("x2c/classify.py --classification.fold=5", "fold: unknown key"),
+        ("x2c/prepare.py --source folder --root no --out out", "--root: no folder no"),
+        ("x2c/prepare.py --source folde --root DONE --out out", "--source: unknown source 'folde'"),
+        ("x2c.sweep plan loss", "NAME: unknown sweep 'loss'"),
+        ("x2c.sweep run losses --scale smok", "scale"),
+        ("analysis/tables.py --tabel 2", "--tabel"),
+        ("analysis/figures.py --runs no", "no folder no"),
+        ("analysis/claims.py --runs no", "no folder no"),
+        ("analysis/results.py --runs no", "no folder no"),
+    ],
+)
+def test_what_is_wrong_is_told_before_imports_that_take_long(line, said, folders):
+    done = blocked(line, folders)
+    assert done.returncode == (1 if line.endswith("--runs no") else 2), done.stderr
+    *loading, error = done.stderr.splitlines()
+    assert said in error and set(loading) <= {f"{Path(line.split()[0]).name}: loading"}, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x2c/train.py --variant l1 --scale smoke",
+        "x2c/sample.py --run DONE --xray FILE --out OUT.nii.gz",
+        "x2c/classify.py --scale smoke",
+        "x2c/prepare.py --source folder --root DONE --out OUT",
+        "x2c.sweep run losses --scale smoke --runs OUT",
+        "x2c.sweep status losses --scale smoke --runs OUT",
+        "analysis/tables.py --runs BEGUN",
+        "analysis/claims.py --runs BEGUN",
+        "analysis/results.py --runs BEGUN",
+        "analysis/trace.py l1:psnr --runs BEGUN",
+    ],
+)
+def test_the_first_line_comes_before_imports_that_take_long(line, folders):
+    """None of them can be imported: what was said before is there."""
+    done = blocked(line, folders, *HEAVY)
+    assert done.stderr.startswith(f"{Path(line.split()[0]).name}: loading\n"), done.stderr
+
+
+def test_help_has_no_first_line():
+    for script in ("x2c/train.py", "analysis/tables.py"):
+        done = shell("python", script, "--help")
+        assert (done.returncode, done.stderr) == (0, "")

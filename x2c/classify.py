@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import sys
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "classify.py")
 
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import exit_on_user_error
 from x2c.core.reports import FOLDER
+from x2c.core.resolve import resolve
 
 EPILOG = """\
 what can be changed:
@@ -44,15 +45,15 @@ def main() -> int:
     )
     add_config_options(parser, tracker=False)
     options, overrides = parser.split(sys.argv[1:])
+    asked = overrides_from(options, overrides)
+    # Wrong names are told before the imports, which take many seconds.
+    from x2c.engine.classification.settings import PREFIX, resolve_settings
+
+    resolve_settings(options.scale, [text.removeprefix(PREFIX) for text in asked if text.startswith(PREFIX)])
+    resolve(options.variant, options.scale, options.seed, [text for text in asked if not text.startswith(PREFIX)])
     from x2c.engine.classification.run import Request, classify
 
-    request = Request(
-        options.variant,
-        options.scale,
-        options.seed,
-        tuple(overrides_from(options, overrides)),
-        options.generated,
-    )
+    request = Request(options.variant, options.scale, options.seed, tuple(asked), options.generated)
     directory = classify(request)
     from analysis import tables
 

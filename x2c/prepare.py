@@ -14,13 +14,13 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "prepare.py")
 
 from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser
-from x2c.core.errors import exit_on_user_error
+from x2c.core.errors import exit_on_user_error, unknown
 from x2c.core.registry import SOURCES
 
 EPILOG = """\
@@ -79,6 +79,11 @@ def main() -> int:
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
     add("--workers", type=whole_number(0), default=0, metavar="N", help="processes (default: one a core)")
     options = parser.parse_args(sys.argv[1:])
+    from x2c.data.prepare.folders import check_folders
+
+    if options.source not in SOURCES.names():
+        raise unknown("--source", "source", options.source, SOURCES.names())
+    check_folders(options.root, options.out, options.key or options.root)
     from x2c.data.prepare.recipe import Recipe
     from x2c.data.prepare.run import Request, prepare
 

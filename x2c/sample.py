@@ -14,13 +14,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "sample.py")
 
 from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
+from x2c.core.stopping import exit_code, interruptible
 
 EPILOG = """\
 with --samples:
@@ -62,14 +63,21 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="refuse doubtful X-rays instead of warning of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options, overrides = parser.split(sys.argv[1:])
-    from x2c.engine.sampling import Request, sample_xrays
+    from x2c.engine.sampling_paths import Request, check_paths, done_run
+
+    request = Request(**vars(options), overrides=tuple(overrides))
+    # What can be told at once is told before the imports, which take many seconds.
+    done_run(request.run)
+    check_paths(request)
+    from x2c.engine.sampling import sample_xrays
     from x2c.engine.volume_files import print_made
 
     try:
-        made = sample_xrays(Request(**vars(options), overrides=tuple(overrides)))
-    except KeyboardInterrupt:
+        with interruptible():
+            made = sample_xrays(request)
+    except KeyboardInterrupt as stop:
         print("interrupted; every file that was written is whole; --overwrite does all again", file=sys.stderr)
-        return 130
+        return exit_code(stop)
     print_made(made, options.out if options.xray.is_dir() else options.out.parent)
     return 0
 

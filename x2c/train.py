@@ -18,14 +18,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "train.py")
 
 from x2c.core import agent, weights
 from x2c.core.arguments import seed
 from x2c.core.cli import Parser, add_config_options, choices_text, overrides_from
 from x2c.core.config import Config
+from x2c.core.console import logged
 from x2c.core.errors import exit_on_user_error
 from x2c.core.resolve import resolve
 from x2c.core.stopping import listen
@@ -46,9 +47,10 @@ def main() -> None:
     listen()
     from x2c.engine.belonging import belonging
     from x2c.engine.experiment import run
+    from x2c.engine.identity import run_directory
     from x2c.engine.summary import print_scores
 
-    with belonging():
+    with belonging(), logged(run_directory(config).path / "log.txt"):
         print_scores(run(config))
 
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from x2c.core.script import leave_script_folder
+from x2c.core.script import begin
 
-leave_script_folder()
+begin(__name__, "train_autoencoder.py")
 
 from x2c.core.cli import Parser, choices_text
 from x2c.core.config import Config

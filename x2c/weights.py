@@ -22,6 +22,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from x2c.core.script import begin
+
+begin(__name__, "x2c.weights")
+
 from x2c.core import hub
 from x2c.core.cli import Parser
 from x2c.core.digests import SUMS, read_sums, sha256, write_sums

@@ -201,7 +201,7 @@ CHANGED = "provenance.json: id_made_from does not give the id of this folder; it
         (holding("status.json", None), "status.json: absent, though the run was scored"),
         (
             changed("status.json", state="fine"),
-            "status.json: state: expected 'running', 'done', 'failed' or 'pruned'; got \"",
+            "status.json: state: expected 'running', 'done', 'failed', 'pruned' or 'interrupted'; got \"",
         ),
         (changed("status.json", updated="today"), 'status.json: updated: expected a number; got "today"'),
         (changed("status.json", updated=float("nan")), "status.json: updated: expected a finite number; got nan"),

@@ -31,9 +31,8 @@ def test_a_log_is_read_up_to_what_was_not_written_to_its_end(run, torn):
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("text", ["", '{"state": "do'])
-def test_a_status_that_a_power_cut_left_empty_is_none(run, text):
-    (run.path / "status.json").write_text(text)
+def test_a_status_that_a_power_cut_left_empty_is_none(run):
+    (run.path / "status.json").write_text("")
     assert run.status() == {}
     assert not run.done
 

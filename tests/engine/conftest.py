@@ -18,7 +18,7 @@ from x2c.engine.classification import generated as generating
 from x2c.engine.classification import run as classifying
 from x2c.engine.experiment import run as run_experiment
 from x2c.engine.parts import open_parts
-from x2c.engine.sampling import Request
+from x2c.engine.sampling_paths import Request
 
 
 @pytest.fixture(scope="module")

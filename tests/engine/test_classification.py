@@ -179,7 +179,7 @@ def test_a_killed_classification_goes_on_to_the_same_predictions(module, name, c
     # What both would train alike.
     shutil.copytree(finished[1].path.parents[1] / "stages", Path(request.config().compute.runs) / "stages")
     path = killed(request, monkeypatch, module, name, call)
-    assert RunDirectory(path).status()["state"] == "running"
+    assert RunDirectory(path).status()["state"] == "interrupted"
     assert not (path / "predictions.parquet").exists()
     folds = {file: file.stat().st_mtime_ns for file in path.glob("folds/*.parquet")}
     assert sorted(file.stem for file in folds) == kept

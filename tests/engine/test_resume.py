@@ -42,7 +42,6 @@ def calm(smoke_config, tmp_path) -> Path:
 @pytest.fixture
 def stop_at(smoke_config, monkeypatch):
     """Ask a run of l1_adv to stop in step 5 of its last stage; returns its folder."""
-    handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
 
     def stop(number: int = signal.SIGTERM) -> Path:
         config, told = smoke_config("l1_adv"), Reporter.step
@@ -55,20 +54,21 @@ def stop_at(smoke_config, monkeypatch):
         stopping.listen()
         with monkeypatch.context() as patch:
             patch.setattr(Reporter, "step", step)
-            with pytest.raises(stopping.Stopped, match="after step 5 of 8, of which there is a checkpoint"):
+            with pytest.raises(
+                stopping.Stopped, match="after step 5 of 8 of stage xray, of which there is a checkpoint"
+            ):
                 run(config)
+        stopping.forget()
         return Path(config.compute.runs)
 
-    yield stop
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return stop
 
 
 def test_asked_to_stop_it_ends_the_step_and_writes_a_checkpoint(stop_at, calm, smoke_config):
     runs = stop_at()
     assert newest(runs).name == "step-0000005", "no multiple of checkpoint_every"
     status = run_directory(smoke_config("l1_adv")).status()
-    assert (status["state"], status["step"]) == ("running", 4 + 3 + 5)
+    assert (status["state"], status["step"]) == ("interrupted", 4 + 3 + 5)
     run(smoke_config("l1_adv"))
     same(calm, runs)
 
@@ -179,7 +179,7 @@ def assert_stopped_at_a_checkpoint(runs: Path) -> None:
     """The last stage's newest checkpoint is of the very step it was at."""
     checkpoint = newest(runs)
     status = read_json(checkpoint.parents[1] / "status.json")
-    assert (status["state"], f"step-{status['step']:07d}") == ("running", checkpoint.name)
+    assert (status["state"], f"step-{status['step']:07d}") == ("interrupted", checkpoint.name)
 
 
 @pytest.mark.slow

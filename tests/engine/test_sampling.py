@@ -28,7 +28,8 @@ from x2c.engine.build import build_denoiser
 from x2c.engine.experiment import run as run_experiment
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import open_parts
-from x2c.engine.sampling import Request, finished_run, sample_xrays, sampling_config
+from x2c.engine.sampling import finished_run, sample_xrays, sampling_config
+from x2c.engine.sampling_paths import Request
 from x2c.engine.stages import trained_denoiser
 from x2c.engine.volume_files import NOTICE, air_hu
 from x2c.models.lora import save_adapters, with_adapters

@@ -65,7 +65,7 @@ def break_config(run: Path) -> None:
     ("spoil", "parts"),
     [
         (break_status, ["--run", "failed (train xray)", "NonFiniteLoss: step 3"]),
-        (lambda run: RunDirectory(run).report("running", "sample"), ["--run", "running (sample)"]),
+        (lambda run: RunDirectory(run).report("running", "sample"), ["--run", "interrupted (sample)"]),
         (lambda run: (run / "status.json").unlink(), ["--run", "not begun"]),
         (lambda run: (run / "sampling.json").unlink(), ["--run", "no sampling.json", "baseline"]),
         (break_weights, ["denoiser.safetensors", "missing (to_out.weight)", "unknown (extra)"]),

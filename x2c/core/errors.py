@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from x2c.core.shared import denial
-from x2c.core.stopping import exit_code
+from x2c.core.stopping import STOPPED, check, exit_code, interruptible, leave
 
 MOST_CHOICES = 100
 """That a line names: a sweep may have tens of thousands of runs."""
@@ -61,17 +62,31 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
 
     So is a file that this process may not use, most often another user's in a shared folder.
 
-    Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75.
+    Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75. So is whatever
+    `main` ends with after such a request.
     """
+    code = 0
     try:
-        code = main()
+        with interruptible():
+            code = main() or 0
+            if code not in STOPPED:
+                check()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.code)
+        code = error.code
     except PermissionError as error:
         print(f"error: {denial(error)}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt as stop:
+        code = end_of(stop)
+    finally:
+        leave()
+    sys.exit(code)
+
+
+def end_of(stop: KeyboardInterrupt) -> int:
+    """Say that a program was interrupted; returns its exit code."""
+    # Whoever pressed Ctrl-C may have ended what we write to as well.
+    with contextlib.suppress(OSError):
         print(f"{str(stop) or 'interrupted'}; rerun the same command to go on where it stopped", file=sys.stderr)
-        sys.exit(exit_code(stop))
-    sys.exit(code or 0)
+    return exit_code(stop)

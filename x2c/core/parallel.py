@@ -6,17 +6,22 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from x2c.core import stopping
 from x2c.core.console import console, track
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ASKED_SECONDS = 1.0
+"""Within this time a signal that is sent to all processes has reached all."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """What PyTorch reads when it is imported."""
 NUMPY_THREADS = "OPENBLAS_NUM_THREADS"
@@ -58,6 +63,11 @@ def in_processes(
         with _inherited(threads):
             results = pool.map(work, items)
         yield from track(results, description, len(items))
+    except BrokenProcessPool:
+        # Schedulers ask every process to stop: of one that was asked before us we may hear before we are.
+        time.sleep(ASKED_SECONDS)
+        stopping.check()
+        raise
     except KeyboardInterrupt:
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()

@@ -8,23 +8,38 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
-from x2c.core import fence
+from x2c.core import fence, stopping
+from x2c.core.checked import UnreadableError, one_line
 from x2c.core.config import Config, identity
-from x2c.core.errors import UserError
-from x2c.core.file_lease import SECONDS, FileLease, Holder, is_held
-from x2c.core.files import digest, read_json, sync, temporary_beside, write_text, written_by, written_here
+from x2c.core.errors import UserError, reason_of
+from x2c.core.file_lease import SECONDS, FileLease, Holder, is_held, seems_held
+from x2c.core.files import digest, sync, temporary_beside, write_text, written_by, written_here
+from x2c.core.listening import Pruned
+from x2c.core.status import STATUS, State, read_status
 
 FORMAT_VERSION = 4
 STATUS_SECONDS = 60.0
 """No one takes as long to write status.json."""
 ELSEWHERE_SECONDS = 3600.0
 """On another machine no one takes as long to write a file."""
-State = Literal["running", "done", "failed", "pruned"]
+_TOLD_NOTHING: dict[str, Any] = {
+    "phase": "",
+    "step": 0,
+    "steps": 0,
+    "reason": None,
+    "seconds_left": None,
+    "starts": 0,
+    "updated": 0.0,
+}
+"""Fields of a status, with what stands for those that are not told."""
+UNREADABLE = "unreadable"
+"""State of a run whose status.json cannot be used: it is run again, from its newest checkpoint."""
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:
@@ -102,11 +117,28 @@ class RunDirectory:
         return is_held(self.lease)
 
     def status(self) -> dict[str, Any]:
-        """What status.json says; empty before the run began, or after a power cut that left it so."""
-        try:
-            return read_json(self.path / "status.json") or {}
-        except ValueError:
+        """What status.json says, each field of `Status` in its type; empty before the run began.
+
+        Of one that cannot be used the state is `unreadable`, and the reason says why. A power cut can leave it empty: as if
+        the run had not begun.
+        """
+        path = self.path / STATUS
+        if not path.exists() or (path.is_file() and not path.stat().st_size):
             return {}
+        try:
+            found = read_status(self.path)
+        except UnreadableError as error:
+            return {"state": UNREADABLE, **_TOLD_NOTHING, "reason": str(error)}
+        told: dict[str, Any] = one_line(found.model_dump(include={"state", *_TOLD_NOTHING}, exclude_none=True))
+        return {**_TOLD_NOTHING, **told, "step": int(told.get("step", 0)), "steps": int(told.get("steps", 0))}
+
+    def now(self) -> dict[str, Any]:
+        """The status, `interrupted` where it says `running` and no living process has its lease."""
+        # The lease first: a run that ends in between then reads as ended, not as interrupted.
+        alive = seems_held(self.lease)
+        status = self.status()
+        lost = status.get("state") == "running" and not alive
+        return {**status, "state": "interrupted"} if lost else status
 
     @property
     def done(self) -> bool:
@@ -129,9 +161,23 @@ class RunDirectory:
             "seconds_left": seconds_left,
             "starts": self.starts or self.status().get("starts", 0),
             "updated": time.time(),
+            # The same for people.
+            "updated_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # Twice a second while it runs: only what ends a run is worth waiting for the disk.
-        self._write_text("status.json", json.dumps(status, indent=2) + "\n", durable=state != "running")
+        self._write_text(STATUS, json.dumps(status, indent=2) + "\n", durable=state != "running")
+
+    def report_end(self, error: BaseException) -> None:
+        """Write how a run that `error` ends has ended, where it stood: interrupted, pruned or failed.
+
+        Whatever is raised after a request to stop is an interrupt: what the signal hit may have raised anything.
+        """
+        status = self.status()
+        place = status.get("phase") or "prepare", status.get("step", 0), status.get("steps", 0)
+        if stopping.asked() or not isinstance(error, Exception):
+            self.report("interrupted", *place)
+        else:
+            self.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason_of(error))
 
     def write_config(self, config: Config) -> None:
         """Write config.yaml, the resolved config."""
@@ -203,7 +249,7 @@ def _respite_seconds(left: Path, owners: list[Holder]) -> float:
     if not written_here(left):
         return ELSEWHERE_SECONDS
     # A supervisor records the end of a worker.
-    return STATUS_SECONDS if left.name.startswith(".status.json") else 0.0
+    return STATUS_SECONDS if left.name.startswith(f".{STATUS}") else 0.0
 
 
 def _whole_lines(path: Path) -> Iterator[str]:

@@ -1,11 +1,59 @@
-"""Entry points run by path (`accelerate launch x2c/train.py`)."""
+"""Entry points: what they do before they import anything that takes time."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
+from types import TracebackType
 
 PROJECT = Path(__file__).resolve().parents[2]
+HEAVY = {
+    "torch",
+    "pandas",
+    "scipy",
+    "optuna",
+    "sqlalchemy",
+    "matplotlib",
+    "accelerate",
+    "wandb",
+    "sklearn",
+    "SimpleITK",
+}
+"""Packages of which each takes long to import."""
+
+
+def begin(module: str, name: str) -> None:
+    """Begin an entry point whose `__name__` is `module`: from now on an interrupt is one, and nobody waits without a word.
+
+    All other imports come after it: they take seconds, in which a signal may come. As a module of another program it only
+    mends sys.path.
+    """
+    leave_script_folder()
+    if module != "__main__":
+        return
+    from x2c.core.stopping import listen
+
+    sys.excepthook, sys.unraisablehook = _on_uncaught, _on_unraisable
+    listen()
+    # Of several processes one speaks.
+    if os.environ.get("RANK", "0") == "0":
+        sys.meta_path.insert(0, _FirstLine(name))
+
+
+class _FirstLine:
+    """Says that a program is loading before the first import that takes long: help and most errors need none."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, module: str, _path: object = None, _target: object = None) -> None:
+        """Called by Python with every module that is about to be imported; finds none."""
+        if self.name and module in HEAVY:
+            with contextlib.suppress(OSError):
+                print(f"{self.name}: loading", file=sys.stderr, flush=True)
+            self.name = ""
 
 
 def leave_script_folder() -> None:
@@ -16,3 +64,21 @@ def leave_script_folder() -> None:
     """
     own = {str(PROJECT / "x2c"), str(PROJECT / "analysis")}
     sys.path[:] = [str(PROJECT), *(p for p in sys.path if p not in own and p != str(PROJECT))]
+
+
+def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An interrupt of imports, or what they made of it, is one line and an exit code."""
+    from x2c.core.errors import end_of
+    from x2c.core.stopping import Stopped, asked
+
+    if not isinstance(error, KeyboardInterrupt) and not asked():
+        sys.__excepthook__(kind, error, trace)
+        return
+    # Python exits with the code of what its hook raises.
+    sys.exit(end_of(error if isinstance(error, KeyboardInterrupt) else Stopped(asked())))
+
+
+def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """An interrupt that came where nothing can be raised is raised by whatever asks for one next."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)

@@ -1,4 +1,8 @@
-"""Being asked to stop: what a checkpoint can hold is finished first, everything else ends at once."""
+"""Being asked to stop: what a checkpoint can hold is finished first, everything else ends at once.
+
+The request stays noted until the process ends. Libraries may swallow what a signal raises, or raise something else over
+it: whatever is raised after a request is the stop, and no work is begun after one.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ STOPPED = (INTERRUPTED, REQUEUE)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_SECONDS = 2.0
 """Launchers pass on what the terminal or the scheduler has sent to every process: within this time it is one request."""
+LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""Environment variable of processes that torchrun or `accelerate launch` with several processes has started."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,7 +32,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, number: int, when: str = "") -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}{when and f' {when}'}")
-        self.code = INTERRUPTED if number == signal.SIGINT else REQUEUE
+        self.code = code_of(number)
 
 
 @dataclass
@@ -42,29 +48,66 @@ _request = _Request()
 def listen() -> None:
     """Let Ctrl-C, SIGTERM and SIGUSR1 raise Stopped in the main thread, which must be the caller.
 
-    SIGUSR1 is what Slurm sends ahead of a preemption or a time limit (`--signal=USR1@120`).
+    SIGUSR1 is what Slurm sends ahead of a preemption or a time limit (`--signal=USR1@120`). A process that listens already
+    goes on to: a request that came meanwhile is raised.
     """
-    _request.number, _request.waits = 0, False
+    if all(signal.getsignal(number) is _on_signal for number in SIGNALS):
+        check()
+        return
+    forget()
     for number in SIGNALS:
         signal.signal(number, _on_signal)
+
+
+def forget() -> None:
+    """Forget a request that has been served, where the process goes on all the same."""
+    _request.number, _request.waits = 0, False
+
+
+def leave() -> None:
+    """From now on a signal ends the process without another word: only what libraries do at exit is left."""
+    forget()
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _frame: os._exit(code_of(number)))
 
 
 @contextmanager
 def postponed() -> Iterator[None]:
     """Inside the block a first signal only shows in `asked`; it is raised at the block's end. A second one is raised at once."""
-    # Outside the block a signal was raised at once: what is still noted has been served.
-    _request.number, _request.waits = 0, True
+    check()
+    _request.waits = True
     try:
         yield
     finally:
         _request.waits = False
-    if _request.number:
-        raise Stopped(_request.number)
+    check()
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Whatever is raised inside the block after a request to stop is raised as Stopped."""
+    try:
+        yield
+    except BaseException as error:
+        if asked() and not isinstance(error, Stopped):
+            raise Stopped(asked()) from error
+        raise
 
 
 def asked() -> int:
-    """The number of the signal that waits for the end of `postponed`; 0 for none."""
-    return _request.number if _request.waits else 0
+    """The number of the signal by which this process was asked to stop; 0 for none."""
+    return _request.number
+
+
+def check() -> None:
+    """Raise Stopped where this process was asked to stop, unless that is postponed. Called before work is begun."""
+    if _request.number and not _request.waits:
+        raise Stopped(_request.number)
+
+
+def code_of(number: int) -> int:
+    """The exit code after a signal."""
+    return INTERRUPTED if number == signal.SIGINT else REQUEUE
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
@@ -74,9 +117,11 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 def _on_signal(number: int, _frame: FrameType | None) -> None:
     now = time.monotonic()
-    if _request.number and now - _request.since < ECHO_SECONDS:
+    again = bool(_request.number)
+    # No one but a launcher passes Ctrl-C on as such: twice is meant.
+    meant = number == _request.number == signal.SIGINT and LAUNCHED not in os.environ
+    if again and not meant and now - _request.since < ECHO_SECONDS:
         return
-    first = not _request.number
     _request.number, _request.since = number, now
-    if not (first and _request.waits):
+    if again or not _request.waits:
         raise Stopped(number)

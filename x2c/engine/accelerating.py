@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from x2c.core.config import Config
+from x2c.engine import tracking
 
 
 @contextmanager
@@ -25,10 +26,13 @@ def accelerated(config: Config, **options: object) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
-        accelerator.end_training()
-        # Accelerate keeps its state for the process; a worker's next cell may want another precision.
-        AcceleratorState._reset_state(reset_partial_state=True)
-        GradientState._reset_state()
+        try:
+            tracking.end(accelerator)
+            accelerator.end_training()
+        finally:
+            # Accelerate keeps its state for the process; a worker's next cell may want another precision.
+            AcceleratorState._reset_state(reset_partial_state=True)
+            GradientState._reset_state()
 
 
 def use_threads(config: Config) -> None:

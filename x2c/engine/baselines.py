@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from x2c.core.config import Config, TableRow, identity
+from x2c.core.console import say
 from x2c.core.files import digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, write_scores
@@ -81,6 +82,7 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
         with run.owned(patience_seconds=math.inf):
             if run.done:
                 continue
+            say(f"scoring {name}, once for all runs on these patients")
             row = TableRow(section="Baselines", label=baseline.label)
             run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
             used = getattr(parts, baseline.part).stand_in if baseline.part else None

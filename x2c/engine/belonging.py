@@ -36,7 +36,7 @@ def belonging() -> Iterator[None]:
 def _check(claim: Path, worker: str) -> None:
     try:
         mine = json.loads(claim.read_text(encoding="utf-8"))["worker"] == worker
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         mine = False
     if not mine:
         raise NotOurs(f"{claim.name}: another worker has it now")

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from x2c.core import fence
-from x2c.core.console import console
+from x2c.core.console import say
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest, open_up, read_json, sync, sync_tree, temporary_beside, write_json
 from x2c.core.run import step_of
@@ -98,7 +98,7 @@ def _newest_whole(folder: Path) -> Path | None:
         wrong = damage(checkpoint)
         if not wrong:
             return checkpoint
-        console.print(f"{checkpoint} is damaged: {wrong}; going on from what is before it", markup=False)
+        say(f"{checkpoint} is damaged: {wrong}; going on from what is before it")
         shutil.rmtree(checkpoint)
     return None
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from analysis.metrics.image import psnr
 from x2c.core.config import Config
+from x2c.core.console import say
 from x2c.core.files import file_digest, replacing, write_json
 from x2c.core.run import RunDirectory
 from x2c.data.volume import unwindow
@@ -71,6 +72,7 @@ def evaluate(
                 spreads.append(spread(torch.stack([own[-1], *again]), data.true_volumes(rows[chunk]), data.window_hu))
             report.tick(number)
     run.report("running", "score", len(chunks), len(chunks))
+    say(f"{run.path.name.rpartition('-')[0]}: scoring {len(rows)} patients, with their own X-rays and with others'")
     volumes, truth = torch.cat(own), data.true_volumes(rows)
     table = score_table(data, rows, scorer, volumes, truth)
     for name, values in scorer.per_volume(torch.cat(other), truth).items():

@@ -14,11 +14,12 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from x2c.core import weights
 from x2c.core.config import Config, Resolution
-from x2c.core.errors import UserError, reason_of
-from x2c.core.listening import Pruned
+from x2c.core.console import say, say_where
+from x2c.core.errors import UserError
 from x2c.core.parallel import cores
 from x2c.core.run import RunDirectory, run_identity
 from x2c.core.shared import kept_out
+from x2c.core.stopping import interruptible
 from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
 from x2c.engine import tracking
@@ -65,8 +66,14 @@ def prepare(config: Config) -> None:
 def run(config: Config) -> RunDirectory:
     """Train, sample and score; goes on where an earlier process stopped and returns at once when all is done.
 
-    On an error, status.json says `failed` with the reason, and the error is raised.
+    On an error, status.json says `failed` with the reason, and the error is raised. Asked to stop, it says `interrupted`,
+    and Stopped is raised, whatever else was.
     """
+    with interruptible():
+        return _run_once(config)
+
+
+def _run_once(config: Config) -> RunDirectory:
     check(config)
     directory = run_directory(config)
     if directory.done:
@@ -88,6 +95,8 @@ def run(config: Config) -> RunDirectory:
 def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> None:
     try:
         directory.report("running", "prepare")
+        if accelerator.is_main_process:
+            say(f"{directory.path.name}: preparing data and frozen networks")
         directory.write_config(config)
         scorer = _load_scorer(config, accelerator.device)
         parts = open_parts(config, accelerator.device)
@@ -104,14 +113,14 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
             picture = None if of_patients else _picture(directory, parts.evaluated.window_hu)
             tracking.log_results(accelerator, table, picture, config.steps)
         accelerator.wait_for_everyone()
-        directory.report("done", "done", config.steps, config.steps)
-        if accelerator.is_main_process:
-            forget_batches(directory)
-    except Exception as error:
-        status = directory.status()
-        place = status.get("phase", "prepare"), status.get("step", 0), status.get("steps", 0)
-        directory.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason_of(error))
+    except (Exception, KeyboardInterrupt) as error:
+        directory.report_end(error)
         raise
+    # What comes after this, whatever becomes of it, leaves the run done.
+    directory.report("done", "done", config.steps, config.steps)
+    if accelerator.is_main_process:
+        say(f"{directory.path.name}: done", has_bar=True)
+        forget_batches(directory)
 
 
 def check(config: Config) -> None:
@@ -123,6 +132,7 @@ def check(config: Config) -> None:
     weights.check(config)
     for field in ("runs", "cache"):
         folder = Path(getattr(config.compute, field))
+        say_where(f"compute.{field}", folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

@@ -1,15 +1,15 @@
-"""What a running experiment tells: progress bar, status.json, metrics.jsonl and trackers."""
+"""What a running experiment tells: progress bar or lines, status.json, metrics.jsonl and trackers."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from accelerate import Accelerator
 from rich.progress import TextColumn
 
-from x2c.core.console import progress
+from x2c.core.console import Lines, clock, now, progress
 from x2c.core.run import RunDirectory
+from x2c.core.stopping import check
 from x2c.engine.identity import PlannedStage
 
 STATUS_SECONDS = 0.5
@@ -18,7 +18,9 @@ STATUS_SECONDS = 0.5
 class Reporter:
     """One phase of a run, from step `first` to `steps`. A context manager; silent on other than the main process.
 
-    While a stage is trained, its own directory is told as well, and the run's steps count all stages.
+    While a stage is trained, its own directory is told as well, and the run's steps count all stages. What is shown as time
+    left is the whole run's: `after` are the seconds of what comes after this phase and the later stages, None where nobody
+    knows, which is then told as well.
     """
 
     def __init__(
@@ -31,19 +33,21 @@ class Reporter:
         *,
         stage: PlannedStage | None = None,
         total: int | None = None,
+        after: float | None = None,
     ) -> None:
         self.run, self.accelerator, self.steps, self.first, self.stage = run, accelerator, steps, first, stage
         self.phase = f"{phase} {stage.name}" if stage else phase
-        self.before, self.total = stage.before if stage else 0, total or steps
-        self.bar = progress(TextColumn("{task.fields[note]}"))
-        self.began, self.told, self.reached = time.monotonic(), 0.0, first
+        self.before, self.total, self.after = stage.before if stage else 0, total or steps, after
+        self.bar = progress(TextColumn("{task.fields[note]}"), time_left=False)
+        self.told, self.reached = 0.0, first
+        self.since: tuple[int, float] | None = None
 
     def __enter__(self) -> Reporter:
+        title = f"{self.run.path.name.rpartition('-')[0]}: {self.phase}"
         if self.accelerator.is_main_process:
             self.bar.start()
-        self.task = self.bar.add_task(
-            f"{self.run.path.name.rsplit('-', 1)[0]}: {self.phase}", total=self.steps, completed=self.first, note=""
-        )
+            self.lines = Lines(title, self._place(self.first))
+        self.task = self.bar.add_task(title, total=self.steps, completed=self.first, note="")
         self._report(self.first, None)
         return self
 
@@ -58,15 +62,20 @@ class Reporter:
         self.tick(step, losses["loss"])
 
     def tick(self, step: int, loss: float | None = None) -> None:
-        """Step `step` is done."""
+        """Step `step` is done. Raises Stopped where the process was asked to stop, unless that is postponed."""
         self.reached = step
-        now = time.monotonic()
-        speed = (step - self.first) / (now - self.began)
-        note = f"{speed:.1f} steps/s" if loss is None else f"loss {loss:.3f} · {speed:.1f} steps/s"
+        time, speed = now(), self._speed(step)
+        words = [f"loss {loss:.3f}"] if loss is not None else []
+        if speed is not None:
+            words += [f"{speed:.3g} steps/s", self._left(step, speed)]
+        note = " · ".join(words)
         self.bar.update(self.task, completed=step, note=note)
-        if now - self.told > STATUS_SECONDS:
+        if self.accelerator.is_main_process:
+            self.lines.tell(" · ".join([self._place(step), *words]))
+        if time - self.told > STATUS_SECONDS:
             self._report(step, speed)
-            self.told = now
+            self.told = time
+        check()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add numbers of a training step to metrics.jsonl and the trackers."""
@@ -74,6 +83,25 @@ class Reporter:
         self.stage.directory.log({"step": step, **values})
         self.run.log({"step": self.before + step, "stage": self.stage.name, **values})
         self.accelerator.log(dict(values), step=self.before + step)
+
+    def _speed(self, step: int) -> float | None:
+        """Steps per second since the first: before it comes what is made once, such as latents."""
+        if self.since is None:
+            self.since = step, now()
+        first, began = self.since
+        # Several steps may be told of at once.
+        return (step - first) / (now() - began) if now() - began > STATUS_SECONDS else None
+
+    def _place(self, step: int) -> str:
+        """`step 9 of 20`, in a stage with that of all stages."""
+        here = f"step {step} of {self.steps}"
+        return here if self.total == self.steps else f"{here} (of all stages {self.before + step} of {self.total})"
+
+    def _left(self, step: int, speed: float) -> str:
+        """Time to the end of the run, as long as it goes on like this."""
+        left = clock((self.total - self.before - step) / speed + (self.after or 0.0))
+        what = "sampling and scoring" if self.stage else "scoring"
+        return f"{left} left" if self.after is not None else f"{left} left, then {what}"
 
     def _report(self, step: int, speed: float | None) -> None:
         left = None if speed is None else (self.total - self.before - step) / speed

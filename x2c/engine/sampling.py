@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,21 @@ from torch import Tensor
 
 from x2c import __version__
 from x2c.core.config import Config
-from x2c.core.console import console, progress
+from x2c.core.console import Lines, console, progress
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json
 from x2c.core.resolve import read_config
 from x2c.core.run import RunDirectory
 from x2c.core.weights import needed, source_fingerprint
-from x2c.data.nifti import SUFFIX
-from x2c.data.readers import radiographs_in
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
 from x2c.engine.generator import FRAME_FILE, Frame, Generator
 from x2c.engine.identity import WEIGHTS
 from x2c.engine.parts import Parts
+from x2c.engine.sampling_paths import Request, check_paths, done_run
 from x2c.engine.stages import trained_denoiser
-from x2c.engine.volume_files import NOTICE, Made, Writer, XRay, files
+from x2c.engine.volume_files import NOTICE, Made, Writer, XRay
 from x2c.engine.xrays import open_xrays
 
 NEEDED = ("config.yaml", FRAME_FILE, WEIGHTS)
@@ -43,27 +40,6 @@ SCORING_PARTS = ("perceptual", "features")
 """Stand-ins of metrics: no volume depends on them."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """A request to `x2c/sample.py`."""
-
-    run: Path
-    xray: Path
-    """A radiograph, or a folder of them."""
-    out: Path
-    """A .nii.gz file, or a folder."""
-    samples: int = 1
-    """Volumes per radiograph."""
-    adapter: Path | None = None
-    seed: int | None = None
-    """None: the run's."""
-    label: str | None = None
-    overrides: tuple[str, ...] = ()
-    overwrite: bool = False
-    strict: bool = False
-    """Refuse doubtful X-rays (default: warn of them)."""
-
-
 def sample_xrays(request: Request) -> list[Made]:
     """Write `samples` volumes per radiograph, a JSON file beside each, and a picture per radiograph.
 
@@ -71,8 +47,7 @@ def sample_xrays(request: Request) -> list[Made]:
     """
     run = finished_run(request.run)
     config = sampling_config(request, run)
-    targets = _targets(request)
-    _check_writable(request, [path for _, out in targets for path in files(out, request.samples)])
+    targets = check_paths(request)
     use_threads(config)
     parts = Parts(config, best_device(config))
     parts.load_encoder()
@@ -84,8 +59,9 @@ def sample_xrays(request: Request) -> list[Made]:
     jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
     made: list[Made] = []
     with progress() as bar:
-        task = bar.add_task("sampling volumes", total=len(jobs))
+        task, lines = bar.add_task("sampling volumes", total=len(jobs)), Lines("sampling volumes")
         for batch in _batches(jobs, config.evaluation.batch_size):
+            lines.tell(f"{len(made)} of {len(jobs)}")
             began = time.perf_counter()
             volumes = _sample(generate, batch)
             seconds = (time.perf_counter() - began) / len(batch)
@@ -97,16 +73,7 @@ def sample_xrays(request: Request) -> list[Made]:
 
 def finished_run(path: Path) -> RunDirectory:
     """The run directory at `path`. Raises UserError where there is none, it is not done, or has no model to sample."""
-    if not path.is_dir():
-        raise UserError(f"--run: no folder {path}; give a run directory, such as runs/full-cpu-s0-…")
-    run = RunDirectory(path)
-    status = run.status()
-    if not run.done:
-        state = f"{status['state']} ({status['phase']})" if status else "not begun: it has no status.json"
-        reason = f", because of {status['reason']}" if status.get("reason") else ""
-        raise UserError(
-            f"--run: {path} is not done: expected state done; it is {state}{reason}; train it to its end first"
-        )
+    run = done_run(path)
     if missing := [name for name in NEEDED if not (path / name).is_file()]:
         raise UserError(
             f"--run: {path} has no {', '.join(missing)}; baselines, stages and runs of an older x2c cannot be sampled; "
@@ -165,42 +132,6 @@ def _check_override(field: str, trained: Config) -> None:
         raise UserError(
             f"--{field}: this run's guidance is {trained.guidance.name!r}, which has no {option}; leave it out"
         )
-
-
-def _targets(request: Request) -> list[tuple[Path, Path]]:
-    """Each radiograph's file with the common path of what is written for it."""
-    xray, out = request.xray, request.out
-    if xray.is_dir():
-        if out.name.endswith(SUFFIX) or out.is_file():
-            raise UserError(f"--out: expected a folder, since --xray is one; got {out}; give a folder")
-        if out.resolve() == xray.resolve():
-            raise UserError(f"--out: the pictures would lie among the X-rays in {xray}; give another folder")
-        return [(path, out / f"xray_{number:04d}") for number, path in enumerate(radiographs_in(xray), start=1)]
-    if not xray.exists():
-        raise UserError(
-            f"--xray: no file or folder {xray}; give a radiograph (PNG, JPEG, TIFF, DICOM) or a folder of them"
-        )
-    if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
-        raise UserError(f"--out: expected a file NAME{SUFFIX}, since --xray is one file; got {out}; give such a name")
-    base = out.with_name(out.name.removesuffix(SUFFIX))
-    if xray.resolve() in (path.resolve() for path in files(base, request.samples)):
-        raise UserError(f"--out: {xray.name} would be replaced by the picture of the result; give another name")
-    return [(xray, base)]
-
-
-def _check_writable(request: Request, paths: list[Path]) -> None:
-    if not request.overwrite and (there := [path for path in paths if path.exists()]):
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise UserError(
-            f"--out: {there[0]}{more} {'exist' if more else 'exists'} already; give another name, or --overwrite"
-        )
-    folder = paths[0].parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"--out: cannot write to {folder} ({error.strerror}); give another folder") from None
 
 
 def _generator(request: Request, run: RunDirectory, config: Config, parts: Parts) -> Generator:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from x2c.core.config import Config
 from x2c.core.console import console
-from x2c.core.errors import UserError, reason_of
+from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.lease import LeaseLost
 from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
 from x2c.engine import checkpoint
 from x2c.engine.build import build_denoiser
+from x2c.engine.costs import evaluation_seconds
 from x2c.engine.identity import ADAPTER, WEIGHTS, PlannedStage, planned_stages
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
@@ -132,15 +133,16 @@ def _train(
         stage.forget_after(trainer.step)
         retell(run, planned, accelerator)
         steps = planned.stage.steps
-        with Reporter(run, accelerator, "train", steps, trainer.step, stage=planned, total=config.steps) as report:
+        gpu = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else None
+        told = {"stage": planned, "total": config.steps, "after": evaluation_seconds(config, gpu)}
+        with Reporter(run, accelerator, "train", steps, trainer.step, **told) as report:
             trainer.fit(report)
         trainer.save(planned.weights)
     except Pruned:
         # Not its failure: whoever wants the stage goes on from its checkpoint.
         raise
-    except Exception as error:
-        step = stage.status().get("step", 0)
-        stage.report("failed", "train", step, planned.stage.steps, reason=reason_of(error))
+    except (Exception, KeyboardInterrupt) as error:
+        stage.report_end(error)
         raise
     stage.report("done", "done", planned.stage.steps, planned.stage.steps)
     checkpoint.forget(accelerator)

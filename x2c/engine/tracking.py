@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import Accelerator
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from numpy.typing import NDArray
 
+from x2c.core import stopping
 from x2c.core.agent import LOCAL_PATH
 from x2c.core.config import Config
-from x2c.core.console import console
+from x2c.core.console import say
 from x2c.core.errors import UserError, unknown
 from x2c.core.run import RunDirectory
 
@@ -48,6 +49,28 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
     accelerator.init_trackers(config.compute.project, _flat(values), init_kwargs={"wandb": wandb})
 
 
+def end(accelerator: Accelerator) -> None:
+    """End the trackers that were started: an interrupt may have come before.
+
+    What was logged is in metrics.jsonl and on disk by now: a tracker that fails to end is told of and fails no run.
+    """
+    trackers, accelerator.trackers = accelerator.trackers, []
+    for tracker in filter(_started, trackers):
+        try:
+            tracker.finish()
+        except Exception as error:
+            if not stopping.asked():
+                say(f"tracker {tracker.name}: could not be ended: {error}")
+
+
+def _started(tracker: GeneralTracker) -> bool:
+    """Whether a tracker has the run or writer of its library, which starting it gives it."""
+    try:
+        return tracker.tracker is not None
+    except AttributeError:
+        return False
+
+
 def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray[np.uint8] | None, step: int) -> None:
     """Send the mean scores, and a grey picture [h, w], where there is one, to those that take pictures.
 
@@ -61,7 +84,7 @@ def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray
                 images = picture[None, ..., None].repeat(3, axis=-1)
                 tracker.log_images({"samples": images}, step=step, **PICTURE_OPTIONS[tracker.name])
         except Exception as error:
-            console.print(f"tracker {tracker.name}: could not take the scores: {error}", markup=False)
+            say(f"tracker {tracker.name}: could not take the scores: {error}")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -252,7 +252,8 @@ class Trainer:
         if number:
             if self.saved < self.step:
                 self._save_checkpoint()
-            raise Stopped(number, f"after step {self.step} of {self.stage.steps}, of which there is a checkpoint")
+            step = f"step {self.step} of {self.stage.steps} of stage {self.stage_name}"
+            raise Stopped(number, f"after {step}, of which there is a checkpoint")
 
     @torch.no_grad()
     def _validation_loss(self) -> float:

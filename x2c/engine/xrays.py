@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from x2c.core.console import console, progress
+from x2c.core.console import progress, say
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest
 from x2c.data.frontal import xray_remarks
@@ -47,7 +47,7 @@ def open_xrays(targets: Sequence[tuple[Path, Path]], parts: Parts, *, strict: bo
         )
     for name, texts in doubts.items():
         for text in texts:
-            console.print(f"{DOUBT}{name}: {text}", markup=False, highlight=False, soft_wrap=True)
+            say(f"{DOUBT}{name}: {text}")
     return xrays
 
 

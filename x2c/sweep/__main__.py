@@ -25,7 +25,12 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from x2c.core.script import begin
+
+begin(__name__, "x2c.sweep")
+
 from x2c.core import weights
+from x2c.core.console import say_where
 from x2c.core.errors import UserError, exit_on_user_error, unknown
 from x2c.sweep.devices import default_workers
 from x2c.sweep.options import parse, same_plan
@@ -92,6 +97,7 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
     """Run the cells that are not done, or those that failed, here or on a cluster."""
     from x2c.sweep.state import snapshot
 
+    say_where("--runs", plan.runs)
     chosen = list(plan.cells)
     if command == "retry":
         chosen = [cell for cell in drawn(plan, options.storage).cells if snapshot(cell).state == "failed"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-IGNORED = re.compile(r"\.lock|(\..*)?status\.json.*|config\.yaml|provenance\.json")
+IGNORED = re.compile(r"\.lock|(\..*)?status\.json.*|config\.yaml|log\.txt|provenance\.json")
 """They hold times, process ids and the folder's own name."""
 
 

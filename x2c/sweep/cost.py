@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from x2c.core.config import Config, identity
-from x2c.core.console import console, progress
-from x2c.core.files import digest, read_json, write_json
-from x2c.core.parallel import cores
-from x2c.engine.costs import EvaluationCost, StageCost
-from x2c.engine.identity import PlannedStage, data_fingerprint
+from x2c.core.config import Config
+from x2c.core.console import progress, say
+from x2c.core.files import read_json, write_json
+from x2c.engine.costs import EvaluationCost, StageCost, kept_at, processor_name
+from x2c.engine.identity import PlannedStage
 from x2c.sweep.devices import VARIABLE, usable_devices
 from x2c.sweep.plan import Cell, Plan
 from x2c.sweep.state import begun
 
 CHECKPOINTS = 2
 """Of every stage at work; a third is there for a moment, while the next is written."""
-SHAPES = (
-    "training",
-    "denoiser",
-    "diffusion",
-    "prediction",
-    "guidance",
-    "autoencoder",
-    "encoder",
-    "conditioning",
-    "resolution",
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +70,7 @@ def estimate(plan: Plan, workers: int) -> Costs:
         from x2c.engine.experiment import prepare, prepare_patients
 
         # Where no bar is drawn, this is all that is seen for minutes.
-        console.print(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
+        say(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
         with progress() as bar:
             task = bar.add_task("measuring what a step costs here (once)", total=len(work))
             prepare_patients({cell.recipe: cell.config for cell in open_cells}.values())
@@ -102,9 +88,7 @@ def device_name(config: Config) -> str:
     """What the measurements are of: the GPU's name, or processor and threads."""
     if devices := usable_devices(config.compute, os.environ.get(VARIABLE)):
         return devices[0].name
-    model = next((line for line in _cpuinfo() if line.startswith("model name")), "").partition(":")[2].strip()
-    threads = config.compute.threads or cores()
-    return f"{model or platform.machine()}, {threads} thread" + ("s" if threads > 1 else "")
+    return processor_name(config)
 
 
 def remaining_steps(planned: PlannedStage) -> int:
@@ -126,7 +110,7 @@ class Measurements:
         """Where the measurement of a stage, or without one of the evaluation, is kept."""
         key = (*cell.recipe, planned.name if planned else "")
         if key not in self._paths:
-            self._paths[key] = _path(cell.config, self.device, planned)
+            self._paths[key] = kept_at(cell.config, self.device, planned)
         return self._paths[key]
 
     def evaluation(self, cell: Cell) -> EvaluationCost:
@@ -217,35 +201,3 @@ def _seconds(jobs: Sequence[Job]) -> dict[str, float]:
 
 def _times(each: float | None, count: int) -> float | None:
     return None if each is None else each * count
-
-
-def _path(config: Config, device: str, planned: PlannedStage | None) -> Path:
-    """Where a measurement is kept: by everything that a step's work depends on, and the device."""
-    whole = identity(config)
-    shape: dict[str, Any] = {name: whole.get(name) for name in SHAPES}
-    shape |= {
-        "dim": config.denoiser_dim,
-        "device": device,
-        "torch": version("torch"),
-        "threads": config.compute.threads,
-    }
-    if planned is None:
-        shape |= {name: whole[name] for name in ("sampler", "evaluation", "features", "perceptual")}
-        shape |= {"data": data_fingerprint(config), "measured": _fields_of(EvaluationCost)}
-    else:
-        shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
-        terms = {term: whole["loss"][term] for term in config.terms_of(planned.stage)} or {"l1": {}}
-        # A weight makes a sum another, not its time.
-        shape["loss"] = {term: {**options, "weight": None} for term, options in terms.items()}
-        shape["measured"] = _fields_of(StageCost)
-    return Path(config.compute.cache) / "costs" / f"{digest(shape)}.json"
-
-
-def _fields_of(kind: type[StageCost] | type[EvaluationCost]) -> list[str]:
-    """What is measured: what was kept with less is measured anew."""
-    return [field.name for field in fields(kind)]
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from x2c.core.machine import machine
+from x2c.core.run import UNREADABLE
 from x2c.core.stopping import STOPPED
 from x2c.sweep.devices import Device, environment
 from x2c.sweep.launch import stop_all, storage_environment, worker_arguments, worker_environment
@@ -149,6 +150,7 @@ class Crew:
             claim = read_claim(cell)
             if claim is not None and claim.worker == worker:
                 status = cell.run.status()
-                if status.get("state") == "running" or not claim.reported(status):
+                unfinished = status.get("state") in ("running", "interrupted", UNREADABLE)
+                if unfinished or not claim.reported(status):
                     return cell
         return None

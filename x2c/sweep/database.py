@@ -18,6 +18,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from x2c.core import stopping
 from x2c.core.console import console
 from x2c.core.errors import UserError
 from x2c.core.shared import kept_out
@@ -165,6 +166,8 @@ def wait_for(ask: Callable[[], Result], database: str, patience_seconds: float) 
             with _told_when_slow(database):
                 return ask()
         except (StorageInternalError, DBAPIError) as error:
+            # What an interrupted query raises looks like this as well.
+            stopping.check()
             if is_refused(error):
                 raise refusal(error, database) from None
             if not is_away(error):

@@ -11,13 +11,13 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from x2c.core import fence, listening
+from x2c.core import fence, listening, stopping
 from x2c.core.cli import as_option
 from x2c.core.errors import UserError
 from x2c.core.machine import CLAIM, WORKER, holder
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
-from x2c.core.stopping import STOPPED
+from x2c.core.stopping import Stopped
 from x2c.sweep.launch import CHECKPOINT_SECONDS, worker_environment
 from x2c.sweep.plan import Cell
 from x2c.sweep.state import claim_path
@@ -53,12 +53,10 @@ def run(cell: Cell) -> RunDirectory:
         _watch(process, cell)
     except BaseException as error:
         # What lost its cell has nothing to save.
-        asked = isinstance(error, KeyboardInterrupt | listening.Pruned)
+        asked = stopping.asked() or isinstance(error, KeyboardInterrupt | listening.Pruned)
         _stop(process, signal.SIGTERM if asked else signal.SIGKILL)
         if isinstance(error, listening.Pruned):
-            status = cell.run.status()
-            place = str(status.get("phase", "train")), status.get("step", 0), status.get("steps", 0)
-            cell.run.report("pruned", *place, reason=f"Pruned: {error}")
+            cell.run.report_end(error)
         raise
     if process.returncode:
         raise _failure(cell, process.returncode, before)
@@ -123,12 +121,17 @@ def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         process.wait()
 
 
-def _failure(cell: Cell, code: int, before: float | None) -> Exception:
+def _failure(cell: Cell, code: int, before: float | None) -> BaseException:
     status = cell.run.status()
-    if status.get("state") == "failed" and status.get("updated") != before:
+    told = status.get("state") if status.get("updated") != before else None
+    if told == "interrupted":
+        # They were asked to stop before this worker was, or without it: a job that is preempted takes no new work.
+        return Stopped(signal.SIGTERM)
+    if told == "failed":
         reason = str(status.get("reason"))
         return (
             UserError(reason.removeprefix("UserError: ")) if reason.startswith("UserError") else ProcessesFailed(reason)
         )
-    how = "were told to stop" if code in STOPPED else f"ended with code {code}"
-    return ProcessesFailed(f"{cell.config.compute.processes} processes {how}; the worker's log has what they said")
+    return ProcessesFailed(
+        f"{cell.config.compute.processes} processes ended with code {code}; the worker's log has what they said"
+    )

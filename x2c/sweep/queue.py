@@ -18,10 +18,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from x2c.core.checked import UnreadableError
 from x2c.core.clock import elapsed
 from x2c.core.console import console
 from x2c.core.errors import UserError
-from x2c.core.files import break_lock, is_locked, locked, read_json
+from x2c.core.files import break_lock, is_locked, locked
 from x2c.core.machine import holder, machine
 from x2c.core.shared import kept_out
 from x2c.sweep import database, retries
@@ -47,7 +48,8 @@ from x2c.sweep.state import (
     saved_steps,
 )
 from x2c.sweep.storage import shown, sqlite_url
-from x2c.sweep.trials import FAILED, WORKER, trial_of
+from x2c.sweep.trials import FAILED, NO_VALUE, WORKER, trial_of
+from x2c.sweep.value import read_value
 
 POLL_SECONDS = 1.0
 BATCH = 200
@@ -122,10 +124,10 @@ class Queue:
         self._study.tell(lease.trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     @patient
-    def finish(self, lease: Lease) -> float | None:
-        """Record that a cell is done, with the sweep's metric; returns it."""
+    def finish(self, lease: Lease) -> float | UnreadableError:
+        """Record that a cell is done, with the sweep's metric; returns it, or why the cell has none."""
         value = self.value(lease.cell)
-        self._tell(lease.trial, value)
+        self._tell(lease.trial, lease.trial_id, value)
         return value
 
     @patient
@@ -143,6 +145,16 @@ class Queue:
                 self._add(lease.cell, tries or lease.tries)
 
     @patient
+    def release(self) -> None:
+        """Let wait again what this process took and did not give back: an interrupt can come between any two lines."""
+        with self._lock():
+            for record in live_trials(self._storage, self._id):
+                cell, known = self._cells.get(record.run_id), self._storage.get_trial(record.trial_id).user_attrs
+                mine = not record.waits and known.get(WORKER) == holder()
+                if mine and cell is not None and self._end(record.trial_id):
+                    self._add(cell, Tries.of(known))
+
+    @patient
     def reclaim(self, among: Sequence[Cell]) -> list[str]:
         """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
         wanted = self._wanted(among)
@@ -156,17 +168,12 @@ class Queue:
         """All cells there are so far."""
         return tuple(self._cells.values())
 
-    def value(self, cell: Cell) -> float | None:
-        """The sweep's metric of a finished cell: the mean over test patients, or the value of the set."""
-        import pandas as pd
-
-        name = self.plan.sweep.metric.name
-        if cell.run.scores.exists():
-            scores = pd.read_parquet(cell.run.scores)
-            if name in scores.columns:
-                return float(scores[name].to_numpy().mean())
-        entry = (read_json(cell.run.path / "set_scores.json") or {}).get(name)
-        return None if entry is None else float(entry["value"])
+    def value(self, cell: Cell) -> float | UnreadableError:
+        """The sweep's metric of a finished cell: the mean over test patients, or the value of the set; or why it has none."""
+        try:
+            return read_value(cell.run.path, self.plan.sweep.metric.name)
+        except UnreadableError as error:
+            return error
 
     @patient
     def _open(self, url: str, create: bool) -> None:
@@ -363,9 +370,13 @@ class Queue:
         except UpdateFinishedTrialError:
             return False
 
-    def _tell(self, trial: int, value: float | None) -> None:
-        state = TrialState.FAIL if value is None else None
-        self._study.tell(trial, value, state=state, skip_if_finished=True)
+    def _tell(self, trial: int, trial_id: int, value: float | UnreadableError) -> None:
+        if isinstance(value, UnreadableError):
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.set_trial_user_attr(trial_id, NO_VALUE, str(value))
+            self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self._study.tell(trial, value, skip_if_finished=True)
 
     @patient
     def _tell_all_done(self, told: Sequence[tuple[Record, Cell]]) -> None:
@@ -382,7 +393,7 @@ class Queue:
         with contextlib.suppress(UpdateFinishedTrialError):
             if record.waits:
                 self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
-            self._tell(record.number, self.value(cell))
+            self._tell(record.number, record.trial_id, self.value(cell))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
+from x2c.core.checked import UnreadableError
 from x2c.core.errors import UserError
 from x2c.core.listening import Pruned
 from x2c.sweep.database import patient
@@ -14,6 +16,7 @@ from x2c.sweep.plan import Cell
 from x2c.sweep.queue import Queue
 from x2c.sweep.search import draw, drawn, pruner
 from x2c.sweep.trials import RUN_ID
+from x2c.sweep.value import last_value, logged
 
 
 class SearchQueue(Queue):
@@ -42,15 +45,18 @@ class SearchQueue(Queue):
             raise Pruned(f"{self.plan.sweep.metric.name} {reached:.4g} is not among the best at step {trial.last_step}")
 
     @patient
-    def finish(self, lease: Lease) -> float | None:
-        """Record that a cell is done, with the sweep's metric; returns it."""
-        self._report(lease)
+    def finish(self, lease: Lease) -> float | UnreadableError:
+        """Record that a cell is done, with the sweep's metric; returns it, or why the cell has none."""
+        with contextlib.suppress(UnreadableError):
+            self._report(lease)
         return super().finish(lease)
 
-    def value(self, cell: Cell) -> float | None:
-        """The metric at the cell's last step, of validation patients."""
-        logged = cell.run.logged(self.plan.sweep.metric.name)
-        return logged[-1][1] if logged else None
+    def value(self, cell: Cell) -> float | UnreadableError:
+        """The metric at the cell's last step, of validation patients; or why it has none."""
+        try:
+            return last_value(cell.run, self.plan.sweep.metric.name)
+        except UnreadableError as error:
+            return error
 
     @patient
     def _draw(self) -> bool:
@@ -102,6 +108,6 @@ class SearchQueue(Queue):
     def _report(self, lease: Lease) -> None:
         """Hand on the metric's values so far; after a kill those of before are in the run's own log."""
         known = self._storage.get_trial(lease.trial_id).intermediate_values
-        for step, value in lease.cell.run.logged(self.plan.sweep.metric.name):
+        for step, value in logged(lease.cell.run, self.plan.sweep.metric.name):
             if step not in known:
                 self._storage.set_trial_intermediate_value(lease.trial_id, step, value)

@@ -12,13 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from x2c.core import file_lease
+from x2c.core.checked import UnreadableError, checked, read_tree
 from x2c.core.errors import reason_of
 from x2c.core.file_lease import seems_held
 from x2c.core.files import break_lock, is_locked, locked
 from x2c.core.machine import holder, machine
+from x2c.core.run import UNREADABLE
 from x2c.engine.identity import PlannedStage
 from x2c.sweep.plan import Cell
 from x2c.sweep.silence import Silence
@@ -26,7 +31,9 @@ from x2c.sweep.silence import Silence
 TAIL_LINES = 20
 CLAIMS = ".claims"
 """Folder of the claims, beside the runs."""
-CellState = Literal["done", "failed", "running", "interrupted", "to do", "pruned"]
+Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+CellState = Literal["done", "failed", "running", "interrupted", "unreadable", "to do", "pruned"]
+"""`unreadable` is a cell whose status.json cannot be used: it is run again, from its newest checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +57,18 @@ class Snapshot:
     """Seconds since that worker's last heartbeat, while it works."""
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False, extra="ignore"))
 class Claim:
     """Who took a cell, and when. The time at which its file was changed last is the worker's last heartbeat."""
 
-    host: str
-    pid: int
-    since: float
-    attempts: int = 1
+    host: Line
+    pid: Annotated[int, Field(ge=0, le=2**31)]
+    since: Annotated[float, Field(ge=0, le=1e11)]
+    attempts: Annotated[int, Field(ge=0, le=10**6)] = 1
     """How often the cell was taken, this time included."""
-    worker: str = ""
+    worker: Line = ""
     """Machine and process, as locks name their holder."""
-    log: str = ""
+    log: Line = ""
     """Where the worker writes; empty for a terminal."""
     before: float = 0.0
     """The run's `updated` when the cell was taken."""
@@ -78,23 +85,26 @@ def snapshot(cell: Cell) -> Snapshot:
     silence = heard_of(cell, claim)
     alive = silence is not None or seems_held(cell.run.lease)
     status = cell.run.status()
-    updated = float(status.get("updated", 0.0))
+    updated: float = status.get("updated", 0.0)
     if claim is not None and silence is not None and not claim.reported(status):
         took = max(0.0, time.time() - claim.since)
         return Snapshot("running", "starting", seconds=took, updated=updated, claim=claim, silence=silence)
     if not status:
         return Snapshot("running" if alive else "to do", claim=claim, silence=silence)
     state: CellState = status["state"]
-    if state == "running" and not alive:
+    if alive and state in ("interrupted", UNREADABLE):
+        # Whoever goes on with it has not said so yet.
+        state = "running"
+    elif state == "running" and not alive:
         state = "interrupted"
     end = time.time() if state == "running" else updated
     return Snapshot(
         state,
-        str(status.get("phase") or ""),
-        int(status.get("step") or 0),
-        int(status.get("steps") or 0),
-        status.get("reason"),
-        status.get("seconds_left") if state == "running" else None,
+        status["phase"],
+        status["step"],
+        status["steps"],
+        status["reason"],
+        status["seconds_left"] if state == "running" else None,
         end - claim.since if claim is not None and end > claim.since else None,
         updated,
         claim,
@@ -170,9 +180,11 @@ def is_held(cell: Cell, silence: Silence) -> bool:
 
 
 def read_claim(cell: Cell) -> Claim | None:
-    """The latest claim of a cell, alive or not."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Claim(**json.loads(claim_path(cell).read_text(encoding="utf-8")))
+    """The latest claim of a cell, alive or not; None where there is none, or the file cannot be used: as if no one had it."""
+    path = claim_path(cell)
+    with contextlib.suppress(UnreadableError):
+        claim: Claim = checked(path.name, lambda tree: Claim(**tree), read_tree(path, "JSON", json.loads))
+        return claim
     return None
 
 
@@ -225,7 +237,8 @@ def append_error(cell: Cell, text: str) -> None:
 
 def log_tail(claim: Claim | None) -> str:
     """The last lines that a cell's latest worker wrote."""
-    if claim is None or not claim.log:
+    # A pipe or a device has no end.
+    if claim is None or not Path(claim.log).is_file():
         return "(it has none)"
     try:
         lines = Path(claim.log).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -236,23 +249,19 @@ def log_tail(claim: Claim | None) -> str:
 
 def mark_failed(cell: Cell, reason: str) -> None:
     """Write that a cell failed, where it stood."""
-    status: dict[str, Any] = cell.run.status()
-    cell.run.report(
-        "failed",
-        str(status.get("phase") or "start"),
-        status.get("step") or 0,
-        status.get("steps") or 0,
-        reason=reason,
-    )
+    cell.run.report("failed", *_place(cell), reason=reason)
     if not (cell.run.path / "config.yaml").exists():
         cell.run.write_config(cell.config)
 
 
 def mark_waiting(cell: Cell, reason: str) -> None:
     """Write why a cell was given up, where it stood, and that it will be gone on with."""
-    status: dict[str, Any] = cell.run.status()
-    place = str(status.get("phase") or "start"), status.get("step") or 0, status.get("steps") or 0
-    cell.run.report("running", *place, reason=reason)
+    cell.run.report("interrupted", *_place(cell), reason=reason)
+
+
+def _place(cell: Cell) -> tuple[str, int, int]:
+    status = cell.run.status()
+    return status.get("phase") or "start", status.get("step", 0), status.get("steps", 0)
 
 
 def claim_path(cell: Cell) -> Path:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from x2c.core import stopping
 from x2c.core.config import Config
 from x2c.core.errors import UserError
-from x2c.core.stopping import listen
+from x2c.core.stopping import interruptible, listen
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.crew import Crew
 from x2c.sweep.devices import crew_for
@@ -82,7 +83,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
         alike.setdefault((*cell.recipe, *(stage.name for stage in open_stages(cell))), []).append(cell)
     configs = [first.config for first, *_ in alike.values()]
     # What stands in the way of one cell is told when it is its turn.
-    with suppress(Exception):
+    with suppress(Exception), interruptible():
         prepare_patients(configs)
     errors = [_attempt(prepare, config) for config in configs]
     failed = {
@@ -107,6 +108,7 @@ def watch(crew: Crew, view: View) -> None:
     """Keep the workers going and the view fresh until every cell has ended here or elsewhere."""
     while True:
         began = time.monotonic()
+        stopping.check()
         alive = crew.tend(view.note)
         view.cells = crew.cells
         view.update()
@@ -140,7 +142,8 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: fl
 
 def _attempt(prepare: Callable[[Config], None], config: Config) -> Exception | None:
     try:
-        prepare(config)
+        with interruptible():
+            prepare(config)
     except Exception as error:
         return error
     return None

@@ -21,6 +21,8 @@ WORKER = "worker"
 """User attribute: the machine and process that took the trial."""
 FAILED = "failed"
 """User attribute of a trial after which its cell is not tried again."""
+NO_VALUE = "no_value"
+"""User attribute of a trial whose cell is done: why the sweep's metric could not be read."""
 
 
 def trial_of(

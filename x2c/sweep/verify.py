@@ -224,9 +224,10 @@ def _what_is_there(runs: Path) -> str:
     """What a resume finds."""
     for stage in sorted((runs / "stages").glob("*")):
         name = stage.name.partition("-")[0]
-        if (read_json(stage / "status.json") or {}).get("state") == "done":
+        directory = RunDirectory(stage)
+        if directory.done:
             continue
-        step = RunDirectory(stage).saved_step()
+        step = directory.saved_step()
         return f"{name} step {step}" if step else f"start of {name}"
     batches = len(list(runs.glob("*/batches/*/*.safetensors")))
     if batches:

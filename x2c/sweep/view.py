@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from x2c.core.console import clock as clock
 from x2c.sweep.cost import Costs
 from x2c.sweep.lock import added_later
 from x2c.sweep.plan import Cell, Plan
@@ -25,10 +26,11 @@ STYLES: dict[CellState, str] = {
     "failed": "bold red",
     "running": "cyan",
     "interrupted": "yellow",
+    "unreadable": "bold yellow",
     "to do": "dim",
     "pruned": "blue",
 }
-ORDER: tuple[CellState, ...] = ("running", "failed", "interrupted", "to do", "pruned", "done")
+ORDER: tuple[CellState, ...] = ("running", "failed", "unreadable", "interrupted", "to do", "pruned", "done")
 GIB = 2.0**30
 RIGHT = ("step", "steps", "time", "left", "took", "tries")
 MOST_ROWS = 500
@@ -65,7 +67,7 @@ def counts(shots: Shots) -> str:
     parts = [f"{states.count('done')} of {len(states)} done"]
     parts += [
         f"{states.count(state)} {state}"
-        for state in ("failed", "running", "interrupted", "to do", "pruned")
+        for state in ("failed", "running", "interrupted", "unreadable", "to do", "pruned")
         if state in states
     ]
     return " · ".join(parts)
@@ -79,7 +81,7 @@ def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
     if not took:
         return None
     mean = sum(took) / len(took)
-    waiting = sum(shot.state in ("to do", "interrupted") for shot in shots.values())
+    waiting = sum(shot.state in ("to do", "interrupted", "unreadable") for shot in shots.values())
     rest = [max(mean - (s.seconds or 0.0), s.seconds_left or 0.0) for s in running]
     return max((sum(rest) + mean * waiting) / max(1, workers), *rest, 0.0)
 
@@ -172,7 +174,7 @@ def steps_to_go(cells: Sequence[Cell]) -> int:
     steps = 0
     for stage in distinct.values():
         status = stage.directory.status() if stage.directory.path.name in known else {}
-        steps += 0 if status.get("state") == "done" else stage.stage.steps - status.get("step", 0)
+        steps += 0 if status.get("state") == "done" else max(0, stage.stage.steps - status.get("step", 0))
     return steps
 
 
@@ -205,16 +207,6 @@ def failure_table(cells: Sequence[Cell], shots: Shots) -> RenderableType:
         shot, log = shots[cell.run_id], cell.run.path / "error.log"
         table.add_row(cell.title, _where(shot), Text(shot.reason or ""), str(log if log.exists() else cell.run.path))
     return Group(table, Text(_more(failed), style="dim")) if len(failed) > MOST_ROWS else table
-
-
-def clock(seconds: float | None) -> str:
-    """`1:23` or `2:01:05`; nothing for None."""
-    if seconds is None:
-        return ""
-    # A wall clock may have been set back meanwhile.
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class View:
@@ -277,7 +269,7 @@ def _state(shot: Snapshot) -> Text:
 
 def _phase(shot: Snapshot) -> Text:
     """With the reason why a cell waits to be gone on with, where there is one."""
-    why = f"; {shot.reason}" if shot.state == "interrupted" and shot.reason else ""
+    why = f"; {shot.reason}" if shot.state in ("interrupted", "unreadable") and shot.reason else ""
     return Text.assemble(shot.phase, (why, "dim"))
 
 
@@ -292,6 +284,7 @@ def _sentence(shot: Snapshot) -> str:
         return f"failed in {_where(shot)}: {shot.reason}"
     if shot.state == "pruned":
         return f"pruned in {_where(shot)}: {shot.reason}"
-    if shot.state == "interrupted":
-        return f"interrupted in {_where(shot)}" + (f": {shot.reason}" if shot.reason else "")
+    if shot.state in ("interrupted", "unreadable"):
+        where = f" in {_where(shot)}" if _where(shot) else ""
+        return f"{shot.state}{where}" + (f": {shot.reason}" if shot.reason else "")
     return shot.state

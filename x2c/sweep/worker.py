@@ -10,12 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from x2c.core import stopping
+from x2c.core.checked import UnreadableError
 from x2c.core.config import Config
 from x2c.core.errors import reason_of
 from x2c.core.lease import LeaseLost
 from x2c.core.listening import Pruned, listened
 from x2c.core.run import RunDirectory
-from x2c.core.stopping import exit_code, listen
+from x2c.core.stopping import exit_code, interruptible, listen
 from x2c.sweep import launched
 from x2c.sweep.database import DatabaseAway
 from x2c.sweep.lease import Lease
@@ -36,6 +41,7 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
         threading.Thread(target=_stop_with, args=(supervisor,), daemon=True).start()
     # W&B reads it when a run begins; the engine knows nothing of sweeps.
     os.environ.setdefault("WANDB_RUN_GROUP", f"{plan.sweep.name}-{plan.scale}")
+    queue: Queue | None = None
     try:
         queue = open_queue(plan, storage)
         # Imported here: it takes seconds, which a worker pays once and a planner never.
@@ -43,8 +49,13 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
 
         # What is imported stays: collecting after each cell need not look through it.
         gc.freeze()
-        drain(queue, cells, run)
+        with interruptible():
+            drain(queue, cells, run)
     except KeyboardInterrupt as stop:
+        # Without the database it is found out by whoever comes next.
+        with contextlib.suppress(KeyboardInterrupt, SQLAlchemyError, OptunaError):
+            if queue is not None:
+                queue.release()
         _say(str(stop) or "stopped")
         return exit_code(stop)
     return 0
@@ -53,6 +64,8 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
 def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
     """Run the waiting ones of `cells`, one after the other. After a cell's error comes the next."""
     while True:
+        # A library may have swallowed the request: a job that is preempted takes no new work.
+        stopping.check()
         with queue.next(cells) as lease:
             if lease is None:
                 _say("no cell waits")
@@ -83,14 +96,13 @@ def _run(queue: Queue, lease: Lease, run: Run) -> float:
 def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
     cell, began = lease.cell, time.monotonic()
     try:
-        with listened(lambda _step: queue.judge(lease)):
+        with interruptible(), listened(lambda _step: queue.judge(lease)):
             made = launched.run(cell) if cell.config.compute.processes > 1 else run(cell.config)
         if made.path.name != cell.run_id:
             raise RuntimeError(
                 f"planned as {cell.run_id}, run as {made.path.name}: the code or the data changed meanwhile"
             )
         lease.check()
-        value = queue.finish(lease)
     except DatabaseAway:
         raise
     except LeaseLost as lost:
@@ -101,15 +113,26 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
         queue.prune(lease)
         _say(f"{cell.title}: pruned: {pruned}")
         return 0.0
-    except Exception as error:
-        return _after(error, queue, lease)
     except KeyboardInterrupt:
-        # Whoever comes next goes on with it.
-        queue.put_back(lease)
+        if cell.run.done:
+            _finish(queue, lease, time.monotonic() - began)
+        else:
+            # Whoever comes next goes on with it.
+            queue.put_back(lease)
         raise
-    score = "" if value is None else f", {queue.plan.sweep.metric.name} {value:.4g}"
-    _say(f"{cell.title}: done in {time.monotonic() - began:.0f} s{score}")
+    except Exception as error:
+        if not cell.run.done:
+            return _after(error, queue, lease)
+        _say(f"{cell.title}: done, and after its end: {reason_of(error)}")
+    _finish(queue, lease, time.monotonic() - began)
     return 0.0
+
+
+def _finish(queue: Queue, lease: Lease, seconds: float) -> None:
+    """Record that a cell is done, with its value or why it has none: whatever its files hold, it stays done."""
+    value, name = queue.finish(lease), queue.plan.sweep.metric.name
+    score = f", without {name}: {value}" if isinstance(value, UnreadableError) else f", {name} {value:.4g}"
+    _say(f"{lease.cell.title}: done in {seconds:.0f} s{score}")
 
 
 def _after(error: Exception, queue: Queue, lease: Lease) -> float:

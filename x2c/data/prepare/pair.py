@@ -10,6 +10,7 @@ from typing import Any
 from x2c.core.errors import FileError, UserError
 from x2c.core.files import file_digest, read_json, write_json
 from x2c.core.script import PROJECT
+from x2c.core.stopping import interruptible
 from x2c.data.prepare.make import make_pair
 from x2c.data.prepare.pseudonyms import Key
 from x2c.data.prepare.recipe import Recipe
@@ -68,7 +69,8 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
 def _made(candidate: Candidate, ct: Path, about: dict[str, Any], recipe: Recipe, key: Key, folder: Path) -> Record:
     """The record of a pair that was made, or that cannot be. Raises errors that the machine is to blame for."""
     try:
-        record = Record(**about, **make_pair(candidate, ct, about["study"], recipe, key, folder))
+        with interruptible():
+            record = Record(**about, **make_pair(candidate, ct, about["study"], recipe, key, folder))
     except FileError as error:
         if machine_trouble(error):
             raise

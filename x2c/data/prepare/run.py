@@ -18,6 +18,7 @@ from x2c.core.parallel import cores, in_processes
 from x2c.core.prepared import ABOUT_FILE
 from x2c.core.registry import SOURCES
 from x2c.data.prepare.copies import without_copies, without_repeats
+from x2c.data.prepare.folders import check_folders
 from x2c.data.prepare.pair import prepare_pair
 from x2c.data.prepare.persons import normal_id, united
 from x2c.data.prepare.pseudonyms import KEY_FILE, LIST_FILE, Key, open_key, write_list
@@ -96,13 +97,8 @@ def prepare(request: Request) -> list[Record]:
 
 def _check(request: Request) -> None:
     """Refuse before anything is written what cannot be prepared."""
-    root, out, key_folder = (path.resolve() for path in (request.root, request.out, request.key_folder))
-    if not root.is_dir():
-        raise UserError(f"--root: no folder {request.root}; give the folder of the data as downloaded or exported")
-    if out.is_relative_to(root):
-        raise UserError("--out: lies in --root, among the patients' files; give another folder")
-    if key_folder.is_relative_to(out):
-        raise UserError("--key: lies in --out, which can be given away; give a folder that stays with you")
+    check_folders(request.root, request.out, request.key_folder)
+    out = request.out.resolve()
     if request.recipe.size[0] % 2:
         raise UserError(f"--size: expected an even depth, which two volumes share; got {request.recipe.size[0]}")
     if sum(request.splits) == 0:

@@ -18,14 +18,15 @@ from torch.nn import functional as F
 from analysis.stats.operating_point import youden
 from x2c.core import weights
 from x2c.core.config import DATA_ROLES, Config, Slot, identity
-from x2c.core.console import console
-from x2c.core.errors import UserError, reason_of
+from x2c.core.console import say
+from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
 from x2c.core.parallel import in_processes
 from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.seeding import seed_of
+from x2c.core.stopping import interruptible
 from x2c.core.weights import source_fingerprint
 from x2c.data.cohort import Cohort
 from x2c.data.folds import fold_names, in_fold
@@ -91,13 +92,13 @@ def classify(request: Request) -> RunDirectory:
     if directory.done:
         return directory
     directory.path.mkdir(parents=True, exist_ok=True)
-    with directory.owned():
+    with interruptible(), directory.owned():
         try:
             directory.report("running", "prepare")
             use_threads(config)
             _classify(request, config, settings, _radimagenet(settings), directory)
-        except Exception as error:
-            directory.report("failed", str(directory.status().get("phase", "prepare")), reason=reason_of(error))
+        except (Exception, KeyboardInterrupt) as error:
+            directory.report_end(error)
             raise
         directory.report("done", "done")
     return directory
@@ -233,7 +234,7 @@ def _generate(
 ) -> NDArray[np.float32]:
     directory.report("running", "generate")
     cross_fitted = request.generated == "cross_fitted"
-    console.print(
+    say(
         f"generated volumes: {f'{settings.folds} generators, each without a fold' if cross_fitted else 'one generator'}"
     )
     return generated_latents(directory.path / "generators", request.config, settings.folds, cross_fitted, workers)
