@@ -15,6 +15,7 @@ LAYERS = [
     {"x2c.engine"},
     {"x2c.train", "x2c.classify", "x2c.train_autoencoder", "x2c.sample", "x2c.prepare", "x2c.weights"},
     {"x2c.sweep", "analysis.*"},
+    {"x2c.runs"},
 ]
 LEAVES = LAYERS[0]
 FILES = sorted([*PROJECT.glob("x2c/**/*.py"), *PROJECT.glob("analysis/**/*.py")])

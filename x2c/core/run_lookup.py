@@ -31,7 +31,7 @@ def find_run(asked: str, runs: Path, option: str = "--run") -> Path:
     it stands for several or for none.
     """
     path = Path(asked).expanduser()
-    if any((path / name).is_file() for name in RUN_FILES):
+    if asked and any((path / name).is_file() for name in RUN_FILES):
         return path
     folders = {folder.name: folder for folder in run_folders(runs)}
     if asked in folders:
@@ -47,7 +47,7 @@ def find_run(asked: str, runs: Path, option: str = "--run") -> Path:
             f"{option}: expected the beginning of one run's id; {asked!r} begins {len(begins)}: {some(begins)}; "
             "give more of it"
         )
-    if path.is_dir():
+    if asked and path.is_dir():
         return path
     if os.sep in asked:
         raise UserError(f"{option}: no folder {asked}; give a run directory, such as runs/full-cpu-s0-…")

@@ -28,6 +28,8 @@ OF_PATIENTS = ("scores.parquet", "samples/volumes.npz", "samples/worst.npz")
 """Scores by pseudonym, and volumes and radiographs of test patients."""
 OF_THE_PLACE = ("diff", "untracked")
 """Entries of provenance.json that are parts of someone's working tree."""
+PERMISSIVE = ("Apache-2.0", "BSD-3-Clause", "MIT")
+"""Licences under which copies of weights may be passed on."""
 STATUS = ("state", "phase", "step", "steps", "starts", "updated")
 
 
@@ -52,9 +54,12 @@ def export(request: Export) -> list[str]:
     run, out = finished_run(request.run), request.out
     if out.exists():
         raise UserError(f"{out}: expected a new folder or file; it exists; name another")
+    if out.suffix in (".gz", ".tgz", ".zip", ".xz", ".bz2"):
+        raise UserError(
+            f"{out}: expected a folder or a .tar file; got {out.suffix}; weights do not shrink: give NAME.tar"
+        )
     model = whole_model(run)
     name = model.values["run"]
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(out)
     folder = temporary / name if out.suffix == ".tar" else temporary
     try:
@@ -66,6 +71,8 @@ def export(request: Export) -> list[str]:
             archive.rename(out)
         else:
             folder.rename(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); give another place") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return left_out
@@ -119,10 +126,15 @@ def _of_patients(values: dict[str, Any]) -> bool:
 
 
 def _with_weights(model: Model, part: str, folder: Path) -> dict[str, Any]:
-    """What model.json says of a part whose published weights are put in, which their licences allow."""
+    """What model.json says of a part whose published weights are put in. Raises UserError where their licence forbids it."""
     about = dict(model.values["parts"][part])
     if about["asset"] and not about["copy"]:
-        name = about["asset"]["name"]
+        name, licence = about["asset"]["name"], about["asset"]["licence"]
+        if licence not in PERMISSIVE:
+            raise UserError(
+                f"--with-weights: expected weights that may be passed on ({', '.join(PERMISSIVE)}); {name} is under "
+                f"{licence}; leave --with-weights out: whoever samples gets them from {about['asset']['source']}"
+            )
         source = local_copy(name, str(getattr(model.config(), part).options.source))
         opened = copy_weights(name, source, folder / part)
         about["copy"] = opened.relative_to(folder).as_posix()

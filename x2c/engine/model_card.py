@@ -60,9 +60,11 @@ def model_card(values: dict[str, Any], run: Path) -> str:
 
 def _needed(values: dict[str, Any]) -> list[str]:
     """What another machine has to have besides this folder."""
-    named = [about["asset"] for about in values["parts"].values() if about["asset"] and not about["copy"]]
+    parts = [about for about in values["parts"].values() if about["asset"]]
+    named = [about["asset"] for about in parts if not about["copy"]]
+    held = [f"- a copy of {a['asset']['name']} is in it (licence {a['asset']['licence']})" for a in parts if a["copy"]]
     if not named:
-        return ["Nothing else is needed: no data set, no cache, no other weights.", ""]
+        return ["Nothing else is needed: no data set, no cache, no other weights.", "", *held, *([""] if held else [])]
     lines = ["Needed besides this folder, fetched when first used or put into the folder X2C_WEIGHTS:", ""]
     for asset in named:
         revision = f", revision {asset['revision']}" if asset["revision"] else ""

@@ -13,7 +13,7 @@ from x2c import __version__
 from x2c.core.config import DATA_ROLES, Config
 from x2c.core.errors import UserError
 from x2c.core.files import build_once, digest, file_digest, link_or_copy, read_json, replacing
-from x2c.core.resolve import read_config, resolved
+from x2c.core.resolve import read_config, read_yaml, resolved
 from x2c.core.run import RunDirectory
 from x2c.core.weights import WEIGHTS as WEIGHTS_TABLE
 from x2c.core.weights import needed, resolved_source, source_fingerprint, standing
@@ -125,9 +125,12 @@ def read_model(folder: Path) -> Model:
 
 
 def older_model(run: RunDirectory) -> Model:
-    """The model of a run without model.json, of an older x2c. Raises UserError for a frame that cannot be read."""
+    """The model of a run without model.json, of an older x2c.
+
+    Raises UserError for a frame that cannot be read, and where its data set is away.
+    """
     path = run.path / FRAME_FILE
-    config = read_config(run.path / "config.yaml")
+    config = _config_with_data(run)
     try:
         values = _described(run, config)
         _ = Frame.from_json(values["frame"])
@@ -136,6 +139,19 @@ def older_model(run: RunDirectory) -> Model:
     parts = {part: {"copy": None, "asset": _asset(run, config, part)} for part in PARTS}
     files = {WEIGHTS: {"sha256": file_digest(run.path / WEIGHTS)}}
     return Model(run.path, {**values, "parts": parts, "files": files}, whole=False)
+
+
+def _config_with_data(run: RunDirectory) -> Config:
+    file = run.path / "config.yaml"
+    try:
+        return read_config(file)
+    except UserError as error:
+        # Raises where it is not for the data set; else the cause without what `read_config` says of versions.
+        resolved(read_yaml(file), str(file), detached=True)
+        raise UserError(
+            f"{run.path}: a run of an older x2c, without {MODEL_FILE}: its data set and cache are needed once more, to add "
+            f"its autoencoder: {error.__context__ or error}; bring the data set back to where it was, or train it again"
+        ) from None
 
 
 def write_model(run: RunDirectory, config: Config, parts: Parts) -> None:
@@ -151,7 +167,12 @@ def write_model(run: RunDirectory, config: Config, parts: Parts) -> None:
         source = _weights_to_keep(parts, part, asset) if asset else _made_here(parts, part)
         copy = _keep(source, run.path / part) if source else None
         described[part] = {"name": getattr(config, part).name, "copy": copy, "asset": asset}
-    run.write(MODEL_FILE, {**_described(run, config), "parts": described, "files": listed(run.path)})
+    files = listed(run.path)
+    # Libraries write weights for their owner alone; whoever may read the run may sample from it.
+    readable = stat.S_IMODE((run.path / "config.yaml").stat().st_mode)
+    for name in files:
+        (run.path / name).chmod(readable)
+    run.write(MODEL_FILE, {**_described(run, config), "parts": described, "files": files})
 
 
 def listed(folder: Path) -> dict[str, dict[str, Any]]:
@@ -261,8 +282,6 @@ def _keep(source: Path, folder: Path) -> str:
     for file in files:
         with replacing(folder / file.name) as temporary:
             link_or_copy(file, temporary)
-        # Weights are written for their owner alone; whoever may read the run may sample from it.
-        (folder / file.name).chmod(stat.S_IMODE((folder.parent / "config.yaml").stat().st_mode))
     for other in set(folder.iterdir()) - {folder / file.name for file in files}:
         other.unlink()
     return folder.name if source.is_dir() else f"{folder.name}/{source.name}"

@@ -53,10 +53,10 @@ def _tell(folders: Sequence[Path], runs: Path) -> None:
         what = "only the link: what it points to stays" if folder.is_symlink() else size_text(usage([folder]).held)
         print(f"{folder.name}: {what}")
     print(f"frees {size_text(usage(folders).freed)} (what stages and other runs share stays)")
-    names = {folder.name for folder in folders}
-    before = {item.path.name for item in stage_items(runs, find_uses(runs)) if item.unused}
-    after = [item for item in stage_items(runs, find_uses(runs, without=names)) if item.unused]
-    freed = [item.path for item in after if item.path.name not in before]
+    uses = find_uses(runs)
+    before = {item.path for item in stage_items(runs, uses) if item.unused}
+    after = stage_items(runs, uses.without({folder.name for folder in folders}))
+    freed = [item.path for item in after if item.unused and item.path not in before]
     if freed:
         size = size_text(usage([*folders, *freed]).freed - usage(folders).freed)
         print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,17 @@ class Uses:
     unknown_stages: dict[str, str] = field(default_factory=dict)
     """Runs of which the stages cannot be told, each with why: a stage of their scale and seed may be theirs."""
     unknown_cache: dict[str, str] = field(default_factory=dict)
+
+    def without(self, runs: Collection[str]) -> Uses:
+        """The same as if some runs were not there."""
+
+        def rest(users: dict[str, list[str]]) -> dict[str, list[str]]:
+            return {name: [run for run in names if run not in runs] for name, names in users.items()}
+
+        unknown = [
+            {run: why for run, why in of.items() if run not in runs} for of in (self.unknown_stages, self.unknown_cache)
+        ]
+        return Uses(rest(self.stages), rest(self.cache), *unknown)
 
 
 @dataclass(frozen=True)
@@ -75,12 +86,12 @@ def show_stages(runs: Path, cache: Path, storage: str | None, *, remove: bool, y
     return 0
 
 
-def find_uses(runs: Path, storage: str | None = None, without: Iterable[str] = ()) -> Uses:
-    """What the runs in a folder need, without some, and the cells that wait in the queue beside them or in `storage`."""
-    uses, left_out = Uses(), set(without)
+def find_uses(runs: Path, storage: str | None = None) -> Uses:
+    """What the runs in a folder need, and the cells that wait in the queue beside them or in that of `storage`."""
+    uses = Uses()
     folders = [path.parent for path in (*runs.glob("*/config.yaml"), *runs.glob("classifications/**/config.yaml"))]
     for folder in sorted(folders):
-        if folder.name not in left_out and (RUN_ID.fullmatch(folder.name) or "classifications" in folder.parts):
+        if RUN_ID.fullmatch(folder.name) or "classifications" in folder.parts:
             _add_run(uses, folder)
     for run, config in waiting_configs(runs, storage).items():
         if isinstance(config, Config):

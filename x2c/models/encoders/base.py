@@ -51,7 +51,7 @@ class Encoder(ABC):
 
     def save(self, file: Path) -> None:
         """Write the loaded network's tensors, for `open`: another version of a library may draw others from the same seed."""
-        save_file({name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}, file)
+        save_file({name: value.cpu().clone().contiguous() for name, value in self.network.state_dict().items()}, file)
 
     def open(self, file: Path, device: torch.device | str = "cpu") -> None:
         """Make it ready with the tensors of a file that `save` wrote. Raises UserError where they are of another network."""
