@@ -54,7 +54,8 @@ def main() -> int:
     exported.add_argument("--with-weights", action="store_true", help="with published networks, which are only named")
     exported.add_argument("--with-patients", action="store_true", help="with scores and volumes of single patients")
     stages = command("stages", "stages and caches, and which of them no run and no planned sweep needs", _stages)
-    stages.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help="(default: cache)")
+    cache = "the cache; what runs of other folders use of it is made again when they do (default: cache)"
+    stages.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help=cache)
     stages.add_argument("--storage", metavar="URL", help="database of the queue, where it is not beside the runs")
     stages.add_argument("--remove", action="store_true", help="what would be deleted; with --yes it is")
     stages.add_argument("--yes", action="store_true", help="delete it")
