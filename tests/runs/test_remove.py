@@ -102,6 +102,9 @@ def test_caches_that_no_run_needs_are_found(command, runs, trained, smoke_cache,
     command("stages", "--remove", "--yes", f"--cache={cache}")
     assert not stale.exists()
     assert all(path.exists() for path in of_run)
+    # The baselines that were scored beside it hold nothing.
+    command("remove", trained.name, "--yes")
+    assert {path.name for path in of_run} <= unused(command, f"--cache={cache}")
 
 
 def test_a_run_at_work_is_not_deleted(command, runs, trained):

@@ -8,7 +8,6 @@ from typing import Any
 from x2c.core.config import Config
 from x2c.core.files import digest
 from x2c.core.registry import DATASETS
-from x2c.engine.baselines import BASELINES
 from x2c.engine.identity import home_fingerprint, planned_stages
 from x2c.engine.parts import Parts
 
@@ -18,8 +17,6 @@ FAMILIES = ("autoencoders", "datasets", "embeddings", "encoders", "latents", "st
 
 def stage_names(config: Config) -> set[str]:
     """Names of the folders in runs/stages that a config's training goes through."""
-    if config.variant in BASELINES:
-        return set()
     return {planned.directory.path.name for planned in planned_stages(config)}
 
 

@@ -133,12 +133,13 @@ def _may_be_of(stage: Path, run: str) -> bool:
 def _add_run(uses: Uses, folder: Path) -> None:
     """Add what a run needs: the stages that it says it went through, and what its config leads to today."""
     named = RUN_ID.fullmatch(folder.name)
+    if named and named["variant"] in BASELINES:
+        # It goes through no stage, and what it takes of the cache the run that scores it needs as well.
+        return
     try:
         told = (read_json(folder / "provenance.json") or {}).get("stages") or []
         keys = [f"{stage['name']}-{named['scale']}-s{named['seed']}-{stage['key']}" for stage in told] if named else []
     except (ValueError, LookupError, TypeError, AttributeError):
-        keys = []
-    if named and named["variant"] in BASELINES:
         keys = []
     for key in keys:
         uses.stages.setdefault(key, []).append(folder.name)
