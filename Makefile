@@ -19,7 +19,8 @@ takes.dashboard = runs storage options
 takes.verify = variant seed scale data processes options
 takes.reproduce = processes out $(CONFIGURED)
 takes.train = variant seed $(CONFIGURED)
-takes.sample = run xray out seed options
+takes.sample = run runs xray out seed options
+takes.runs = runs variant scale data options
 takes.classify = variant seed scale data runs options
 takes.prepare = source root out seed workers options
 takes.autoencoder = variant scale out options
@@ -31,7 +32,7 @@ takes.results = $(SHOWN)
 takes.trace = $(SHOWN) cell
 takes.test = options
 takes.chaos = cells workers every seed real options
-targets := help setup atlas sweep plan status retry worker dashboard verify services test chaos check train sample classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
+targets := help setup atlas sweep plan status retry worker dashboard verify services test chaos check train sample runs classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
 
 known := $(sort $(foreach target,$(targets),$(takes.$(target))))
 $(foreach variable,$(known),$(eval $(variable) =))
@@ -94,7 +95,7 @@ help: ## list the targets, and the variables of each
 	@echo '  tracker=wandb        trackers Accelerate knows, or none'
 	@echo '  storage=URL          database of the queue; engine=optuna|wandb hands out the cells (wandb needs an account)'
 	@echo '  processes=2          that train a cell together; executor=slurm cluster=FILE detach=1: workers as jobs of a cluster'
-	@echo '  run=DIR xray=PATH    a finished run, and a radiograph or a folder of them'
+	@echo '  run=RUN xray=PATH    a finished run, by folder, id or variant, and a radiograph or a folder of them'
 	@echo '  source=folder        layout of the data in root=DIR'
 	@echo '  only=RUN,RUN         run ids to show; reference=l1, the row that others are compared with'
 	@echo '  figure=NAME,NAME     figures to draw; cell=l1_lpips:psnr, a cell of a table'
@@ -150,8 +151,11 @@ check: $(READY) ## lint, format and types
 train: $(needed) ## train, sample and score one variant (variant=full)
 	@$(BIN)/python x2c/train.py --variant $(call usual,variant,full) $(CONFIG) $(call given,seed tracker) $(options)
 
-sample: $(READY) ## volumes from radiographs, by a finished run (run=DIR xray=PATH out=PATH)
-	@$(BIN)/python x2c/sample.py $(call given,run xray out seed) $(options)
+sample: $(READY) ## volumes from radiographs, by a finished run (run=RUN xray=PATH out=PATH)
+	@$(BIN)/python x2c/sample.py $(call given,run runs xray out seed) $(options)
+
+runs: $(READY) ## every run: state, PSNR, size on disk, age
+	@$(BIN)/python -m x2c.runs list $(call given,runs variant scale data) $(options)
 
 classify: $(needed) ## embolism classifiers over the patients' folds, and Table 3 (variant=full)
 	@$(BIN)/python x2c/classify.py --variant $(call usual,variant,full) $(CONFIG) $(call given,seed) $(options)

@@ -14,6 +14,7 @@ from analysis.classifications import Classification
 from analysis.runs import BASELINES, Group, Run, group_runs, load_runs
 from x2c.core.errors import nearest
 from x2c.core.reports import report_folder
+from x2c.core.run_lookup import matching
 
 START = "make sweep name=losses"
 REFERENCE = "l1"
@@ -61,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--only",
             metavar="RUN,RUN",
-            help="only these runs, beside the reference row and the baselines (a sweep names its own)",
+            help="only these runs, by id or the beginning of one, beside the reference row and the baselines (a sweep names its own)",
         )
 
     def error(self, message: str) -> NoReturn:
@@ -144,7 +145,8 @@ def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
 
     Of the reference row the seeds that were named: another one would be all that the rows could be compared over.
     """
-    ids = set(only.split(","))
+    known = [run.id for run in runs]
+    ids = {name for word in only.split(",") if word for name in matching(word, known)}
     named = [run for run in runs if run.id in ids]
     if runs and not named:
         raise UnknownChoiceError(f"--only: {no_choice(only, 'ids of runs', {run.id for run in runs})}")

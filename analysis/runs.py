@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.derived_id import MADE_FROM, NOT_RECIPE, why_changed
 from x2c.core.file_lease import seems_held
+from x2c.core.run_lookup import RUN_ID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ State = Literal["done", "running", "interrupted", "failed", "pruned", "unreadabl
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
 """The rows made without the model under test, each with the part that it depends on besides the data."""
 _NO_RUNS = ("classifications", "logs", "stages")
-_RUN_ID = re.compile(r"(?P<variant>[A-Za-z0-9_.+-]+)-(?P<scale>[A-Za-z0-9_.+]+)-s(?P<seed>0|[1-9][0-9]*)-[0-9a-f]{12}")
 _log = logging.getLogger(__name__)
 
 
@@ -249,7 +249,7 @@ def _load(folder: Path) -> Run:
     # Imported here: whoever only asks for help need not wait for it.
     from analysis.reading import UnreadableError, short
 
-    named = _RUN_ID.fullmatch(folder.name)
+    named = RUN_ID.fullmatch(folder.name)
     if named is None:
         raise _NotARunError("its name is no run id, <variant>-<scale>-s<seed>-<12 hex>")
     try:

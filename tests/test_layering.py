@@ -11,10 +11,11 @@ LAYERS = [
     {"x2c.data", "x2c.models", "x2c.diffusion"},
     {"x2c.losses"},
     {"x2c.engine"},
-    {"x2c.train", "x2c.train_autoencoder", "x2c.sample", "x2c.prepare", "x2c.weights", "x2c.runs"},
+    {"x2c.train", "x2c.train_autoencoder", "x2c.sample", "x2c.prepare", "x2c.weights"},
     {"analysis.*"},
     # classify.py ends with a table, as a sweep does.
     {"x2c.sweep", "x2c.classify"},
+    {"x2c.runs"},
 ]
 LEAVES = LAYERS[0] - {"x2c", "analysis"}
 LONGEST = 500

@@ -18,7 +18,7 @@ MADE = (".venv/.ready", *(str(path.relative_to(PROJECT)) for path in PROJECT.glo
 """Files that are not to be made again."""
 PROGRAMS = (
     *("sweep", "plan", "status", "retry", "worker", "dashboard", "verify", "reproduce"),
-    *("train", "sample", "classify", "prepare", "autoencoder", "weights"),
+    *("train", "sample", "runs", "classify", "prepare", "autoencoder", "weights"),
     *("tables", "claims", "figures", "results", "trace"),
 )
 """Targets that start one program of the project."""
@@ -57,8 +57,8 @@ def options_of(program: tuple[str, ...]) -> set[str]:
 
 
 def program_of(words: list[str]) -> tuple[str, ...]:
-    """The program that a command starts, `python FILE` or `python -m MODULE`, and its command of sweeps."""
-    count = 2 if words[1] != "-m" else 4 if words[2] == "x2c.sweep" else 3
+    """The program that a command starts, `python FILE` or `python -m MODULE`, and its command of sweeps or runs."""
+    count = 2 if words[1] != "-m" else 4 if words[2] in ("x2c.sweep", "x2c.runs") else 3
     return tuple(words[:count])
 
 

@@ -1,6 +1,6 @@
 """Generate CT volumes from chest radiographs with a finished run.
 
-    python x2c/sample.py --run runs/full-cpu-s0-… --xray image.png --out volume.nii.gz
+    python x2c/sample.py --run full --xray image.png --out volume.nii.gz
     python x2c/sample.py --run runs/full-cpu-s0-… --xray FOLDER --out FOLDER --samples 8
     python x2c/sample.py --run RUN --xray image.dcm --out v.nii.gz --sampler=ddim --sampler.steps=50
 
@@ -21,9 +21,16 @@ begin(__name__, "sample.py")
 from x2c.core.arguments import seed, whole_number
 from x2c.core.cli import Parser
 from x2c.core.errors import exit_on_user_error
+from x2c.core.run_lookup import find_run
 from x2c.core.stopping import exit_code, interruptible
 
 EPILOG = """\
+which run:
+  --run takes a run's folder, wherever it lies; or, of a run in the folder --runs, its id, the beginning of one that no
+  other id has, or the name of a variant, of which the newest finished run is taken. The folder is all that is read of a
+  run: no data set, no cache. Pretrained networks that it names and does not hold are looked for as in training
+  (`python -m x2c.runs show RUN` lists them). A run of an older x2c is completed from its data set and cache, once.
+
 with --samples:
   NAME_1.nii.gz and so on, with NAME_mean.nii.gz and NAME_sd.nii.gz: voxel by voxel, in HU.
 
@@ -38,7 +45,7 @@ doubtful X-rays:
 
 what can be changed of a run, as --a.b=value:
   sampler, sampler.steps, guidance.scale, guidance.given, evaluation.batch_size (volumes at once),
-  compute.cache, compute.cpu, compute.threads; autoencoder.source and encoder.source, if the weights are the same
+  compute.cache (for a run of an older x2c), compute.cpu, compute.threads; autoencoder.source and encoder.source, if the weights are the same
 
 exit codes: 0 all was written, 2 something is wrong with the request: nothing was sampled
 """
@@ -47,7 +54,8 @@ exit codes: 0 all was written, 2 something is wrong with the request: nothing wa
 def main() -> int:
     """Parse, sample, and print what was written."""
     parser = Parser(prog="sample.py", description=__doc__, epilog=EPILOG)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="directory of a run that is done")
+    parser.add_argument("--run", required=True, metavar="RUN", help="a run that is done: its folder, id or variant")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are (default: runs)")
     parser.add_argument("--xray", type=Path, required=True, metavar="PATH", help="a radiograph, or a folder of them")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="NAME.nii.gz, or a folder for a folder")
     parser.add_argument(
@@ -65,6 +73,8 @@ def main() -> int:
     options, overrides = parser.split(sys.argv[1:])
     from x2c.engine.sampling_paths import Request, check_paths, done_run
 
+    options.run = find_run(options.run, options.runs)
+    del options.runs
     request = Request(**vars(options), overrides=tuple(overrides))
     # What can be told at once is told before the imports, which take many seconds.
     done_run(request.run)

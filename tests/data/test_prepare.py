@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ct_files import chest, write_ct
+from ct_files import chest, frontal_xray, write_ct, write_picture
 from prepare_files import SMALL, make_folder, noisy, opened, request, write_pairs
 
 from x2c.core.errors import UserError
@@ -24,6 +25,7 @@ from x2c.data.prepare.pair import Record
 from x2c.data.prepare.pseudonyms import KEY_FILE
 from x2c.data.prepare.run import prepare
 from x2c.data.prepare.store import read_manifest
+from x2c.engine.export import Export, export
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +263,31 @@ def test_a_variant_is_trained_on_a_prepared_data_set(made, tmp_path):
     (directory,) = (tmp_path / "runs").glob("full-smoke-s0-*")
     tested = read_manifest(out).query("split == 'test'")["patient"].unique()
     assert sorted(pd.read_parquet(directory / "scores.parquet")["patient"]) == sorted(tested)
+    _check_it_leaves_the_hospital(directory, out, tmp_path)
+
+
+def _check_it_leaves_the_hospital(run: Path, out: Path, tmp_path: Path) -> None:
+    """The run samples the same elsewhere, without data set and cache; an export tells of no patient and no path."""
+    write_picture(tmp_path / "xray.png", frontal_xray())
+    home = {**os.environ, "PYTHONPATH": str(PROJECT)}
+
+    def sample(folder: Path, name: str) -> bytes:
+        line = [sys.executable, PROJECT / "x2c/sample.py", "--run", folder, "--xray", tmp_path / "xray.png"]
+        line += ["--out", tmp_path / f"{name}.nii.gz"]
+        done = subprocess.run([*map(str, line)], cwd=tmp_path, env=home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes())
+
+    expected = sample(run, "home")
+    (tmp_path / "cache").rename(tmp_path / "cache moved")
+    away = out.rename(out.with_name("moved"))
+    try:
+        assert sample(run, "away") == expected
+        export(Export(run, tmp_path / "export"))
+        assert sample(tmp_path / "export", "exported") == expected
+    finally:
+        away.rename(out)
+    content = b"".join(path.read_bytes() for path in (tmp_path / "export").rglob("*") if path.is_file())
+    for secret in (str(out), str(tmp_path), *read_manifest(out)["patient"].unique()):
+        assert secret.encode() not in content
+    assert not (tmp_path / "export/scores.parquet").exists()

@@ -35,6 +35,15 @@ def another(run: Path, variant: str, folder: Path) -> Path:
     return directory.path
 
 
+def older(run: Path, folder: Path) -> Path:
+    """A copy of a run as former versions of x2c left it: not whole."""
+    copy = Path(shutil.copytree(run, folder / run.name))
+    (copy / "model.json").unlink()
+    for part in ("autoencoder", "encoder"):
+        shutil.rmtree(copy / part)
+    return copy
+
+
 def write_xray(path: Path, seed: int = 0, size: tuple[int, int] = (96, 80)) -> Path:
     coarse = np.random.default_rng(seed).integers(0, 255, (6, 5), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

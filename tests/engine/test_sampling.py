@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from PIL import Image
-from sampling_files import another, contents, read, typed, write_xray
+from sampling_files import another, contents, older, read, typed, write_xray
 
 from x2c.core.errors import UserError
 from x2c.core.resolve import read_config, resolve
@@ -28,7 +28,7 @@ from x2c.engine.build import build_denoiser
 from x2c.engine.experiment import run as run_experiment
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import open_parts
-from x2c.engine.sampling import finished_run, sample_xrays, sampling_config
+from x2c.engine.sampling import finished_run, model_of, sample_xrays, sampling_config
 from x2c.engine.sampling_paths import Request
 from x2c.engine.stages import trained_denoiser
 from x2c.engine.volume_files import NOTICE, air_hu
@@ -172,7 +172,7 @@ def test_labels_and_their_scale(run, request_of, tmp_path):
 
 
 def test_a_run_scored_with_known_labels_samples_with_unknown_ones(run, request_of, tmp_path):
-    known = finished_run(another(run, "label_cfg_known", tmp_path))
+    known = model_of(finished_run(another(run, "label_cfg_known", tmp_path)))
     assert sampling_config(request_of(), known).guidance.options.given == "unknown"
     assert sampling_config(request_of(label="positive"), known).guidance.options.given == "positive"
     with pytest.raises(UserError, match="leave one out"):
@@ -215,8 +215,8 @@ def test_a_real_radiograph_and_a_real_ct(request_of):
 
 
 @pytest.mark.slow
-def test_a_cache_without_the_autoencoder_makes_the_same_one_again(run, request_of, tmp_path, capsys):
-    here, elsewhere = request_of(), request_of(out=tmp_path / "elsewhere.nii.gz")
+def test_a_cache_without_the_autoencoder_makes_that_of_an_older_run_again(run, request_of, tmp_path, capsys):
+    here, elsewhere = request_of(), request_of(run=older(run, tmp_path), out=tmp_path / "elsewhere.nii.gz")
     sample_xrays(here)
     assert "making it again" not in capsys.readouterr().err
     sample_xrays(replace(elsewhere, overrides=(f"compute.cache={tmp_path / 'cache'}",)))

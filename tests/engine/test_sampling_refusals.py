@@ -61,17 +61,27 @@ def break_config(run: Path) -> None:
     (run / "config.yaml").write_text(text.replace("name: clip_standin", "name: clip_old"))
 
 
+def older(spoil):
+    """Spoils a run that has no digests, of an older x2c."""
+
+    def both(run: Path) -> None:
+        (run / "model.json").unlink()
+        spoil(run)
+
+    return both
+
+
 @pytest.mark.parametrize(
     ("spoil", "parts"),
     [
         (break_status, ["--run", "failed (train xray)", "NonFiniteLoss: step 3"]),
         (lambda run: RunDirectory(run).report("running", "sample"), ["--run", "interrupted (sample)"]),
         (lambda run: (run / "status.json").unlink(), ["--run", "not begun"]),
-        (lambda run: (run / "sampling.json").unlink(), ["--run", "no sampling.json", "baseline"]),
-        (break_weights, ["denoiser.safetensors", "missing (to_out.weight)", "unknown (extra)"]),
-        (cut_weights, ["denoiser.safetensors", "not readable"]),
-        (break_config, ["config.yaml", "expected a known encoder; got 'clip_old'", "clip_standin"]),
-        (lambda run: (run / "config.yaml").write_text("a: b: c"), ["config.yaml", "not valid YAML"]),
+        (older(lambda run: (run / "sampling.json").unlink()), ["--run", "no sampling.json", "baseline"]),
+        (older(break_weights), ["denoiser.safetensors", "missing (to_out.weight)", "unknown (extra)"]),
+        (older(cut_weights), ["denoiser.safetensors", "not readable"]),
+        (older(break_config), ["config.yaml", "expected a known encoder; got 'clip_old'", "clip_standin"]),
+        (older(lambda run: (run / "config.yaml").write_text("a: b: c")), ["config.yaml", "not valid YAML"]),
         (shutil.rmtree, ["--run: no folder", "runs/full"]),
     ],
 )

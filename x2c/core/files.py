@@ -111,6 +111,15 @@ def sync_tree(folder: Path) -> None:
         sync(path)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to a file, or a copy of it where the file system has no link for it."""
+    try:
+        # A link to a symbolic link would point elsewhere from here.
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Write `text` so that a reader sees the old file or the new one."""
     with replacing(path, durable=durable) as temporary:

@@ -117,16 +117,24 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a run's resolved config; no such file; give a run directory of x2c")
-    written = read_yaml(path)
+    return resolved(read_yaml(path), str(path), overrides)
+
+
+def resolved(written: Layer, where: str, overrides: Iterable[str] = (), *, detached: bool = False) -> Config:
+    """The config of resolved values, which are from `where`, with `overrides` as in `resolve`.
+
+    `detached`: data sets are taken as they are written down, without a look at their folders, which may be on another
+    machine. Raises UserError as `read_config` does.
+    """
     _refuse_joined_terms()
     try:
-        config = _validate(written, written)
+        config = _validate(written, written, detached)
     except UserError as error:
-        raise UserError(f"{path}: not a config that this version of x2c can build: {error}") from None
+        raise UserError(f"{where}: not a config that this version of x2c can build: {error}") from None
     asked: Layer = {}
     for override in overrides:
         asked = merge(asked, parse_override(override))
-    return _validate(merge(written, asked), asked) if asked else config
+    return _validate(merge(written, asked), asked, detached) if asked else config
 
 
 def read_yaml(path: Path) -> Layer:
@@ -237,7 +245,7 @@ def _by_order(value: Any) -> Any:
     return {"order": value} if isinstance(value, list) else value
 
 
-def _validate(raw: Layer, chosen: Layer) -> Config:
+def _validate(raw: Layer, chosen: Layer, detached: bool = False) -> Config:
     stages = _stages(_mapping("stages", raw.get("stages")), chosen.get("stages", {}))
     used = {stage.data for stage in stages.each.values()} | {"dataset"}
     unused = {"pretraining", "finetuning"} - used
@@ -249,9 +257,9 @@ def _validate(raw: Layer, chosen: Layer) -> Config:
             continue
         entry = _mapping(slot, raw.get(slot))
         name = str(entry.pop("name", ""))
-        if name == "prepared" and not entry.get("folder"):
+        if name == "prepared" and not entry.get("folder") and not detached:
             raise UserError(f"{slot}.folder: expected a prepared data set; got none; give --{slot}=FOLDER")
-        options = _section(registry.options(name), entry, slot)
+        options = _section(registry.options(name), entry, slot, detached)
         built[slot] = Slot(name=name, options=options)
     built["loss"] = _loss(_mapping("loss", raw.get("loss")), chosen.get("loss", {}))
     config = _section(Config, built, "")
@@ -352,10 +360,10 @@ def _mapping(path: str, value: Any) -> Layer:
     return dict(value)
 
 
-def _section(model: type[Model], values: Mapping[str, Any], path: str) -> Model:
+def _section(model: type[Model], values: Mapping[str, Any], path: str, detached: bool = False) -> Model:
     """`values` as a `model`; the first complaint becomes one line with its dotted path."""
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(dict(values), context={"detached": detached})
     except ValidationError as error:
         # A misspelt key that is needed is missing as well: what was written says more.
         first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")

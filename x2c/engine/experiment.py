@@ -28,6 +28,7 @@ from x2c.engine.baselines import score_baselines
 from x2c.engine.evaluation import evaluate
 from x2c.engine.identity import data_fingerprint, planned_stages, run_directory
 from x2c.engine.kept import forget_batches
+from x2c.engine.model_file import write_model
 from x2c.engine.parts import check_parts, cohorts, open_parts, perceptual_network
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
@@ -107,6 +108,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
         train_stages(config, directory, parts, accelerator)
         if accelerator.is_main_process:
             table = evaluate(config, directory, parts, trained_denoiser(config, directory), scorer, accelerator)
+            write_model(directory, config, parts)
             score_baselines(config, parts, scorer)
             # Patients' pictures stay on this machine, in samples/.
             of_patients = config.dataset.name == "prepared"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from x2c.core.config import Config
 from x2c.core.console import Lines, console, progress
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json
-from x2c.core.resolve import read_config
 from x2c.core.run import RunDirectory
 from x2c.core.weights import needed, source_fingerprint
 from x2c.diffusion.guidance import UNKNOWN
@@ -24,6 +23,7 @@ from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
 from x2c.engine.generator import FRAME_FILE, Frame, Generator
 from x2c.engine.identity import WEIGHTS
+from x2c.engine.model_file import MODEL_FILE, Model, older_model, read_model, write_model
 from x2c.engine.parts import Parts
 from x2c.engine.sampling_paths import Request, check_paths, done_run
 from x2c.engine.stages import trained_denoiser
@@ -31,13 +31,11 @@ from x2c.engine.volume_files import NOTICE, Made, Writer, XRay
 from x2c.engine.xrays import open_xrays
 
 NEEDED = ("config.yaml", FRAME_FILE, WEIGHTS)
-"""Files that a run directory must hold to be sampled from."""
+"""Files that a run directory without model.json must hold to be sampled from."""
 OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
 OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
 MOVABLE = ("autoencoder.source", "encoder.source")
 """Where weights lie may differ on another machine; what they hold may not."""
-SCORING_PARTS = ("perceptual", "features")
-"""Stand-ins of metrics: no volume depends on them."""
 
 
 def sample_xrays(request: Request) -> list[Made]:
@@ -46,16 +44,17 @@ def sample_xrays(request: Request) -> list[Made]:
     Raises UserError for anything that is wrong with the request before the first volume is sampled.
     """
     run = finished_run(request.run)
-    config = sampling_config(request, run)
+    model = model_of(run)
+    config = sampling_config(request, model)
     targets = check_paths(request)
     use_threads(config)
     parts = Parts(config, best_device(config))
-    parts.load_encoder()
+    model.load_encoder(parts)
     # Before the autoencoder, which may have to be made: X-rays that cannot be used are told of at once.
     xrays = open_xrays(targets, parts, strict=request.strict, in_folder=request.xray.is_dir())
-    generate = _generator(request, run, config, parts)
+    generate = _generator(request, model, config, parts)
     frame = generate.frame
-    writer = Writer(request.samples, frame.window_hu, frame.spacing_mm, _record(request, run, config))
+    writer = Writer(request.samples, frame.window_hu, frame.spacing_mm, _record(request, model, config))
     jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
     made: list[Made] = []
     with progress() as bar:
@@ -74,7 +73,8 @@ def sample_xrays(request: Request) -> list[Made]:
 def finished_run(path: Path) -> RunDirectory:
     """The run directory at `path`. Raises UserError where there is none, it is not done, or has no model to sample."""
     run = done_run(path)
-    if missing := [name for name in NEEDED if not (path / name).is_file()]:
+    missing = [name for name in NEEDED if not (path / name).is_file()]
+    if missing and not (path / MODEL_FILE).exists():
         raise UserError(
             f"--run: {path} has no {', '.join(missing)}; baselines, stages and runs of an older x2c cannot be sampled; "
             "give the run of a trained variant"
@@ -82,10 +82,17 @@ def finished_run(path: Path) -> RunDirectory:
     return run
 
 
-def sampling_config(request: Request, run: RunDirectory) -> Config:
+def model_of(run: RunDirectory) -> Model:
+    """The model of a finished run. One of an older x2c, without model.json, is completed by the first sampling.
+
+    Raises UserError where a file of it is missing or damaged.
+    """
+    return read_model(run.path) if (run.path / MODEL_FILE).exists() else older_model(run)
+
+
+def sampling_config(request: Request, model: Model) -> Config:
     """The run's config with what the request changes of it. Raises UserError for changes that sampling cannot make."""
-    path = run.path / "config.yaml"
-    trained = read_config(path)
+    trained = model.config()
     for override in request.overrides:
         _check_override(override.partition("=")[0], trained)
     overrides = list(request.overrides)
@@ -100,21 +107,24 @@ def sampling_config(request: Request, run: RunDirectory) -> Config:
         overrides.append(f"guidance.given={request.label}")
     if request.seed is not None:
         overrides.append(f"seed={request.seed}")
-    config = read_config(path, overrides)
-    _check_same_weights(config, run)
+    config = model.config(overrides)
+    _check_same_weights(config, request.overrides, model)
     if getattr(config.guidance.options, "given", "") != "known":
         return config
     if names_label:
         raise UserError("--guidance.given: nobody knows a new patient's label; use unknown, negative or positive")
-    return read_config(path, [*overrides, "guidance.given=unknown"])
+    return model.config([*overrides, "guidance.given=unknown"])
 
 
-def _check_same_weights(config: Config, run: RunDirectory) -> None:
+def _check_same_weights(config: Config, asked: Sequence[str], model: Model) -> None:
     """Refuse weights that lie elsewhere than when the run was trained and are others."""
-    trained_with = (read_json(run.path / "provenance.json") or {}).get("weights") or {}
     for option, weights, value in needed(config):
-        expected = (trained_with.get(option) or {}).get("sha256")
-        if option in MOVABLE and expected not in (None, came := source_fingerprint(value, weights.name)):
+        about = model.values["parts"].get(option.removesuffix(".source")) or {}
+        # The digest of a copy in the run's own folder is checked with the folder.
+        if not about.get("asset") or (about["copy"] and not any(text.startswith(f"{option}=") for text in asked)):
+            continue
+        expected, came = about["asset"]["sha256"], source_fingerprint(value, weights.name)
+        if expected != came:
             raise UserError(
                 f"--{option}: the run was trained with weights whose fingerprint is {expected[:12]}…; {value} has "
                 f"{came[:12]}…; give the same weights"
@@ -134,33 +144,48 @@ def _check_override(field: str, trained: Config) -> None:
         )
 
 
-def _generator(request: Request, run: RunDirectory, config: Config, parts: Parts) -> Generator:
-    """The run's model, with the autoencoder loaded."""
+def _generator(request: Request, model: Model, config: Config, parts: Parts) -> Generator:
+    """The run's model, with the autoencoder loaded. A run of an older x2c is completed."""
+    weights = model.folder / WEIGHTS
     try:
-        denoiser = trained_denoiser(config, run, request.adapter)
+        denoiser = trained_denoiser(config, RunDirectory(model.folder), request.adapter)
     except SafetensorError as error:
-        raise UserError(f"{run.path / WEIGHTS}: not readable as weights ({error}); copy the run again") from error
-    parts.load_autoencoder(before_training=lambda: _say_it_is_made(config))
-    return Generator(config, denoiser, parts.autoencoder, _frame(request, run), parts.device)
+        raise UserError(f"{weights}: not readable as weights ({error}); copy the run again") from error
+    frame = _frame(request, model)
+    model.load_autoencoder(parts, before_training=lambda: _say_it_is_made(config))
+    if not model.whole:
+        complete(model, parts)
+    return Generator(config, denoiser, parts.autoencoder, frame, parts.device)
 
 
-def _frame(request: Request, run: RunDirectory) -> Frame:
+def complete(model: Model, parts: Parts) -> None:
+    """Add what the run of an older x2c lacks, from parts that are loaded; a folder that cannot be written stays as it is."""
+    try:
+        write_model(RunDirectory(model.folder), model.config(), parts)
+        done = "its autoencoder, encoder and model.json are added: from now on its folder is enough to sample from it"
+    except OSError as error:
+        done = f"its folder cannot be written ({error.strerror}), so this machine's data and cache stay needed"
+    console.print(f"{model.folder.name} is of an older x2c; {done}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _frame(request: Request, model: Model) -> Frame:
     """The frame of the adapters where they bring one, else the run's. Raises UserError for adapters of another base."""
-    path = run.path / FRAME_FILE
-    if request.adapter is not None and (request.adapter / FRAME_FILE).is_file():
-        path = request.adapter / FRAME_FILE
-    elif request.adapter is not None:
+    if request.adapter is None:
+        return model.frame
+    path = request.adapter / FRAME_FILE
+    if not path.is_file():
         console.print(
             f"--adapter: no {FRAME_FILE} with these adapters: window and scales of the run are assumed", markup=False
         )
+        return model.frame
     try:
         values = read_json(path)
         frame = Frame.from_json(values)
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path}: expected what sampling needs; not readable ({error}); copy the run again") from error
-    if values.get("base_sha256") not in (None, file_digest(run.path / WEIGHTS)):
+    if values.get("base_sha256") not in (None, model.denoiser_sha256):
         raise UserError(
-            f"--adapter: {request.adapter} was trained on other weights than {run.path / WEIGHTS}; "
+            f"--adapter: {request.adapter} was trained on other weights than {model.folder / WEIGHTS}; "
             "give the run that it fine-tunes"
         )
     return frame
@@ -186,23 +211,22 @@ def _sample(generate: Generator, batch: list[tuple[XRay, int]]) -> Tensor:
     return generate(conditions, names, torch.full((len(batch),), UNKNOWN))
 
 
-def _record(request: Request, run: RunDirectory, config: Config) -> dict[str, Any]:
+def _record(request: Request, model: Model, config: Config) -> dict[str, Any]:
     """Fields that the JSON files of all volumes share."""
-    provenance = read_json(run.path / "provenance.json") or {}
-    run_id = run.path.resolve().name
+    run_id = model.values["run"]
     return {
         "notice": NOTICE,
         "run": run_id,
         "variant": config.variant,
         "config": run_id.rpartition("-")[2],
-        "commit": provenance.get("commit"),
-        "dirty": provenance.get("dirty"),
+        "commit": model.values["commit"],
+        "dirty": model.values["dirty"],
         "seed": config.seed,
         "sampler": config.sampler.name,
         "steps": config.sampler.options.model_dump()["steps"],
         "guidance": config.guidance.model_dump(mode="json"),
         "label": getattr(config.guidance.options, "given", None),
         "adapter_sha256": file_digest(request.adapter / "adapter_model.safetensors") if request.adapter else None,
-        "stand_ins": [s for s in provenance.get("stand_ins", []) if s["part"] not in SCORING_PARTS],
+        "stand_ins": model.values["stand_ins"],
         "x2c": __version__,
     }

@@ -82,7 +82,7 @@ def _targets(request: Request) -> list[tuple[Path, Path]]:
         from x2c.data.readers import radiographs_in
 
         if out.name.endswith(SUFFIX) or out.is_file():
-            raise UserError(f"--out: expected a folder, since --xray is one; came {out}; give a folder")
+            raise UserError(f"--out: expected a folder, since --xray is one; got {out}; give a folder")
         if out.resolve() == xray.resolve():
             raise UserError(f"--out: the pictures would lie among the X-rays in {xray}; give another folder")
         return [(path, out / f"xray_{number:04d}") for number, path in enumerate(radiographs_in(xray), start=1)]
@@ -91,7 +91,7 @@ def _targets(request: Request) -> list[tuple[Path, Path]]:
             f"--xray: no file or folder {xray}; give a radiograph (PNG, JPEG, TIFF, DICOM) or a folder of them"
         )
     if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
-        raise UserError(f"--out: expected a file NAME{SUFFIX}, since --xray is one file; came {out}; give such a name")
+        raise UserError(f"--out: expected a file NAME{SUFFIX}, since --xray is one file; got {out}; give such a name")
     base = out.with_name(out.name.removesuffix(SUFFIX))
     if xray.resolve() in (path.resolve() for path in files(base, request.samples)):
         raise UserError(f"--out: {xray.name} would be replaced by the picture of the result; give another name")

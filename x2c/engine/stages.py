@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from x2c.core.config import Config
 from x2c.core.console import console
 from x2c.core.errors import UserError
-from x2c.core.files import replacing
+from x2c.core.files import link_or_copy, replacing
 from x2c.core.lease import LeaseLost
 from x2c.core.listening import Pruned
 from x2c.core.run import RunDirectory
@@ -172,7 +171,7 @@ def _weights_of(planned: PlannedStage) -> Path:
 
 
 def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage]) -> None:
-    """A run directory holds all that sampling needs; hard links where the file system has them."""
+    """Put the weights of the last stage into the run directory; hard links where the file system has them."""
     *before, last = stages
     whole = (before[-1] if before else None) if last.stage.lora_rank else last
     if last.stage.lora_rank:
@@ -185,8 +184,4 @@ def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage])
             load_into(denoiser, *_start(config, []), introduced=LABELS)
             save_file(denoiser.state_dict(), path)
             return
-        weights = _weights_of(whole)
-        try:
-            os.link(weights, path)
-        except OSError:
-            shutil.copyfile(weights, path)
+        link_or_copy(_weights_of(whole), path)

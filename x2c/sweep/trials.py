@@ -17,6 +17,8 @@ from x2c.sweep.search import stored
 from x2c.sweep.space import Parameter
 
 RUN_ID = "run_id"
+RECIPE = "recipe"
+"""User attribute: variant, scale, seed and overrides, from which its config is resolved again."""
 WORKER = "worker"
 """User attribute: the machine and process that took the trial."""
 FAILED = "failed"
@@ -30,7 +32,9 @@ def trial_of(
 ) -> FrozenTrial:
     """A trial with a cell's parameters, and with its run id, title and tries as user attributes."""
     values, distributions = stored(cell.parameters, sweep) if sweep.is_search else _of_grid(cell, sweep)
-    attributes |= {RUN_ID: cell.run_id, "title": cell.title}
+    named = {"variant": cell.config.variant, "scale": cell.config.scale, "seed": cell.config.seed}
+    recipe = json.dumps({**named, "overrides": cell.overrides})
+    attributes |= {RUN_ID: cell.run_id, "title": cell.title, RECIPE: recipe}
     if tries is not None:
         attributes["tries"] = asdict(tries)
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import model_validator
+from pydantic import ValidationInfo, model_validator
 
 from x2c.core.config import DataOptions, Resolution
 from x2c.core.errors import UserError
@@ -41,7 +41,9 @@ class Prepared:
 
         @model_validator(mode="before")
         @classmethod
-        def _as_it_is_now(cls, values: Any) -> Any:
+        def _as_it_is_now(cls, values: Any, info: ValidationInfo) -> Any:
+            if (info.context or {}).get("detached"):
+                return values
             if not isinstance(values, dict) or not values.get("folder"):
                 raise UserError(
                     "folder: the folder of a prepared data set is needed; got none; give one with .folder=DIR"

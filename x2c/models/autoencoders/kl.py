@@ -37,6 +37,15 @@ class KLAutoencoder:
     latent_range: tuple[float, float] | None = None
     """The range of a codebook; None where there is none."""
     model: Any
+    folder: Path
+    """Where the weights were read from, once they are."""
+
+    def open(self, folder: Path, device: Device = "cpu") -> None:
+        """Load the weights of a folder in diffusers' format. Raises OSError, ValueError or RuntimeError for another one."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+        model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        self.model, self.folder = frozen(model).to(device), folder
 
     @torch.no_grad()
     def encode(self, volumes: Tensor) -> Tensor:
@@ -93,12 +102,9 @@ class KLF8(KLAutoencoder):
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load the weights from hub or folder. Raises UserError where neither has them."""
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
         folder = local_copy("kl_f8", self.options.source)
         try:
-            model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-            self.model = frozen(model).to(device)
+            self.open(folder, device)
         except (OSError, ValueError, RuntimeError) as error:
             raise absent("kl_f8", error) from error
 
@@ -141,14 +147,12 @@ class KLStandIn(KLAutoencoder):
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load from the cache, training first if it is not there. `training_volumes()` is [N, D, H, W] in [-1, 1]."""
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
         key = digest(self.fingerprint(data_fingerprint))
         folder = build_once(
             cache / "autoencoders" / f"kl_standin-{key}",
             lambda path: self._train(training_volumes().flatten(0, 1), device).save_pretrained(path),
         )
-        self.model = frozen(AutoencoderKL.from_pretrained(folder)).to(device)
+        self.open(folder, device)
 
     def _train(self, slices: Tensor, device: Device) -> Any:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

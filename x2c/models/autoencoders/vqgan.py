@@ -66,7 +66,7 @@ class VQGANAutoencoder:
     """Smallest and largest entry of the codebook, which the paper's code maps to [-1, 1]; known once loaded."""
     model: VQGAN
     folder: Path
-    """Where the weights were read from."""
+    """Where the weights were read from, once they are: a folder, or a file of Medical Diffusion's."""
 
     def __init__(self, shape: Shape) -> None:
         self.architecture = Architecture(shape.channels, shape.codes, shape.hidden, shape.downsample)
@@ -98,6 +98,11 @@ class VQGANAutoencoder:
             parts = latents.split(at_once(shape))
             volumes = torch.cat([recomputed(self._decode_sparingly, part) for part in parts])
         return volumes[torch.arange(len(volumes), device=volumes.device)[:, None], depths]
+
+    def open(self, folder: Path, device: Device = "cpu") -> None:
+        """Load the weights of a folder that `storage.save` wrote. Raises UserError for another one."""
+        self.folder = folder
+        self._use(storage.load(folder, self.architecture), device)
 
     def code_use(self, volumes: Tensor) -> CodeUse:
         """How much of the codebook the volumes [N, D, H, W] in [-1, 1] need."""
@@ -150,9 +155,12 @@ class VQGAN3D(VQGANAutoencoder):
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load the weights. Raises UserError where there are none, and where they are not what the options say."""
-        self.folder = local_copy("vqgan_3d", self.options.source)
-        read = storage.load if self.folder.is_dir() else convert.load
-        self._use(read(self.folder, self.architecture), device)
+        path = local_copy("vqgan_3d", self.options.source)
+        if path.is_dir():
+            self.open(path, device)
+        else:
+            self.folder = path
+            self._use(convert.load(path, self.architecture), device)
 
 
 @AUTOENCODERS.register("vqgan_3d_standin")
@@ -194,11 +202,11 @@ class VQGAN3DStandIn(VQGANAutoencoder):
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
         """Load from the cache, training first if it is not there. Raises UserError for a codebook that died."""
         key = digest(self.fingerprint(data_fingerprint))
-        self.folder = build_once(
+        folder = build_once(
             cache / "autoencoders" / f"vqgan_3d_standin-{key}",
             lambda path: self._train(path, training_volumes(), device),
         )
-        self._use(storage.load(self.folder, self.architecture), device)
+        self.open(folder, device)
 
     def _train(self, folder: Path, volumes: Tensor, device: Device) -> None:
         from x2c.models.vqgan.training import Recipe, train

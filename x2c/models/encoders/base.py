@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from x2c.core.config import Section
@@ -43,8 +47,29 @@ class Encoder(ABC):
 
     def load(self, device: torch.device | str = "cpu") -> None:
         """Make it ready. Raises UserError where weights cannot be had or give another width than `dimension`."""
+        self._use(self.build, device)
+
+    def save(self, file: Path) -> None:
+        """Write the loaded network's tensors, for `open`: another version of a library may draw others from the same seed."""
+        save_file({name: value.cpu().clone().contiguous() for name, value in self.network.state_dict().items()}, file)
+
+    def open(self, file: Path, device: torch.device | str = "cpu") -> None:
+        """Make it ready with the tensors of a file that `save` wrote. Raises UserError where they are of another network."""
+
+        def build() -> nn.Module:
+            network = self.build()
+            try:
+                network.load_state_dict(load_file(file), strict=True)
+            except (SafetensorError, RuntimeError) as error:
+                cause = " ".join(str(error).split())[:120]
+                raise UserError(f"{file}: not the weights of this encoder ({cause}); copy the run again") from error
+            return network
+
+        self._use(build, device)
+
+    def _use(self, build: Callable[[], nn.Module], device: torch.device | str) -> None:
         with seeded(0):
-            self.network = frozen(self.build()).to(device)
+            self.network = frozen(build()).to(device)
         given = self.encode(torch.zeros(1, 32, 32, device=device)).shape[-1]
         if given != self.dimension:
             raise UserError(

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from x2c.core.errors import UserError
@@ -70,7 +72,10 @@ def _renamed(name: str) -> str:
 def _read(file: Path) -> dict[str, Tensor]:
     """The state dict of a checkpoint, bare or under `state_dict`."""
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        safe = file.suffix == ".safetensors"
+        content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UserError(f"{OPTION}: expected a safetensors file; {file} is none ({error}); get {PUBLISHED}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         if not zipfile.is_zipfile(file):
             raise UserError(f"{OPTION}: expected a PyTorch checkpoint; {file} is none; get {PUBLISHED}") from error

@@ -1,0 +1,58 @@
+"""Copies of pretrained weights: tensors as safetensors, what else a network is built from as JSON, nothing that is code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from x2c.core.files import link_or_copy, read_json, replacing, write_json
+from x2c.core.weights import WEIGHTS, weight_files
+from x2c.models.pretrained import expecting, read_state
+
+SAFE = ".safetensors"
+SAFE_NAMES = {"open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
+"""Names that libraries know the same weights by."""
+
+
+def copy_weights(name: str, source: Path, folder: Path) -> Path:
+    """Copy an asset's file or folder into `folder`, hard-linked where that can be; returns what its option takes.
+
+    Pickled tensors become safetensors. Raises UserError for a file that holds more than tensors.
+    """
+    if source.is_file():
+        target = folder / f"{name}{SAFE}"
+        _copy_tensors(name, source, target)
+        return target
+    for file in _loaded(name, weight_files(source)):
+        if file.suffix == ".json":
+            # Libraries note there where they have read it from.
+            values = read_json(file)
+            if isinstance(values, dict):
+                values.pop("_name_or_path", None)
+            write_json(folder / file.name, values)
+        else:
+            _copy_tensors(name, file, folder / SAFE_NAMES.get(file.name, f"{file.stem}{SAFE}"))
+    return folder
+
+
+def _loaded(name: str, files: list[Path]) -> list[Path]:
+    """Of a folder's files those that a library reads: the published one before others, safetensors before pickles."""
+    weights = [file for file in files if file.suffix != ".json"]
+    published = [file for file in weights if file.name in WEIGHTS[name].sha256]
+    safe = [file for file in weights if file.suffix == SAFE]
+    return [file for file in files if file.suffix == ".json"] + (published or safe or weights)
+
+
+def _copy_tensors(name: str, source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        if source.suffix == SAFE:
+            link_or_copy(source, temporary)
+            return
+        with expecting(name, source):
+            state = read_state(source)
+            inner = state.get("state_dict")
+            state = inner if isinstance(inner, dict) else state
+            # A copy of each: some share their memory.
+            save_file({key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}, temporary)

@@ -1,0 +1,61 @@
+"""Sizes on disk and ages, as people read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of files, each counted once however many names it has."""
+
+    held: int
+    """In the files."""
+    freed: int
+    """That deleting them gives back: of what has a further name elsewhere, nothing."""
+
+
+def usage(folders: Iterable[Path]) -> Usage:
+    """The usage of folders together; what symbolic links point to is not theirs."""
+    seen: dict[tuple[int, int], tuple[int, int, int]] = {}
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")) if not folder.is_symlink() else ():
+            try:
+                state = path.lstat()
+            except OSError:
+                continue
+            if path.is_file() and not path.is_symlink():
+                key = state.st_dev, state.st_ino
+                size, names, links = seen.get(key, (state.st_size, 0, state.st_nlink))
+                seen[key] = size, names + 1, links
+    held = sum(size for size, _, _ in seen.values())
+    return Usage(held, sum(size for size, names, links in seen.values() if names >= links))
+
+
+def size_text(count: float) -> str:
+    """`12 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def age_text(then: float) -> str:
+    """`3 h`, from a Unix time until now."""
+    seconds = max(0.0, time.time() - then)
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def wide_console() -> Console:
+    """The terminal; a pipe has no width of its own, and what reads it wants lines whole."""
+    console = Console()
+    return console if console.is_terminal else Console(width=1000)

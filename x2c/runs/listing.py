@@ -1,0 +1,101 @@
+"""The table of all runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from analysis.cli import no_choice
+from analysis.runs import Run, load_runs
+from x2c.core.errors import UserError
+from x2c.engine.model_file import MODEL_FILE
+from x2c.runs.disk import age_text, size_text, usage, wide_console
+
+
+def list_runs(
+    runs: Path, variant: str | None, scale: str | None, data: str | None, state: str | None, *, as_json: bool
+) -> int:
+    """Print the runs that match; returns the exit code, 1 where there is none."""
+    if not runs.is_dir():
+        raise UserError(f"--runs: no folder {runs}; expected a folder of runs; give one, or train a run first")
+    rows = [_row(run) for run in load_runs(runs)]
+    for name, wanted in (("variant", variant), ("scale", scale), ("data", data), ("state", state)):
+        known = {row[name] for row in rows} | {row["cohort"] for row in rows if name == "data" and row["cohort"]}
+        rows = [row for row in rows if wanted in (None, row[name]) or (name == "data" and _of_cohort(row, wanted))]
+        if known and not rows and name != "state":
+            raise UserError(f"--{name}: {no_choice(str(wanted), f'a {name} that has runs', known)}")
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        _print(rows, runs)
+    return 0 if rows else 1
+
+
+def _of_cohort(row: dict[str, Any], wanted: str | None) -> bool:
+    return bool(wanted and row["cohort"] and row["cohort"].startswith(wanted))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    status = _steps(run)
+    psnr = run.scores["psnr"] if run.scores is not None and "psnr" in run.scores else None
+    return {
+        "id": run.id,
+        "variant": run.variant,
+        "scale": run.scale,
+        "data": run.dataset,
+        "cohort": run.cohort,
+        "seed": run.seed,
+        "state": run.state,
+        "reason": run.reason,
+        "phase": run.phase,
+        "step": status[0],
+        "steps": status[1],
+        "psnr_mean": None if psnr is None else float(psnr.mean()),
+        "psnr_sd": None if psnr is None else float(psnr.std()),
+        "patients": None if psnr is None else len(psnr),
+        "bytes": usage([run.path]).held,
+        "updated": datetime.fromtimestamp(run.updated, UTC).isoformat(timespec="seconds"),
+        "whole": (run.path / MODEL_FILE).is_file(),
+        "age": run.updated,
+    }
+
+
+def _steps(run: Run) -> tuple[int | None, int | None]:
+    """Training steps made and asked for; both None where that is not known, as of baselines."""
+    stages = run.config.get("stages") or {}
+    if run.variant.startswith("baseline_") or not stages:
+        return None, None
+    steps = sum(int(stages[name]["steps"]) for name in stages["order"])
+    if run.state == "done":
+        return steps, steps
+    # Of a phase after training, the steps are its own.
+    trains = run.phase.startswith("train")
+    return (round((run.progress or 0.0) * steps) if trains else None), steps
+
+
+def _print(rows: list[dict[str, Any]], runs: Path) -> None:
+    total = usage([runs / row["id"] for row in rows])
+    table = Table(title=f"{len(rows)} {'run' if len(rows) == 1 else 'runs'} in {runs}, {size_text(total.held)}")
+    for name in ("run", "variant", "scale", "data", "seed", "state", "steps", "PSNR, dB", "size", "age"):
+        table.add_column(name, justify="right" if name in ("seed", "steps", "PSNR, dB", "size", "age") else "left")
+    for row in rows:
+        cohort = f" ({row['cohort'][:6]})" if row["cohort"] else ""
+        table.add_row(
+            # An id is copied from here: it is never cut or wrapped.
+            Text(row["id"], no_wrap=True),
+            row["variant"],
+            row["scale"],
+            f"{row['data'] or '?'}{cohort}",
+            str(row["seed"]),
+            Text(row["state"] + (f": {row['reason']}" if row["reason"] and row["state"] != "done" else "")),
+            "–" if row["steps"] is None else f"{'?' if row['step'] is None else row['step']}/{row['steps']}",
+            "–" if row["psnr_mean"] is None else f"{row['psnr_mean']:.2f} ± {row['psnr_sd']:.2f}",
+            size_text(row["bytes"]),
+            age_text(row["age"]),
+        )
+    wide_console().print(table)

@@ -1,0 +1,43 @@
+"""Whether someone is at work on a run or a stage, here or on another machine that shares the folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from x2c.core.file_lease import seems_held
+from x2c.core.files import is_locked
+from x2c.core.machine import machine
+from x2c.core.run import RunDirectory
+
+SILENCE_SECONDS = 600.0
+"""Another machine's worker whose last heartbeat is so recent is taken to be alive: its locks do not reach here."""
+
+
+def at_work(folder: Path) -> str:
+    """What tells that a process works on a run or stage; empty where nothing does."""
+    claim = folder.parent / ".claims" / folder.name
+    if seems_held(RunDirectory(folder).lease):
+        return "a process has its lease"
+    if is_locked(claim):
+        return "a worker of a sweep has claimed it"
+    if _is_elsewhere(claim) and _silence(claim) < SILENCE_SECONDS:
+        return f"a worker on another machine has claimed it, last heard of {_silence(claim):.0f} s ago"
+    return ""
+
+
+def _is_elsewhere(claim: Path) -> bool:
+    """Whether a claim names another machine as its holder."""
+    try:
+        worker = str(json.loads(claim.read_text(encoding="utf-8", errors="replace"))["worker"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return bool(worker) and not worker.startswith(f"{machine()}:")
+
+
+def _silence(path: Path) -> float:
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return float("inf")
