@@ -20,6 +20,9 @@ class Compute(Section):
     """Processes that train a sweep's cell together, each on a GPU of its own; `training.batch_size` is their sum."""
     workers_per_gpu: PositiveInt = 1
     """Sweep workers that share a GPU."""
+    loader_workers: NonNegativeInt | None = None
+    """Processes that make training samples ahead, for each process that trains; 0: it makes them itself. None: up to 4
+    where a GPU computes, else 0. No sample depends on their number."""
     gpu_memory_gb: PositiveFloat | None = None
     """GPU memory (GiB) that a cell needs at most. Workers who would need more than is free are not started; None: unknown."""
     lease_seconds: Annotated[float, Field(ge=5)] = 60.0
