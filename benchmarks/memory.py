@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -97,7 +98,8 @@ def peaks_gib(config: Config) -> dict[str, float]:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     # Attention by matrix products takes the most memory, and CUDA may choose it: the learned bias wants a gradient.
-    with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH), _AutocastOfCUDA():
+    attention = sdpa_kernel(SDPBackend.MATH)
+    with FakeTensorMode(), attention, _AutocastOfCUDA(), patch.object(nn.Module, "to", _stay):
         run = Run(config)
         phases: dict[str, list[Work]] = {
             "encoding": [run.encode_volumes, run.encode_xrays],
@@ -118,7 +120,7 @@ class Run:
         # LPIPS's AlexNet, and I3D by its layers.
         self.perceptual = StandInLPIPS(StandInLPIPS.Options())
         self.features = object.__new__(I3DPyTorch)
-        self.features.network = frozen(_PlacedI3D())
+        self.features.network = frozen(I3DNetwork())
         self.loaded = (self.autoencoder.model, self.encoder.network, self.perceptual, self.features.network)
         reduced = zip(self.shape, self.autoencoder.reduction, strict=True)
         self.latents = (self.autoencoder.channels, *(size // factor for size, factor in reduced))
@@ -136,8 +138,7 @@ class Run:
     def train(self) -> None:
         """A step of the last stage, by the trainer."""
         config, name = self.config, list(self.config.stages.each)[-1]
-        # Modules of fake tensors cannot be moved.
-        with accelerated(config, device_placement=False) as accelerator, tempfile.TemporaryDirectory() as folder:
+        with accelerated(config) as accelerator, tempfile.TemporaryDirectory() as folder:
             stage = PlannedStage(name, config.stages.last, "", 0, RunDirectory(Path(folder)))
             parts: Any = SimpleNamespace(data=lambda role: None, loss_parts=self._loss_parts)
             trainer = Trainer(config, stage, build_denoiser(config), parts, accelerator)
@@ -254,11 +255,9 @@ def _make_moments(*optimizers: Any) -> None:
         optimizer.zero_grad()
 
 
-class _PlacedI3D(I3DNetwork):
-    """I3D where it computes: modules of fake tensors cannot be moved."""
-
-    def to(self, *_: Any, **__: Any) -> _PlacedI3D:
-        return self
+def _stay(module: nn.Module, *_: Any, **__: Any) -> nn.Module:
+    """In the place of `Module.to`: modules of fake tensors cannot be moved, and here all is on one device."""
+    return module
 
 
 class _AutocastOfCUDA(TorchFunctionMode):
