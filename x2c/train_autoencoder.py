@@ -43,6 +43,7 @@ def main() -> None:
 
 def open_vqgan(config: Config) -> tuple[Any, dict[str, Any]]:
     """The loaded VQ-GAN of a config, as a run would load it, and volumes in [-1, 1] of train and val."""
+    from x2c.data.reading import VolumeRows
     from x2c.engine.experiment import best_device
     from x2c.engine.parts import Parts
     from x2c.models.autoencoders.vqgan import VQGANAutoencoder
@@ -52,7 +53,8 @@ def open_vqgan(config: Config) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"autoencoder: expected a VQ-GAN; got {config.autoencoder.name!r}; set --autoencoder=vqgan_3d")
     parts.load_autoencoder()
     data = parts.data("dataset")
-    return parts.autoencoder, {split: data.volumes(data.cohort.rows(split)) for split in ("train", "val")}
+    volumes = {split: VolumeRows(data.cohort, data.cohort.rows(split), data.window_hu) for split in ("train", "val")}
+    return parts.autoencoder, volumes
 
 
 if __name__ == "__main__":

@@ -83,11 +83,13 @@ def test_baselines_come_with_every_run(finished):
 def test_baseline_volumes_are_what_they_say(smoke_parts):
     cohort = smoke_parts.evaluated.cohort
     test, training = cohort.rows("test"), cohort.rows("train")
-    mean = mean_volume(smoke_parts, test)
+    everyone = np.arange(len(test))
+    mean = mean_volume(smoke_parts, test)(everyone)
     torch.testing.assert_close(mean[0], smoke_parts.evaluated.true_volumes(training).mean(0))
-    assert torch.equal(nearest_patient(smoke_parts, training), smoke_parts.evaluated.true_volumes(training))
+    nearest = nearest_patient(smoke_parts, training)(np.arange(len(training)))
+    assert torch.equal(nearest, smoke_parts.evaluated.true_volumes(training))
     decoded = smoke_parts.decode(smoke_parts.evaluated.latents[test], smoke_parts.evaluated.latents.scale)
-    torch.testing.assert_close(reconstruction(smoke_parts, test), decoded)
+    torch.testing.assert_close(reconstruction(smoke_parts, test)(everyone), decoded)
 
 
 def test_a_generated_volume_does_not_depend_on_its_batch(smoke_config, smoke_parts):
@@ -113,7 +115,8 @@ def test_perfect_volumes_score_perfectly(smoke_config, smoke_parts):
     assert np.allclose(scores["ssim_2d"], 1)
     for name in ("mae_hu", "lpips", "paired_feature_sqdist"):
         assert np.allclose(scores[name], 0, atol=1e-6), name
-    assert scorer.per_set(truth, truth, truth)["frechet"]["value"] == pytest.approx(0, abs=1e-6)
+    features = scorer.features_of(truth)
+    assert scorer.per_set(features, features, features)["frechet"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 def test_identifiers_do_not_reach_file_names(finished):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from peaks import peak_gib
 from torch import Tensor, nn
 
+from benchmarks.peaks import peak_gib
 from x2c.core.registry import AUTOENCODERS
 from x2c.models import chunks
 from x2c.models.chunks import at_once

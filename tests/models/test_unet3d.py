@@ -84,3 +84,11 @@ def test_paper_size_has_twelve_million_parameters():
 def test_size_that_cannot_be_halved_is_an_error(inputs):
     with pytest.raises(ValueError, match="divisible by 2"):
         small()(torch.zeros(1, 4, 3, 7, 8), inputs[1][:1], inputs[2][:1])
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_denoiser_is_one_graph(checkpointing, inputs):
+    network = small(gradient_checkpointing=checkpointing)
+    torch._dynamo.reset()
+    compiled = torch.compile(network, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*inputs), network(*inputs))

@@ -22,6 +22,9 @@ class Compute(Section):
     among them."""
     workers_per_gpu: PositiveInt = 1
     """Worker processes of a sweep that share one GPU."""
+    loader_workers: NonNegativeInt | None = None
+    """Processes that make training samples ahead, for each process that trains; with 0 it makes them itself. Null: up
+    to 4 where a GPU computes, else 0. No sample depends on their number."""
     gpu_memory_gb: PositiveFloat | None = None
     """GPU memory in GiB that a cell needs at most: workers that would need more than is free are not started. Null: it
     is not known, and nothing is checked."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from types import FrameType
 
 INTERRUPTED = 130
@@ -108,6 +110,33 @@ def check() -> None:
 def code_of(number: int) -> int:
     """The exit code after a signal."""
     return INTERRUPTED if number == signal.SIGINT else REQUEUE
+
+
+@contextmanager
+def children_spared() -> Iterator[None]:
+    """Processes begun inside the block do not see the signals that ask to stop, which terminals and schedulers send to all.
+
+    Such a process calls `obey_parent` first. Here, what is sent meanwhile is handled at the block's end.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        # Where multiprocessing begins its tracker it lets SIGINT and SIGTERM through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def obey_parent(*_: object) -> None:
+    """Let the parent, and no one else, end this process by SIGTERM: for processes begun in `children_spared`."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def exit_code(error: KeyboardInterrupt) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,6 +134,15 @@ def array_file(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArr
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         yield array
         array.flush()
+
+
+def _by_name(array: np.memmap[Any, Any]) -> tuple[Any, ...]:
+    """A mapped .npy file goes to another process as its name, and a part of one as its content."""
+    whole = isinstance(array.base, mmap.mmap) and str(array.filename).endswith(".npy")
+    return (np.load, (str(array.filename), "r")) if whole else tuple(array.__reduce_ex__(2))
+
+
+ForkingPickler.register(np.memmap, _by_name)
 
 
 def write_about(folder: Path, name: str, fingerprint: str, spacing_mm: tuple[float, float, float]) -> None:

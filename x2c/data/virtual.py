@@ -127,9 +127,12 @@ class VirtualCohort(ABC):
             self._build(dict(others), begun, cache, workers)
 
     def structures(
-        self, cache: Path, resolution: Resolution, patients: Sequence[str], workers: int
+        self, cache: Path, resolution: Resolution, patients: Sequence[str], picked: Sequence[int], workers: int
     ) -> dict[str, NDArray[np.float32]]:
-        """Of each of STRUCTURES the shares [N, D, H, W] in some patients' CTs, computed once and kept in the cache."""
+        """Of each of STRUCTURES the shares [B, D, H, W] in the CTs of the patients at some places.
+
+        Those of all `patients` are computed once and kept in the cache.
+        """
         folder = cache / "structures" / f"{self.name}-{self.fingerprint(resolution)}-{digest(list(patients))}"
         make = partial(_structures_of, self.structure_maker(cache), (self.options.cohort, resolution.shape))
 
@@ -140,7 +143,7 @@ class VirtualCohort(ABC):
                 for row, of_patient in enumerate(found):
                     shares[row] = of_patient
 
-        shares = np.load(build_once(folder, build) / "shares.npy", mmap_mode="r")
+        shares = np.load(build_once(folder, build) / "shares.npy", mmap_mode="r")[list(picked)]
         return {name: shares[:, place].astype(np.float32) / 255 for place, name in enumerate(STRUCTURES)}
 
     def _make(self, sizes: Mapping[Path, Resolution], cache: Path, workers: int) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import DataLoaderConfiguration
 
 from x2c.core.config import Config
 from x2c.engine import tracking
@@ -21,6 +22,7 @@ def accelerated(config: Config, **options: object) -> Iterator[Accelerator]:
         cpu=config.compute.cpu,
         mixed_precision=config.training.mixed_precision,
         gradient_accumulation_steps=config.training.accumulation,
+        dataloader_config=DataLoaderConfiguration(non_blocking=True),
         **options,
     )
     try:

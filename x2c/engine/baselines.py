@@ -15,14 +15,15 @@ from x2c.core.config import Config, TableRow, identity
 from x2c.core.console import say
 from x2c.core.files import digest
 from x2c.core.run import FORMAT_VERSION, RunDirectory
-from x2c.engine.evaluation import Rows, keep_pictures, reference_volumes, score_table, write_scores
+from x2c.data.pairs import VALUES_AT_ONCE
+from x2c.engine.evaluation import Made, Rows, keep_pictures, score, write_scores
 from x2c.engine.identity import data_fingerprint, home_fingerprint
 from x2c.engine.parts import Parts
 from x2c.engine.provenance import write_provenance
 from x2c.engine.scoring import Scorer
 
 
-def mean_volume(parts: Parts, rows: Rows) -> Tensor:
+def mean_volume(parts: Parts, rows: Rows) -> Made:
     """The voxelwise mean of the training volumes, for everyone."""
     data = parts.evaluated
     training = data.cohort.rows("train")
@@ -30,22 +31,32 @@ def mean_volume(parts: Parts, rows: Rows) -> Tensor:
         (data.true_volumes(training[i : i + 1])[0].double() for i in range(len(training))),
         start=torch.zeros(()).double(),
     )
-    return (mean / len(training)).float().expand(len(rows), -1, -1, -1)
+    volume = (mean / len(training)).float()
+    return lambda places: volume.expand(len(places), -1, -1, -1)
 
 
-def nearest_patient(parts: Parts, rows: Rows) -> Tensor:
+def nearest_patient(parts: Parts, rows: Rows) -> Made:
     """The volume of the training patient whose X-ray embedding is nearest (cosine)."""
     data = parts.evaluated
-    training = data.cohort.rows("train")
-    similarity = F.normalize(data.embeddings[rows], dim=1) @ F.normalize(data.embeddings[training], dim=1).T
-    return data.true_volumes(training[similarity.argmax(dim=1).numpy()])
+    training, wanted = data.cohort.rows("train"), F.normalize(data.embeddings[rows], dim=1)
+    best, nearest = torch.full((len(rows),), -math.inf), torch.zeros(len(rows), dtype=torch.long)
+    for places in torch.arange(len(training)).split(max(1, VALUES_AT_ONCE // wanted.shape[1])):
+        embeddings = F.normalize(data.embeddings[training[places.numpy()]], dim=1)
+        similarity, place = (wanted @ embeddings.T).max(dim=1)
+        nearest = torch.where(similarity > best, places[place], nearest)
+        best = torch.maximum(similarity, best)
+    return lambda places: data.true_volumes(training[nearest.numpy()[places]])
 
 
-def reconstruction(parts: Parts, rows: Rows) -> Tensor:
+def reconstruction(parts: Parts, rows: Rows) -> Made:
     """The autoencoder's own reconstruction of the true volume: the ceiling of everything made from its latents."""
     latents = parts.evaluated.latents
-    encoded = (latents[rows[i : i + 1]].to(parts.device) for i in range(len(rows)))
-    return torch.cat([parts.decode(one, latents.scale).cpu() for one in encoded])
+
+    def made(places: Rows) -> Tensor:
+        encoded = (latents[rows[place : place + 1]].to(parts.device) for place in places)
+        return torch.cat([parts.decode(one, latents.scale).cpu() for one in encoded])
+
+    return made
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ class Baseline:
     """A way to make volumes without the model under test."""
 
     label: str
-    make: Callable[[Parts, Rows], Tensor]
+    make: Callable[[Parts, Rows], Made]
     part: str | None = None
     """The frozen part that its volumes depend on."""
 
@@ -89,9 +100,9 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
             stand_ins = [used, *scorer.stand_ins] if used else scorer.stand_ins
             write_provenance(run, config, stand_ins, parts.device, recipe)
             run.report("running", "score")
-            volumes, truth = baseline.make(parts, rows), data.true_volumes(rows)
-            table = score_table(data, rows, scorer, volumes, truth)
-            keep_pictures(config, run, data, rows, volumes, truth, table)
-            run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
+            made = baseline.make(parts, rows)
+            table, sets = score(data, rows, scorer, made)
+            keep_pictures(config, run, data, rows, made, table)
+            run.write("set_scores.json", sets)
             write_scores(run, table)
             run.report("done", "done")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +25,11 @@ from x2c.engine.identity import ADAPTER, WEIGHTS
 from x2c.engine.kept import KeptBatches
 from x2c.engine.parts import Data, Parts
 from x2c.engine.reporting import Reporter
-from x2c.engine.scoring import Scorer
+from x2c.engine.scoring import Features, Scorer, groups
 
 Rows = NDArray[np.int64]
+Made = Callable[[Rows], Tensor]
+"""Gives the volumes [B, D, H, W] in [0, 1] that were made for the tested patients at some places among them."""
 WORST_BY = {"psnr": +1, "ssim_2d": +1, "lpips": -1}
 """Scores whose worst cases are kept; +1 where low is bad."""
 WORST_OF_EACH = 2
@@ -38,8 +43,9 @@ def evaluate(
     Writes scores.parquet, set_scores.json, samples/volumes.npz, samples/worst.npz, and the frame, also beside adapters.
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
     (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. With `evaluation.samples` above
-    one each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). A killed evaluation
-    goes on after the last batch it sampled; `forget_batches` removes what is kept for that.
+    one each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). Sampled batches stay on
+    disk and are scored from there, a few volumes at a time: how many patients there are takes no memory. A killed
+    evaluation goes on after the last batch it sampled; `forget_batches` removes what is kept for that.
     """
     data = parts.evaluated
     rows = data.cohort.rows("test")
@@ -51,7 +57,6 @@ def evaluate(
     chunks = np.array_split(np.arange(len(rows)), -(-len(rows) // config.evaluation.batch_size))
     adapters = sorted((run.path / ADAPTER).glob("*.safetensors"))
     kept = KeptBatches(run, run.path / WEIGHTS, *adapters)
-    own, other = list[Tensor](), list[Tensor]()
     spreads = list[dict[str, NDArray[np.float64]]]()
 
     def sampled(kind: str, xrays: Rows, chunk: Rows, draw: int = 1) -> Tensor:
@@ -65,24 +70,34 @@ def evaluate(
 
     with Reporter(run, accelerator, "sample", len(chunks)) as report:
         for number, chunk in enumerate(chunks, start=1):
-            own.append(sampled("own", rows, chunk))
-            other.append(sampled("other", others, chunk))
+            own = sampled("own", rows, chunk)
+            sampled("other", others, chunk)
             again = [sampled(f"own{draw}", rows, chunk, draw) for draw in range(2, config.evaluation.samples + 1)]
             if again:
-                spreads.append(spread(torch.stack([own[-1], *again]), data.true_volumes(rows[chunk]), data.window_hu))
+                spreads.append(spread(torch.stack([own, *again]), data.true_volumes(rows[chunk]), data.window_hu))
             report.tick(number)
     run.report("running", "score", len(chunks), len(chunks))
     say(f"{run.path.name.rpartition('-')[0]}: scoring {len(rows)} patients, with their own X-rays and with others'")
-    volumes, truth = torch.cat(own), data.true_volumes(rows)
-    table = score_table(data, rows, scorer, volumes, truth)
-    for name, values in scorer.per_volume(torch.cat(other), truth).items():
-        table[f"{name}_other_xray"] = values
+    made = _from_batches(chunks, functools.partial(sampled, "own", rows))
+    with_other_xray = _from_batches(chunks, functools.partial(sampled, "other", others))
+    table, sets = score(data, rows, scorer, made, with_other_xray)
     if spreads:
         table = table.assign(**{name: np.concatenate([part[name] for part in spreads]) for name in spreads[0]})
-    keep_pictures(config, run, data, rows, volumes, truth, table)
-    run.write("set_scores.json", scorer.per_set(volumes, truth, reference_volumes(data, len(rows))))
+    keep_pictures(config, run, data, rows, made, table)
+    run.write("set_scores.json", sets)
     write_scores(run, table)
     return table
+
+
+def _from_batches(chunks: list[Rows], batch: Callable[[Rows], Tensor]) -> Made:
+    """The volumes at places, of which each of `chunks` is sampled together and read by `batch`."""
+    read = functools.lru_cache(maxsize=1)(lambda number: batch(chunks[number]))
+    found = [(number, offset) for number, chunk in enumerate(chunks) for offset in range(len(chunk))]
+
+    def made(places: Rows) -> Tensor:
+        return torch.stack([read(number)[offset] for number, offset in (found[place] for place in places)])
+
+    return made
 
 
 def write_frame(run: RunDirectory, frame: Frame) -> None:
@@ -93,11 +108,35 @@ def write_frame(run: RunDirectory, frame: Frame) -> None:
         write_json(run.path / ADAPTER / FRAME_FILE, {**frame.as_json(), "base_sha256": base})
 
 
-def reference_volumes(data: Data, count: int) -> Tensor:
-    """`count` real training volumes, evenly spread over the split."""
+def score(
+    data: Data, rows: Rows, scorer: Scorer, made: Made, with_other_xray: Made | None = None
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """A row per patient, with the scores of the volumes made for it, and the scores of the set.
+
+    Few volumes are in memory at a time, so many as networks take at once.
+    """
+    tables: list[pd.DataFrame] = []
+    of_made, of_true = list[Features](), list[Features]()
+    for places in groups(len(rows), data.shape):
+        volumes, truth = made(places), data.true_volumes(rows[places])
+        table = score_table(data, rows[places], scorer, volumes, truth)
+        if with_other_xray is not None:
+            for name, values in scorer.per_volume(with_other_xray(places), truth).items():
+                table[f"{name}_other_xray"] = values
+        tables.append(table)
+        of_made.append(scorer.features_of(volumes))
+        of_true.append(scorer.features_of(truth))
+    sets = scorer.per_set(Features.joined(of_made), Features.joined(of_true), reference(data, len(rows), scorer))
+    return pd.concat(tables, ignore_index=True), sets
+
+
+def reference(data: Data, count: int, scorer: Scorer) -> Features:
+    """The features of `count` real training volumes, evenly spread over the split."""
     training = data.cohort.rows("train")
-    picked = np.linspace(0, len(training) - 1, count).round().astype(int)
-    return data.true_volumes(training[picked])
+    picked = training[np.linspace(0, len(training) - 1, count).round().astype(int)]
+    return Features.joined(
+        [scorer.features_of(data.true_volumes(picked[places])) for places in groups(count, data.shape)]
+    )
 
 
 def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: Tensor) -> pd.DataFrame:
@@ -131,14 +170,12 @@ def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:
         table.to_parquet(path, write_page_checksum=True)
 
 
-def keep_pictures(
-    config: Config, run: RunDirectory, data: Data, rows: Rows, volumes: Tensor, truth: Tensor, table: pd.DataFrame
-) -> None:
+def keep_pictures(config: Config, run: RunDirectory, data: Data, rows: Rows, made: Made, table: pd.DataFrame) -> None:
     """Keep volumes for figures: of the first test patients in volumes.npz, of those with the worst scores in worst.npz."""
     run.samples.mkdir(exist_ok=True)
     first = np.arange(min(config.evaluation.pictures, len(rows)))
     for name, picked in (("volumes.npz", first), ("worst.npz", worst_cases(table))):
-        _keep(run.samples / name, data, rows[picked], volumes[picked], truth[picked])
+        _keep(run.samples / name, data, rows[picked], made(picked))
 
 
 def worst_cases(table: pd.DataFrame) -> Rows:
@@ -147,8 +184,9 @@ def worst_cases(table: pd.DataFrame) -> Rows:
     return np.array(sorted({int(row) for order in found.values() for row in order[:WORST_OF_EACH]}))
 
 
-def _keep(file: Path, data: Data, rows: Rows, volumes: Tensor, truth: Tensor) -> None:
+def _keep(file: Path, data: Data, rows: Rows, volumes: Tensor) -> None:
     low, high = data.window_hu
+    truth = data.true_volumes(rows)
     structures = data.structures(rows)
     # What is not known is not there: no file claims that a patient has no embolus.
     clots = {} if structures is None else {"clot_share": np.rint(structures["clot"].numpy() * 255).astype(np.uint8)}

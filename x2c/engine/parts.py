@@ -20,6 +20,7 @@ from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
 from x2c.data.cohort import Cohort
 from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
+from x2c.data.reading import ScaledRows, VolumeRows
 from x2c.data.volume import Array
 from x2c.diffusion.process import Process
 from x2c.diffusion.samplers import scheduled
@@ -52,6 +53,11 @@ class Data:
         """The patients, each once more in a mirror where the data set asks for it."""
         cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, cores())
         return replace(in_fold(cohort, self.fold), mirrors=self.slot.options.flip)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W) of a volume."""
+        return self.config.resolution.shape
 
     @functools.cached_property
     def latents(self) -> Scaled:
@@ -97,9 +103,9 @@ class Data:
         places = {int(row): place for place, row in enumerate(test)}
         picked = [places[int(row)] for row in rows]
         found = DATASETS.get(self.slot.name)(self.slot.options).structures(
-            self.cache, self.config.resolution, self.cohort.patients(test), cores()
+            self.cache, self.config.resolution, self.cohort.patients(test), picked, cores()
         )
-        return found and {name: torch.from_numpy(share[picked]) for name, share in found.items()}
+        return found and {name: torch.from_numpy(share) for name, share in found.items()}
 
     def true_volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [0, 1]."""
@@ -129,12 +135,12 @@ class Parts:
     def load_autoencoder(self, before_training: Callable[[], None] = lambda: None) -> None:
         """Load the autoencoder's weights; one made here is trained if the cache does not hold it."""
 
-        def home_volumes() -> Tensor:
+        def home_volumes() -> VolumeRows:
             before_training()
             slot = self.config.dataset
             cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, self.config.resolution, cores())
             window: Any = slot.options.window
-            return torch.from_numpy(cohort.volumes(cohort.rows("train"), window.low_hu, window.high_hu)) * 2 - 1
+            return VolumeRows(cohort, cohort.rows("train"), (window.low_hu, window.high_hu))
 
         with threads_of(self.config):
             self.autoencoder.load(self.cache, home_fingerprint(self.config) or "", home_volumes, self.device)
@@ -171,9 +177,8 @@ class Parts:
         scaled = {"latents": data.latents_key, "fold": data.fold, "scaling": self.config.latents.scaling}
         key = digest({"network": CLASSIFIER, **scaled, **recipe})
         with threads_of(self.config):
-            return trained_classifier(
-                data.cache / "classifiers" / key, data.latents[rows], labels, **recipe, device=self.device
-            )
+            latents = ScaledRows(data.latents, rows)
+            return trained_classifier(data.cache / "classifiers" / key, latents, labels, **recipe, device=self.device)
 
 
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.metrics import anatomy
@@ -28,6 +30,25 @@ SLICES_PER_PLANE = 16
 """Of each volume and plane, evenly spaced, for the distance of sets of slices."""
 LUNG_HU, SOFT_TISSUE_HU = -850.0, 40.0
 """What is darker than halfway between them counts as air; where the window ends above the lung's, than halfway from there."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a set of volumes: of each volume, [N, F], and of slices of it in three planes, [N, 3, SLICES_PER_PLANE, F]."""
+
+    volumes: Tensor
+    slices: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Features]) -> Features:
+        """Those of several sets, as of one."""
+        return cls(torch.cat([part.volumes for part in parts]), torch.cat([part.slices for part in parts]))
+
+
+def groups(count: int, shape: Sequence[int]) -> list[NDArray[np.int64]]:
+    """The places 0 to count - 1, so many together as networks take volumes of a shape [D, H, W] at once."""
+    size = at_once(shape, VOLUMES_AT_ONCE)
+    return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class Scorer:
@@ -87,19 +108,22 @@ class Scorer:
         made, true = measured(volumes), measured(truth)
         return {name: (made[name] - true[name]).double().numpy() for name in made}
 
-    def per_set(self, volumes: Tensor, truth: Tensor, reference: Tensor) -> dict[str, dict[str, Any]]:
-        """Distances between the set of volumes and the set of true ones.
+    def features_of(self, volumes: Tensor) -> Features:
+        """What `per_set` takes of volumes [B, D, H, W] in [0, 1]."""
+        return Features(self.of_volumes(volumes), self.of_slices(volumes))
+
+    def per_set(self, made: Features, real: Features, reference: Features) -> dict[str, dict[str, Any]]:
+        """Distances between the set of made volumes and the set of true ones.
 
         Volume i was made for true volume i. `training_vs_test` is the same distance between as many training volumes
         (`reference`) and the true ones: what other real patients come to at this n. It is no lower bound: volumes that
         equal the true ones have a Fréchet distance of 0.
         """
-        made, real, other = (self.of_volumes(x) for x in (volumes, truth, reference))
-        distances, of_training = _between(made, real, paired=True), _between(other, real, paired=False)
-        about = self._about("features", self.features.name, made.shape[1], len(made))
-        slices, training_slices = self._slice_distance(volumes, truth), self._slice_distance(reference, truth)
+        distances = _between(made.volumes, real.volumes, paired=True)
+        of_training = _between(reference.volumes, real.volumes, paired=False)
+        about = self._about("features", self.features.name, made.volumes.shape[1], len(made.volumes))
         name = f"{type(self.perceptual).__name__}, slices in three planes"
-        about_slices = self._about("perceptual", name, self.of_slices(volumes[:1]).shape[-1], len(volumes))
+        about_slices = self._about("perceptual", name, made.slices.shape[-1], len(made.slices))
         return {
             "frechet": {"value": distances["frechet"], "training_vs_test": of_training["frechet"], **about},
             "kernel": {
@@ -110,8 +134,8 @@ class Scorer:
                 **about,
             },
             "frechet_2d": {
-                "value": slices,
-                "training_vs_test": training_slices,
+                "value": _slice_distance(made.slices, real.slices),
+                "training_vs_test": _slice_distance(reference.slices, real.slices),
                 "slices_per_plane": SLICES_PER_PLANE,
                 **about_slices,
             },
@@ -136,11 +160,6 @@ class Scorer:
             "window_hu": list(self.window_hu),
         }
 
-    def _slice_distance(self, made: Tensor, real: Tensor) -> float:
-        """Mean over the three planes of the Fréchet distance between sets of slices: a 2.5D FID."""
-        a, b = self.of_slices(made), self.of_slices(real)
-        return sum(frechet_distance(a[:, p].flatten(0, 1), b[:, p].flatten(0, 1)) for p in range(3)) / 3
-
     @torch.no_grad()
     def _slice_features(self, volumes: Tensor) -> Tensor:
         """Features [B, 3, SLICES_PER_PLANE, F] of axial, coronal and sagittal slices."""
@@ -158,6 +177,11 @@ def weights_of(slot: Slot) -> str:
     if asset is None:
         return digest(slot.model_dump(mode="json"), 64)
     return source_fingerprint(str(getattr(slot.options, "source", "")), asset.name)
+
+
+def _slice_distance(made: Tensor, real: Tensor) -> float:
+    """Mean over the three planes of the Fréchet distance between sets of slices [N, 3, S, F]: a 2.5D FID."""
+    return sum(frechet_distance(made[:, p].flatten(0, 1), real[:, p].flatten(0, 1)) for p in range(3)) / 3
 
 
 def _between(made: Tensor, real: Tensor, *, paired: bool) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from x2c.diffusion.process import Process
 from x2c.engine import checkpoint
 from x2c.engine.build import build_guidance, build_prediction
 from x2c.engine.identity import PlannedStage
+from x2c.engine.loading import batches
 from x2c.engine.parts import Parts
 from x2c.engine.reporting import Reporter
 from x2c.engine.validation import Validation
@@ -34,9 +36,12 @@ from x2c.models.frozen import seeded
 from x2c.models.lora import save_adapters, with_adapters
 from x2c.models.unet3d import UNet3D
 
+STEPS_UNREAD = 10
+"""Steps whose losses stay on a GPU before they are read: reading them lets the GPU run dry."""
+
 
 class NonFiniteLoss(RuntimeError):
-    """A loss term became NaN or infinite: training stops before it spreads into the weights."""
+    """A loss term became NaN or infinite: training stops, and no checkpoint is written of what came after."""
 
 
 class Trainer:
@@ -76,6 +81,8 @@ class Trainer:
             adversary.discriminator, self.adversary_optimizer = accelerator.prepare(adversary.discriminator, adam)
         accelerator.register_for_checkpointing(self.schedule, self.ema)
         self.step = self.saved = checkpoint.load_newest(accelerator, self.directory.checkpoints)
+        self.unread: list[dict[str, Tensor]] = []
+        self.read_every = 1 if accelerator.device.type == "cpu" else STEPS_UNREAD
         # After loading, which leaves the averages on the CPU.
         self.ema.to(accelerator.device)
         self.validation: Validation | None = None
@@ -85,18 +92,20 @@ class Trainer:
     def fit(self, report: Reporter) -> None:
         """Train to the stage's last step. Raises Stopped, after the step in work and its checkpoint, when asked to stop."""
         micro_losses: list[dict[str, Tensor]] = []
-        with postponed():
-            for batch in self._batches():
+        with postponed(), closing(self._batches()) as micro_batches:
+            for batch in micro_batches:
                 micro_losses.append(self._micro_step(batch))
                 if self.accelerator.sync_gradients:
                     self.schedule.step()
                     self.step += 1
                     if updates(self.config.training.ema, self.step):
                         self.ema.step(self.learned)
-                    report.step(self.step, self._mean(micro_losses))
+                    self.unread.append(_mean(micro_losses))
                     micro_losses.clear()
-                    self._validate_and_save(report)
-                    self._stop_if_asked()
+                    if self._is_due():
+                        self._read_losses(report)
+                        self._validate_and_save(report)
+                        self._stop_if_asked()
 
     def save(self, path: Path) -> None:
         """Write the averaged weights, or the averaged adapters as peft has them."""
@@ -125,7 +134,6 @@ class Trainer:
         with self.accelerator.accumulate(self.denoiser):
             step = self._forward(batch)
             total, values = self.loss(step)
-            self._refuse_non_finite(total, values)
             self.accelerator.backward(total)
             if self.accelerator.sync_gradients:
                 self.accelerator.clip_grad_norm_(self.learned, self.config.training.clip_norm)
@@ -155,25 +163,43 @@ class Trainer:
     def _train_discriminator(self, step: Step) -> Tensor:
         assert self.loss.adversary is not None
         loss = self.loss.adversary.discriminator_loss(step)
-        self._refuse_non_finite(loss, {"discriminator": loss})
         self.accelerator.backward(loss)
         self.adversary_optimizer.step()
         self.adversary_optimizer.zero_grad()
         return loss
 
-    def _refuse_non_finite(self, total: Tensor, values: dict[str, Tensor]) -> None:
-        """Raise NonFiniteLoss on every process if a loss is not finite on any."""
-        finite = torch.stack([torch.isfinite(value) for value in (*values.values(), total)])
-        if self.accelerator.num_processes > 1:
-            # The others would wait for the gradients of a process that raised alone.
-            finite = self.accelerator.gather(finite[None].to(torch.uint8)).amin(dim=0).bool()
-        *each, whole = finite.tolist()
-        if not whole:
-            broken = [name for name, is_finite in zip(values, each, strict=True) if not is_finite]
-            raise NonFiniteLoss(
-                f"step {self.step + 1}: loss term {', '.join(broken) or 'sum'} is not finite; lower "
-                f"{' or '.join(self._remedies(broken))}"
-            )
+    def _is_due(self) -> bool:
+        """Whether losses are read after this step, and with them all that a GPU has to be waited for is done."""
+        training = self.config.training
+        last = self.step == self.stage.steps
+        return last or any(
+            self.step % every == 0 for every in (self.read_every, training.validate_every, training.checkpoint_every)
+        )
+
+    def _read_losses(self, report: Reporter) -> None:
+        """Report the losses of the steps since the last reading, averaged over processes.
+
+        Raises NonFiniteLoss, on every process, for the first step with a loss that is not finite on any.
+        """
+        names = list(self.unread[0])
+        table = torch.stack([torch.stack(list(values.values())) for values in self.unread])
+        mean: Any = self.accelerator.reduce(table, "mean")
+        before = self.step - len(self.unread)
+        self.unread.clear()
+        for step, values in enumerate(mean.tolist(), start=before + 1):
+            losses = dict(zip(names, values, strict=True))
+            self._refuse_non_finite(step, losses)
+            report.step(step, losses)
+
+    def _refuse_non_finite(self, step: int, losses: dict[str, float]) -> None:
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if not broken:
+            return
+        terms = [name.removeprefix("loss/") for name in broken if name != "loss"]
+        raise NonFiniteLoss(
+            f"step {step}: loss term {', '.join(terms) or 'sum'} is not finite; lower "
+            f"{' or '.join(self._remedies(terms))}"
+        )
 
     def _remedies(self, broken: list[str]) -> list[str]:
         """The options that losses depend on."""
@@ -183,19 +209,12 @@ class Trainer:
         weights = [f"--loss.{name}.weight" for name in broken if name in weighted]
         return [rate, *weights, *(["--loss.adv.learning_rate"] if "discriminator" in broken else [])]
 
-    def _mean(self, losses: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Each loss, averaged over an optimizer step's micro-steps and processes."""
-        table = torch.stack([torch.stack(list(values.values())) for values in losses]).mean(dim=0)
-        mean: Any = self.accelerator.reduce(table, "mean")
-        return dict(zip(losses[0], mean.tolist(), strict=True))
-
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         """The micro-batches from the current step to the last."""
         per_step = self._samples_per_step()
         pairs = self._pairs("train", self.stage.steps * per_step, self.loss.slices_per_volume)
-        rest = range(self.step * per_step, len(pairs))
-        loader: Any = DataLoader(pairs, self._batch_per_process(), sampler=rest)
-        yield from self.accelerator.prepare(loader) if len(rest) else ()
+        workers = self.config.compute.loader_workers
+        return batches(pairs, self.step * per_step, self._batch_per_process(), self.accelerator, workers)
 
     def _samples_per_step(self) -> int:
         return self.config.training.batch_size * self.config.training.accumulation
@@ -277,6 +296,12 @@ def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
 def updates(config: EMA, step: int) -> bool:
     """Whether the average is updated after an optimizer step, counted from 1."""
     return step <= (config.after or config.every) or step % config.every == 0
+
+
+def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Each loss, averaged over an optimizer step's micro-steps."""
+    table = torch.stack([torch.stack(list(values.values())) for values in losses]).mean(dim=0)
+    return dict(zip(losses[0], table.unbind(), strict=True))
 
 
 @contextmanager

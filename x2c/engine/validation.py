@@ -25,7 +25,6 @@ class Validation:
         window: Any = config.evaluated.options.window
         self.width_hu = window.high_hu - window.low_hu
         self.generate = Generator(config, denoiser, parts.autoencoder, Frame.of(data), parts.device)
-        self.truth = data.true_volumes(self.rows)
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
@@ -34,17 +33,23 @@ class Validation:
         labels = torch.from_numpy(cohort.labels)
         with torch.random.fork_rng(), _evaluating(self.denoiser):
             parts = [
-                self.generate(self.data.embeddings[chunk], cohort.patients(chunk), labels[chunk])
+                self._scored(
+                    self.generate(self.data.embeddings[chunk], cohort.patients(chunk), labels[chunk]),
+                    self.data.true_volumes(chunk),
+                )
                 for chunk in (self.rows[start : start + size] for start in range(0, len(self.rows), size))
             ]
-        volumes = torch.cat(parts)
-        scores: dict[str, Tensor] = {
-            "validation_psnr": psnr(volumes, self.truth),
-            "validation_mae_hu": mae(volumes, self.truth) * self.width_hu,
+        return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
+
+    def _scored(self, volumes: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        """The scores [B] of volumes [B, D, H, W]."""
+        scores = {
+            "validation_psnr": psnr(volumes, truth),
+            "validation_mae_hu": mae(volumes, truth) * self.width_hu,
         }
         if volumes.shape[1] >= SSIM_WINDOW:
-            scores["validation_ssim_3d"] = ssim(volumes, self.truth, dims=3)
-        return {name: float(values.double().mean()) for name, values in scores.items()}
+            scores["validation_ssim_3d"] = ssim(volumes, truth, dims=3)
+        return scores
 
 
 @contextmanager

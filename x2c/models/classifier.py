@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from x2c.core.console import track
 from x2c.core.files import build_once, write_json
-from x2c.models.frozen import frozen, seeded
+from x2c.models.frozen import Samples, frozen, seeded
 from x2c.models.pretrained import expecting
 from x2c.models.radimagenet import as_in_keras, is_from_keras, radimagenet_state
 
@@ -75,7 +75,7 @@ class _Grey(nn.Module):
 
 def fit(
     network: nn.Module,
-    inputs: Tensor,
+    inputs: Samples,
     labels: Tensor,
     *,
     steps: int,
@@ -115,7 +115,7 @@ def logits(network: nn.Module, inputs: Tensor, batch_size: int, device: torch.de
 
 def trained_classifier(
     folder: Path,
-    latents: Tensor,
+    latents: Samples,
     labels: Tensor,
     *,
     steps: int,

@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Module = TypeVar("Module", bound=nn.Module)
 Device = torch.device | str
-Volumes = Callable[[], Tensor]
-"""A data set's training volumes [N, D, H, W] in [-1, 1], read when they are asked for."""
+
+
+class Samples(Protocol):
+    """Samples [N, ...], which may be read from disk as they are asked for. A tensor is one, too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of all samples together."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: Any, /) -> Tensor:
+        """Some samples, or parts of them."""
+
+
+Volumes = Callable[[], Samples]
+"""A data set's training volumes [N, D, H, W] in [-1, 1], opened when they are asked for."""
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class RadImageNet(Perceptual):
         was trained to."""
 
     def __init__(self, options: Options) -> None:
-        super().__init__(_ResNetDistance(options.source))
+        super().__init__(ResNetDistance(_radimagenet_trunk(options.source)))
 
     def last_maps(self, images: Tensor) -> Tensor:
         """ResNet-50's, [N, 2048, h, w]."""
@@ -116,23 +116,30 @@ def _alex_lpips(source: str) -> Any:
     return network
 
 
-class _ResNetDistance(nn.Module):
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        from torchvision.models import resnet50
+def _radimagenet_trunk(source: str) -> nn.Module:
+    """Images [N, 3, H, W] in [-1, 1] -> ResNet-50's last feature maps [N, 2048, h, w]."""
+    from torchvision.models import resnet50
 
-        path = local_copy("radimagenet_resnet50", source)
-        with seeded(0):
-            network = resnet50(weights=None)
-        network.fc = nn.Identity()
-        with expecting("radimagenet_resnet50", path):
-            state = radimagenet_state(path)
-            if is_from_keras(state):
-                as_in_keras(network)
-            network.load_state_dict(state, strict=True)
-        # In torchvision's layout RadImageNet was trained on [-1, 1].
-        preparation = [KerasInput()] if is_from_keras(state) else []
-        self.trunk = nn.Sequential(*preparation, *list(network.children())[:-2])
+    path = local_copy("radimagenet_resnet50", source)
+    with seeded(0):
+        network = resnet50(weights=None)
+    network.fc = nn.Identity()
+    with expecting("radimagenet_resnet50", path):
+        state = radimagenet_state(path)
+        if is_from_keras(state):
+            as_in_keras(network)
+        network.load_state_dict(state, strict=True)
+    # In torchvision's layout RadImageNet was trained on [-1, 1].
+    preparation = [KerasInput()] if is_from_keras(state) else []
+    return nn.Sequential(*preparation, *list(network.children())[:-2])
+
+
+class ResNetDistance(nn.Module):
+    """Squared distance [N] of a trunk's feature maps of images, each unit-normalised, averaged over places."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         a, b = (nn.functional.normalize(self.trunk(images), dim=1) for images in (first, second))

@@ -194,7 +194,8 @@ class UNet3D(nn.Module):
         bias = self.depth_bias(noisy_latents.shape[2])
 
         stem = self.stem(noisy_latents)
-        x, skips = self.stem_attention.temporal(stem, bias), list[Tensor]()
+        x = self.stem_attention.temporal(stem, bias)
+        skips: list[Tensor] = []
         for down in self.downs:
             x = self._run(down, x, embedding, bias, tokens)
             skips.append(x)

@@ -104,7 +104,9 @@ class Prepared:
         dz, dy, dx = (mm * ratio for mm, ratio in zip(self.about["spacing_mm"], ratios, strict=True))
         return Cohort("prepared", self.fingerprint(resolution), manifest, hu, radiographs, (dz, dy, dx))
 
-    def structures(self, cache: Path, resolution: Resolution, patients: Sequence[str], workers: int) -> None:
+    def structures(
+        self, cache: Path, resolution: Resolution, patients: Sequence[str], picked: Sequence[int], workers: int
+    ) -> None:
         """None: nobody has said where they are."""
 
     def _check_counts(self, manifest: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from x2c.core.files import build_once, digest
 from x2c.core.registry import AUTOENCODERS
 from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
 from x2c.models.chunks import at_once, recomputed
-from x2c.models.frozen import Device, StandIn, Volumes, frozen, seeded
+from x2c.models.frozen import Device, Samples, StandIn, Volumes, frozen, seeded
 
 SLICES_AT_ONCE = 64
 """Slices that are encoded or decoded at once, however small they are; of large ones as many as fit (`chunks`)."""
@@ -150,14 +151,15 @@ class KLStandIn(KLAutoencoder):
         key = digest(self.fingerprint(data_fingerprint))
         folder = build_once(
             cache / "autoencoders" / f"kl_standin-{key}",
-            lambda path: self._train(training_volumes().flatten(0, 1), device).save_pretrained(path),
+            lambda path: self._train(training_volumes(), device).save_pretrained(path),
         )
         self.open(folder, device)
 
-    def _train(self, slices: Tensor, device: Device) -> Any:
+    def _train(self, volumes: Samples, device: Device) -> Any:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         options, levels = self.options, len(self.options.widths)
+        depth, *plane = volumes.shape[1:]
         with seeded(0):
             model = AutoencoderKL(
                 in_channels=1,
@@ -168,13 +170,14 @@ class KLStandIn(KLAutoencoder):
                 latent_channels=options.channels,
                 norm_num_groups=8,
                 layers_per_block=1,
-                sample_size=slices.shape[-1],
+                sample_size=plane[-1],
             ).to(device)
             optimizer = torch.optim.AdamW(model.parameters(), options.learning_rate, fused=True)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
-            count = max(1, options.pixels // slices[0].numel())
+            count = max(1, options.pixels // math.prod(plane))
             for _ in track(range(options.steps), "training the stand-in autoencoder", options.steps):
-                batch = slices[torch.randint(len(slices), (count,))][:, None].to(device)
+                slices = torch.randint(len(volumes) * depth, (count,))
+                batch = volumes[slices // depth, slices % depth][:, None].to(device)
                 posterior = model.encode(batch).latent_dist
                 output = model.decode(posterior.sample()).sample
                 loss = F.l1_loss(output, batch) + F.mse_loss(output, batch) + options.kl_weight * posterior.kl().mean()

@@ -17,7 +17,7 @@ from x2c.core.registry import AUTOENCODERS, PERCEPTUAL
 from x2c.core.weights import local_copy, source_fingerprint
 from x2c.models import chunks
 from x2c.models.chunks import at_once, recomputed
-from x2c.models.frozen import Device, StandIn, Volumes, frozen
+from x2c.models.frozen import Device, Samples, StandIn, Volumes, frozen
 from x2c.models.vqgan import convert, storage
 from x2c.models.vqgan.network import VQGAN, Architecture
 from x2c.models.vqgan.use import CodeUse, code_use
@@ -104,7 +104,7 @@ class VQGANAutoencoder:
         self.folder = folder
         self._use(storage.load(folder, self.architecture), device)
 
-    def code_use(self, volumes: Tensor) -> CodeUse:
+    def code_use(self, volumes: Samples) -> CodeUse:
         """How much of the codebook the volumes [N, D, H, W] in [-1, 1] need."""
         self._check_size(volumes)
         return code_use(self.model, volumes)
@@ -121,7 +121,7 @@ class VQGANAutoencoder:
         """D, H and W of what latents [..., D', h, w] decode to."""
         return tuple(size * factor for size, factor in zip(latents.shape[-3:], self.reduction, strict=True))
 
-    def _check_size(self, volumes: Tensor) -> None:
+    def _check_size(self, volumes: Samples) -> None:
         for axis, size, factor in zip(("depth", "height", "width"), volumes.shape[1:], self.reduction, strict=True):
             if size % factor:
                 raise UserError(
@@ -208,7 +208,7 @@ class VQGAN3DStandIn(VQGANAutoencoder):
         )
         self.open(folder, device)
 
-    def _train(self, folder: Path, volumes: Tensor, device: Device) -> None:
+    def _train(self, folder: Path, volumes: Samples, device: Device) -> None:
         from x2c.models.vqgan.training import Recipe, train
 
         self._check_size(volumes)

@@ -13,11 +13,11 @@ from analysis.metrics.image import psnr
 from x2c.core.console import track
 from x2c.core.files import read_json
 from x2c.models.autoencoders.vqgan import VQGAN3D, VQGANAutoencoder
-from x2c.models.frozen import parameter_count
+from x2c.models.frozen import Samples, parameter_count
 from x2c.models.vqgan import storage
 
 
-def report(autoencoder: VQGANAutoencoder, splits: dict[str, Tensor], out: Path | None) -> None:
+def report(autoencoder: VQGANAutoencoder, splits: dict[str, Samples], out: Path | None) -> None:
     """Measure on the volumes [N, D, H, W] in [-1, 1] of splits, `train` among them, save to `out`, and print."""
     measured = {split: reconstruction_psnr(autoencoder, volumes, split) for split, volumes in splits.items()}
     use = autoencoder.code_use(splits["train"])
@@ -39,11 +39,12 @@ def report(autoencoder: VQGANAutoencoder, splits: dict[str, Tensor], out: Path |
     console.print("load it with", " ".join(load_options(autoencoder, folder)), soft_wrap=True, highlight=False)
 
 
-def reconstruction_psnr(autoencoder: VQGANAutoencoder, volumes: Tensor, split: str) -> float:
+def reconstruction_psnr(autoencoder: VQGANAutoencoder, volumes: Samples, split: str) -> float:
     """Mean PSNR in dB of volumes [N, D, H, W] in [-1, 1] after encoding and decoding, at a data range of 1."""
     device = next(autoencoder.model.parameters()).device
     values: list[Tensor] = []
-    for volume in track(volumes.split(1), f"reconstructing {split}", len(volumes)):
+    for place in track(range(len(volumes)), f"reconstructing {split}", len(volumes)):
+        volume = volumes[place : place + 1]
         output = autoencoder.decode(autoencoder.encode(volume.to(device))).cpu()
         values.append(psnr((output + 1) / 2, (volume + 1) / 2))
     return float(torch.cat(values).mean())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from x2c.core.console import track
-from x2c.models.frozen import frozen, seeded
+from x2c.models.frozen import Samples, frozen, seeded
 from x2c.models.vqgan.network import VQGAN, Architecture
 from x2c.models.vqgan.use import CodeUse, code_use, refuse_dead
 
@@ -65,7 +65,7 @@ class Discriminators(nn.Module):
 
 def train(
     architecture: Architecture,
-    volumes: Tensor,
+    volumes: Samples,
     recipe: Recipe,
     perceptual: Callable[[Tensor, Tensor], Tensor],
     device: torch.device | str,

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from x2c.core.errors import UserError
+from x2c.models.frozen import Samples
 from x2c.models.vqgan.network import VQGAN
 
 LEAST_IN_USE = 0.01
@@ -35,12 +35,13 @@ class CodeUse:
 
 
 @torch.no_grad()
-def code_use(model: VQGAN, volumes: Tensor) -> CodeUse:
+def code_use(model: VQGAN, volumes: Samples) -> CodeUse:
     """Which codes the volumes [N, D, H, W] in [-1, 1] take."""
     codebook = model.codebook.embeddings
     counts = torch.zeros(len(codebook), dtype=torch.long, device=codebook.device)
-    for volume in volumes.split(1):
-        indices = model.codebook.nearest(model.encode(volume.to(codebook.device)))
+    for place in range(len(volumes)):
+        volume = volumes[place : place + 1].to(codebook.device)
+        indices = model.codebook.nearest(model.encode(volume))
         counts += torch.bincount(indices.flatten(), minlength=len(codebook))
     shares = counts[counts > 0].double() / counts.sum()
     perplexity = float((-shares * shares.log()).sum().exp())

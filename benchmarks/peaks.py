@@ -1,4 +1,4 @@
-"""Memory that a computation would take, counted on the meta device: nothing is computed, every storage is seen."""
+"""Memory that a computation takes, counted by its storages: on tensors without content nothing is computed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -23,10 +24,11 @@ class _Storages(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         for value in tree_leaves(result):
             if isinstance(value, torch.Tensor):
-                self._count(value.untyped_storage())
+                self.count(value.untyped_storage())
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
+    def count(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage from now on, once, for as long as it lives."""
         key, size = storage._cdata, storage.nbytes()
         if key in self._known:
             return
@@ -40,9 +42,12 @@ class _Storages(TorchDispatchMode):
         self.live -= size
 
 
-def peak_gib(computation: Callable[[], Any]) -> float:
-    """The most memory, GiB, that tensors made by a computation take at a time."""
+def peak_gib(computation: Callable[[], Any], *loaded: nn.Module) -> float:
+    """The most memory, GiB, that tensors made by a computation take at a time, beside those of networks that are there."""
     storages = _Storages()
+    for network in loaded:
+        for tensor in (*network.parameters(), *network.buffers()):
+            storages.count(tensor.untyped_storage())
     with storages:
         computation()
     return storages.peak / 2**30
