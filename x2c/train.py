@@ -36,9 +36,10 @@ def main() -> None:
     """Parse, resolve, run, and print the scores."""
     options, config = parse(sys.argv[1:], agent.parameters(os.environ))
     if options.help_config is not None:
+        from x2c.core.console import print_page
         from x2c.core.help_config import config_help
 
-        print(config_help(config, options.help_config))
+        print_page(config_help(config, options.help_config))
         return
     if options.check:
         show(config)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +36,15 @@ LINE_SECONDS = 30.0
 FEW_SECONDS = 3.0
 """What is over sooner needs no line."""
 Item = TypeVar("Item")
+
+
+def print_page(text: str) -> None:
+    """Print a long text, of which a pipe such as `| head` may read only the beginning."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python would complain once more when it flushes the stream at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _OnConsole(logging.Handler):
