@@ -49,7 +49,7 @@ def test_no_run_in_a_state_is_said_by_the_exit_code(command):
 
 def test_a_filter_that_fits_no_run_names_the_choices(command):
     with pytest.raises(
-        UserError, match=r"--variant: expected a variant that has runs; got 'l2'; nearest: l1; choices: "
+        UserError, match=r"--variant: expected a variant that has runs; got 'l2'; did you mean 'l1'\? choices: "
     ):
         command("list", "--variant", "l2")
     with pytest.raises(UserError, match=r"--scale: expected .* got 'gpu'; .*choices: smoke"):

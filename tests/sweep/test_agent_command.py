@@ -150,7 +150,7 @@ def test_a_command_that_trains_the_same_is_taken(command, checked, monkeypatch):
         (["python", "${program}", "${args}", "--check"], "--check: .*remove it"),
         (["python", "${program}", "${args}", "--help"], "--help: .*remove it"),
         (["python", "${program}", "${args}", "extra"], "unexpected argument 'extra'"),
-        (["python", "${program}", "${args}", "--lr=1"], "unknown option --lr"),
+        (["python", "${program}", "${args}", "--lr=1"], "expected a known option; got --lr"),
         (
             ["python", "${program}", "${args}", "--training.batch_size=3"],
             r"training\.batch_size: .*with 3, Optuna's engine",

@@ -270,7 +270,7 @@ def test_a_file_of_cells_that_cannot_be_read_is_one_line(text):
 def test_a_wrong_run_among_many_is_a_line_that_can_be_read(make_plan):
     plan = many(make_plan(), 2_000)
     _, options, _ = parse(["worker", "losses", "--cells", "x"])
-    with pytest.raises(UserError, match=r"--cells: unknown run 'x'; .* and 1900 more$") as error:
+    with pytest.raises(UserError, match=r"--cells: expected a known run; got 'x'; .* and 1900 more$") as error:
         wanted(plan, options)
     assert len(str(error.value)) < 5_000
 
