@@ -163,12 +163,14 @@ def test_what_cannot_be_classified_is_refused_before_any_work(variant, overrides
     assert not Path(ask().config().compute.runs).exists()
 
 
-@pytest.mark.parametrize(("variant", "role"), [("l1", "dataset"), ("lidc_lora", "finetuning")])
-def test_a_data_set_without_both_labels_is_refused(variant, role, ask, monkeypatch):
+@pytest.mark.parametrize(
+    ("variant", "loss", "role"), [("l1", "l1", "dataset"), ("lidc_lora", "l1_lpips", "finetuning")]
+)
+def test_a_data_set_without_both_labels_is_refused(variant, loss, role, ask, monkeypatch):
     monkeypatch.setattr(Phantom, "labelled", False)
     # `cls` in the loss would ask for labels of its own.
     with pytest.raises(UserError, match=rf"^{role}: a classification needs labels 0 and 1"):
-        classify(ask(variant, "loss=l1"))
+        classify(ask(variant, f"loss={loss}"))
 
 
 def test_more_folds_than_patients_of_a_kind_are_refused(ask, painted, cohort):

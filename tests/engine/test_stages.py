@@ -209,7 +209,11 @@ def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_co
             ["stages.drr.loss=variant"],
             "stages.drr.loss: the classifier of loss term 'cls' is trained on dataset",
         ),
-        ("l1", ["stages.xray.loss=l2"], "stages.xray.loss: input should be 'l1' or 'variant'; got 'l2'"),
+        (
+            "l1",
+            ["stages.xray.loss=l2"],
+            "stages.xray.loss: expected l1, variant or terms of loss 'l1' joined by '_'; got 'l2'",
+        ),
         ("l1", ["finetuning.train=3"], "finetuning: no stage uses it"),
         ("l1", ["guidance.scale=3"], "guidance.scale: expected a known key; got 'scale'"),
         ("l1", ["resolution.size=256x256"], "resolution.size: "),

@@ -99,8 +99,9 @@ def test_a_run_holds_links_and_readable_files_that_outlive_the_cache(run, smoke_
         "autoencoder/diffusion_pytorch_model.safetensors",
         "encoder/model.safetensors",
     }
-    (cached,) = smoke_cache.glob("encoders/clip_standin-*/model.safetensors")
-    assert cached.samefile(run / "encoder/model.safetensors")
+    # Other variants' encoders are there as well.
+    cached = smoke_cache.glob("encoders/clip_standin-*/model.safetensors")
+    assert any(file.samefile(run / "encoder/model.safetensors") for file in cached)
     modes = {(run / name).stat().st_mode & 0o777 for name in (*model["files"], MODEL_FILE, "config.yaml")}
     assert len(modes) == 1, "who may read the config may sample"
 

@@ -131,7 +131,7 @@ def test_a_stage_is_trained_with_the_terms_it_names():
     config = resolve("lidc_lora", "smoke", 0, ["loss.l1.weight=2", "loss.lpips.weight=0.5"])
     of = {name: loss_of(config, stage) for name, stage in config.stages.each.items()}
     weights = {name: {term: o.weight for term, o in loss.terms.items()} for name, loss in of.items()}
-    assert weights["ctpa"] == {"l1": 1.0}, "shared by rows of every loss"
+    assert weights["drr"] == {"l1": 1.0}, "shared by rows of every loss"
     assert weights["xray"] == {"l1": 2.0, "lpips": 0.5, "adv": 0.001, "cls": 0.08}
     assert weights["lidc"] == {"l1": 2.0, "lpips": 0.5}
 

@@ -17,11 +17,11 @@ from x2c.core import registered
 from x2c.core.errors import UserError
 from x2c.core.files import write_json
 from x2c.core.resolve import resolve
-from x2c.engine.costs import EvaluationCost, StageCost
+from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
 from x2c.sweep import cost as costing
 from x2c.sweep.__main__ import show_plan
-from x2c.sweep.cost import Costs, Job, _path, device_name, estimate, remaining_steps, wall_seconds
+from x2c.sweep.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.lock import added_later, lock
 from x2c.sweep.plan import Plan, make_plan
 from x2c.sweep.schema import Metric
@@ -43,9 +43,9 @@ def measured(tmp_path, sweep_file):
     plan = plan_of(tmp_path, sweep_file=sweep_file)
     device = device_name(plan.configs[0])
     for cell in plan.cells:
-        write_json(_path(cell.config, device, None), asdict(EVALUATION))
+        write_json(kept_at(cell.config, device, None), asdict(EVALUATION))
         for planned in cell.stages:
-            write_json(_path(cell.config, device, planned), asdict(STAGE))
+            write_json(kept_at(cell.config, device, planned), asdict(STAGE))
     return plan
 
 
@@ -95,7 +95,7 @@ def test_what_is_done_costs_nothing(measured):
 
 
 def test_a_device_that_does_not_tell_its_power_is_not_guessed(measured):
-    path = _path(measured.cells[0].config, device_name(measured.configs[0]), None)
+    path = kept_at(measured.cells[0].config, device_name(measured.configs[0]), None)
     write_json(path, {**asdict(EVALUATION), "joules_per_volume": None})
     costs = estimate(measured, 1)
     assert costs.joules is None and "this device does not tell" in "".join(cost_lines(measured, costs))

@@ -172,7 +172,7 @@ def test_the_cpu_and_a_broken_driver_have_no_gpus(gpus):
 
 def test_a_crew_tells_each_worker_its_gpu(make_plan, tmp_path, monkeypatch):
     plan = make_plan()
-    crew = Crew(plan, plan.cells, None, None, [], 3, DEVICES[:2])
+    crew = Crew(plan, plan.cells, SimpleNamespace(), None, [], 3, DEVICES[:2])
     crew.command = ["/bin/sh", "-c", "echo $CUDA_VISIBLE_DEVICES"]
     crew.start()
     assert [crew.workers[number].process.wait(10) for number in (1, 2, 3)] == [0, 0, 0]

@@ -144,7 +144,8 @@ def test_nobody_waits_for_more_than_a_batch(make_plan, small_batches, monkeypatc
         held.append(len(live(plan)) - before)
 
     monkeypatch.setattr(made, "_lock", watched)
-    monkeypatch.setattr(pace.time, "sleep", turns.append)
+    # Not the module of all: threads of other tests sleep as well.
+    monkeypatch.setattr(pace, "time", SimpleNamespace(sleep=turns.append, monotonic=time.monotonic))
     monkeypatch.setattr(pace, "TURN_SECONDS", 0.1)
     made.enqueue(plan.cells)
     assert sum(held) == 40 and max(held) == 5
@@ -252,12 +253,12 @@ def test_the_longer_a_look_takes_the_longer_is_the_pause(monkeypatch):
 def test_any_number_of_cells_goes_to_a_worker(make_plan, open_cells):
     plan = many(make_plan(), 20_000)
     chosen = plan.cells[::-1][:open_cells]
-    line = worker_arguments(plan, chosen, None, ["losses", "--scale", "smoke"])
+    line = worker_arguments(plan, chosen, ["losses", "--scale", "smoke"])
     assert max(map(len, line)) < WORD_BYTES / 100
-    assert worker_arguments(plan, chosen, None, ["losses", "--scale", "smoke"]) == line
+    assert worker_arguments(plan, chosen, ["losses", "--scale", "smoke"]) == line
     _, options, _ = parse(line)
     assert wanted(plan, options) == list(chosen)
-    assert "--cells" not in worker_arguments(plan, plan.cells, None, ["losses"])
+    assert "--cells" not in worker_arguments(plan, plan.cells, ["losses"])
 
 
 @pytest.mark.parametrize("text", ["@nowhere.txt", "@."])

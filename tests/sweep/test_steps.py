@@ -10,10 +10,10 @@ import pytest
 from x2c.core.files import write_json
 from x2c.core.resolve import parse_override
 from x2c.data.folds import fold_names
-from x2c.engine.costs import EvaluationCost, StageCost
+from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
 from x2c.sweep import steps
-from x2c.sweep.cost import _path, device_name
+from x2c.sweep.cost import device_name
 from x2c.sweep.options import parse
 from x2c.sweep.steps import ClassifyStep, SweepStep, Where, seconds_left, side_by_side, steps_of
 
@@ -77,9 +77,9 @@ def planned(tmp_path, sweep_file, monkeypatch):
         made += [ClassifyStep(where, classified)] if classified else []
         for cell in (cell for step in made for cell in step.cells):
             device = device_name(cell.config)
-            write_json(_path(cell.config, device, None), asdict(EVALUATION))
+            write_json(kept_at(cell.config, device, None), asdict(EVALUATION))
             for stage in cell.stages:
-                write_json(_path(cell.config, device, stage), asdict(STAGE))
+                write_json(kept_at(cell.config, device, stage), asdict(STAGE))
         return made
 
     return make

@@ -189,7 +189,9 @@ def listed(folder: Path) -> dict[str, dict[str, Any]]:
 def without_paths(config: Config, start: str = "") -> dict[str, Any]:
     """A config's values without paths of this machine. `start` stands for the file that training began with."""
     values = config.model_dump(mode="json", exclude_none=True)
-    values["compute"] |= {"runs": "runs", "cache": "cache"}
+    # How it was trained, and by whom it was tracked, stays where it was: two trainings of one run leave the same file.
+    kept = {name: values["compute"][name] for name in ("threads", "cpu")}
+    values["compute"] = {**kept, "workers": 1, "tracker": [], "project": "x2c", "runs": "runs", "cache": "cache"}
     for role in DATA_ROLES:
         if "folder" in values.get(role, {}):
             values[role]["folder"] = ""
