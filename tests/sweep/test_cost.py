@@ -124,7 +124,7 @@ def test_a_recipe_is_measured_once_whatever_its_steps(measured, sweep_file, tmp_
 def test_what_changes_the_work_is_measured_anew(monkeypatch, tmp_path):
     def paths(*overrides):
         config = resolve("l1_lpips", "smoke", 0, [f"compute.cache={tmp_path}", *overrides])
-        return _path(config, "d", planned_stages(config)[-1]), _path(config, "d", None)
+        return kept_at(config, "d", planned_stages(config)[-1]), kept_at(config, "d", None)
 
     stage, evaluation = paths()
     assert paths("loss.lpips.weight=0.5") == (stage, evaluation)
@@ -147,7 +147,7 @@ def test_a_real_measurement_is_kept(smoke_config, smoke_cache, tmp_path, sweep_f
     costs = estimate(plan, 1)
     (cell,) = plan.cells
     assert 0 < costs.seconds[cell.run_id] < 600 and costs.disk_bytes > 0
-    paths = [_path(cell.config, costs.device, planned) for planned in (None, *cell.stages)]
+    paths = [kept_at(cell.config, costs.device, planned) for planned in (None, *cell.stages)]
     kept = [json.loads(path.read_text()) for path in paths]
     assert all(record["seconds_per_step"] > 0 and record["checkpoint_bytes"] > 0 for record in kept[1:])
     assert kept[0]["patients"] == 4 and not (tmp_path / "runs" / "stages").exists(), "nothing of a run is left"
