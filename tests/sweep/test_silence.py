@@ -11,7 +11,7 @@ from test_lease import LEASE, reclaimed, set_beat, states, taken_by_another
 from test_queue import drain_anew, enqueue, start_worker, wait_for
 
 from x2c.core import clock
-from x2c.sweep import lease as leases
+from x2c.core import lease as leases
 from x2c.sweep import silence
 from x2c.sweep.lease import LeaseLost
 from x2c.sweep.plan import make_plan as make

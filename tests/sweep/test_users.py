@@ -124,8 +124,8 @@ def test_two_users_with_a_group_and_a_umask_share_a_folder(place, runs):
         if path.stat().st_uid:
             mode = stat.S_IMODE(path.stat().st_mode)
             assert path.stat().st_gid == GROUP and mode & 0o060 == 0o060, f"{path}: {mode:o}"
-    logs = [path.name for path in (runs / "logs").iterdir()]
-    assert len(logs) == 2 and len({path.stat().st_uid for path in (runs / "logs").iterdir()}) == 2
+    logs = list((runs / "logs").glob("*-worker-*.log"))
+    assert len(logs) == 2 and len({path.stat().st_uid for path in logs}) == 2
 
 
 @pytest.mark.parametrize("group_writes", [False, True])

@@ -61,4 +61,8 @@ def resolve_settings(scale: str, overrides: Iterable[str] = ()) -> ClassifierSet
     except ValidationError as error:
         first: Any = error.errors()[0]
         field = PREFIX + ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise UserError(
+                f"{field}: expected a known key; got {first['loc'][-1]!r}; see {FOLDER}/base.yaml"
+            ) from None
         raise UserError(f"{field}: {first['msg']}; got {first['input']!r}; see {FOLDER}/base.yaml") from None
