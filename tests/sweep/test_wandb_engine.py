@@ -101,7 +101,8 @@ def test_a_command_is_refused_before_anything_is_registered(monkeypatch, sweep_f
 
 
 @pytest.mark.parametrize(
-    ("macro", "code", "said"), [("args", 0, "dataset.flip = false "), ("args_no_boolean_flags", 2, "--dataset.flip=False")]
+    ("macro", "code", "said"),
+    [("args", 0, "dataset.flip = false "), ("args_no_boolean_flags", 2, "--dataset.flip=False")],
 )
 def test_a_boolean_never_trains_as_another_by_wandbs_own_agent(macro, code, said, tmp_path):
     """As `wandb agent` does it by itself, for a file that says false where the scale says true."""
