@@ -135,7 +135,7 @@ def find_groups(
 
 
 def folder_for(args: argparse.Namespace, of: Group | Classification) -> Path:
-    """Where what is shown of runs or of a classification is written: the folder that was asked for, or one of their own."""
+    """The folder for the reports on runs or on a classification: the one given by `--out`, or else one named after them."""
     out: Path | None = args.out
     return out or report_folder("all", of.scale, of.dataset, of.cohort or "")
 

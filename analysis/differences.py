@@ -13,7 +13,7 @@ from analysis.stats.power import detectable
 
 
 def rule(reference: str) -> str:
-    """How the rows of a table are compared, in words: what a plan that is locked records."""
+    """The comparison of a table's rows in words. A locked plan records this text."""
     return (
         f"{TESTS}, over test patients, averaged over the seeds that all rows have, each row against {reference}; "
         f"Holm's correction over all rows and metrics; alpha {ALPHA:g}"

@@ -21,12 +21,12 @@ from x2c.core.status import STATUS, Status, read_status
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 SCORES, SET_SCORES = "scores.parquet", "set_scores.json"
 __all__ = ["STATUS", "Status", "UnreadableError", "one_line", "read_status", "short"]
-"""What is read of every run directory alike, by sweeps and by pages."""
+"""The files of a run directory that both sweeps and the commands of analysis/ read."""
 LABELS = (0, 1, 2)
 """Without and with embolism, and nobody knows."""
 _LARGEST = 1e100
@@ -265,7 +265,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     # Imported here: whoever only asks for states need not wait for it.
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq
 
     path = existing_file(folder / SCORES)
     try:

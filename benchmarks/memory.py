@@ -60,12 +60,12 @@ from x2c.sweep.plan import SWEEPS
 GIB = 2**30
 SMALLEST_GPU_GIB = 24
 RESERVED_GIB = 4
-"""Of a GPU: about one for the CUDA context, its libraries and their workspaces, the rest for the allocator's fragments."""
+"""GPU memory that is left free: about 1 GiB for the CUDA context, its libraries and workspaces, the rest for fragmentation."""
 SWEPT = ("ablation", "beyond", "lidc")
 """Sweeps whose variants are counted."""
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 IN_FLOAT = (torch.group_norm, torch.layer_norm, torch.softmax, Tensor.softmax, torch.batch_norm)
-"""What CUDA's autocast computes in float32; the CPU's, under which the counting runs, does not."""
+"""Operations that CUDA's autocast computes in float32. Counting runs under the CPU's autocast, which does not."""
 DECISIVE = ("resolution", "autoencoder", "encoder", "denoiser", "conditioning", "training", "evaluation")
 """Sections of a config that decide how much memory it needs, besides its last stage, loss and guidance."""
 Work = Callable[[], None]

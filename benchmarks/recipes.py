@@ -4,7 +4,7 @@
     python benchmarks/recipes.py --data atlas --seeds 0 "" "training.ema.decay=0.99"
     python benchmarks/recipes.py --scale smoke "" "prediction=v"         the same path in a minute; its numbers are of no use
 
-Each argument is a recipe: overrides parted by blanks, none for the variant as it is. Each is trained with every seed, and its
+Each argument is a recipe: overrides separated by spaces; an empty one is the variant as it is. Each is trained with every seed, and its
 differences to the first recipe are shown. No test patient is sampled. A validation patient is sampled twice from the same
 noise, with the own X-ray and with the next patient's; the X-ray gain is the difference in PSNR. Stages are kept in the folder
 of runs: a second call trains what is missing.

@@ -37,10 +37,8 @@ class Unquoted:
         return self.text if kind is str else self.value
 
 
-class _Loader(FAST_LOADER):  # type: ignore[misc]
-    """Also takes Python's None as null: W&B's agent writes values as Python does."""
-
-
+# It also takes Python's None as null: W&B's agent writes values as Python does.
+_Loader: Any = type("_Loader", (FAST_LOADER,), {})
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["N"])
 
 

@@ -46,7 +46,7 @@ def _finite(file: str, metric: str, value: Any) -> float:
 def _mean(run: Path, metric: str) -> float | None:
     # Imported here: it takes seconds, which a worker pays anyway.
     import pandas as pd
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     if not (run / SCORES).exists():
         return None
