@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from test_resume import wait_for_step
 
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve
@@ -129,17 +129,6 @@ def process_of(all_cores) -> Iterator[object]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def wait_for_step(runs: Path, process: subprocess.Popen[str]) -> None:
-    """Wait until the last stage is some steps in."""
-    deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        logs = list(runs.glob("stages/xray-*/metrics.jsonl"))
-        if logs and len(logs[0].read_text().splitlines()) > 3:
-            return
-        time.sleep(0.01)
-    pytest.fail(f"it came to no step: {process.communicate()[1]}")
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ def finish(process: subprocess.Popen) -> str:
 
 def wait_for_step(runs: Path, process: subprocess.Popen) -> None:
     """Wait until the last stage is some steps in."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         logs = list(runs.glob("stages/xray-*/metrics.jsonl"))
         if logs and len(logs[0].read_text().splitlines()) > 3:
