@@ -17,9 +17,9 @@ from x2c.core import registered
 from x2c.core.errors import UserError
 from x2c.core.files import write_json
 from x2c.core.resolve import resolve
+from x2c.engine import costs as measured_costs
 from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
-from x2c.sweep import cost as costing
 from x2c.sweep.__main__ import show_plan
 from x2c.sweep.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.lock import added_later, lock
@@ -134,7 +134,7 @@ def test_what_changes_the_work_is_measured_anew(monkeypatch, tmp_path):
     assert scored[0] == stage and scored[1] != evaluation
     # A field more: what was kept without it cannot be read.
     for kind in ("StageCost", "EvaluationCost"):
-        monkeypatch.setattr(costing, kind, make_dataclass(kind, ["seconds", "more"]))
+        monkeypatch.setattr(measured_costs, kind, make_dataclass(kind, ["seconds", "more"]))
     assert not set(paths()) & {stage, evaluation}
 
 
@@ -239,4 +239,4 @@ def test_tables_mark_rows_that_were_in_no_locked_plan():
 
 
 def test_the_device_has_a_name(measured):
-    assert "thread" in device_name(measured.configs[0]) and costing._cpuinfo()
+    assert "thread" in device_name(measured.configs[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import socket
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,16 @@ def machine() -> str:
         return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return socket.gethostname()
+
+
+def processor_model() -> str:
+    """The CPU's model name, or its architecture where the system does not tell."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from x2c.core.config import Config, identity
 from x2c.core.files import digest, read_json
+from x2c.core.machine import processor_model
 from x2c.core.parallel import cores
 from x2c.engine.identity import PlannedStage, data_fingerprint
 
@@ -92,11 +92,5 @@ def evaluation_seconds(config: Config, gpu: str | None) -> float | None:
 
 def processor_name(config: Config) -> str:
     """The processor that a config is computed on, with its threads."""
-    model = next((line for line in _cpuinfo() if line.startswith("model name")), "").partition(":")[2].strip()
     threads = config.compute.threads or cores()
-    return f"{model or platform.machine()}, {threads} thread" + ("s" if threads > 1 else "")
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return f"{processor_model()}, {threads} thread" + ("s" if threads > 1 else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ import torch
 import x2c
 from analysis.metrics import VERSION as METRICS_VERSION
 from x2c.core.config import Config
+from x2c.core.machine import processor_model
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.script import PROJECT
 from x2c.core.weights import needed, resolved_source, source_fingerprint, standing
@@ -74,16 +74,7 @@ def write_provenance(
 
 def processor() -> str:
     """The CPU and the instructions that torch uses of it: another one rounds differently."""
-    names = re.findall(r"^model name\s*:\s*(.+)$", _cpuinfo(), flags=re.MULTILINE)
-    name = names[0] if names else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return f"{processor_model()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _code() -> dict[str, Any]:

@@ -6,7 +6,6 @@ import subprocess
 import time
 
 from analysis.cli import REFERENCE
-from analysis.differences import rule
 from x2c.core.errors import UserError
 from x2c.core.registered import Lock, locks_of, read_lock
 from x2c.core.script import PROJECT
@@ -20,6 +19,9 @@ def lock(plan: Plan) -> tuple[Lock, bool]:
     A cell that has begun cannot be locked any more, and is left out. Raises UserError where another plan of that name is
     locked already, or every cell has begun.
     """
+    # Imported here: it takes numpy, which no command needs to show its help.
+    from analysis.differences import rule
+
     cohort = cohort_fingerprint(plan.configs[0])
     fresh = [cell for cell in plan.cells if not cell.run.status()]
     made = Lock(
