@@ -31,6 +31,9 @@ spec.loader.exec_module(sys.modules[spec.name])
 LEASE = 6.0
 DISK_MB = 96
 FULL_SECONDS = 6.0
+MOST_KILLED = 10
+"""Workers killed before a further cell ends. A supervisor gives up after twenty, and on a busy machine that many can be
+killed before one has loaded its libraries."""
 VARIANTS = 5
 COMPARED = (
     "scores.parquet",
@@ -111,6 +114,8 @@ class Weather:
         self.scene, self.sweep, self.postgres, self.small = scene, sweep, postgres, small
         self.chance = random.Random(scene.settings.seed)
         self.happened: Counter[str] = Counter()
+        self.killed_since = (0, 0)
+        """The number of cells that had ended, and the workers killed since then."""
         self.to_come = [(0.2, self.restart), (0.4, self.fill), (0.6, self.put_to_sleep)]
 
     def rage(self) -> None:
@@ -124,10 +129,15 @@ class Weather:
             self.kill()
 
     def kill(self) -> None:
-        if workers := children(self.sweep.pid):
+        done, (before, killed) = self.scene.done(), self.killed_since
+        killed = killed if done == before else 0
+        workers = children(self.sweep.pid)
+        if workers and killed < MOST_KILLED:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.chance.choice(workers), signal.SIGKILL)
                 self.happened["killed"] += 1
+                killed += 1
+        self.killed_since = (done, killed)
 
     def restart(self) -> None:
         self.postgres.restart()

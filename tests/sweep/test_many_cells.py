@@ -241,6 +241,18 @@ def test_a_stage_that_many_cells_wait_for_is_looked_at_once(make_plan, monkeypat
     assert len(looked) <= 2 * len(first.stages) + 1
 
 
+def test_a_worker_that_is_stopped_reads_no_trial_that_waits(make_plan, monkeypatch):
+    """Each read is a query of its own, and the queue is locked meanwhile."""
+    plan = make_plan(seeds=range(10))
+    enqueue(plan)
+    made = Queue(plan)
+    with made.next(plan.cells) as lease:
+        read, get_trial = [], made._storage.get_trial
+        monkeypatch.setattr(made._storage, "get_trial", lambda key: read.append(key) or get_trial(key))
+        made.release()
+    assert set(read) == {lease.trial_id}
+
+
 def test_the_longer_a_look_takes_the_longer_is_the_pause(monkeypatch):
     monkeypatch.setattr(pace.time, "monotonic", lambda: 100.0)
     assert pace.pause_after(99.99, 0.5) == 0.5
@@ -339,7 +351,7 @@ def test_jobs_beyond_an_arrays_size_are_further_arrays(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_thousand_cells_of_which_six_thousand_are_open(tmp_path, ran):
+def test_twenty_thousand_cells_of_which_six_thousand_are_open(all_cores, tmp_path, ran):
     """They start, and after Ctrl-C resume; the command line of the workers once ended the second with a traceback."""
     seeds = range(4_000)
     plan = make("losses", "smoke", seeds, overrides=[f"compute.runs={tmp_path / 'runs'}"])

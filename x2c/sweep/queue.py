@@ -148,10 +148,9 @@ class Queue:
     def release(self) -> None:
         """Let wait again what this process took and did not give back: an interrupt can come between any two lines."""
         with self._lock():
-            for record in live_trials(self._storage, self._id):
+            for record in self._live(TrialState.RUNNING):
                 cell, known = self._cells.get(record.run_id), self._storage.get_trial(record.trial_id).user_attrs
-                mine = not record.waits and known.get(WORKER) == holder()
-                if mine and cell is not None and self._end(record.trial_id):
+                if cell is not None and known.get(WORKER) == holder() and self._end(record.trial_id):
                     self._add(cell, Tries.of(known))
 
     @patient
