@@ -17,7 +17,7 @@ begin(__name__, "claims.py")
 import argparse
 from collections.abc import Sequence
 
-from analysis.cli import Parser, run_command
+from analysis.cli import Parser, choice_of, run_command
 from x2c.core.errors import exit_on_user_error
 
 _EPILOG = """\
@@ -45,9 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
-        from analysis import verdict_page
+        from analysis.judge import verdicts_sheet
 
-        return verdict_page.show(args)
+        return verdicts_sheet.show(choice_of(args), published=args.published)
 
     return run_command(parser, act, argv)
 

@@ -14,30 +14,14 @@ from x2c.core.script import begin
 
 begin(__name__, "figures.py")
 
-import importlib
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from analysis.cli import NothingToShowError, Parser, UnknownChoiceError, find_groups, folder_for, no_choice, run_command
+from analysis.cli import Parser, choice_of, run_command
+from analysis.pictures.draw import FIGURES, draw_figures
+from analysis.read.groups import NothingToShowError, UnknownChoiceError, find_groups, no_choice
 from x2c.core.errors import exit_on_user_error
 
-if TYPE_CHECKING:
-    from analysis.runs import Run
-
-FIGURES = {
-    "volumes": ("volumes", "generated CT beside the true one, of the full model (the paper's Fig. 2)"),
-    "emboli": ("emboli", "true emboli and what was generated in their place (Fig. 3)"),
-    "visual_ablation": ("ablation", "X-ray, truth, the autoencoder's ceiling and every variant (Fig. 4)"),
-    "lidc": ("volumes", "volumes after fine-tuning by adapters, variant lidc_lora (Fig. 5)"),
-    "worst": ("worst", "the worst cases, by which score, and where they are wrong (Fig. 6)"),
-    "roc": ("roc", "ROC curves of the embolism classifiers"),
-    "distributions": ("distributions", "every test patient's PSNR, SSIM, LPIPS and MAE, by variant"),
-    "training": ("training", "training and validation loss, stage by stage"),
-    "steps_quality": ("budget", "scores against training steps"),
-    "sampler_quality": ("budget", "scores against sampling steps"),
-}
-"""Each with its module in analysis/pictures/ and what it shows."""
 _EPILOG = """\
 figures:
 {figures}
@@ -52,36 +36,6 @@ examples:
 exit codes: 0 a figure was written, 1 none could be, 2 an unknown flag, figure, scale or data set, 3 a figure was written
 and a run could not be read
 """
-_PATIENTS = 3
-
-
-def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -> Path:
-    """Write visual_ablation.png and .pdf of the latest group of `runs` to `out`; returns the PNG's path.
-
-    The PNG is 1600 pixels wide. Of each variant the lowest seed is drawn.
-    Raises NothingToShowError when no finished run has samples.
-    Source: the paper's Fig. 4.
-    """
-    # Imported late, as all that draws: help and complaints about flags need none of it.
-    from analysis.pictures.ablation import visual_ablation as draw
-
-    return draw(runs, out, patients)
-
-
-def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """Draw figures of an `analysis.pictures.source.Source`: the PNGs, and of those that it does not allow why."""
-    drawn: list[Path] = []
-    missing: dict[str, str] = {}
-    for name in names:
-        module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
-        try:
-            if name == "visual_ablation":
-                drawn.append(visual_ablation(source.group.runs, out))
-            else:
-                drawn.append(getattr(module, name)(source, out))
-        except NothingToShowError as error:
-            missing[name] = str(error)
-    return drawn, missing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,10 +54,10 @@ def _act(args: Any) -> bool:
     group = find_groups(args.runs, args.scale, args.data, args.only)[0]
     # Only lidc looks beyond the group: its model is scored on other patients.
     same_scale = find_groups(args.runs, group.scale, None, args.only) if "lidc" in names else []
-    from analysis.pictures.source import Source
+    from analysis.tabulate.source import Source
 
     elsewhere = tuple(other for other in same_scale if (other.cohort, other.dataset) != (group.cohort, group.dataset))
-    drawn, missing = draw_figures(names, Source(group, args.runs, elsewhere), folder_for(args, group))
+    drawn, missing = draw_figures(names, Source(group, args.runs, elsewhere), choice_of(args).folder(group))
     for path in drawn:
         print(f"Wrote {path} and {path.with_suffix('.pdf')}")
     lines = [f"{name}: not drawn: {why}" for name, why in missing.items()]

@@ -18,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.cli import Parser, run_command
+from analysis.cli import Parser, choice_of, run_command
 from x2c.core.errors import exit_on_user_error
 
 _EPILOG = """\
@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
-        from analysis import results_page
+        from analysis.page import page
 
-        return results_page.show(args)
+        return page.show(choice_of(args))
 
     return run_command(parser, act, argv)
 

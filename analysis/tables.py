@@ -17,7 +17,7 @@ begin(__name__, "tables.py")
 import argparse
 from collections.abc import Sequence
 
-from analysis.cli import Parser, run_command
+from analysis.cli import Parser, choice_of, run_command
 from x2c.core.errors import exit_on_user_error
 
 _EPILOG = """\
@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def act(args: argparse.Namespace) -> bool:
         # Imported late: help and complaints about flags need none of it.
-        from analysis.show import show
+        from analysis.tabulate.show import show
 
-        return show(args)
+        return show(choice_of(args), args.table, args.format, ci=args.ci, reference=args.reference)
 
     return run_command(parser(), act, argv)
 

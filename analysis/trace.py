@@ -17,7 +17,7 @@ begin(__name__, "trace.py")
 import argparse
 from collections.abc import Sequence
 
-from analysis.cli import Parser, run_command
+from analysis.cli import Parser, choice_of, run_command
 from x2c.core.errors import exit_on_user_error
 
 _EPILOG = """\
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def act(args: argparse.Namespace) -> None:
         # Imported late: help and complaints about flags need none of it.
-        from analysis.tracing import trace
+        from analysis.tabulate.tracing import trace
 
-        trace(args)
+        trace(args.cell, choice_of(args))
 
     return run_command(parser, act, argv)
 

@@ -55,7 +55,7 @@ from x2c.models.frozen import frozen
 from x2c.models.i3d import I3DNetwork
 from x2c.models.perceptual import Perceptual, ResNetDistance, StandInLPIPS
 from x2c.models.vqgan.network import VQGAN
-from x2c.sweep.plan import SWEEPS
+from x2c.sweep.plan.cells import SWEEPS
 
 GIB = 2**30
 SMALLEST_GPU_GIB = 24

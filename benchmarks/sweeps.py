@@ -27,10 +27,10 @@ def main() -> int:
     from rich.table import Table
 
     from x2c.core.run import RunDirectory
-    from x2c.sweep.plan import Plan, make_plan
-    from x2c.sweep.queue import Queue
-    from x2c.sweep.status import gather, screen
-    from x2c.sweep.worker import drain
+    from x2c.sweep.plan.cells import Plan, make_plan
+    from x2c.sweep.queue.queue import Queue
+    from x2c.sweep.run.worker import drain
+    from x2c.sweep.show.status import gather, screen
 
     console = Console()
     shown = Table(title="x2c sweeps")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from analysis.derived_id import NOT_RECIPE, leaves
+from analysis.read.derived_id import NOT_RECIPE, leaves
 from x2c.core.resolve import read_yaml, resolve
 from x2c.core.script import PROJECT
 

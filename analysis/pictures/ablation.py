@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.cli import START, NothingToShowError
-from analysis.measures import patient_means
 from analysis.pictures.page import LINE, WIDTH, Page, fitting, lines_of, page
 from analysis.pictures.samples import VOLUMES, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
-from analysis.runs import BASELINES, Run, group_runs
+from analysis.read.groups import START, NothingToShowError
+from analysis.read.runs import BASELINES, Run, group_runs
+from analysis.tabulate.measures import patient_means
+from analysis.tabulate.source import Source, closing, patients, setting, title_of, windowed
 
 _PATIENTS = 3
 _CEILING = "baseline_reconstruction"

@@ -12,15 +12,15 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from analysis.basis import refusals
-from analysis.cli import NothingToShowError
-from analysis.measures import patient_means
 from analysis.pictures.distributions import METRICS, heading
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, page
-from analysis.pictures.source import Source, closing, patients, setting, title_of
 from analysis.pictures.style import LINES
-from analysis.runs import BASELINES, Run
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import BASELINES, Run
 from analysis.stats.paired import Summary, summary
+from analysis.tabulate.comparable import refusals
+from analysis.tabulate.measures import patient_means
+from analysis.tabulate.source import Source, closing, patients, setting, title_of
 
 _HEAD, _HEIGHT, _FOOT, _GAP, _MARGIN = 0.4, 2.1, 0.42, 0.5, 0.42
 SAMPLING = "sampling steps"

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.cli import NothingToShowError
-from analysis.measures import Column, patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, lines_of, page, width_of, wrapped
-from analysis.pictures.source import Source, closing, patients, setting, title_of
 from analysis.pictures.style import BLUE, GREY, INK, ORANGE
-from analysis.runs import BASELINES, Run, voxels
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import BASELINES, Run, voxels
+from analysis.tabulate.measures import Column, patient_means
+from analysis.tabulate.source import Source, closing, patients, setting, title_of
 
 METRICS = ("psnr", "ssim_2d", "lpips", "mae_hu")
 FEW = 60

@@ -13,12 +13,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from analysis.cli import NothingToShowError
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import VOLUMES, WORST, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
 from analysis.pictures.style import YELLOW
-from analysis.runs import Run
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import Run
+from analysis.tabulate.source import Source, closing, patients, setting, title_of, windowed
 
 _SHOWN = 4
 _GAP, _ROW_GAP, _HEAD, _LINE = 0.06, 0.12, 0.2, 0.2

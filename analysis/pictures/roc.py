@@ -11,16 +11,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from analysis.classifications import Classification, tested
-from analysis.cli import NothingToShowError
 from analysis.pictures.page import LEFT, Page, page
-from analysis.pictures.source import Source, closing
 from analysis.pictures.style import GREY, LINES, Line
+from analysis.read.classifications import Classification, tested
+from analysis.read.groups import NothingToShowError
 from analysis.stats.binary import outcomes
 from analysis.stats.folds import FoldSummary
 from analysis.stats.operating_point import OperatingPoint, wilson
 from analysis.stats.paired import ALPHA
-from analysis.table3 import LABELS, Arm, Table3, collect
+from analysis.tabulate.embolism import LABELS, Arm, Table3, collect
+from analysis.tabulate.source import Source, closing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.cli import NothingToShowError
+from analysis.read.groups import NothingToShowError
 
 VOLUMES, WORST = "volumes.npz", "worst.npz"
 _SPACING_MM, _LONGEST = (0.01, 100.0), 10.0

@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.cli import NothingToShowError
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, lines_of, page, width_of, wrapped
-from analysis.pictures.source import Source, closing, setting, title_of
 from analysis.pictures.style import BLUE, FAINT, GREY, INK, VERMILLION
-from analysis.runs import Run, evaluated
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import Run, evaluated
+from analysis.tabulate.source import Source, closing, setting, title_of
 
 MOST = 400
 """Points drawn of a stage; the losses of one with more than four times as many as a band over so many bins."""

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.cli import NothingToShowError
-from analysis.measures import patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import VOLUMES, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
-from analysis.recipes import chosen_runs
-from analysis.runs import Group, Run
+from analysis.read.groups import NothingToShowError
+from analysis.read.recipes import chosen_runs
+from analysis.read.runs import Group, Run
+from analysis.tabulate.measures import patient_means
+from analysis.tabulate.source import Source, closing, patients, setting, title_of, windowed
 
 _PATIENTS = 3
 _GAP, _PATIENT_GAP, _GUTTER, _SIDE = 0.05, 0.2, 0.2, 0.2

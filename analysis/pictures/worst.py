@@ -10,12 +10,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from analysis.measures import patient_means
 from analysis.pictures.page import LEFT, RIGHT, WIDTH, Page, page
 from analysis.pictures.samples import WORST, Plane, Sample, read_sample
-from analysis.pictures.source import Source, closing, patients, setting, title_of, windowed
 from analysis.pictures.style import DIFFERENCE
-from analysis.runs import Run
+from analysis.read.runs import Run
+from analysis.tabulate.measures import patient_means
+from analysis.tabulate.source import Source, closing, patients, setting, title_of, windowed
 
 _BY = ("psnr", "ssim_2d", "lpips")
 """The scores whose worst cases a run keeps."""

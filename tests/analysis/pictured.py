@@ -11,8 +11,8 @@ import pandas as pd
 import yaml
 from fabricated import made_from_of
 
-from analysis.pictures.source import Source
-from analysis.runs import group_runs, load_runs
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate.source import Source
 from x2c.core.files import digest
 
 

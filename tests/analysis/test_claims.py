@@ -20,11 +20,14 @@ from conftest import STAND_INS
 from fabricated import predictions, write_classification
 from pictured import source_of
 
-from analysis import claims, sheet, table2, verdict_page, verdicts
-from analysis.pictures.source import Source
-from analysis.runs import group_runs, load_runs
+from analysis import claims
+from analysis.judge import verdicts, verdicts_sheet
+from analysis.judge.verdicts import FILE, NOT_TESTABLE, Effect, Judged, family_size, judge
+from analysis.read.runs import group_runs, load_runs
+from analysis.render import sheet
 from analysis.stats.paired import holm
-from analysis.verdicts import FILE, NOT_TESTABLE, Effect, Judged, family_size, judge
+from analysis.tabulate import quality
+from analysis.tabulate.source import Source
 
 MakeRun = Callable[..., Path]
 REAL = tuple(s for s in STAND_INS if s["part"] == "encoder")
@@ -133,7 +136,7 @@ def test_the_classification_is_the_checked_variants_and_is_named(make_run: MakeR
     source = source_of(runs)
     # Table 3, the curves and their caption take it from the same place.
     assert source.classification is not None and source.classification.variant == "full"
-    text = sheet.markdown([verdict_page.verdict_sheet([claim], source.group)])
+    text = sheet.markdown([verdicts_sheet.verdict_sheet([claim], source.group)])
     assert "(a: generated volumes by full, better than b: X-rays)" in text
 
 
@@ -379,8 +382,8 @@ def test_one_training_supports_nothing(make_run: MakeRun) -> None:
 
 
 def test_no_claim_is_against_the_papers_own_table() -> None:
-    paper = {row.variant: row.paper for row in table2.paper_rows(2)}
-    signs = {column.key: column.better for column in table2.COLUMNS}
+    paper = {row.variant: row.paper for row in quality.paper_rows(2)}
+    signs = {column.key: column.better for column in quality.COLUMNS}
     for claim in yaml.safe_load(FILE.read_text()):
         for metric in claim.get("metrics", ()):
             a, b = (paper.get(claim[side], {}).get(metric) for side in "ab")
@@ -395,7 +398,7 @@ def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
         runs = scored(make_run("l1_adv", seed=seed, stand_ins=REAL), **all_better(-1)).parent
     source = source_of(runs)
     group, made = source.group, judge(source)
-    shown = verdict_page.verdict_sheet(made, group)
+    shown = verdicts_sheet.verdict_sheet(made, group)
     first = next(row for _, row in shown.rows if "adversarial" in row[0].text)
     assert first[0].text.endswith("(a: l1_adv, not better than b: l1)")
     told = " ".join(note.text for note in shown.notes)
@@ -408,8 +411,8 @@ def test_the_page_names_sides_and_rules(make_run: MakeRun) -> None:
         "here (stand-in), 0 not comparable, 12 not run.",
     ):
         assert words in told
-    assert len(verdict_page.narrow(shown).heads) < len(shown.heads)
-    lines = list(csv.DictReader(io.StringIO(verdict_page.verdict_csv(made, group))))
+    assert len(verdicts_sheet.narrow(shown).heads) < len(shown.heads)
+    lines = list(csv.DictReader(io.StringIO(verdicts_sheet.verdict_csv(made, group))))
     assert {(line["a"], line["b"]) for line in lines if line["metric"] == "psnr"} == {("l1_adv", "l1")}
 
 
@@ -418,9 +421,9 @@ def test_a_metric_without_a_number_has_none_on_the_page(make_run: MakeRun) -> No
     group = source.group
     effect = Effect("lpips", "LPIPS", says="not measured for L1")
     claim = replace(judge(source)[0], effects=(effect,), verdict="not enough data", missing="")
-    (row,) = [row for _, row in verdict_page.verdict_sheet([claim], group).rows]
+    (row,) = [row for _, row in verdicts_sheet.verdict_sheet([claim], group).rows]
     assert [entry.text for entry in row[2:]] == ["LPIPS: not enough data (not measured for L1)", *["–"] * 8]
-    (line,) = csv.DictReader(io.StringIO(verdict_page.verdict_csv([claim], group)))
+    (line,) = csv.DictReader(io.StringIO(verdicts_sheet.verdict_csv([claim], group)))
     assert (line["missing"], line["effect"], line["p_holm"]) == ("not measured for L1", "", "")
 
 

@@ -15,9 +15,10 @@ import pytest
 import yaml
 from fabricated import CONFIG, SETTINGS, predictions, write_classification
 
-from analysis import results, table3, table3_render, tables
-from analysis.classifications import load_classifications
+from analysis import results, tables
 from analysis.cli import UNREADABLE
+from analysis.read.classifications import load_classifications
+from analysis.tabulate import embolism, embolism_sheet
 
 MakeRun = Callable[..., Path]
 
@@ -74,10 +75,10 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, text: str | None, wor
     assert found.predictions is None
     # What the folder's name tells is known all the same.
     assert (found.variant, found.scale, found.seed, found.generated) == ("full", "cpu", 0, "cross_fitted")
-    shown = table3.collect(found)
-    assert set(shown.refused) == set(table3.LABELS) and not shown.arms
+    shown = embolism.collect(found)
+    assert set(shown.refused) == set(embolism.LABELS) and not shown.arms
     assert set(shown.refused.values()) == {f"unreadable: {found.reason}"}
-    table3_render.sheets_of(shown)
+    embolism_sheet.sheets_of(shown)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_what_was_changed_after_it_began_is_unreadable(tmp_path: Path) -> None:
         "config.yaml: dataset.window.low_hu is -500.0, where the run's id was made with -100.0"
     )
     # No page tells the edited window.
-    assert "500" not in " ".join(note.text for note in table3.collect(found).footnotes)
+    assert "500" not in " ".join(note.text for note in embolism.collect(found).footnotes)
 
 
 def test_a_folder_under_another_name_is_noticed(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_an_unreadable_one_warns_once_and_hides_no_other(tmp_path: Path, caplog:
         states = [c.state for c in load_classifications(tmp_path)]
     assert states == ["unreadable", "done"]
     (record,) = caplog.records
-    assert record.name == "analysis.classifications"
+    assert record.name == "analysis.read.classifications"
     assert record.getMessage() == (
         f"{broken.name}: unreadable: provenance.json: absent: stand-ins and patients are not known"
     )
@@ -165,7 +166,7 @@ def test_one_that_has_just_begun_is_not_broken(tmp_path: Path) -> None:
         (folder / file).unlink()
         found = read(tmp_path)
         assert (found.state, found.reason, found.cohort) == ("failed", "no labels", "")
-        assert set(table3.collect(found).refused.values()) == {"failed: no labels"}
+        assert set(embolism.collect(found).refused.values()) == {"failed: no labels"}
     (folder / "config.yaml").write_text("- a list")
     assert read(tmp_path).state == "unreadable"
 
@@ -225,7 +226,7 @@ def test_labels_and_folds_are_whole_numbers_whatever_holds_them(tmp_path: Path) 
     a, b = load_classifications(tmp_path)
     assert a.predictions is not None and b.predictions is not None
     pd.testing.assert_frame_equal(a.predictions, b.predictions)
-    assert not table3.unlike(a, b)
+    assert not embolism.unlike(a, b)
 
 
 @pytest.mark.parametrize("broken", ["predictions.parquet", "provenance.json", "status.json", "config.yaml"])

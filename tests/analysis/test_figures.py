@@ -11,11 +11,11 @@ import pytest
 from matplotlib.image import imread
 
 from analysis import figures
-from analysis.cli import NothingToShowError
 from analysis.pictures import ablation
 from analysis.pictures.page import Page
 from analysis.pictures.samples import Sample
-from analysis.runs import load_runs
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import load_runs
 
 MakeRun = Callable[..., Path]
 GRID = (16, 48, 64)

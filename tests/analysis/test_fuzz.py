@@ -18,15 +18,15 @@ import scipy.stats
 import yaml
 from conftest import hashed, write_run
 
-from analysis import render, table2
-from analysis.cli import NothingToShowError
-from analysis.derived_id import MADE_FROM
-from analysis.figures import draw_figures
+from analysis.judge.sanity import sense
+from analysis.judge.verdicts import judge
+from analysis.pictures.draw import draw_figures
 from analysis.pictures.samples import VOLUMES, WORST, read_sample
-from analysis.pictures.source import Source
-from analysis.runs import group_runs, load_runs
-from analysis.sense import sense
-from analysis.verdicts import judge
+from analysis.read.derived_id import MADE_FROM
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import quality, quality_sheet
+from analysis.tabulate.source import Source
 from x2c.core.files import digest
 
 Random = np.random.Generator
@@ -440,7 +440,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scipy.stats, "wilcoxon", wilcoxon)
 
 
-def numbers_of(tables: Iterable[table2.Table]) -> Numbers:
+def numbers_of(tables: Iterable[quality.Table]) -> Numbers:
     """The cells of the rows that nothing happened to, wherever they are."""
     return {
         (row.variant, key): (cell.mean, cell.sd, cell.n, cell.seeds, cell.ci_low, cell.ci_high, cell.p)
@@ -463,12 +463,12 @@ def defined(numbers: tuple[Any, ...]) -> list[float]:
 def show(runs: Path, out: Path, figures: tuple[str, ...], expected: Numbers, victim: str) -> None:
     """Make everything that is made of a folder of runs."""
     groups = group_runs(load_runs(runs))
-    tables: list[table2.Table] = []
+    tables: list[quality.Table] = []
     for number, group in enumerate(groups):
         others = tuple(other for other in groups if other is not group)
-        table = table2.collect(group, elsewhere=others)
+        table = quality.collect(group, elsewhere=others)
         tables.append(table)
-        for made in (render.markdown, render.latex, render.html, render.tidy_csv):
+        for made in (quality_sheet.markdown, quality_sheet.latex, quality_sheet.html, quality_sheet.tidy_csv):
             made(table).encode("utf-8")
         source = Source(group, runs, others)
         judge(source)
@@ -486,7 +486,7 @@ def show(runs: Path, out: Path, figures: tuple[str, ...], expected: Numbers, vic
 def mutated(intact: Path, target: Target, numbers: range, out: Path) -> list[str]:
     """What goes wrong with each of these mutations of a file: its number, what it is, and the error."""
     runs, victim = intact / "runs", next((intact / "victim").iterdir())
-    expected = numbers_of(map(table2.collect, group_runs(load_runs(runs))))
+    expected = numbers_of(map(quality.collect, group_runs(load_runs(runs))))
     assert {variant for variant, _ in expected} == {"l1", "l1_lpips", "baseline_nearest"}
     failed: list[str] = []
     for number in numbers:
@@ -550,7 +550,7 @@ def test_volumes_that_do_not_fit_together_are_told(
 def test_mutations_are_500_and_reach_what_they_are_meant_to(intact: Path, tmp_path: Path) -> None:
     assert sum(target.few + target.more for target in TARGETS) == 500
     runs, (victim,) = intact / "runs", (intact / "victim").iterdir()
-    expected = numbers_of(map(table2.collect, group_runs(load_runs(runs))))
+    expected = numbers_of(map(quality.collect, group_runs(load_runs(runs))))
     shutil.copytree(victim, runs / victim.name)
     try:
         groups = group_runs(load_runs(runs))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import render, table2
-from analysis.measures import by_patient, paired, patient_means
-from analysis.runs import group_runs, load_runs
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import quality, quality_sheet
+from analysis.tabulate.measures import by_patient, paired, patient_means
 
 MakeRun = Callable[..., Path]
 
@@ -49,7 +49,7 @@ def test_a_good_seed_is_no_difference(make_run: MakeRun) -> None:
     for seed, psnr in enumerate((16.0, 14.0, 12.0)):
         make_run("l1", seed=seed, psnr=psnr)
     runs = make_run("full", psnr=16.5).parent
-    table = table2.collect(group_runs(load_runs(runs))[0])
+    table = quality.collect(group_runs(load_runs(runs))[0])
     assert table.differences["full", "psnr"].mean == pytest.approx(0.5)
 
 
@@ -75,7 +75,7 @@ def test_all_cells_of_a_column_are_over_the_same_patients(make_run: MakeRun) -> 
         grown(make_run(variant), 30)
     run = grown(make_run("l1_lpips", psnr=15.0), 30)
     change(run, "psnr", 0, math.nan)
-    table = table2.collect(group_runs(load_runs(run.parent))[0])
+    table = quality.collect(group_runs(load_runs(run.parent))[0])
     rows = {row.variant: row for row in table.rows if row.cells}
     assert {row.cells["psnr"].n for row in rows.values()} == {29}
     assert (rows["l1"].cells["xray_gain"].n, rows["l1"].cells["ssim_2d"].n) == (29, 30)
@@ -87,7 +87,7 @@ def test_all_cells_of_a_column_are_over_the_same_patients(make_run: MakeRun) -> 
         "PSNR: over 29 of 30 test patients, those who have a finite score in every row; others lack one in L1 + LPIPS."
     )
     assert told in {note.text for note in table.footnotes}
-    assert "15.03 ± 0.68 (29)" in render.markdown(table)
+    assert "15.03 ± 0.68 (29)" in quality_sheet.markdown(table)
 
 
 def test_a_row_without_many_of_the_scores_takes_no_patient_from_the_others(make_run: MakeRun) -> None:
@@ -96,7 +96,7 @@ def test_a_row_without_many_of_the_scores_takes_no_patient_from_the_others(make_
     run = make_run("l1_lpips", psnr=15.0)
     change(run, "psnr", 0, math.inf)
     change(run, "psnr", 1, math.nan)
-    table = table2.collect(group_runs(load_runs(run.parent))[0])
+    table = quality.collect(group_runs(load_runs(run.parent))[0])
     rows = {row.variant: row for row in table.rows if row.cells}
     assert "psnr" not in rows["l1_lpips"].cells and rows["l1_lpips"].cells["ssim_2d"].n == 6
     assert rows["l1"].cells["psnr"].n == 6 and ("l1_lpips", "psnr") not in table.differences
@@ -106,7 +106,7 @@ def test_a_row_without_many_of_the_scores_takes_no_patient_from_the_others(make_
 
 def test_the_spread_of_distances_between_sets_is_over_seeds(make_run: MakeRun) -> None:
     def reading(runs: Path) -> str:
-        notes = table2.collect(group_runs(load_runs(runs))[0]).footnotes
+        notes = quality.collect(group_runs(load_runs(runs))[0]).footnotes
         return next(note.text for note in notes if note.text.startswith("Mean ± SD"))
 
     run = make_run("l1")
@@ -117,6 +117,6 @@ def test_the_spread_of_distances_between_sets_is_over_seeds(make_run: MakeRun) -
     records = json.loads((second / "set_scores.json").read_text())
     records["frechet"]["value"] += 1.0
     (second / "set_scores.json").write_text(json.dumps(records))
-    table = table2.collect(group_runs(load_runs(run.parent))[0])
+    table = quality.collect(group_runs(load_runs(run.parent))[0])
     cell = next(row for row in table.rows if row.variant == "l1").cells["frechet"]
     assert cell.sd == pytest.approx(2**0.5)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import render, table2
-from analysis.numbers import fixed, number, p_equals, p_value
-from analysis.runs import group_runs, load_runs
+from analysis.read.runs import group_runs, load_runs
+from analysis.render.numbers import fixed, number, p_equals, p_value
+from analysis.tabulate import quality, quality_sheet
 
 MakeRun = Callable[..., Path]
 
@@ -58,8 +58,8 @@ def test_small_means_and_spreads_are_no_zeros_in_the_table(make_run: MakeRun) ->
         run = make_run(variant)
         scores = pd.read_parquet(run / "scores.parquet")
         scores.assign(lpips=factor * scores["lpips"]).to_parquet(run / "scores.parquet")
-    table = table2.collect(group_runs(load_runs(run.parent))[0])
-    text = render.markdown(table)
+    table = quality.collect(group_runs(load_runs(run.parent))[0])
+    text = quality_sheet.markdown(table)
     assert "4e-06 ± 2.99e-07 (6)" in text
     (line,) = [line for line in text.splitlines() if line.startswith("| L1 + LPIPS") and "LPIPS[stand-in] ↓" in line]
     assert "| +4e-09 | " in line and "0.00000" not in line
@@ -67,5 +67,7 @@ def test_small_means_and_spreads_are_no_zeros_in_the_table(make_run: MakeRun) ->
         replace(row, cells={k: replace(c, sd=1e-9) for k, c in row.cells.items()}) if row.variant == "l1" else row
         for row in table.rows
     )
-    (line,) = [line for line in render.markdown(replace(table, rows=rows)).splitlines() if line.startswith("| L1<")][:1]
+    (line,) = [
+        line for line in quality_sheet.markdown(replace(table, rows=rows)).splitlines() if line.startswith("| L1<")
+    ][:1]
     assert "14.00 ± 1e-09 (6)" in line

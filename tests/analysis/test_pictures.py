@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from pictured import classify, source_of
 
-from analysis import figures, search
-from analysis.cli import NothingToShowError
+from analysis import figures
 from analysis.pictures import emboli, style, worst
 from analysis.pictures.page import Page, fitting, width_of, wrapped
 from analysis.pictures.samples import VOLUMES, WORST, Plane, read_sample
-from analysis.runs import group_runs, load_runs
+from analysis.read.groups import NothingToShowError
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import search
 from x2c.core.fence import fenced
 from x2c.engine.evaluation import worst_cases
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from analysis import published, verdict_page
-from analysis.table3 import RATES, paper_values
+from analysis.judge import paper_table3, verdicts_sheet
+from analysis.tabulate.embolism import RATES, paper_values
 
 TEXT = Path(__file__).parents[3] / "shared" / "paper" / "x-ray2ctpa.txt"
 ROW = {"auc": "0.803", "ci_low": "0.72", "ci_high": "0.9"} | dict.fromkeys(RATES, "50")
 
 
 def said() -> str:
-    return " ".join(note.text for note in verdict_page.published_sheet().notes)
+    return " ".join(note.text for note in verdicts_sheet.published_sheet().notes)
 
 
 def test_multiples_of_the_smallest_counts_fit_and_are_not_shown() -> None:
     for arm, line in paper_values().items():
-        found = published.fitting_counts({rate: line[rate] for rate in RATES}, 250)
-        row = replace(next(row for row in published.check() if row.arm == arm), counts=tuple(found))
+        found = paper_table3.fitting_counts({rate: line[rate] for rate in RATES}, 250)
+        row = replace(next(row for row in paper_table3.check() if row.arm == arm), counts=tuple(found))
         first = found[0]
         times = [c for c in found if (c.tp * first.n, c.tn * first.n) == (first.tp * c.n, first.tn * c.n)]
         assert {2, 3, 4} <= {c.times for c in times} and row.smallest[0] == first
@@ -31,7 +31,7 @@ def test_multiples_of_the_smallest_counts_fit_and_are_not_shown() -> None:
 
 
 def test_the_sheet_says_that_counts_are_the_smallest_of_a_family() -> None:
-    shown = verdict_page.published_sheet()
+    shown = verdicts_sheet.published_sheet()
     assert [row[1].text for _, row in shown.rows] == ["17/6/43/12", "17/6/39/16", "17/6/40/14"]
     assert {row[3].text for _, row in shown.rows} == {"no"}
     assert shown.heads[1].text.startswith("Smallest counts")
@@ -39,7 +39,7 @@ def test_the_sheet_says_that_counts_are_the_smallest_of_a_family() -> None:
 
 
 def test_a_short_bound_is_read_in_two_ways() -> None:
-    by_arm = {row.arm: row for row in published.check()}
+    by_arm = {row.arm: row for row in paper_table3.check()}
     assert by_arm["ctpa"].padded is None and by_arm["xray"].padded is None
     row = by_arm["generated"]
     assert row.padded is not None and row.readings == ("0.9", "0.90")
@@ -52,16 +52,16 @@ def test_a_short_bound_is_read_in_two_ways() -> None:
 
 
 def test_readings_that_agree_are_told_once() -> None:
-    row = published.check_row("xray", ROW | {"auc": "0.691", "ci_low": "0.5", "ci_high": "0.70"}, {"ci_low": 2})
+    row = paper_table3.check_row("xray", ROW | {"auc": "0.691", "ci_low": "0.5", "ci_high": "0.70"}, {"ci_low": 2})
     assert (
         row.readings == ("0.5", "0.50") and row.interval_kind == "neither normal nor logit (0.5 as printed or as 0.50)"
     )
-    assert published.check_row("xray", ROW, {"ci_low": 2}).padded is None
-    assert published.check_row("xray", ROW).interval_kind == "normal or logit"
+    assert paper_table3.check_row("xray", ROW, {"ci_low": 2}).padded is None
+    assert paper_table3.check_row("xray", ROW).interval_kind == "normal or logit"
 
 
 def test_a_number_that_text_and_table_print_differently_is_named() -> None:
-    row = next(row for row in published.check(as_in_table=True) if row.arm == "generated")
+    row = next(row for row in paper_table3.check(as_in_table=True) if row.arm == "generated")
     # .81 is .010 off .80, as much as rounding of .80, .72 and .90 allows.
     assert row.interval_kind == "normal or logit (if 0.9 as printed); normal (if it is 0.90)"
     assert (
@@ -76,5 +76,5 @@ def test_values_are_those_of_the_papers_text() -> None:
     for arm, line in paper_values().items():
         interval = re.escape(f"{line['ci_low']}-{line['ci_high']}")
         assert re.search(rf"{line['auc']} \[95% CI: {interval}\]", text)
-        area = (line | published.IN_TABLE.get(arm, {}))["auc"]
+        area = (line | paper_table3.IN_TABLE.get(arm, {}))["auc"]
         assert re.search(rf"^.*{area} \[{interval}\] ±", text, re.MULTILINE)

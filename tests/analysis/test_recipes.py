@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from analysis import tables, trace
-from analysis.cli import find_groups
-from analysis.recipes import chosen_runs, differences_in_recipe
-from analysis.runs import group_runs, load_runs
-from analysis.table2 import Row, Table, collect
+from analysis.read.groups import find_groups
+from analysis.read.recipes import chosen_runs, differences_in_recipe
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate.quality import Table, collect
+from analysis.tabulate.rows import Row
 
 MakeRun = Callable[..., Path]
 Config = dict[str, Any]
@@ -88,7 +89,7 @@ def test_what_the_variants_files_say_is_no_difference() -> None:
     def run_of(variant: str, *overrides: str) -> Any:
         from dataclasses import fields
 
-        from analysis.runs import Run
+        from analysis.read.runs import Run
 
         config = resolve(variant, "cpu", 0, overrides).model_dump(mode="json", exclude_none=True)
         known = {"variant": variant, "scale": "cpu", "seed": 0, "config": config, "state": "done"}

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import render, tables
-from analysis.runs import group_runs, load_runs
+from analysis import tables
+from analysis.read.runs import group_runs, load_runs
 from analysis.stats.paired import compare, holm
 from analysis.stats.power import detectable
-from analysis.table2 import Row, Table, collect
+from analysis.tabulate import quality_sheet
+from analysis.tabulate.quality import Table, collect
+from analysis.tabulate.rows import Row
 
 MakeRun = Callable[..., Path]
 
@@ -85,7 +87,12 @@ def test_a_poisoned_run_is_refused(make_run: MakeRun, poison: Callable[[Path], N
     assert found.state == "refused" and not found.cells and reason in found.detail
     assert f"Refused: {poisoned.name}: {reason}." in said(result)
     assert row(result, "l1").cells["psnr"].best
-    for text in (render.markdown(result), render.latex(result), render.html(result), render.tidy_csv(result)):
+    for text in (
+        quality_sheet.markdown(result),
+        quality_sheet.latex(result),
+        quality_sheet.html(result),
+        quality_sheet.tidy_csv(result),
+    ):
         assert "refused" in text and "99.0" not in text
     assert not any(variant == "l1_lpips" for variant, _ in result.differences)
 
@@ -151,7 +158,7 @@ def test_differences_are_the_paired_tests_with_holms_correction(make_run: MakeRu
     corrected = dict(zip(keys, holm([d.p for d in result.differences.values()]), strict=True))
     assert {k: d.p_holm for k, d in result.differences.items()} == corrected
     assert found["l1_lpips"].significant and not found["l1_adv"].significant
-    line = next(line for line in render.markdown(result).splitlines() if line.startswith("| L1 + LPIPS<"))
+    line = next(line for line in quality_sheet.markdown(result).splitlines() if line.startswith("| L1 + LPIPS<"))
     assert " \\*" in line
     assert "Differs from L1 in both of two paired tests over patients" in said(result)
 
@@ -198,7 +205,7 @@ def test_ci_is_shown_on_demand(make_run: MakeRun) -> None:
     result = table(make_run("l1", psnr=14).parent)
     cell = row(result, "l1").cells["psnr"]
     interval = f"[{cell.ci_low:.2f} to {cell.ci_high:.2f}]"
-    assert interval in render.markdown(result, ci=True) and interval not in render.markdown(result)
+    assert interval in quality_sheet.markdown(result, ci=True) and interval not in quality_sheet.markdown(result)
 
 
 @pytest.mark.parametrize("number", [1, 4])
@@ -242,7 +249,7 @@ def test_latex_compiles_as_it_is(make_run: MakeRun, tmp_path: Path) -> None:
     make_run("l1_adv", state="failed", status={"reason": "50 % & C:\\path_{x}^2 ~ #1 $y$ <z>"})
     poisoned = make_run("l1_lpips")
     poison_window(poisoned)
-    (tmp_path / "table.tex").write_text(render.latex(table(poisoned.parent), ci=True), encoding="utf-8")
+    (tmp_path / "table.tex").write_text(quality_sheet.latex(table(poisoned.parent), ci=True), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
     assert result.returncode == 0, result.stdout[-2000:]

@@ -14,7 +14,9 @@ import pytest
 from fabricated import predictions, write_classification
 from PIL import Image
 
-from analysis import results, results_page, results_pictures, results_sheets
+from analysis import results
+from analysis.page import page as results_page
+from analysis.page import pictures, sheets
 
 MakeRun = Callable[..., Path]
 GRID = (16, 48, 64)
@@ -27,7 +29,7 @@ HARD = "\N{NO-BREAK SPACE}"
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page without pictures, which take most of its time."""
-    monkeypatch.setattr(results_pictures, "_ORDER", ())
+    monkeypatch.setattr(pictures, "_ORDER", ())
 
 
 def on(dataset: str, **more: Any) -> dict[str, Any]:
@@ -153,7 +155,7 @@ def test_no_path_of_a_machine_is_on_the_page(make_run: MakeRun, tmp_path: Path, 
     ],
 )
 def test_paths_and_nothing_else_are_taken_out(text: str, cleaned: str) -> None:
-    assert results_sheets.without_paths(text) == cleaned
+    assert sheets.without_paths(text) == cleaned
 
 
 def test_papers_values_stand_below_the_measured_ones(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
@@ -293,7 +295,7 @@ def test_pictures_lose_bits_and_no_colour(tmp_path: Path) -> None:
     many = np.stack([red, green, 255 - red // 2 - green // 2], axis=-1)
     for name, pixels, mode, exact in (("grey", grey, "L", True), ("few", few, "P", True), ("many", many, "RGB", True)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-        results_pictures.compact(tmp_path / f"{name}.png", tmp_path / "small" / f"{name}.png")
+        pictures.compact(tmp_path / f"{name}.png", tmp_path / "small" / f"{name}.png")
         with Image.open(tmp_path / "small" / f"{name}.png") as kept:
             assert kept.mode == mode
             assert (np.asarray(kept.convert("RGB")) == pixels).all() == exact

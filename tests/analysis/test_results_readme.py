@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from analysis import results_readme, table2
-from analysis.cli import find_groups
-from analysis.results_pictures import Picture
+from analysis.page import readme as results_readme
+from analysis.page.pictures import Picture
+from analysis.read.groups import find_groups
+from analysis.tabulate import quality
 
 PICTURE = Picture("visual_ablation", "docs/results/p.png", "what it shows", "What it shows. Scale smoke.")
 
 
 @pytest.fixture
-def table(make_run) -> table2.Table:
+def table(make_run) -> quality.Table:
     make_run("l1")
     runs = make_run("l1_lpips").parent
-    return table2.collect(find_groups(runs)[0])
+    return quality.collect(find_groups(runs)[0])
 
 
-def test_what_stands_between_the_marks_is_replaced_and_nothing_else(table: table2.Table, tmp_path: Path) -> None:
+def test_what_stands_between_the_marks_is_replaced_and_nothing_else(table: quality.Table, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{results_readme.BEGIN}\nold\n{results_readme.END}\nafter\n")
     assert results_readme.refresh(readme, [table], PICTURE, "RESULTS.md")
@@ -31,7 +32,7 @@ def test_what_stands_between_the_marks_is_replaced_and_nothing_else(table: table
 
 
 @pytest.mark.parametrize("text", ["no marks\n", f"{results_readme.BEGIN}\nno end\n", None])
-def test_a_readme_without_marks_is_left_alone(text: str | None, table: table2.Table, tmp_path: Path) -> None:
+def test_a_readme_without_marks_is_left_alone(text: str | None, table: quality.Table, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     if text is not None:
         readme.write_text(text)
@@ -39,7 +40,7 @@ def test_a_readme_without_marks_is_left_alone(text: str | None, table: table2.Ta
     assert (readme.read_text() if readme.exists() else None) == text
 
 
-def test_data_sets_stand_side_by_side(table: table2.Table) -> None:
+def test_data_sets_stand_side_by_side(table: quality.Table) -> None:
     lines = results_readme.short([table, table], PICTURE, "RESULTS.md").splitlines()
     head, row = (next(line for line in lines if line.startswith(start)) for start in ("| Variant", "| L1 + LPIPS"))
     assert head.count(f"{table.dataset}: PSNR") == 2 and "paper" not in head
@@ -57,7 +58,7 @@ def test_the_seeds_of_the_cells_are_told_and_more_seeds_stand_across(make_run) -
     make_run("l1_adv", seed=1)
     make_run("l1_lpips")
     one, other = (
-        table2.collect(find_groups(make_run("l1_adv", cohort=cohort).parent, None, cohort)[0])
+        quality.collect(find_groups(make_run("l1_adv", cohort=cohort).parent, None, cohort)[0])
         for cohort in ("f00dfeedbeef", "a71a5a71a5a7")
     )
     text = results_readme.short([one], PICTURE, "RESULTS.md")
@@ -73,6 +74,6 @@ def test_the_seeds_of_the_cells_are_told_and_more_seeds_stand_across(make_run) -
 def test_seeds_are_told_for_each_data_set_where_they_differ(make_run) -> None:
     make_run("l1")
     runs = make_run("l1", seed=3, cohort="a71a5a71a5a7").parent
-    tables = [table2.collect(group) for group in find_groups(runs)]
+    tables = [quality.collect(group) for group in find_groups(runs)]
     told = results_readme._seeds(tables)
     assert sorted(told.split(" and ")) == ["seed 0 (phantom)", "seed 3 (phantom)"]

@@ -13,7 +13,7 @@ import yaml
 from fabricated import write_classification
 from test_results import ATLAS, GRID, LOSSES, OPTIONS, on, page
 
-from analysis import results_pictures
+from analysis.page import pictures
 from x2c.core.script import PROJECT
 
 MakeRun = Callable[..., Path]
@@ -34,7 +34,7 @@ SAMPLING = swept("sampler_steps", "sampler.steps")
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page without pictures, which take most of its time."""
-    monkeypatch.setattr(results_pictures, "_ORDER", ())
+    monkeypatch.setattr(pictures, "_ORDER", ())
 
 
 def tuned(dataset: str = "phantom", first: str = "phantom", **more: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_runs_without_a_row_say_what_they_are_for(make_run: MakeRun, tmp_path: P
 def test_the_fine_tuned_model_stands_in_its_data_sets_section(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results_pictures, "_ORDER", ("lidc",))
+    monkeypatch.setattr(pictures, "_ORDER", ("lidc",))
     make_run("full")
     make_run("full", cohort=ATLAS, config=on("atlas"))
     runs = make_run("lidc_lora", cohort=TUNED, config=tuned(), updated=5000, samples=GRID).parent

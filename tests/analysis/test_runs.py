@@ -19,12 +19,13 @@ import pytest
 import yaml
 from conftest import CONFIG
 
-from analysis import reading
-from analysis.cli import find_groups
-from analysis.recipes import chosen_runs
-from analysis.runs import Group, Run, group_runs, load_runs, steps_text, voxels, window_hu
-from x2c.core.config import Config, identity
+from analysis.read import files
+from analysis.read.groups import find_groups
+from analysis.read.recipes import chosen_runs
+from analysis.read.runs import Group, Run, group_runs, load_runs, steps_text, voxels, window_hu
+from x2c.core.config import Config
 from x2c.core.files import digest
+from x2c.core.identity import identity
 from x2c.core.resolve import resolve
 from x2c.core.run import RunDirectory, run_id, run_identity
 
@@ -357,10 +358,10 @@ def test_what_nobody_has_thought_of_is_one_bad_row(make_run: MakeRun, monkeypatc
         (MemoryError("Unable to allocate"), "MemoryError: Unable to allocate"),
         (KeyError("odd"), "KeyError: 'odd'"),
     ):
-        monkeypatch.setattr(reading, "read_scores", Mock(side_effect=error))
+        monkeypatch.setattr(files, "read_scores", Mock(side_effect=error))
         (run,) = load_runs(folder.parent)
         assert (run.state, run.reason) == ("unreadable", reason)
-    monkeypatch.setattr(reading, "read_scores", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(files, "read_scores", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         load_runs(folder.parent)
 

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import render
-from analysis.runs import group_runs, load_runs
-from analysis.seeds import shared_seeds
-from analysis.table2 import Row, Table, collect
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import quality_sheet
+from analysis.tabulate.quality import Table, collect
+from analysis.tabulate.rows import Row
+from analysis.tabulate.seeds import shared_seeds
 
 MakeRun = Callable[..., Path]
 VARIANTS = ("l1", "l1_lpips", "l1_adv", "l1_cls", "l1_lpips_adv")
@@ -106,7 +107,7 @@ def test_rows_of_more_seeds_show_them_across_seeds(make_run: MakeRun) -> None:
     assert ("l1_adv", "psnr") not in result.across
     assert result.across["l1_lpips", "frechet"].mean == pytest.approx(-0.3)
     assert "3 seeds are too few for a test" in said(result)
-    text = render.markdown(result)
+    text = quality_sheet.markdown(result)
     assert "Δ PSNR to L1, across seeds" in text and "+0.300 ± 0.436 (k = 3)" in text
     assert "across seeds" in text.split("**Differences to L1")[1]
 
@@ -118,7 +119,7 @@ def test_six_seeds_have_a_sign_flip_p(make_run: MakeRun) -> None:
     make_run("l1_adv", psnr=13)
     across = table(runs).across["l1_lpips", "psnr"]
     assert (across.k, across.p) == (6, 2 / 64)
-    assert "+0.500 ± 0.00 (k = 6, p = .031)" in render.markdown(table(runs))
+    assert "+0.500 ± 0.00 (k = 6, p = .031)" in quality_sheet.markdown(table(runs))
     assert "too few" not in said(table(runs))
 
 
@@ -129,7 +130,7 @@ def test_a_row_without_the_seed_of_the_others_is_refused(make_run: MakeRun) -> N
     refused = row(result, "l1_adv")
     assert not refused.cells and refused.detail == "refused: seed 3 alone, where the other rows have seed 0"
     assert "Refused: L1 + ADV: seed 3 alone, where the other rows have seed 0." in said(result)
-    assert "99.0" not in render.markdown(result)
+    assert "99.0" not in quality_sheet.markdown(result)
 
 
 def test_which_seeds_are_shared() -> None:

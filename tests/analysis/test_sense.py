@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 from conftest import STAND_INS
 
-from analysis import table2
-from analysis.checks import Check, corrected
-from analysis.choice import chosen
-from analysis.classifications import load_classifications
+from analysis.judge.checks import Check, corrected
+from analysis.judge.sanity import relative_fall, sense
 from analysis.pictures.training import Stage
-from analysis.runs import group_runs, load_runs
-from analysis.sense import relative_fall, sense
+from analysis.read.classifications import load_classifications
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import quality
+from analysis.tabulate.choice import chosen
 
 MakeRun = Callable[..., Path]
 PATIENTS = 24
@@ -303,7 +303,7 @@ def test_quarters_are_of_the_last_stage() -> None:
 
 def test_the_full_model_is_checked_before_the_last_of_the_losses(make_run: MakeRun) -> None:
     def row(variant: str | None = None) -> str | None:
-        found = chosen(table2.collect(group_runs(load_runs(runs))[0]), variant)
+        found = chosen(quality.collect(group_runs(load_runs(runs))[0]), variant)
         return found.variant if found else None
 
     runs = make_run("baseline_mean").parent

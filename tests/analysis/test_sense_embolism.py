@@ -9,7 +9,7 @@ import pytest
 from fabricated import SHIFTS, predictions, write_classification
 from test_sense import MakeRun, about
 
-from analysis.sense import swapped_areas
+from analysis.judge.sanity import swapped_areas
 from analysis.stats.delong import auc
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis import render
-from analysis.runs import group_runs, load_runs
-from analysis.table2 import Table, collect
+from analysis.read.runs import group_runs, load_runs
+from analysis.tabulate import quality_sheet
+from analysis.tabulate.quality import Table, collect
 
 MakeRun = Callable[..., Path]
 Config = dict[str, Any]
@@ -79,9 +79,9 @@ def test_a_baseline_has_a_row_for_each_setting_it_depends_on(make_run: MakeRun) 
     assert "Left out" not in said(result)
     assert not any(cell.best for r in result.rows if r.section == "Baselines" for cell in r.cells.values())
     console = Console(width=100, file=io.StringIO())
-    console.print(render.terminal(result, 100))
+    console.print(quality_sheet.terminal(result, 100))
     assert max(map(len, console.file.getvalue().splitlines())) <= 100
-    assert len(list(csv.DictReader(io.StringIO(render.tidy_csv(result))))) == len(
+    assert len(list(csv.DictReader(io.StringIO(quality_sheet.tidy_csv(result))))) == len(
         result.columns + result.more_columns
     ) * len(result.rows)
 

@@ -18,9 +18,9 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from rich.console import Console
 
-from analysis import sheet
-from analysis.sheet import Entry, Sheet
-from analysis.table2_notes import Footnote
+from analysis.render import sheet
+from analysis.render.footnotes import Footnote
+from analysis.render.sheet import Entry, Sheet
 from x2c.core.files import write_text
 
 needs_pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from test_tables import Config, MakeRun, printed, row, said, table
 
-from analysis import render
+from analysis.tabulate import quality_sheet
 
 
 def test_footnotes_say_what_was_measured(make_run: MakeRun, base_config: Config) -> None:
@@ -26,7 +26,10 @@ def test_footnotes_say_what_was_measured(make_run: MakeRun, base_config: Config)
         assert piece in text
     assert "guidance" not in text and "voxel for voxel" not in text
     # What is beyond Latin-1 has to be written as a command: plain LaTeX stops at it.
-    assert r"rspect 500 $\rightarrow$ ctpa" in render.latex(result) and max(map(ord, render.latex(result))) < 256
+    assert (
+        r"rspect 500 $\rightarrow$ ctpa" in quality_sheet.latex(result)
+        and max(map(ord, quality_sheet.latex(result))) < 256
+    )
 
 
 def test_loss_weights_are_told_beside_the_papers_where_they_are_others(make_run: MakeRun) -> None:
@@ -55,5 +58,10 @@ def test_guidance_is_told_where_there_was_some(make_run: MakeRun) -> None:
     )
     known = row(result, "label_cfg_known")
     assert (known.label, known.detail) == ("label CFG", "n = 6, true label given")
-    for text in (printed(result, 120), render.markdown(result), render.latex(result), render.tidy_csv(result)):
+    for text in (
+        printed(result, 120),
+        quality_sheet.markdown(result),
+        quality_sheet.latex(result),
+        quality_sheet.tidy_csv(result),
+    ):
         assert "true label given" in text

@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 from fabricated import predictions, write_classification
 
-from analysis import published, sheet, table3, table3_render, tables, trace, verdict_page
-from analysis.classifications import load_classifications
+from analysis import tables, trace
+from analysis.judge import paper_table3, verdicts_sheet
+from analysis.read.classifications import load_classifications
+from analysis.render import sheet
 from analysis.stats.delong import auc, paired_test
+from analysis.tabulate import embolism, embolism_sheet
 
 MakeRun = Callable[..., Path]
 
 
-def made(runs: Path) -> table3.Table3:
-    return table3.collect(load_classifications(runs)[0])
+def made(runs: Path) -> embolism.Table3:
+    return embolism.collect(load_classifications(runs)[0])
 
 
-def said(of: table3.Table3) -> str:
+def said(of: embolism.Table3) -> str:
     return " ".join(note.text for note in of.footnotes)
 
 
@@ -58,12 +61,12 @@ def test_pairs_are_compared_within_folds(tmp_path: Path) -> None:
 
 def test_the_papers_rows_stand_below_ours(tmp_path: Path) -> None:
     write_classification(tmp_path)
-    text = sheet.markdown(table3_render.sheets_of(made(tmp_path)))
+    text = sheet.markdown(embolism_sheet.sheets_of(made(tmp_path)))
     assert "*.827* | *.750 to .920*" in text and "*58.62*" in text
     assert text.count("*paper*") == 3
     # The p's that six folds allow: 2, 24 and 132 of the 924 orders of twelve areas.
     assert "of 6 folds each its p can only be .002, .026, .143 and larger ones" in text
-    lines = list(csv.DictReader(io.StringIO(table3_render.tidy_csv(made(tmp_path)))))
+    lines = list(csv.DictReader(io.StringIO(embolism_sheet.tidy_csv(made(tmp_path)))))
     assert {line["arm"] for line in lines} >= {"ctpa", "xray", "generated", "generated - xray"}
 
 
@@ -81,7 +84,7 @@ def test_an_arm_on_other_patients_is_refused(tmp_path: Path) -> None:
     result = made(tmp_path)
     assert set(result.arms) == {"ctpa", "xray"}
     assert result.refused["generated"] == "refused: 120 test patients of whom 119 are among the X-rays' 120"
-    assert "refused: 120 test patients" in sheet.markdown(table3_render.sheets_of(result))
+    assert "refused: 120 test patients" in sheet.markdown(embolism_sheet.sheets_of(result))
 
 
 def test_nan_scores_are_refused(tmp_path: Path) -> None:
@@ -114,21 +117,21 @@ def test_the_command_shows_it_beside_the_others(
 def test_latex_of_table_3_and_the_published_check_is_latin(tmp_path: Path) -> None:
     # Plain LaTeX stops at what is beyond: without it at hand this is what can be seen.
     write_classification(tmp_path)
-    for sheets in (table3_render.sheets_of(made(tmp_path)), [verdict_page.published_sheet()]):
+    for sheets in (embolism_sheet.sheets_of(made(tmp_path)), [verdicts_sheet.published_sheet()]):
         assert max(map(ord, sheet.latex(sheets))) < 256
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_of_table_3_compiles_as_it_is(tmp_path: Path) -> None:
     write_classification(tmp_path)
-    (tmp_path / "t.tex").write_text(sheet.latex(table3_render.sheets_of(made(tmp_path))), encoding="utf-8")
+    (tmp_path / "t.tex").write_text(sheet.latex(embolism_sheet.sheets_of(made(tmp_path))), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, errors="replace")
     assert result.returncode == 0, result.stdout[-2000:]
 
 
 def test_published_counts_are_those_of_facts() -> None:
-    rows = {row.arm: row for row in published.check()}
+    rows = {row.arm: row for row in paper_table3.check()}
     fewest = {arm: (c.tp, c.fn, c.tn, c.fp) for arm, row in rows.items() for c in row.counts[:1]}
     assert fewest == {"ctpa": (17, 6, 43, 12), "xray": (17, 6, 39, 16), "generated": (17, 6, 40, 14)}
     assert not any(row.fits_stated_n for row in rows.values())
@@ -136,7 +139,7 @@ def test_published_counts_are_those_of_facts() -> None:
 
 
 def test_counts_are_found_again() -> None:
-    found = published.fitting_counts(
+    found = paper_table3.fitting_counts(
         {"accuracy": "70.00", "sensitivity": "75.00", "specificity": "66.67", "ppv": "60.00", "npv": "80.00"}
     )
     assert (found[0].tp, found[0].fn, found[0].tn, found[0].fp) == (3, 1, 4, 2)

@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 from fabricated import predictions, write_classification
 
-from analysis import table3, table3_render
-from analysis.classifications import load_classifications
+from analysis.read.classifications import load_classifications
 from analysis.stats.operating_point import wilson
 from analysis.stats.paired import holm
+from analysis.tabulate import embolism, embolism_sheet
 
 RATES = ("sensitivity", "specificity", "balanced_accuracy")
 
 
-def made(runs: Path, table: pd.DataFrame | None = None) -> table3.Table3:
+def made(runs: Path, table: pd.DataFrame | None = None) -> embolism.Table3:
     write_classification(runs, table=table)
-    return table3.collect(load_classifications(runs)[0])
+    return embolism.collect(load_classifications(runs)[0])
 
 
-def said(result: table3.Table3) -> str:
+def said(result: embolism.Table3) -> str:
     return " ".join(note.text for note in result.footnotes)
 
 
@@ -43,14 +43,14 @@ def test_the_tests_at_thresholds_are_corrected_together_and_shown_so(tmp_path: P
     shown = [pair.rates_p_holm[name] for pair in result.pairs for name in RATES]
     assert len(shown) == 9 and shown == pytest.approx(holm([test.p for test in tests]))
     assert any(p > test.p for p, test in zip(shown, tests, strict=True))
-    sheet = table3_render.sheets_of(result)[1]
+    sheet = embolism_sheet.sheets_of(result)[1]
     places = [i for i, head in enumerate(sheet.heads) if head.text == "p (Holm)"]
     assert [sheet.heads[i - 1].text for i in places[:2]] == ["Δ sensitivity %", "Δ specificity %"]
     for (_, row), pair in zip(sheet.rows, result.pairs, strict=True):
-        assert [row[i].text for i in places] == [table3_render.p_value(pair.rates_p_holm[name]) for name in RATES]
+        assert [row[i].text for i in places] == [embolism_sheet.p_value(pair.rates_p_holm[name]) for name in RATES]
     assert "Holm's correction over the table's 9 tests at thresholds" in " ".join(note.text for note in sheet.notes)
     lines = {
-        (line["arm"], line["metric"]): line for line in csv.DictReader(io.StringIO(table3_render.tidy_csv(result)))
+        (line["arm"], line["metric"]): line for line in csv.DictReader(io.StringIO(embolism_sheet.tidy_csv(result)))
     }
     line = lines["generated - xray", "sensitivity_difference"]
     pair = next(p for p in result.pairs if (p.a, p.b) == ("generated", "xray"))
@@ -70,12 +70,12 @@ def test_balanced_accuracy_stands_with_its_interval_and_the_paper_has_none(tmp_p
     above = np.hypot(high_a - point.sensitivity, high_b - point.specificity) / 2
     expected = point.balanced_accuracy - below, point.balanced_accuracy + above
     assert point.ci["balanced_accuracy"] == pytest.approx(expected)
-    first = table3_render.sheets_of(result)[0]
+    first = embolism_sheet.sheets_of(result)[0]
     place = [head.text for head in first.heads].index("Balanced accuracy % ↑")
     ours, paper = (row[place].text for _, row in first.rows[:2])
     assert ours == f"{100 * point.balanced_accuracy:.1f} [{100 * expected[0]:.0f}–{100 * expected[1]:.0f}]"
     assert paper == "–"
-    short = table3_render.terminal_sheet(result)
+    short = embolism_sheet.terminal_sheet(result)
     assert [row[-1].text for _, row in short.rows[:2]] == [ours, "–"] and short.heads[-1].text == "Bal. acc."
 
 

@@ -14,18 +14,20 @@ import pytest
 from fabricated import SETTINGS, SHIFTS, predictions, write_classification
 from pictured import source_of
 
-from analysis import sheet, table3, table3_render, tables
-from analysis.classifications import load_classifications
+from analysis import tables
 from analysis.pictures import roc
+from analysis.read.classifications import load_classifications
+from analysis.render import sheet
+from analysis.tabulate import embolism, embolism_sheet
 
 MakeRun = Callable[..., Path]
 
 
-def made(runs: Path, table: pd.DataFrame, **more: object) -> table3.Table3:
+def made(runs: Path, table: pd.DataFrame, **more: object) -> embolism.Table3:
     write_classification(runs, table=table, **more)  # type: ignore[arg-type]
-    result = table3.collect(load_classifications(runs)[0])
+    result = embolism.collect(load_classifications(runs)[0])
     # Whatever is refused, the table is drawn.
-    text = sheet.markdown(table3_render.sheets_of(result)) + table3_render.tidy_csv(result)
+    text = sheet.markdown(embolism_sheet.sheets_of(result)) + embolism_sheet.tidy_csv(result)
     assert all(reason in text for reason in result.refused.values())
     assert "p003" not in text + " ".join(note.text for note in result.footnotes)
     return result
@@ -50,7 +52,7 @@ def test_a_patient_twice_in_all_arms(tmp_path: Path) -> None:
     table = predictions()
     result = made(tmp_path, pd.concat([table, table[table["patient"] == "p003"]], ignore_index=True))
     assert set(result.refused.values()) == {"refused: patient twice: 1 patient has more than one test score"}
-    assert set(result.refused) == set(table3.LABELS)
+    assert set(result.refused) == set(embolism.LABELS)
 
 
 def test_validation_patients_are_no_second_score(tmp_path: Path) -> None:
@@ -134,17 +136,17 @@ def test_without_thresholds_there_are_areas_and_no_rates(
     write_classification(tmp_path)
     (sound,) = load_classifications(tmp_path)
     assert sound.predictions is not None
-    result = table3.collect(replace(sound, predictions=spoil(sound.predictions)))
+    result = embolism.collect(replace(sound, predictions=spoil(sound.predictions)))
     assert not result.refused
-    for arm, usual in table3.collect(sound).arms.items():
+    for arm, usual in embolism.collect(sound).arms.items():
         assert result.arms[arm].areas == usual.areas
         assert (result.arms[arm].point, result.arms[arm].no_rates) == (None, reason)
     assert f"X-ray: rates are not shown: {reason}." in [note.text for note in result.footnotes]
-    first, pairs = table3_render.sheets_of(result)
+    first, pairs = embolism_sheet.sheets_of(result)
     assert [entry.text for entry in first.rows[0][1][7:]] == ["–"] * 7
     assert [entry.text for entry in pairs.rows[0][1][6:13]] == ["–"] * 7
-    table3_render.terminal_sheet(result), table3_render.terminal_pairs(result)
-    lines = list(csv.DictReader(io.StringIO(table3_render.tidy_csv(result))))
+    embolism_sheet.terminal_sheet(result), embolism_sheet.terminal_pairs(result)
+    lines = list(csv.DictReader(io.StringIO(embolism_sheet.tidy_csv(result))))
     assert [line["state"] for line in lines if line["metric"] == "rates"] == [reason] * 3
 
 
@@ -189,7 +191,7 @@ def test_opposite_orders_are_not_tested(tmp_path: Path) -> None:
     result = made(tmp_path, table)
     pair = result.pairs[0]
     assert pair.areas.difference == 1 and np.isnan([pair.areas.p, *pair.areas.ci, pair.p_holm]).all()
-    row = [entry.text for entry in table3_render.sheets_of(result)[1].rows[0][1]]
+    row = [entry.text for entry in embolism_sheet.sheets_of(result)[1].rows[0][1]]
     assert row[:5] == ["CTPA − X-ray", "+1.00", "–", "not tested", "–"]
     assert "CTPA − X-ray: the difference of AUC cannot be tested: the folds leave no variance." in {
         note.text for note in result.footnotes
@@ -214,14 +216,14 @@ def test_labels_of_another_kind_are_the_same_labels(tmp_path: Path, kind: type) 
     (sound,) = load_classifications(tmp_path)
     assert sound.predictions is not None
     expected, result = (
-        table3.collect(replace(sound, predictions=table))
+        embolism.collect(replace(sound, predictions=table))
         for table in (sound.predictions, sound.predictions.astype({"label": kind}))
     )
     assert result.arms == expected.arms and result.pairs == expected.pairs and len(result.pairs) == 3
     # Arms need not share the kind.
     mixed = sound.predictions.astype({"label": object})
     mixed.loc[of("xray", mixed), "label"] = mixed.loc[of("xray", mixed), "label"].astype(kind)
-    assert table3.collect(replace(sound, predictions=mixed)).arms == expected.arms
+    assert embolism.collect(replace(sound, predictions=mixed)).arms == expected.arms
 
 
 def test_a_flipped_label_is_told_as_one(tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_without_the_reference_the_others_are_shown(tmp_path: Path) -> None:
     result = made(tmp_path / "absent", table[~of("xray", table)])
     assert result.refused == {"xray": "not run"} and set(result.arms) == {"ctpa", "generated"}
     assert [(pair.a, pair.b) for pair in result.pairs] == [("generated", "ctpa")]
-    first = table3_render.sheets_of(result)[0]
+    first = embolism_sheet.sheets_of(result)[0]
     assert [entry.text for entry in first.rows[2][1][:2]] == ["X-ray", "not run"]
     table.loc[of("xray", table), "score"] = np.nan
     assert made(tmp_path / "refused", table).refused == {"xray": "refused: 120 scores are NaN"}

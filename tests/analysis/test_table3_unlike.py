@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from fabricated import CONFIG, SETTINGS, predictions, write_classification
 
-from analysis.classifications import Classification, load_classifications
-from analysis.table3 import leaks, unlike
+from analysis.read.classifications import Classification, load_classifications
+from analysis.tabulate.embolism import leaks, unlike
 
 
 def two(runs: Path, **other: Any) -> tuple[Classification, Classification]:

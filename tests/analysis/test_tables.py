@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis import render, tables
-from analysis.runs import group_runs, load_runs
+from analysis import tables
+from analysis.read.runs import group_runs, load_runs
 from analysis.stats.paired import compare
-from analysis.table2 import Row, Table, collect
+from analysis.tabulate import quality_sheet
+from analysis.tabulate.quality import Table, collect
+from analysis.tabulate.rows import Row
 from x2c.core.run import RunDirectory
 
 PROJECT = Path(tables.__file__).parents[1]
@@ -39,13 +41,13 @@ def said(of: Table) -> str:
 
 def printed(of: Table, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), highlight=False)
-    console.print(render.terminal(of, width))
-    console.print(render.notes(of))
+    console.print(quality_sheet.terminal(of, width))
+    console.print(quality_sheet.notes(of))
     return console.file.getvalue()
 
 
 def tidy(of: Table) -> dict[tuple[str, str], dict[str, str]]:
-    return {(line["variant"], line["metric"]): line for line in csv.DictReader(io.StringIO(render.tidy_csv(of)))}
+    return {(line["variant"], line["metric"]): line for line in csv.DictReader(io.StringIO(quality_sheet.tidy_csv(of)))}
 
 
 def test_rows_stand_in_the_papers_order_with_ours_after_and_baselines_last(make_run: MakeRun) -> None:
@@ -85,7 +87,7 @@ def test_every_state_is_told(make_run: MakeRun) -> None:
         "cfg": "not run",
     }
     assert not row(result, "l1_lpips").cells
-    for text in (printed(result), render.markdown(result), render.latex(result)):
+    for text in (printed(result), quality_sheet.markdown(result), quality_sheet.latex(result)):
         assert all(word in text for word in ("not run", "interrupted", "failed: loss/l1"))
 
 
@@ -139,9 +141,9 @@ def test_best_is_bold_and_never_a_baseline(make_run: MakeRun) -> None:
     assert {"psnr", "frechet", "lpips", "ssim_2d"} <= best["l1_lpips"]
     assert best["l1"] == {"mae_hu", "paired_feature_sqdist", "xray_gain"} | (best["l1"] & {"xray_gain"})
     assert not best["baseline_reconstruction"]
-    line = next(line for line in render.markdown(result).splitlines() if line.startswith("| L1 + LPIPS<"))
+    line = next(line for line in quality_sheet.markdown(result).splitlines() if line.startswith("| L1 + LPIPS<"))
     assert "**15.00 ± 0.75 (6)** | *14.78 ± 0.6*" in line
-    assert r"\textbf{15.00 $\pm$ 0.75 (6)} & \textit{14.78 $\pm$ 0.6}" in render.latex(result)
+    assert r"\textbf{15.00 $\pm$ 0.75 (6)} & \textit{14.78 $\pm$ 0.6}" in quality_sheet.latex(result)
 
 
 def test_a_lone_variant_is_not_best(make_run: MakeRun) -> None:
@@ -181,7 +183,7 @@ def test_other_patients_have_a_table_of_their_own(
         ("Baselines", "baseline_nearest", "not run"),
         ("Baselines", "baseline_reconstruction", "not run"),
     ]
-    for text in (printed(result), render.markdown(result), render.latex(result)):
+    for text in (printed(result), quality_sheet.markdown(result), quality_sheet.latex(result)):
         assert "paper:" not in text and "the paper" not in text and "Table 2" not in text
     assert all(line["paper_mean"] == "" for line in tidy(result).values())
     assert tables.main(["--runs", str(runs), "--out", str(tmp_path / "out")]) == 0

@@ -4,7 +4,7 @@ from itertools import combinations
 from pathlib import Path
 
 from x2c.core.reports import report_folder
-from x2c.sweep.plan import make_plan
+from x2c.sweep.plan.cells import make_plan
 
 
 def test_a_sweep_as_its_file_has_it_is_named_by_sweep_scale_and_data():

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from x2c.core import resolve as resolving
-from x2c.core.config import identity
 from x2c.core.errors import FileError, UserError
+from x2c.core.identity import identity
 from x2c.core.resolve import parse_override, resolve, scales, variants
 from x2c.core.run import run_id
 

@@ -22,7 +22,7 @@ from x2c.core.script import PROJECT
 from x2c.data.pairs import TrainingPairs
 from x2c.engine.experiment import run
 from x2c.engine.loading import WORKERS, _processes, batches
-from x2c.sweep.compare import compare
+from x2c.sweep.verify.compare import compare
 
 FIRST, LENGTH, SIZE = 3, 17, 2
 
@@ -97,7 +97,7 @@ def test_processes_are_begun_where_a_gpu_computes_or_where_they_are_asked_for():
 
 
 def test_their_number_is_no_part_of_a_run():
-    from x2c.core.config import identity
+    from x2c.core.identity import identity
 
     plain, other = resolve("l1", "smoke"), resolve("l1", "smoke", 0, ["compute.loader_workers=2"])
     assert identity(plain) == identity(other)

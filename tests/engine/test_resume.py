@@ -18,7 +18,7 @@ from x2c.engine.experiment import run, run_directory
 from x2c.engine.generator import Generator
 from x2c.engine.kept import KeptBatches
 from x2c.engine.reporting import Reporter
-from x2c.sweep.compare import compare
+from x2c.sweep.verify.compare import compare
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 

@@ -14,7 +14,7 @@ import pytest
 
 from x2c.core.script import PROJECT
 from x2c.engine.experiment import run
-from x2c.sweep.compare import compare
+from x2c.sweep.verify.compare import compare
 
 NODE = Path(__file__).parents[1] / "core" / "node.py"
 STEPS = "stages.rspect.steps=60"

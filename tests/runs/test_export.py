@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from analysis.runs import load_runs
+from analysis.read.runs import load_runs
 from x2c.core.errors import UserError
 from x2c.core.machine import machine
 from x2c.core.run import RunDirectory

@@ -15,8 +15,8 @@ from x2c.core.files import locked
 from x2c.core.machine import machine
 from x2c.core.resolve import resolve
 from x2c.core.run import RunDirectory
-from x2c.sweep.plan import cells, read_sweep
-from x2c.sweep.trials import trial_of
+from x2c.sweep.plan.cells import cells, read_sweep
+from x2c.sweep.queue.trials import trial_of
 
 
 def stage_names(runs: Path) -> set[str]:

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from x2c.sweep import plan as planning
+from x2c.sweep.plan import cells as planning
 
 VARIANTS = ["l1", "l1_lpips", "l1_adv", "l1_cls"]
 

@@ -14,9 +14,10 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from x2c import train
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
-from x2c.sweep import agent_command, plan
-from x2c.sweep.agent_command import check_command, expanded
-from x2c.sweep.wandb_engine import refuse, registered
+from x2c.sweep.plan import cells
+from x2c.sweep.run import agent_command
+from x2c.sweep.run.agent_command import check_command, expanded
+from x2c.sweep.run.wandb_engine import refuse, registered
 
 LINE = ["${env}", "${interpreter}", "${program}", "${args}"]
 
@@ -52,9 +53,9 @@ def checked(sweep_file):
     def check(overrides=(), **keys):
         keys = {"program": "x2c/train.py", "parameters": {"variant": {"value": "l1"}}, **keys}
         sweep_file(**keys)
-        sweep = plan.read_sweep("s")
+        sweep = cells.read_sweep("s")
         refuse(sweep)
-        made = plan.make_plan("s", "smoke", None, overrides)
+        made = cells.make_plan("s", "smoke", None, overrides)
         asked = registered(sweep, "smoke", None, overrides)
         check_command(made, asked)
         return made, asked

@@ -20,7 +20,7 @@ import pytest
 from test_postgres import trials
 
 from x2c.core.script import PROJECT
-from x2c.sweep.plan import make_plan
+from x2c.sweep.plan.cells import make_plan
 
 SITE = f"""
 import importlib.util, sys

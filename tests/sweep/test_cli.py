@@ -15,14 +15,16 @@ import pytest
 
 from x2c.core import stopping
 from x2c.core.errors import UserError
+from x2c.core.machine import STORAGE
 from x2c.core.resolve import scales
 from x2c.core.script import PROJECT
-from x2c.sweep import crew, retries
 from x2c.sweep.__main__ import main
-from x2c.sweep.launch import STORAGE, worker_arguments
 from x2c.sweep.options import parse, same_plan
-from x2c.sweep.plan import make_plan, sweeps
-from x2c.sweep.state import snapshot
+from x2c.sweep.plan.cells import make_plan, sweeps
+from x2c.sweep.queue import retries
+from x2c.sweep.queue.state import snapshot
+from x2c.sweep.run import crew
+from x2c.sweep.run.processes import worker_arguments
 
 SITE = f"""
 import importlib.util, sys
@@ -128,7 +130,9 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
 
 def test_a_worker_s_password_is_neither_in_its_arguments_nor_in_those_that_trackers_write_down(monkeypatch):
     url, seen = "postgresql+psycopg://me:secret@h/x", []
-    monkeypatch.setattr("x2c.sweep.worker.work", lambda plan, cells, storage, _: seen.append((storage, sys.argv)) or 0)
+    monkeypatch.setattr(
+        "x2c.sweep.run.worker.work", lambda plan, cells, storage, _: seen.append((storage, sys.argv)) or 0
+    )
     assert sweep(monkeypatch, f"worker losses --scale smoke --seeds 1 --storage {url}") == 0
     monkeypatch.setenv(STORAGE, url)
     assert sweep(monkeypatch, "worker losses --scale smoke --seeds 1") == 0

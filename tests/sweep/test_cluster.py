@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from x2c.core.errors import UserError
-from x2c.sweep.cluster import DEFAULT, Cluster, read_cluster
-from x2c.sweep.plan import make_plan
-from x2c.sweep.slurm import check_storage, own_device, parameters, run_on_slurm
+from x2c.sweep.plan.cells import make_plan
+from x2c.sweep.run.cluster import DEFAULT, Cluster, read_cluster
+from x2c.sweep.run.slurm import check_storage, own_device, parameters, run_on_slurm
 
 LEAST = {"hours": 2, "workers": 4, "memory_gb": 16}
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep.conditions import parse_constraint, read_conditions
-from x2c.sweep.plan import read_sweep, sweeps
-from x2c.sweep.space import read_parameters
+from x2c.sweep.plan.cells import read_sweep, sweeps
+from x2c.sweep.plan.conditions import parse_constraint, read_conditions
+from x2c.sweep.plan.space import read_parameters
 
 PARAMETERS = read_parameters(
     {

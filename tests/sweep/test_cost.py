@@ -11,8 +11,9 @@ from dataclasses import asdict, make_dataclass, replace
 import pytest
 from rich.console import Console
 
-from analysis import table2, table2_notes
-from analysis.table2_notes import Footnote
+from analysis.render.footnotes import Footnote
+from analysis.tabulate import quality, quality_notes
+from analysis.tabulate.rows import EXPLORATORY, Row
 from x2c.core import registered
 from x2c.core.errors import UserError
 from x2c.core.files import write_json
@@ -21,11 +22,11 @@ from x2c.engine import costs as measured_costs
 from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
 from x2c.sweep.__main__ import show_plan
-from x2c.sweep.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
-from x2c.sweep.lock import added_later, lock
-from x2c.sweep.plan import Plan, make_plan
-from x2c.sweep.schema import Metric
-from x2c.sweep.view import cost_lines, plan_table, snapshots
+from x2c.sweep.plan.cells import Plan, make_plan
+from x2c.sweep.plan.preregister import added_later, lock
+from x2c.sweep.plan.schema import Metric
+from x2c.sweep.show.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
+from x2c.sweep.show.tables import cost_lines, plan_table, snapshots
 
 STAGE = StageCost(2.0, 10.0, 5.0, 100.0, 3_000, 1_000)
 EVALUATION = EvaluationCost(7.0, 4.0, 50.0, patients=4, volume_bytes=100)
@@ -199,7 +200,7 @@ def test_prepared_data_sets_have_locks_of_their_own(measured, monkeypatch, tmp_p
     assert lock(measured)[0].path.name == "s-smoke-phantom.yaml"
     monkeypatch.setattr(Plan, "data", "prepared")
     for cohort in ("0123456789ab", "ba9876543210"):
-        monkeypatch.setattr("x2c.sweep.lock.cohort_fingerprint", lambda config, cohort=cohort: cohort)
+        monkeypatch.setattr("x2c.sweep.plan.preregister.cohort_fingerprint", lambda config, cohort=cohort: cohort)
         assert lock(measured)[0].path.name == f"s-smoke-prepared-{cohort[:8]}.yaml"
 
 
@@ -225,17 +226,17 @@ def test_tables_mark_rows_that_were_in_no_locked_plan():
         "s", "cpu", "phantom", "c", "2026-01-01", None, "psnr", "maximize", "test", {"a": "l1 s0"}
     )
     rows = [
-        table2.Row("l1", "Loss", "L1", "done", "", {}, {}, runs=(Run("a"),)),
-        table2.Row("x", "Loss", "X", "done", "", {}, {}, marks=("a",), runs=(Run("a"), Run("b"))),
-        table2.Row("base", table2.BASELINE_SECTION, "mean", "done", "", {}, {}, runs=(Run("c"),)),
+        Row("l1", "Loss", "L1", "done", "", {}, {}, runs=(Run("a"),)),
+        Row("x", "Loss", "X", "done", "", {}, {}, marks=("a",), runs=(Run("a"), Run("b"))),
+        Row("base", quality.BASELINE_SECTION, "mean", "done", "", {}, {}, runs=(Run("c"),)),
     ]
-    assert table2_notes.plan_notes(rows, [], table2.EXPLORATORY) == ()
-    marked = [table2._with_plan(row, [planned]) for row in rows]
-    assert [row.marks for row in marked] == [(), ("a", table2.EXPLORATORY), ()]
-    assert [table2._with_plan(row, []) for row in rows] == rows
-    first, second = table2_notes.plan_notes(marked, [planned], table2.EXPLORATORY)
+    assert quality_notes.plan_notes(rows, [], EXPLORATORY) == ()
+    marked = [quality._with_plan(row, [planned]) for row in rows]
+    assert [row.marks for row in marked] == [(), ("a", EXPLORATORY), ()]
+    assert [quality._with_plan(row, []) for row in rows] == rows
+    first, second = quality_notes.plan_notes(marked, [planned], EXPLORATORY)
     assert "s, 1 cells, on 2026-01-01, for psnr" in first.text
-    assert isinstance(second, Footnote) and second.mark == table2.EXPLORATORY
+    assert isinstance(second, Footnote) and second.mark == EXPLORATORY
 
 
 def test_the_device_has_a_name(measured):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from x2c.sweep import crew
-from x2c.sweep.crew import MOST_CRASHES, Crew
+from x2c.sweep.run import crew
+from x2c.sweep.run.crew import MOST_CRASHES, Crew
 
 SIZE = 2 * MOST_CRASHES
 

@@ -17,7 +17,7 @@ from test_queue import enqueue
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep.dashboard import default_url, main
+from x2c.sweep.show.dashboard import default_url, main
 
 
 def answer(url, seconds=40):

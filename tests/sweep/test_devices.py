@@ -8,13 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from x2c.core.config import identity
 from x2c.core.errors import UserError
+from x2c.core.identity import identity
 from x2c.core.resolve import resolve
-from x2c.sweep import cost, steps
 from x2c.sweep.__main__ import main
-from x2c.sweep.crew import Crew
-from x2c.sweep.devices import (
+from x2c.sweep.plan.devices import (
     Device,
     check_memory,
     crew_for,
@@ -25,6 +23,9 @@ from x2c.sweep.devices import (
     visible_devices,
     worker_count,
 )
+from x2c.sweep.reproduce import steps
+from x2c.sweep.run.crew import Crew
+from x2c.sweep.show import cost
 
 A, B, C = (f"GPU-{letter * 8}-0000-0000-0000-{letter * 12}" for letter in "abc")
 # In the form of `nvidia-smi --query-gpu=uuid,name,memory.total,memory.free --format=csv,noheader,nounits`.

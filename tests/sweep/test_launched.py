@@ -18,13 +18,14 @@ from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
 from x2c.engine.belonging import NotOurs, belonging
-from x2c.sweep import launch, launched
-from x2c.sweep.devices import Device, check_processes, environment, worker_count
-from x2c.sweep.plan import make_plan
-from x2c.sweep.queue import Queue
-from x2c.sweep.retries import passing
-from x2c.sweep.state import claimed, snapshot
-from x2c.sweep.worker import drain
+from x2c.sweep.plan.cells import make_plan
+from x2c.sweep.plan.devices import Device, check_processes, environment, worker_count
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.retries import passing
+from x2c.sweep.queue.state import claimed, snapshot
+from x2c.sweep.run import distributed
+from x2c.sweep.run import processes as launch
+from x2c.sweep.run.worker import drain
 
 GPUS = [Device(key) for key in "abcd"]
 
@@ -47,13 +48,13 @@ def script(monkeypatch, tmp_path):
     def write(text):
         path = tmp_path / "script.py"
         path.write_text(f"import os, signal, sys, time\n{text}\n")
-        monkeypatch.setattr(launched, "command", lambda cell: ["--nproc_per_node=2", str(path)])
+        monkeypatch.setattr(distributed, "command", lambda cell: ["--nproc_per_node=2", str(path)])
 
     return write
 
 
 def test_the_processes_train_exactly_this_cell(cell):
-    count, path, *options = launched.command(cell)
+    count, path, *options = distributed.command(cell)
     assert count == "--nproc_per_node=2" and Path(path) == PROJECT / "x2c/train.py"
     assert "--data=phantom" in options and "--loss.adv.weight=0.002" in options
     line = [sys.executable, path, *options, "--check"]
@@ -96,14 +97,14 @@ def test_two_processes_in_a_sweep_learn_what_one_does(sweep_file, smoke_config, 
 
 def test_their_failure_is_the_cells(cell, script):
     script("sys.exit(3)")
-    with pytest.raises(launched.ProcessesFailed, match="2 processes ended with code 1"):
-        launched.run(cell)
+    with pytest.raises(distributed.ProcessesFailed, match="2 processes ended with code 1"):
+        distributed.run(cell)
     for reason, kind in (
         ("UserError: no such file", UserError),
         ("OutOfMemoryError: CUDA out of memory", RuntimeError),
     ):
         cell.run.report("failed", "train xray", 3, 9, reason=reason)
-        error = launched._failure(cell, 1, None)
+        error = distributed._failure(cell, 1, None)
         assert isinstance(error, kind) and str(error) in reason and passing(error) == ("memory" in reason)
 
 
@@ -118,7 +119,7 @@ def test_what_stops_the_worker_stops_them_after_a_checkpoint(cell, script, tmp_p
             raise KeyboardInterrupt
 
     with fence.fenced(look), pytest.raises(KeyboardInterrupt):
-        launched.run(cell)
+        distributed.run(cell)
     assert len(list(tmp_path.glob("asked-*"))) == 2
 
 
@@ -147,7 +148,7 @@ def test_a_lost_cell_kills_them_at_once(cell, script, tmp_path):
             raise LookupError("another has it")
 
     with fence.fenced(lost), pytest.raises(LookupError):
-        launched.run(cell)
+        distributed.run(cell)
     for path in tmp_path.glob("up-*"):
         number = int(path.name.removeprefix("up-"))
         wait_for(lambda number=number: not Path(f"/proc/{number}").exists(), 5)
@@ -168,7 +169,7 @@ def test_a_search_gives_them_up_too(cell, script, tmp_path):
         raise listening.Pruned("others are better")
 
     with listening.listened(prune), pytest.raises(listening.Pruned):
-        launched.run(cell)
+        distributed.run(cell)
     assert told == [steps - 4]
     assert (cell.run.status()["state"], cell.run.status()["reason"]) == ("pruned", "Pruned: others are better")
 
@@ -195,10 +196,10 @@ def test_each_line_of_a_log_is_read_once_and_again_after_a_resume(cell, monkeypa
 
     read, loads = [], json.loads
     monkeypatch.setattr(json, "loads", lambda line: read.append(line) or loads(line))
-    monkeypatch.setattr(launched, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(distributed, "LOOK_SECONDS", 0.0)
     told = []
     with listening.listened(told.append):
-        launched._watch(Process(), cell)
+        distributed._watch(Process(), cell)
     # The first was there before the processes were.
     assert told == [steps - 2, steps - 1, steps - 2, steps - 1]
     assert len(read) == 1 + 1 + 50 + 1 + 2

@@ -17,12 +17,12 @@ from x2c.core import file_lease, machine
 from x2c.core import lease as leases
 from x2c.core.clock import elapsed
 from x2c.core.files import is_locked, locked
-from x2c.sweep import worker
-from x2c.sweep.database import DatabaseAway, live_trials
-from x2c.sweep.lease import LeaseLost
-from x2c.sweep.plan import make_plan as make
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import read_claim, snapshot
+from x2c.sweep.plan.cells import make_plan as make
+from x2c.sweep.queue.database import DatabaseAway, live_trials
+from x2c.sweep.queue.lease import LeaseLost
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import read_claim, snapshot
+from x2c.sweep.run import worker
 
 LEASE = 5.0
 
@@ -43,7 +43,7 @@ def elsewhere(monkeypatch):
     def move(name):
         for module in (machine, file_lease):
             monkeypatch.setattr(module, "machine", lambda: name)
-        for module in ("x2c.sweep.state", "x2c.sweep.queue"):
+        for module in ("x2c.sweep.queue.state", "x2c.sweep.queue.queue"):
             monkeypatch.setattr(f"{module}.machine", lambda: name)
             monkeypatch.setattr(f"{module}.is_locked", lambda path: False)
 

@@ -20,17 +20,19 @@ from test_queue import drain_anew, enqueue, start, trials
 
 from x2c.core.errors import UserError
 from x2c.engine import identity
-from x2c.sweep import pace, queue, slurm, supervise, view
-from x2c.sweep.__main__ import wanted
-from x2c.sweep.cluster import read_cluster
-from x2c.sweep.launch import worker_arguments
 from x2c.sweep.options import parse
-from x2c.sweep.plan import make_plan as make
-from x2c.sweep.queue import Queue
-from x2c.sweep.retries import Tries
-from x2c.sweep.rows import add_missing
-from x2c.sweep.state import snapshot
-from x2c.sweep.trials import RUN_ID, trial_of
+from x2c.sweep.plan.cells import make_plan as make
+from x2c.sweep.queue import pace, queue
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.retries import Tries
+from x2c.sweep.queue.rows import add_missing
+from x2c.sweep.queue.state import snapshot
+from x2c.sweep.queue.trials import RUN_ID, trial_of
+from x2c.sweep.run import local, slurm
+from x2c.sweep.run.cluster import read_cluster
+from x2c.sweep.run.processes import worker_arguments
+from x2c.sweep.run.worker_command import wanted
+from x2c.sweep.show import tables
 
 WORD_BYTES = 131_072
 """Linux takes no longer word in a command line (MAX_ARG_STRLEN)."""
@@ -292,7 +294,7 @@ def test_seeds_are_planned_in_one_go(make_plan, monkeypatch):
     asked = []
     real = identity.run_identity
     monkeypatch.setattr(identity, "run_identity", lambda *of: asked.append(of) or real(*of))
-    from x2c.sweep import plan as planning
+    from x2c.sweep.plan import cells as planning
 
     planning._resolved.cache_clear()
     plan = make_plan(seeds=range(50))
@@ -306,13 +308,13 @@ def test_cells_that_have_not_begun_are_not_looked_at(make_plan, monkeypatch):
     plan = make_plan(seeds=range(10))
     finish(plan.cells[:1])
     looked = []
-    monkeypatch.setattr(view, "snapshot", lambda cell: looked.append(cell.run_id) or snapshot(cell))
-    shots = view.snapshots(plan.cells)
+    monkeypatch.setattr(tables, "snapshot", lambda cell: looked.append(cell.run_id) or snapshot(cell))
+    shots = tables.snapshots(plan.cells)
     assert looked == [plan.cells[0].run_id]
-    assert view.counts(shots) == "1 of 40 done · 39 to do"
+    assert tables.counts(shots) == "1 of 40 done · 39 to do"
     enqueue(plan)
     with Queue(plan).next(plan.cells) as lease:
-        assert view.snapshots(plan.cells)[lease.cell.run_id].state == "running", "a claim alone is a beginning"
+        assert tables.snapshots(plan.cells)[lease.cell.run_id].state == "running", "a claim alone is a beginning"
 
 
 def test_what_cells_share_is_prepared_once_for_all_seeds(make_plan, monkeypatch):
@@ -325,7 +327,7 @@ def test_what_cells_share_is_prepared_once_for_all_seeds(make_plan, monkeypatch)
 
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", SimpleNamespace(prepare=prepare, prepare_patients=list))
     said = []
-    failed = supervise.prepare_all(plan.cells, said.append)
+    failed = local.prepare_all(plan.cells, said.append)
     assert sorted(prepared) == ["l1", "l1_adv", "l1_cls", "l1_lpips"]
     assert failed == {cell.run_id for cell in plan.cells if cell.config.variant == "l1_adv"}
     assert {snapshot(cell).state for cell in plan.cells if cell.run_id in failed} == {"failed"}

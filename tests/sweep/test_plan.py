@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from x2c.core.errors import UserError
-from x2c.sweep import plan as planning
-from x2c.sweep.plan import cells, make_plan, probe, read_sweep
-from x2c.sweep.view import plan_table, sharing, snapshots
+from x2c.sweep.plan import cells as planning
+from x2c.sweep.plan.cells import cells, make_plan, probe, read_sweep
+from x2c.sweep.show.tables import plan_table, sharing, snapshots
 
 
 def test_the_first_parameter_varies_slowest(sweep_file):

@@ -22,13 +22,13 @@ from test_cli import command
 from test_queue import start, wait_for
 
 from x2c.core.errors import UserError
+from x2c.core.machine import STORAGE
 from x2c.core.script import PROJECT
-from x2c.sweep import database as databases
-from x2c.sweep.database import DatabaseAway, live_trials
-from x2c.sweep.launch import STORAGE
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import snapshot
-from x2c.sweep.worker import drain
+from x2c.sweep.queue import database as databases
+from x2c.sweep.queue.database import DatabaseAway, live_trials
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import snapshot
+from x2c.sweep.run.worker import drain
 
 
 def drain_on(plan, url):

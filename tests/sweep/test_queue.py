@@ -12,10 +12,10 @@ import optuna
 import pytest
 
 from x2c.core.errors import UserError
-from x2c.sweep.plan import make_plan as make
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import claimed, read_claim, snapshot
-from x2c.sweep.worker import drain
+from x2c.sweep.plan.cells import make_plan as make
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import claimed, read_claim, snapshot
+from x2c.sweep.run.worker import drain
 
 # Forked, so that a test does not pay for imports again; every process opens its own database connection.
 processes = multiprocessing.get_context("fork")

@@ -12,9 +12,10 @@ import pytest
 from analysis import results
 from x2c.core import stopping
 from x2c.core.errors import UserError, exit_on_user_error
-from x2c.sweep import reproduce, steps
 from x2c.sweep.__main__ import main
-from x2c.sweep.steps import Where
+from x2c.sweep.reproduce import command as reproduce
+from x2c.sweep.reproduce import steps
+from x2c.sweep.reproduce.steps import Where
 
 WORK = 'echo "$NAME" >> ran; touch "done/$NAME"'
 

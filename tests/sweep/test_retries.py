@@ -10,10 +10,11 @@ from test_queue import enqueue, trials
 
 from x2c.core.errors import UserError
 from x2c.engine.trainer import NonFiniteLoss
-from x2c.sweep import retries, worker
-from x2c.sweep.queue import Queue
-from x2c.sweep.retries import MOST_DEATHS, MOST_ERRORS, Tries, passing
-from x2c.sweep.state import snapshot
+from x2c.sweep.queue import retries
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.retries import MOST_DEATHS, MOST_ERRORS, Tries, passing
+from x2c.sweep.queue.state import snapshot
+from x2c.sweep.run import worker
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -145,7 +146,7 @@ def test_even_a_failure_that_cannot_be_written_down_keeps_its_place(make_plan, n
     def full(*_):
         raise FULL
 
-    monkeypatch.setattr("x2c.sweep.state.mark_failed", full)
+    monkeypatch.setattr("x2c.sweep.queue.state.mark_failed", full)
     monkeypatch.setattr(worker, "mark_waiting", full)
     failures = [FULL]
 

@@ -12,8 +12,8 @@ from optuna.pruners import NopPruner
 from optuna.trial import TrialState, create_trial
 
 from x2c.core.errors import UserError
-from x2c.sweep.search import MOST_DRAWS, STARTUP_TRIALS, Halving, draw, drawn, pruner, sampler, stored, to_optuna
-from x2c.sweep.space import Hyperband, read_parameters
+from x2c.sweep.plan.space import Hyperband, read_parameters
+from x2c.sweep.queue.draw import MOST_DRAWS, STARTUP_TRIALS, Halving, draw, drawn, pruner, sampler, stored, to_optuna
 
 LOG = {"distribution": "log_uniform_values", "min": 1.0e-4, "max": 1.0}
 

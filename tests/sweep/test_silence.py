@@ -12,13 +12,13 @@ from test_queue import drain_anew, enqueue, start_worker, wait_for
 
 from x2c.core import clock
 from x2c.core import lease as leases
-from x2c.sweep import silence
-from x2c.sweep.lease import LeaseLost
-from x2c.sweep.plan import make_plan as make
-from x2c.sweep.queue import Queue
-from x2c.sweep.silence import Silence
-from x2c.sweep.state import beat, claim_path, claimed, is_held, record_failure, snapshot
-from x2c.sweep.storage import sqlite_url
+from x2c.sweep.plan.cells import make_plan as make
+from x2c.sweep.queue import silence
+from x2c.sweep.queue.lease import LeaseLost
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.silence import Silence
+from x2c.sweep.queue.state import beat, claim_path, claimed, is_held, record_failure, snapshot
+from x2c.sweep.queue.storage import sqlite_url
 
 HOUR = 3600
 
@@ -166,7 +166,7 @@ def test_a_lease_counts_from_before_its_first_heartbeat(plan, monkeypatch):
     enqueue(plan)
     queue, now = Queue(plan), clock.elapsed()
     times = iter([now])
-    monkeypatch.setattr("x2c.sweep.queue.elapsed", lambda: next(times))
+    monkeypatch.setattr("x2c.sweep.queue.queue.elapsed", lambda: next(times))
     monkeypatch.setattr(leases, "elapsed", lambda: now + 10 * LEASE)
     with queue.next(plan.cells) as lease:
         assert lease._until < now + LEASE
@@ -177,8 +177,8 @@ def test_a_claim_of_another_machine_holds_though_the_clocks_differ(plan, monkeyp
     cell = plan.cells[0]
     seen = Silence(LEASE)
     with claimed(cell):
-        monkeypatch.setattr("x2c.sweep.state.machine", lambda: "another")
-        monkeypatch.setattr("x2c.sweep.state.is_locked", lambda path: False)
+        monkeypatch.setattr("x2c.sweep.queue.state.machine", lambda: "another")
+        monkeypatch.setattr("x2c.sweep.queue.state.is_locked", lambda path: False)
         begun = time.monotonic()
         while time.monotonic() < begun + 2 * LEASE:
             beat(cell)

@@ -15,10 +15,10 @@ from services.postgres import PASSWORD
 from test_cli import command
 from test_queue import wait_for
 
-from x2c.sweep import slurm
-from x2c.sweep.cluster import Cluster
-from x2c.sweep.launch import STORAGE
-from x2c.sweep.state import Snapshot
+from x2c.core.machine import STORAGE
+from x2c.sweep.queue.state import Snapshot
+from x2c.sweep.run import slurm
+from x2c.sweep.run.cluster import Cluster
 
 RESOURCES = {"hours": 0.5, "workers": 2, "memory_gb": 0.5, "signal_seconds": 60, "crashes": 1}
 PATIENCE = 90.0

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from x2c.core.errors import UserError
-from x2c.sweep.plan import probe, read_sweep
-from x2c.sweep.space import Hyperband, Parameter, Range, read_parameters
+from x2c.sweep.plan.cells import probe, read_sweep
+from x2c.sweep.plan.space import Hyperband, Parameter, Range, read_parameters
 
 
 def axis(**raw):

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 from test_queue import enqueue, start_worker, wait_for
 
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import claimed, snapshot
-from x2c.sweep.status import as_json, gather, screen
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import claimed, snapshot
+from x2c.sweep.show.status import as_json, gather, screen
 
 
 def text_of(plan, status):

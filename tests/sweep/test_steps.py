@@ -12,10 +12,10 @@ from x2c.core.resolve import parse_override
 from x2c.data.folds import fold_names
 from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
-from x2c.sweep import steps
-from x2c.sweep.cost import device_name
 from x2c.sweep.options import parse
-from x2c.sweep.steps import ClassifyStep, SweepStep, Where, seconds_left, side_by_side, steps_of
+from x2c.sweep.reproduce import steps
+from x2c.sweep.reproduce.steps import ClassifyStep, SweepStep, Where, seconds_left, side_by_side, steps_of
+from x2c.sweep.show.cost import device_name
 
 STAGE = StageCost(2.0, 10.0, 5.0, None, 3_000, 1_000)
 EVALUATION = EvaluationCost(7.0, 4.0, None, patients=4, volume_bytes=100)

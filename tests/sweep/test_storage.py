@@ -13,13 +13,13 @@ from sqlalchemy.exc import OperationalError
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.errors import UserError
 from x2c.core.resolve import parse_override
-from x2c.sweep import database
-from x2c.sweep.dashboard import default_url
-from x2c.sweep.database import DatabaseAway, is_away, is_refused, open_database, refusal
-from x2c.sweep.database import wait_for as wait_for_database
-from x2c.sweep.plan import make_plan as make
-from x2c.sweep.queue import Queue
-from x2c.sweep.storage import OPTIONS, parsed, shown, sqlite_url
+from x2c.sweep.plan.cells import make_plan as make
+from x2c.sweep.queue import database
+from x2c.sweep.queue.database import DatabaseAway, is_away, is_refused, open_database, refusal
+from x2c.sweep.queue.database import wait_for as wait_for_database
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.storage import OPTIONS, parsed, shown, sqlite_url
+from x2c.sweep.show.dashboard import default_url
 
 NAMES = [
     "r?x=1",

@@ -21,12 +21,12 @@ from test_queue import trials
 from x2c.core import stopping
 from x2c.core.script import PROJECT
 from x2c.core.stopping import Stopped
-from x2c.sweep import launched, supervise
-from x2c.sweep.plan import make_plan as plan_of
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import snapshot
-from x2c.sweep.trials import NO_VALUE
-from x2c.sweep.worker import drain, work
+from x2c.sweep.plan.cells import make_plan as plan_of
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import snapshot
+from x2c.sweep.queue.trials import NO_VALUE
+from x2c.sweep.run import distributed, local
+from x2c.sweep.run.worker import drain, work
 
 LINE = ["run", "losses", "--scale", "smoke", "--workers", "2", "--no-tables"]
 PATIENCE = 300.0
@@ -102,16 +102,16 @@ def test_an_interrupt_of_the_preparation_fails_no_cell(error, make_plan, listeni
     monkeypatch.setattr(fake_engine, "prepare", prepare)
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
     with pytest.raises(Stopped):
-        supervise.prepare_all(plan.cells, lambda _: None)
+        local.prepare_all(plan.cells, lambda _: None)
     assert {snapshot(cell).state for cell in plan.cells} == {"to do"}
 
 
 def test_processes_that_were_asked_before_their_worker_was_stop_it(make_plan):
     cell = make_plan().cells[0]
     cell.run.report("interrupted", "train xray", 3, 9)
-    assert isinstance(launched._failure(cell, 1, None), Stopped)
+    assert isinstance(distributed._failure(cell, 1, None), Stopped)
     before = cell.run.status()["updated"]
-    assert isinstance(launched._failure(cell, 1, before), launched.ProcessesFailed), "that was an earlier attempt"
+    assert isinstance(distributed._failure(cell, 1, before), distributed.ProcessesFailed), "that was an earlier attempt"
 
 
 @pytest.mark.parametrize(

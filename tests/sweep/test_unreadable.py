@@ -16,11 +16,11 @@ from rich.console import Console
 from x2c.core.errors import UserError
 from x2c.core.status import State
 from x2c.engine.sampling_paths import done_run
-from x2c.sweep import status
-from x2c.sweep.queue import Queue
-from x2c.sweep.state import claim_path, log_tail, read_claim, snapshot
-from x2c.sweep.view import counts, failure_table, plan_table, snapshots
-from x2c.sweep.worker import drain
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import claim_path, log_tail, read_claim, snapshot
+from x2c.sweep.run.worker import drain
+from x2c.sweep.show import status
+from x2c.sweep.show.tables import counts, failure_table, plan_table, snapshots
 
 NUMBERS = [0, 1, -1, 1.5, 10**400, -(10**400), 1e308, float("nan"), float("inf"), float("-inf"), True, 2**63]
 TEXTS = ["", "running", "a\nb\x1b[31m", "[bold]", "\ud800", "noon", "x" * 10_000, "\0"]

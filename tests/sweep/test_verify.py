@@ -17,9 +17,9 @@ from x2c.core import stopping
 from x2c.core.errors import UserError
 from x2c.core.files import file_digest
 from x2c.core.script import PROJECT
-from x2c.sweep import verify
-from x2c.sweep.compare import compare
-from x2c.sweep.victim import PHASES, Moment, Watch
+from x2c.sweep.verify import command
+from x2c.sweep.verify.compare import compare
+from x2c.sweep.verify.killed_run import PHASES, Moment, Watch
 
 
 def moments() -> dict[Moment, float]:
@@ -36,17 +36,17 @@ def moments() -> dict[Moment, float]:
 
 
 def test_moments_are_drawn_from_every_phase_in_order_and_again_from_the_same_seed():
-    drawn = verify.draw(moments(), len(PHASES), seed=3)
+    drawn = command.draw(moments(), len(PHASES), seed=3)
     assert {kill.moment.phase for kill in drawn} == set(PHASES)
     order = list(moments())
     assert [kill.moment for kill in drawn] == sorted((kill.moment for kill in drawn), key=order.index)
-    assert drawn == verify.draw(moments(), len(PHASES), seed=3)
-    assert drawn != verify.draw(moments(), len(PHASES), seed=4)
-    assert [kill.moment.phase for kill in verify.draw(moments(), 2, seed=0)] in (
+    assert drawn == command.draw(moments(), len(PHASES), seed=3)
+    assert drawn != command.draw(moments(), len(PHASES), seed=4)
+    assert [kill.moment.phase for kill in command.draw(moments(), 2, seed=0)] in (
         ["step", "checkpoint"],
         ["checkpoint", "step"],
     )
-    assert len(verify.draw(moments(), 999, seed=0)) == len(moments())
+    assert len(command.draw(moments(), 999, seed=0)) == len(moments())
     assert all(0 < kill.delay_seconds < 0.05 for kill in drawn)
 
 
@@ -54,7 +54,7 @@ def test_a_watch_names_what_changes_and_not_what_a_rerun_would_not_meet(tmp_path
     runs = tmp_path / "runs"
     stage = runs / "stages" / "xray-smoke-s0-0123456789ab"
     code = (
-        "import sys, os, json, shutil; from pathlib import Path; from x2c.sweep.victim import Watch\n"
+        "import sys, os, json, shutil; from pathlib import Path; from x2c.sweep.verify.killed_run import Watch\n"
         "from x2c.core.run import RunDirectory\n"
         f"runs, stage = Path({str(runs)!r}), Path({str(stage)!r})\n"
         "watch = Watch(runs); sys.addaudithook(watch)\n"
@@ -81,7 +81,7 @@ def test_a_watch_names_what_changes_and_not_what_a_rerun_would_not_meet(tmp_path
 
 def test_a_target_is_the_moment_itself(tmp_path, monkeypatch):
     killed: list[float] = []
-    monkeypatch.setattr("x2c.sweep.victim.kill_all", killed.append)
+    monkeypatch.setattr("x2c.sweep.verify.killed_run.kill_all", killed.append)
     target = Moment("", 0, 0, "write", "a.json")
     watch = Watch(tmp_path, target, 0.5)
     for name in ("b.json", "a.json", "a.json"):
@@ -144,15 +144,15 @@ def test_every_difference_is_named(two_runs):
 )
 def test_a_wrong_line_is_one_clear_line(line, message):
     with pytest.raises(UserError) as error:
-        verify.main(line)
+        command.main(line)
     assert message in str(error.value)
 
 
 def test_the_processes_are_told_the_data_set_by_its_name(monkeypatch, tmp_path):
-    jobs: list[verify.Job] = []
-    monkeypatch.setattr(verify, "listen", lambda: None)
-    monkeypatch.setattr(verify, "verify", lambda title, job, *rest: jobs.append(job) or True)
-    assert verify.main(["l1", "--data", "phantom", "--folder", str(tmp_path)]) == 0
+    jobs: list[command.Job] = []
+    monkeypatch.setattr(command, "listen", lambda: None)
+    monkeypatch.setattr(command, "verify", lambda title, job, *rest: jobs.append(job) or True)
+    assert command.main(["l1", "--data", "phantom", "--folder", str(tmp_path)]) == 0
     assert "--data=phantom" in jobs[0].arguments
 
 
@@ -162,7 +162,7 @@ def verified(smoke_cache, tmp_path, capsys):
     handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
 
     def call(*line: str) -> tuple[int, str]:
-        code = verify.main([*line, f"--compute.cache={smoke_cache}", "--folder", str(tmp_path / "work")])
+        code = command.main([*line, f"--compute.cache={smoke_cache}", "--folder", str(tmp_path / "work")])
         return code, capsys.readouterr().out
 
     yield call
@@ -188,7 +188,7 @@ def test_two_processes_resume_exactly(verified):
 @pytest.mark.slow
 def test_a_resume_that_forgets_the_optimizer_is_noticed(verified, tmp_path, monkeypatch):
     sabotaged: list[Path] = []
-    start = verify.Job.start
+    start = command.Job.start
 
     def forgetful(self, runs, log, *options):
         for checkpoint in runs.glob("stages/*/checkpoints/step-*"):
@@ -202,7 +202,7 @@ def test_a_resume_that_forgets_the_optimizer_is_noticed(verified, tmp_path, monk
             sabotaged.append(checkpoint)
         return start(self, runs, log, *options)
 
-    monkeypatch.setattr(verify.Job, "start", forgetful)
+    monkeypatch.setattr(command.Job, "start", forgetful)
     code, out = verified("l1", "--kills", "2", "--seed", "1")
     assert sabotaged
     assert (code, "resumed: DIFFERS" in out) == (1, True), out

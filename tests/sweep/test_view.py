@@ -6,8 +6,8 @@ import io
 
 from rich.console import Console
 
-from x2c.sweep.state import Snapshot
-from x2c.sweep.view import clock, counts, progress_table, seconds_left, snapshots
+from x2c.sweep.queue.state import Snapshot
+from x2c.sweep.show.tables import clock, counts, progress_table, seconds_left, snapshots
 
 
 def test_time_left_comes_from_finished_cells():

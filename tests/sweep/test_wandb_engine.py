@@ -12,9 +12,10 @@ import pytest
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep import devices, wandb_engine
-from x2c.sweep.plan import read_sweep
-from x2c.sweep.wandb_engine import Agents, refuse, registered, run_on_wandb
+from x2c.sweep.plan import devices
+from x2c.sweep.plan.cells import read_sweep
+from x2c.sweep.run import wandb_engine
+from x2c.sweep.run.wandb_engine import Agents, refuse, registered, run_on_wandb
 
 AGENT = """
 import json, sys

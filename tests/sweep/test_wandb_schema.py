@@ -13,8 +13,8 @@ from wandb_schema_of import SCHEMA, violations
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
-from x2c.sweep.schema import FILE_KEYS
-from x2c.sweep.space import CHOICES, INSTEAD, RANGES, Hyperband, checked, read_parameters
+from x2c.sweep.plan.schema import FILE_KEYS
+from x2c.sweep.plan.space import CHOICES, INSTEAD, RANGES, Hyperband, checked, read_parameters
 
 FILES = sorted((PROJECT / "sweeps").glob("*.yaml"))
 

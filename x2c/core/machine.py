@@ -14,6 +14,8 @@ WORKER = "X2C_WORKER"
 """Environment variable of processes that train a worker's cell: the worker they belong to."""
 CLAIM = "X2C_CLAIM"
 """And the file that names the worker as long as the cell is its own."""
+STORAGE = "X2C_STORAGE"
+"""Environment variable that stands for --storage: a password in it is seen neither in `ps` nor in a job's script."""
 
 
 @cache

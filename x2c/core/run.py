@@ -16,10 +16,11 @@ import yaml
 
 from x2c.core import fence, stopping
 from x2c.core.checked import UnreadableError, one_line
-from x2c.core.config import Config, identity
+from x2c.core.config import Config
 from x2c.core.errors import UserError, reason_of
 from x2c.core.file_lease import SECONDS, FileLease, Holder, is_held, seems_held
 from x2c.core.files import digest, sync, temporary_beside, write_text, written_by, written_here
+from x2c.core.identity import identity
 from x2c.core.listening import Pruned
 from x2c.core.status import STATUS, State, read_status
 

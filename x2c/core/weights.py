@@ -11,18 +11,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from x2c.core import hub
+from x2c.core.config import Config, Slot
 from x2c.core.digests import SUMS, read_sums, sha256
 from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.published import WEIGHTS as WEIGHTS
 from x2c.core.published import Weights as Weights
 from x2c.core.published import asset_of as asset_of
-
-if TYPE_CHECKING:
-    from x2c.core.config import Config
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 CONFIGS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
@@ -170,8 +168,6 @@ def check(config: Config) -> None:
 
 def needed(config: Config) -> Iterator[tuple[str, Weights, str]]:
     """Every asset a config uses: (its option here, the asset, the option's value)."""
-    from x2c.core.config import Slot
-
     slots = {name: slot for name in type(config).model_fields if isinstance(slot := getattr(config, name), Slot)}
     used = [(name, slot.name, slot.options) for name, slot in slots.items()]
     used += [(f"loss.{name}", getattr(term, "network", ""), term) for name, term in config.loss.terms.items()]

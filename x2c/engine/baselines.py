@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from x2c.core.config import Config, TableRow, identity
+from x2c.core.config import Config, TableRow
 from x2c.core.console import say
 from x2c.core.files import digest
+from x2c.core.identity import identity
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.data.pairs import VALUES_AT_ONCE
 from x2c.engine.evaluation import Made, Rows, keep_pictures, score, write_scores

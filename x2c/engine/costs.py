@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from x2c.core.config import Config, identity
+from x2c.core.config import Config
 from x2c.core.files import digest, read_json
+from x2c.core.identity import identity
 from x2c.core.machine import processor_model
 from x2c.core.parallel import cores
 from x2c.engine.identity import PlannedStage, data_fingerprint

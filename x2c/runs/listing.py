@@ -10,8 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cli import no_choice
-from analysis.runs import Run, load_runs
+from analysis.read.groups import no_choice
+from analysis.read.runs import Run, load_runs
 from x2c.core.errors import UserError
 from x2c.engine.model_file import MODEL_FILE
 from x2c.runs.disk import age_text, size_text, usage, wide_console

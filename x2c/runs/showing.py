@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from analysis.derived_id import at, leaves
-from analysis.reading import UnreadableError, read_config, read_scores
+from analysis.read.derived_id import at, leaves
+from analysis.read.files import UnreadableError, read_config, read_scores
 from x2c.core.errors import UserError
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve

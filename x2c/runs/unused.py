@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from analysis.runs import BASELINES
+from analysis.read.runs import BASELINES
 from x2c.core.config import Config
 from x2c.core.errors import UserError, reason_of
 from x2c.core.files import read_json
@@ -20,7 +20,7 @@ from x2c.engine.needs import cache_folders, cache_names, is_used, stage_names
 from x2c.runs.disk import age_text, size_text, usage, wide_console
 from x2c.runs.remove_folder import remove_folder
 from x2c.runs.work import at_work
-from x2c.sweep.planned import waiting_configs
+from x2c.sweep.queue.planned import waiting_configs
 
 
 @dataclass

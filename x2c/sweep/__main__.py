@@ -31,40 +31,38 @@ begin(__name__, "x2c.sweep")
 
 from x2c.core import weights
 from x2c.core.console import say_where
-from x2c.core.errors import UserError, exit_on_user_error, unknown
-from x2c.sweep.devices import default_workers
+from x2c.core.errors import UserError, exit_on_user_error
 from x2c.sweep.options import parse, same_plan
-from x2c.sweep.plan import Cell, Plan, make_plan
+from x2c.sweep.plan.cells import Plan, make_plan
+from x2c.sweep.plan.devices import default_workers
 
 
 def main() -> int:
     """Parse, plan and act; returns the exit code."""
     if sys.argv[1:2] == ["verify-resume"]:
-        from x2c.sweep import verify
+        from x2c.sweep.verify import command as verify
 
         return verify.main(sys.argv[2:])
     if sys.argv[1:2] == ["reproduce"]:
-        from x2c.sweep import reproduce
+        from x2c.sweep.reproduce import command as reproduce
 
         return reproduce.main(sys.argv[2:])
     if sys.argv[1:2] == ["dashboard"]:
-        from x2c.sweep import dashboard
+        from x2c.sweep.show import dashboard
 
         return dashboard.main(sys.argv[2:])
     command, options, overrides = parse(sys.argv[1:], __doc__ or "")
     if command == "run" and options.engine == "wandb":
-        from x2c.sweep.wandb_engine import run_on_wandb
+        from x2c.sweep.run.wandb_engine import run_on_wandb
 
         return run_on_wandb(
             options.name, options.scale, options.seeds, overrides, options.workers, partial(reports, options)
         )
-    plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command == "worker":
-        from x2c.sweep.worker import work
+        from x2c.sweep.run.worker_command import work_as
 
-        # W&B writes a program's arguments into its run's folder, where no password is to be.
-        sys.argv[1:] = ["worker", *same_plan(options, overrides)]
-        return work(plan, wanted(plan, options), options.storage, options.supervisor)
+        return work_as(options, overrides)
+    plan = make_plan(options.name, options.scale, options.seeds, overrides)
     if command != "status":
         for config in plan.configs:
             weights.check(config)
@@ -80,22 +78,9 @@ def reports(options: argparse.Namespace, plan: Plan) -> Path | None:
     return None if options.no_tables else options.out or plan.reports
 
 
-def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
-    """The cells that a worker is for. Raises UserError where they are others than those that were planned."""
-    if options.plan not in (None, plan.fingerprint):
-        raise UserError(f"{options.name}: the code or the data changed since this sweep was planned; start it again")
-    if options.cells is None:
-        return list(plan.cells)
-    cells = {cell.run_id: cell for cell in plan.cells}
-    for run_id in options.cells:
-        if run_id not in cells:
-            raise unknown("--cells", "run", run_id, cells)
-    return [cells[run_id] for run_id in options.cells]
-
-
 def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[str]) -> int:
     """Run the cells that are not done, or those that failed, here or on a cluster."""
-    from x2c.sweep.state import snapshot
+    from x2c.sweep.queue.state import snapshot
 
     say_where("--runs", plan.runs)
     chosen = list(plan.cells)
@@ -106,21 +91,21 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
             return 0
     arguments = (plan, chosen, options.storage, options.workers, same_plan(options, overrides), reports(options, plan))
     if options.executor == "slurm":
-        from x2c.sweep.slurm import run_on_slurm
+        from x2c.sweep.run.slurm import run_on_slurm
 
         return run_on_slurm(*arguments, cluster_file=options.cluster, detach=options.detach)
     if plan.sweep.is_search:
-        from x2c.sweep.supervise_search import run_search
+        from x2c.sweep.run.local_search import run_search
 
         return run_search(*arguments)
-    from x2c.sweep.supervise import run_sweep
+    from x2c.sweep.run.local import run_sweep
 
     return run_sweep(*arguments)
 
 
 def show(plan: Plan, options: argparse.Namespace) -> int:
     """Print the status."""
-    from x2c.sweep import status
+    from x2c.sweep.show import status
 
     plan = drawn(plan, options.storage)
     if options.json:
@@ -132,19 +117,19 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
 
 def show_plan(plan: Plan, options: argparse.Namespace) -> int:
     """Print the cells and their cost, and lock them where that is asked for."""
-    from x2c.sweep import status, view
+    from x2c.sweep.show import status, tables
 
-    out = view.wide_console()
+    out = tables.wide_console()
     if plan.sweep.is_search:
         for option in ("lock", "json"):
             if getattr(options, option):
                 raise UserError(
                     f"--{option}: is for grids; the cells of a search are drawn while it runs; leave it out"
                 )
-        out.print(view.space_table(plan))
+        out.print(tables.space_table(plan))
         return 0
     if options.lock:
-        from x2c.sweep.lock import lock
+        from x2c.sweep.plan.preregister import lock
 
         made, new = lock(plan)
         said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not begun, in {made.path}"
@@ -153,14 +138,14 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
         print(said if new else was, file=sys.stderr if options.json else sys.stdout)
     costs = None
     if not options.no_cost:
-        from x2c.sweep.cost import estimate
+        from x2c.sweep.show.cost import estimate
 
         costs = estimate(plan, options.workers or default_workers(plan.compute))
     if options.json:
         cost = {"cost": None if costs is None else asdict(costs)}
         print(json.dumps({**status.as_json(plan, status.gather(plan)), **cost}, indent=2))
         return 0
-    out.print(view.plan_table(plan, plan.cells, view.snapshots(plan.cells), costs))
+    out.print(tables.plan_table(plan, plan.cells, tables.snapshots(plan.cells), costs))
     return 0
 
 
@@ -168,7 +153,7 @@ def drawn(plan: Plan, storage: str | None) -> Plan:
     """The plan of a search with the cells that were drawn so far; a grid's as it is."""
     if not plan.sweep.is_search:
         return plan
-    from x2c.sweep.queue import open_queue
+    from x2c.sweep.queue.factory import open_queue
 
     return replace(plan, cells=open_queue(plan, storage).cells())
 

@@ -12,11 +12,11 @@ from x2c.core.about import listed
 from x2c.core.arguments import run_ids, seeds, whole_number
 from x2c.core.cli import Parser, add_config_options, as_option, overrides_from
 from x2c.core.errors import UserError, nearest, unknown
+from x2c.core.machine import STORAGE
 from x2c.core.reports import NAMES
 from x2c.core.resolve import EXPERIMENTS, scales
-from x2c.sweep import plan as planning
-from x2c.sweep.launch import STORAGE
-from x2c.sweep.plan import sweeps
+from x2c.sweep.plan import cells as planning
+from x2c.sweep.plan.cells import sweeps
 
 COMMANDS = {
     "plan": "show the cells, their state and what is left to do",

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from analysis.stats.operating_point import youden
 from x2c.core import weights
-from x2c.core.config import DATA_ROLES, Config, Slot, identity
+from x2c.core.config import DATA_ROLES, Config, Slot
 from x2c.core.console import say
 from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
+from x2c.core.identity import identity
 from x2c.core.parallel import in_processes
 from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve

@@ -1,0 +1,88 @@
+"""A question about runs with its answer, and how a verdict comes from an interval and a test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from analysis.read.runs import StandIn
+from analysis.render.numbers import number
+from analysis.stats.paired import ALPHA, holm
+
+Verdict = Literal["yes", "no", "cannot tell", "not measured"]
+"""`cannot tell` is of data that leave it open, `not measured` of a question for which there are none."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question with its answer. NaN where there is no number; what was not tested has no p and says what is missing."""
+
+    topic: str
+    question: str
+    measured: str
+    claim: str = ""
+    """What holds where the verdict is yes."""
+    unit: str = ""
+    effect: float = math.nan
+    """Positive where it speaks for yes."""
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    p: float = math.nan
+    n: int = 0
+    """Patients; of convergence the validation scores."""
+    null: float = 0.0
+    """The effect of "no"."""
+    least: float = 0.0
+    """How far from `null` an effect must lie to count."""
+    p_holm: float = math.nan
+    verdict: Verdict = "cannot tell"
+    says: str = ""
+    bound: str = ""
+    """A sentence on what limits the effect, shown with every verdict of a check that was tested."""
+    stand_ins: tuple[StandIn, ...] = ()
+    variant: str = ""
+    """Whose training it asks about; empty of other topics."""
+
+
+def not_measured(check: Check, why: str) -> Check:
+    """The check without data; `why` says what is missing, and what to run where that helps."""
+    return replace(check, verdict="not measured", says=why)
+
+
+def corrected(checks: Sequence[Check]) -> list[Check]:
+    """The checks with Holm's correction over those that were tested, and the verdicts.
+
+    Yes: significant, and the whole interval beyond `null`. No: the whole interval below the least effect that counts.
+    """
+    tested = iter(holm([check.p for check in checks if not math.isnan(check.p)]))
+    judged = [check if math.isnan(check.p) else _judged(replace(check, p_holm=next(tested))) for check in checks]
+    return [check if math.isnan(check.p) else _bounded(check) for check in judged]
+
+
+def _bounded(check: Check) -> Check:
+    """The check with what limits its effect."""
+    return replace(check, says=f"{check.says} {check.bound}".strip())
+
+
+def _judged(check: Check) -> Check:
+    """The check with its verdict and its sentence."""
+    sure = check.p_holm < ALPHA
+    above = check.ci_low > check.null
+    limit = check.null + check.least
+    unit = f" {check.unit}" if check.unit else ""
+    signed = check.null == 0
+    low, high, least = (number(value, signed=signed) + unit for value in (check.ci_low, check.ci_high, limit))
+    if sure and above:
+        little = f", by less than {least}" if check.ci_high < limit else ""
+        return replace(check, verdict="yes", says=f"{check.claim[:1].upper()}{check.claim[1:]}{little}.")
+    if check.ci_high < limit:
+        reversed_ = sure and check.ci_high < check.null
+        says = "It goes the other way." if reversed_ else f"An effect of {least} or more does not fit the data."
+        return replace(check, verdict="no", says=says)
+    if above:
+        return replace(check, says="It looks so, but the test does not stand after Holm's correction.")
+    if math.isnan(check.ci_low):
+        return replace(check, says="The data leave no interval.")
+    return replace(check, says=f"Anything from {low} to {high} fits these {check.n} patients.")

@@ -1,0 +1,255 @@
+"""The tables of the results page, as narrow as a page on GitHub: what else they hold is folded away."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from analysis.judge import verdicts_sheet
+from analysis.judge.checks import Check, Verdict
+from analysis.judge.sanity import CONVERGED, PERMUTATIONS, SMALL, SMALL_AUC
+from analysis.judge.verdicts import Judged
+from analysis.read.baselines import LABELS
+from analysis.read.runs import BASELINES, Group, StandIn
+from analysis.render import sheet
+from analysis.render.footnotes import Footnote
+from analysis.render.numbers import number, p_value
+from analysis.render.sheet import Entry, Sheet
+from analysis.tabulate import embolism_sheet, quality_sheet
+from analysis.tabulate.embolism import Table3
+from analysis.tabulate.quality import Table
+from analysis.tabulate.quality_notes import stand_in_marks
+from analysis.tabulate.rows import Row
+
+_PAPER = "paper: "
+"""How `render` begins the head of a column of the paper's values."""
+_FOLDED = ("paired_feature_sqdist",)
+"""Columns that are folded away with the metrics that the paper does not have."""
+_STAND_IN, _LEFT_OUT = "Stand-in for ", "Left out: "
+"""How notes of these kinds begin."""
+_PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
+_BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
+"""What a narrow cell should keep in one line."""
+
+
+def quality(table: Table, beside: str = "") -> str:
+    """Table 1, 2 or 4: measured values with the paper's below them; the other metrics and the differences folded.
+
+    Baselines that belong to single rows are folded too. `beside` says what the runs are for that are in no row.
+    """
+    told = [replace(note, text=beside) if note.text.startswith(_LEFT_OUT) else note for note in table.footnotes]
+    notes = [note for note in told if note.text]
+    folded_away = [column for column in table.columns if column.key in _FOLDED]
+    table = replace(
+        table,
+        columns=tuple(column for column in table.columns if column not in folded_away),
+        more_columns=(*folded_away, *table.more_columns),
+        footnotes=_stand_ins_in_one(notes),
+    )
+    single = tuple(row for row in table.rows if row.variant in BASELINES and row.label != LABELS[row.variant])
+    text = _narrow(replace(table, rows=tuple(row for row in table.rows if row not in single)))
+    more = ""
+    if single:
+        of_single = replace(table, rows=single, differences={}, footnotes=())
+        more = f"**Baselines of single rows**\n\n{_narrow(of_single)}\n"
+    more += sheet.markdown(quality_sheet.sheets_of(table)[1:])
+    return text + "\n" + folded("More metrics, and the differences with their tests", more)
+
+
+def classification(table: Table3) -> str:
+    """Table 3 in the columns that a terminal has; all of it folded."""
+    first, *pairs = embolism_sheet.sheets_of(table)
+    main = embolism_sheet.terminal_sheet(table)
+    main = replace(main, notes=_stand_ins_in_one(main.notes))
+    full = sheet.markdown([replace(first, notes=()), *pairs])
+    return _untitled(sheet.markdown([main])) + "\n" + folded("All columns of Table 3, and the differences", full)
+
+
+def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> str:
+    """The checks of a row with their verdicts, and how many others were trained to the end; what was measured is folded.
+
+    `tests` says over how many Holm's correction ran.
+    """
+    marks = stand_in_marks(made)
+    about = (row.variant if row else "", "")
+    own = [(check.topic, _told(check, marks)) for check in made if check.variant in about]
+    others = [check for check in made if check.variant not in about]
+    if others:
+        own.append((others[0].topic, _trained(others, table)))
+    rule, *texts = (
+        f"Of tests: yes where significant after Holm's correction over all {tests} checks of this page that are tests, and the "
+        "whole interval is on the side of yes; no where the whole interval lies below what would count; else it cannot be told "
+        "from these data. Of training, which has no test: yes where the validation loss of every seed falls by less than "
+        f"{CONVERGED:.0%}".replace("%", " %")
+        + " from the third to the last quarter of the last stage, no where that of none does. Not measured: there is no such "
+        "score.",
+        "Effect: mean over paired patients, positive where it speaks for yes, with Student's t interval; p is the larger of "
+        "Student's t and Wilcoxon's signed rank, and 1 where these point in opposite directions; what would count is "
+        f"{SMALL:g} SD of the compared patients. Absolute errors are compared without their sign.",
+        "Embolism: mean AUC over folds with the interval of Table 3 (DeLong's variance, logit scale); p of "
+        f"{PERMUTATIONS} permutations in which a fold's patients swap their inputs; what would count is {SMALL_AUC:g} above "
+        "chance. One seed of every classifier: how much another training would differ is not in the interval.",
+        "Training: n counts validation scores. The learning rate falls to nothing along a stage, so that a flat end says that "
+        "this schedule is spent, not that a longer one would bring nothing.",
+    )
+    notes = (Footnote("", rule), *_stand_ins_in_one(_stand_in_notes(marks.items())))
+    heads = ["Question", "Verdict", "In words", "Effect (95 % CI)", "n"]
+    short = Sheet("Checks", tuple(map(Entry, heads)), tuple(own), notes, left=3)
+    heads = ["Question", "Verdict", "Measured", "Effect (95 % CI)", "p (Holm)", "n"]
+    lines = tuple((check.topic, _measured(check, marks, also_says=check in others)) for check in made)
+    full = Sheet("What was measured", tuple(map(Entry, heads)), lines, tuple(Footnote("", t) for t in texts), left=3)
+    return _untitled(sheet.markdown([short])) + "\n" + folded("What was measured, and how", sheet.markdown([full]))
+
+
+def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
+    """The paper's claims, a row for each; the numbers behind them folded."""
+    rows = [
+        (
+            claim.where,
+            (
+                Entry(f"{claim.says} {verdicts_sheet.sides(claim)}"),
+                Entry(claim.verdict, "bold"),
+                Entry(_by_metric(claim)),
+            ),
+        )
+        for claim in judged
+    ]
+    full = verdicts_sheet.verdict_sheet(judged, group)
+    stand_ins = [replace(note, mark="") for note in table.footnotes if note.text.startswith(_STAND_IN)]
+    first, *more = full.notes
+    heads = ("Claim", "Verdict", "By metric")
+    short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
+    full = replace(full, title="Effects", notes=tuple(more))
+    return (
+        _untitled(sheet.markdown([short]))
+        + "\n"
+        + folded("Effects, intervals and margins, and when a claim has which verdict", sheet.markdown([full]))
+    )
+
+
+def folded(summary: str, text: str) -> str:
+    """A block that opens with a click."""
+    return f"<details>\n<summary>{summary}</summary>\n\n{text.strip()}\n\n</details>\n"
+
+
+def _untitled(text: str) -> str:
+    """A sheet's Markdown without its title, for where a heading says it."""
+    return text.split("\n", 2)[2]
+
+
+def _narrow(table: Table) -> str:
+    """The table with each paper's value below the measured one, in its cell, and a row's runs below its name."""
+    main = quality_sheet.sheets_of(table)[0]
+    papers = [place for place, head in enumerate(main.heads) if head.text.startswith(_PAPER)]
+    main = replace(main, rows=tuple((title, counted_once(row)) for title, row in main.rows))
+    lines = _untitled(sheet.markdown([main])).splitlines()
+    merged = [_merged(line, papers) if line.startswith("|") else line for line in lines]
+    return "\n".join(merged) + "\n"
+
+
+def without_paths(text: str) -> str:
+    """The text with every absolute path replaced: a run's complaint, or a data set's folder, may name one."""
+    return _PATH.sub("PATH", text)
+
+
+def counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """A row whose cells do not repeat the n that its second column says."""
+    count = re.match(r"n = (\d+)", row[1].text)
+    if not count:
+        return row
+    told = re.compile(rf" \({count[1]}\)|, n = {count[1]}(?=\))")
+    return tuple(replace(entry, text=told.sub("", entry.text)) for entry in row)
+
+
+def _merged(line: str, papers: Iterable[int]) -> str:
+    name, runs, *cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for place in sorted((place - 2 for place in papers), reverse=True):
+        value = cells.pop(place)
+        if value not in ("", "–", "---:"):
+            cells[place - 1] += f"<br>{value}"
+    if name == "Variant":
+        cells = [cell.replace(" ↑", _HARD_SPACE + "↑").replace(" ↓", _HARD_SPACE + "↓") for cell in cells]
+    elif runs not in ("", "---"):
+        name += f"<br>{runs}"
+        cells = [_BREAKS_BADLY.sub(lambda found: found[0].replace(" ", _HARD_SPACE), cell) for cell in cells]
+    return "| " + " | ".join([name, *cells]) + " |"
+
+
+def _told(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, ...]:
+    """A check for who wants to know how it came out."""
+    return (Entry(check.question), Entry(check.verdict, "bold"), Entry(check.says), *_numbers(check, marks))
+
+
+def _measured(check: Check, marks: dict[StandIn, str], *, also_says: bool) -> tuple[Entry, ...]:
+    """A check for who wants to know what was done."""
+    effect, n = _numbers(check, marks)
+    measured = check.measured + (f". {check.says}" if also_says else "")
+    return (
+        Entry(check.question),
+        Entry(check.verdict, "bold"),
+        Entry(measured),
+        effect,
+        Entry(p_value(check.p_holm)),
+        n,
+    )
+
+
+def _numbers(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, Entry]:
+    letters = tuple(marks[s] for s in check.stand_ins if not math.isnan(check.effect))
+    return Entry(_effect(check), marks=letters), Entry(str(check.n) if check.n else "–")
+
+
+def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
+    """A line for the training of all rows but the checked one."""
+    labels = {row.variant: row.label for row in table.rows}
+    by_verdict: dict[Verdict, list[str]] = {"yes": [], "no": [], "cannot tell": [], "not measured": []}
+    for check in others:
+        by_verdict[check.verdict].append(labels[check.variant])
+    count = len(others)
+    says = "; ".join(
+        f"{verdict}: {'all' if len(some) == count else ', '.join(some)}" for verdict, some in by_verdict.items() if some
+    )
+    asks = f"Has training of the other {count} rows converged?" if count > 1 else others[0].question
+    return (Entry(asks), Entry(f"{len(by_verdict['yes'])} of {count}", "bold"), Entry(f"{says}."), Entry(), Entry())
+
+
+def _by_metric(claim: Judged) -> str:
+    if claim.missing:
+        return claim.missing
+    by_verdict: dict[str, list[str]] = {}
+    for effect in claim.effects:
+        told = f" ({effect.says})" if effect.says else ""
+        by_verdict.setdefault(effect.verdict, []).append((effect.name or effect.metric) + told)
+    return "; ".join(f"{verdict}: {', '.join(some)}" for verdict, some in by_verdict.items())
+
+
+def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:
+    return [Footnote(mark, f"{_STAND_IN}{s.text}.") for s, mark in marks]
+
+
+def _stand_ins_in_one(notes: Sequence[Footnote]) -> tuple[Footnote, ...]:
+    """The notes with all that tell of a stand-in in the place of the first."""
+    of_stand_ins = [note for note in notes if note.text.startswith(_STAND_IN)]
+    if not of_stand_ins:
+        return tuple(notes)
+    told = [
+        (f"<sup>{note.mark}</sup> " if note.mark else "") + note.text.removeprefix(_STAND_IN).removesuffix(".")
+        for note in of_stand_ins
+    ]
+    in_one = Footnote("", f"Stand-ins: {'; '.join(told)}.")
+    first = of_stand_ins[0]
+    return tuple(in_one if note is first else note for note in notes if note is first or note not in of_stand_ins)
+
+
+def _effect(check: Check) -> str:
+    if math.isnan(check.effect):
+        return "–"
+    signed = check.null == 0
+    unit = f" {check.unit}" if check.unit else ""
+    text = number(check.effect, signed=signed) + unit
+    if math.isnan(check.ci_low):
+        return text
+    return f"{text} ({number(check.ci_low, signed=signed)} to {number(check.ci_high, signed=signed)})"

@@ -1,0 +1,1 @@
+"""Run directories and classifications, read from disk and checked."""

@@ -1,0 +1,1 @@
+"""Tables as Markdown, LaTeX, HTML and terminal text, whatever they hold."""

@@ -1,0 +1,44 @@
+"""The rows of a table of image quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from analysis.read.runs import Run
+from analysis.tabulate.measures import Cell, Value
+
+EXPLORATORY = "exploratory"
+"""Mark of a row that was not in the plan that was locked."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant: what was measured, what the paper has, and how far its runs got."""
+
+    variant: str
+    section: str
+    label: str
+    state: str
+    """`done`, `running`, `interrupted`, `failed`, `refused`, `unreadable` or `not run`."""
+    detail: str
+    """The state in words, with percentage or reason; for `done` the patients and seeds."""
+    cells: Mapping[str, Cell]
+    paper: Mapping[str, Value]
+    marks: tuple[str, ...] = ()
+    runs: tuple[Run, ...] = field(default=(), repr=False)
+    """All runs of its recipe, whatever their state and seed."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """By metric, why there is no cell though it was scored."""
+    seeds: frozenset[int] | None = None
+    """Those that the table's rows share and its cells are over; None of a baseline, which depends on none."""
+
+    @property
+    def finished(self) -> list[Run]:
+        """Its finished runs, of every seed."""
+        return [run for run in self.runs if run.state == "done"]
+
+    @property
+    def done(self) -> list[Run]:
+        """The finished runs that its cells are over: those of the seeds that all rows of the table have."""
+        return [run for run in self.finished if self.seeds is None or run.seed in self.seeds]

@@ -1,0 +1,1 @@
+"""Which cells a sweep has: sweep files, their parameters and conditions, preregistration."""

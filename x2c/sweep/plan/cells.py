@@ -1,0 +1,337 @@
+"""From a sweep file to cells: what is to be run, in which order, under which run ids."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from x2c.core.compute import Compute
+from x2c.core.config import Config
+from x2c.core.errors import UserError, unknown
+from x2c.core.files import digest
+from x2c.core.reports import report_folder
+from x2c.core.resolve import read_yaml, resolve
+from x2c.core.run import RunDirectory
+from x2c.core.script import PROJECT
+from x2c.core.seeding import SEEDS, is_seed
+from x2c.core.yaml_text import quoted
+from x2c.engine.identity import Identity, PlannedStage, cohort_fingerprint
+from x2c.sweep.plan.conditions import read_conditions
+from x2c.sweep.plan.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
+from x2c.sweep.plan.space import Hyperband, Parameter, checked, read_parameters
+
+SWEEPS = PROJECT / "sweeps"
+VALIDATION_PATIENTS = 16
+"""That a search samples and scores at every validation, where the configuration does not say."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    config: Config
+    run_id: str
+    title: str
+    """What tells it from its neighbours: `l1_lpips s0`."""
+    parameters: Mapping[str, Any]
+    """The sweep's parameters with this cell's values."""
+    stages: tuple[PlannedStage, ...]
+    """Its training; equal keys in two cells are one training."""
+    overrides: tuple[str, ...] = ()
+    """`a.b=c`: what makes its config of the variant's."""
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """Equal for cells of a plan that differ by their seeds alone."""
+        return self.config.variant, *self.overrides
+
+    @property
+    def run(self) -> RunDirectory:
+        """Its run directory, which may not exist yet."""
+        compute = self.config.compute
+        return RunDirectory(Path(compute.runs) / self.run_id, lease_seconds=compute.lease_seconds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep at a scale: its cells and where they are kept. Of a search, the cells that were drawn so far."""
+
+    sweep: Sweep
+    scale: str
+    overrides: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    configs: tuple[Config, ...]
+    """One for everything that has to be there before any cell is run."""
+    seed: int = 0
+    """Of a search: of its draws, and of the runs it draws."""
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the run directories."""
+        return Path(self.compute.runs)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set."""
+        return self.configs[0].evaluated.name
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the tables and pictures, unless another is asked for."""
+        # All prepared data sets have one name.
+        cohort = cohort_fingerprint(self.configs[0]) if self.data == "prepared" else ""
+        changed = [text for text in self.overrides if not text.startswith(("compute.", "data="))]
+        seeds = sorted({cell.config.seed for cell in self.cells} or {self.seed})
+        # Of a search the first seed counts alone.
+        usual = _file_seeds(self.sweep)[:1] if self.sweep.is_search else sorted(set(_file_seeds(self.sweep)))
+        if seeds != list(usual):
+            changed.append(f"seeds={seeds}")
+        return report_folder(self.sweep.name, self.scale, self.data, cohort, changed)
+
+    @property
+    def compute(self) -> Compute:
+        """Where and how the cells are computed."""
+        return self.configs[0].compute
+
+    def cell(self, drawn: Mapping[str, Any]) -> Cell:
+        """The cell of a search that a draw stands for."""
+        ranges = [key for key, axis in self.sweep.parameters.items() if not isinstance(axis, Parameter)]
+        choices = [
+            key for key, axis in self.sweep.parameters.items() if isinstance(axis, Parameter) and len(axis.choices) > 1
+        ]
+        return make_cell({**drawn, "seed": self.seed}, [*choices, *ranges], self.scale, self.overrides)
+
+    @cached_property
+    def trainer_of(self) -> dict[str, Cell]:
+        """The first cell that needs a stage, by the stage's key."""
+        return {stage.key: cell for cell in reversed(self.cells) for stage in cell.stages}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where another process has planned the same runs."""
+        return digest([cell.run_id for cell in self.cells])
+
+    @cached_property
+    def study(self) -> str:
+        """Name of the Optuna study: Optuna holds choices fixed, so others make another study."""
+        choices = {
+            name: axis.choices if isinstance(axis, Parameter) else axis.model_dump()
+            for name, axis in self.sweep.parameters.items()
+            if name != "seed"
+        }
+        overrides = [text for text in self.overrides if not text.startswith("compute.")]
+        known: dict[str, Any] = {"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}
+        if self.sweep.is_search:
+            known |= {"method": self.sweep.method, "seed": self.seed}
+        key = digest(known, 6)
+        return f"{self.sweep.name}-{self.scale}-{self.data}-{key}"
+
+
+def sweeps() -> tuple[str, ...]:
+    """Names of all sweeps: the files of sweeps/."""
+    return tuple(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
+
+
+def read_sweep(name: str) -> Sweep:
+    """The validated file `sweeps/<name>.yaml`.
+
+    Raises UserError with the key, what came, the nearest name and the choices.
+    """
+    if name not in sweeps():
+        raise unknown("NAME", "sweep", name, sweeps())
+    where = f"sweeps/{name}.yaml"
+    raw = read_yaml(SWEEPS / f"{name}.yaml")
+    for key in raw:
+        if key not in FILE_KEYS:
+            raise unknown(f"{where}: {key}", "key", str(key), FILE_KEYS)
+    parameters = read_parameters(raw.get("parameters"), f"{where}: parameters")
+    if "variant" not in parameters:
+        raise UserError(
+            f"{where}: parameters: expected the key variant; got {', '.join(parameters)}; add variant: {{values: [...]}}"
+        )
+    searches = raw.get("method") in ("bayes", "random")
+    usual = {"name": SEARCH_METRICS[0] if searches else PATIENT_METRICS[0], "goal": "maximize"}
+    metric = checked(Metric, raw.get("metric", usual), f"{where}: metric")
+    given = {("title" if key == "name" else key): value for key, value in raw.items()}
+    if "early_terminate" in raw:
+        given["early_terminate"] = checked(Hyperband, raw["early_terminate"], f"{where}: early_terminate")
+    sweep = checked(Sweep, {**given, "name": name, "parameters": parameters, "metric": metric}, where)
+    _check_metric(sweep, where)
+    if sweep.is_search:
+        return _search(sweep, where, "metric" in raw)
+    _refuse_search_keys(sweep, where)
+    return sweep
+
+
+def _check_metric(sweep: Sweep, where: str) -> None:
+    name = sweep.metric.name
+    of_patients = [*PATIENT_METRICS, *(f"{metric}_other_xray" for metric in PATIENT_METRICS), *SET_METRICS]
+    known = SEARCH_METRICS if sweep.is_search else of_patients
+    if sweep.is_search and name in of_patients:
+        raise UserError(
+            f"{where}: metric.name: a search chooses by validation patients; got {name}, which is of test patients; "
+            f"choices: {', '.join(known)}"
+        )
+    if name not in known:
+        raise unknown(f"{where}: metric.name", "metric", name, known)
+
+
+def make_plan(
+    name: str,
+    scale: str,
+    seeds: Sequence[int] | None = None,
+    overrides: Iterable[str] = (),
+) -> Plan:
+    """The sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
+    sweep = read_sweep(name)
+    asked = tuple(overrides)
+    if sweep.is_search:
+        return _search_plan(sweep, scale, seeds, asked)
+    found = tuple(cells(sweep, scale, seeds, asked))
+    # What has to be there does not depend on seeds.
+    configs = {cell.recipe: cell.config for cell in reversed(found)}
+    return Plan(sweep, scale, asked, found, tuple(configs.values())[::-1])
+
+
+def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
+    if seeds is not None and len(seeds) > 1:
+        raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
+    file_seeds = _file_seeds(sweep)
+    _check_seeds(sweep, seeds, file_seeds)
+    seed = seeds[0] if seeds else file_seeds[0]
+    if not any(text.startswith("compute.validation_patients=") for text in asked):
+        asked = (*asked, f"compute.validation_patients={VALIDATION_PATIENTS}")
+    return Plan(sweep, scale, asked, (), tuple(probe(sweep, scale, seed, asked)), seed)
+
+
+def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()) -> list[Cell]:
+    """Every cell of a grid once, the file's first parameter varying slowest.
+
+    `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
+    """
+    axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
+    file_seeds = _file_seeds(sweep)
+    _check_seeds(sweep, seeds, file_seeds)
+    axes["seed"] = tuple(seeds) if seeds is not None else file_seeds
+    found: dict[str, Cell] = {}
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        cell = make_cell(chosen, [key for key, choices in axes.items() if len(choices) > 1], scale, overrides)
+        found.setdefault(cell.run_id, cell)
+    return list(found.values())[: sweep.run_cap]
+
+
+def _file_seeds(sweep: Sweep) -> tuple[Any, ...]:
+    axis = sweep.parameters.get("seed")
+    return axis.choices if isinstance(axis, Parameter) else (0,)
+
+
+def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[Any]) -> None:
+    """Raise UserError for a seed that no run can have: of those asked for, or else of the file's."""
+    where = f"sweeps/{sweep.name}.yaml: parameters.seed" if asked is None else "--seeds"
+    for seed in in_file if asked is None else asked:
+        if not is_seed(seed):
+            raise UserError(f"{where}: expected {SEEDS}; got {seed!r}; give another")
+
+
+def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable[str] = ()) -> list[Config]:
+    """Configs of a search, one of each of its `extremes`.
+
+    Raises UserError for a parameter that is no field of the configuration, or a value that it cannot have.
+    """
+    return [config_of(chosen, scale, overrides) for chosen in extremes(sweep, seed)]
+
+
+def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
+    """Choices of parameters: every variant with every choice and both ends of every range, one at a time."""
+    ends = {key: axis.choices if isinstance(axis, Parameter) else axis.bounds for key, axis in sweep.parameters.items()}
+    ends["seed"] = (seed,) if seed is not None else ends.get("seed", (0,))
+    found: dict[str, dict[str, Any]] = {}
+    for variant, key in itertools.product(ends["variant"], ends):
+        for end in (variant,) if key == "variant" else ends[key]:
+            first = {name: values[0] for name, values in ends.items()}
+            chosen = sweep.counting(first | {"variant": variant, key: end})
+            found.setdefault(json.dumps(chosen, default=str), chosen)
+    return list(found.values())
+
+
+def config_of(chosen: Mapping[str, Any], scale: str, overrides: Iterable[str]) -> Config:
+    """The config of a choice of parameters, `variant` and `seed` among them."""
+    return resolve(str(chosen["variant"]), scale, chosen["seed"], [*field_overrides(chosen), *overrides])
+
+
+def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
+    """A choice of parameters as overrides `a.b=c`, without `variant` and `seed`."""
+    return [f"{key}={quoted(value)}" for key, value in chosen.items() if key not in ("variant", "seed")]
+
+
+@cache
+def _resolved(variant: str, scale: str, overrides: tuple[str, ...]) -> tuple[Config, Identity]:
+    config = resolve(variant, scale, 0, overrides)
+    return config, Identity(config)
+
+
+def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
+    """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
+    fields, asked = field_overrides(chosen), tuple(overrides)
+    named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
+    # Cells that differ by their seeds alone are resolved once.
+    seedless, identity = _resolved(str(chosen["variant"]), scale, (*fields, *asked))
+    config = seedless.model_copy(update={"seed": chosen["seed"]})
+    title = [f"{chosen['variant']} s{chosen['seed']}"]
+    title += [
+        f"{key}={value:.4g}" if isinstance(value, float) else text
+        for (key, value), text in zip(named, fields, strict=True)
+        if key in varying
+    ]
+    return Cell(
+        config,
+        identity.run_directory(config.seed).path.name,
+        " ".join(title),
+        chosen,
+        tuple(identity.planned_stages(config.seed)),
+        (*fields, *asked),
+    )
+
+
+def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
+    """A search with its conditions. Raises UserError for what a search cannot do without."""
+    if not has_metric:
+        raise UserError(
+            f"{where}: metric: a search needs one; got none; add metric: {{name: validation_psnr, goal: maximize}}"
+        )
+    if sweep.run_cap is None:
+        raise UserError(f"{where}: run_cap: a search needs a number of runs; got none; add run_cap: 30")
+    for key in ("variant", "seed"):
+        if not isinstance(sweep.parameters.get(key, Parameter(value=0)), Parameter):
+            raise UserError(f"{where}: parameters.{key}: expected value or values; got a range")
+    seed = sweep.parameters.get("seed")
+    if isinstance(seed, Parameter) and len(seed.choices) > 1:
+        raise UserError(
+            f"{where}: parameters.seed: a search has one seed, or it would look for the luckiest; "
+            f"got {list(seed.choices)}; give one, and run what wins with others"
+        )
+    path = SWEEPS / "search" / f"{sweep.name}.yaml"
+    if not path.exists():
+        return sweep
+    conditions = read_conditions(read_yaml(path), sweep.parameters, f"sweeps/search/{sweep.name}.yaml")
+    return sweep.model_copy(update={"conditions": conditions})
+
+
+def _refuse_search_keys(sweep: Sweep, where: str) -> None:
+    """Raise UserError for what only a search has."""
+    if sweep.early_terminate is not None:
+        raise UserError(f"{where}: early_terminate: every cell of a grid runs to its end here; remove it")
+    for key, axis in sweep.parameters.items():
+        if not isinstance(axis, Parameter):
+            raise UserError(
+                f"{where}: parameters.{key}: a grid needs value or values; got a range ({axis.distribution}); "
+                "list values, or use method: bayes or random"
+            )
+    if (SWEEPS / "search" / f"{sweep.name}.yaml").exists():
+        raise UserError(f"sweeps/search/{sweep.name}.yaml: conditions are for method bayes or random; remove the file")

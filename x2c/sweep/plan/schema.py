@@ -1,0 +1,74 @@
+"""A sweep file as W&B's sweep schema has it, with the metrics that cells can be compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import InstanceOf
+
+from x2c.core.section import Section
+from x2c.sweep.plan.conditions import Conditions
+from x2c.sweep.plan.space import Count, Hyperband, Parameter, Range
+
+PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
+SET_METRICS = ("frechet", "kernel")
+SEARCH_METRICS = ("validation_psnr", "validation_mae_hu", "validation_ssim_3d", "validation_loss")
+"""Of validation patients: what is chosen by test patients' scores would look better on them than it is."""
+
+
+class Metric(Section):
+    """The score that a sweep compares."""
+
+    name: str
+    """A column of scores.parquet (its mean is taken) or a key of set_scores.json."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    target: float | None = None
+    impute: Literal["latest", "best", "worst"] | None = None
+    impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
+
+
+class Sweep(Section):
+    """A file of sweeps/ in W&B's sweep schema. What is not explained here is for W&B's own agents."""
+
+    name: str
+    """The file's name; the file's own key `name` is the title at W&B."""
+    title: str | None = None
+    program: str | None = None
+    method: Literal["grid", "random", "bayes"]
+    metric: Metric
+    parameters: dict[str, Parameter | Range]
+    """By dotted name, nested ones too. A grid has no ranges."""
+    run_cap: Count | None = None
+    """Only this many cells: of a grid the first ones."""
+    early_terminate: Hyperband | None = None
+    """When a search gives a run up."""
+    conditions: InstanceOf[Conditions] | None = None
+    """Of sweeps/search/<name>.yaml, where there is one; not a key of the file."""
+    command: list[str] | None = None
+    description: str | None = None
+    project: str | None = None
+    entity: str | None = None
+    controller: dict[str, Any] | None = None
+    apiVersion: str | None = None
+    kind: Literal["sweep"] | None = None
+    job: str | None = None
+    image_uri: str | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether its cells are drawn one after the other, rather than known beforehand."""
+        return self.method != "grid"
+
+    def counting(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the values drawn that count under the sweep's conditions."""
+        if self.conditions is None:
+            return dict(drawn)
+        found: dict[str, Any] = {}
+        for name in (*self.conditions.order, *(drawn.keys() - self.parameters.keys())):
+            if name in drawn and self.conditions.active(name, found):
+                found[name] = drawn[name]
+        return found
+
+
+FILE_KEYS = (Sweep.model_fields.keys() | {"name"}) - {"title", "conditions"}

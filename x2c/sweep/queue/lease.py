@@ -1,0 +1,51 @@
+"""A worker's hold on a cell: a lease that it renews in the database, which grants a cell to one only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from x2c.core import lease
+from x2c.core.lease import LeaseLost
+from x2c.sweep.plan.cells import Cell
+from x2c.sweep.queue.retries import Tries
+from x2c.sweep.queue.state import beat
+
+__all__ = ["Lease", "LeaseLost"]
+
+
+class Lease(lease.Lease):
+    """A cell that this process alone works on, and its trial."""
+
+    kind = "worker"
+    renewal_errors = (OptunaError, SQLAlchemyError)
+
+    def __init__(
+        self,
+        cell: Cell,
+        trial: int,
+        trial_id: int,
+        tries: Tries,
+        began: float,
+        renew: Callable[[int], bool],
+        take_anew: Callable[[Lease], bool],
+    ) -> None:
+        super().__init__(cell.title, cell.config.compute.lease_seconds, began)
+        self.cell, self.trial, self.trial_id, self.tries = cell, trial, trial_id, tries
+        self._renew, self._take_anew = renew, take_anew
+
+    def renew(self) -> bool:
+        """Record a heartbeat, in the claim as well; False where someone has ended the trial."""
+        mine = self._renew(self.trial_id)
+        if mine:
+            beat(self.cell)
+        return mine
+
+    def take_anew(self) -> bool:
+        """Another trial in the place of this one; False where someone has ended it. Waits for the database.
+
+        Raises DatabaseAway where that does not come back.
+        """
+        return self._take_anew(self)

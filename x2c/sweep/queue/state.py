@@ -1,0 +1,294 @@
+"""What is known of a cell: its run directory is the truth, a claim says who works on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from x2c.core import file_lease
+from x2c.core.checked import UnreadableError, checked, read_tree
+from x2c.core.errors import reason_of
+from x2c.core.file_lease import seems_held
+from x2c.core.files import break_lock, is_locked, locked
+from x2c.core.machine import holder, machine
+from x2c.core.run import UNREADABLE
+from x2c.engine.identity import PlannedStage
+from x2c.sweep.plan.cells import Cell
+from x2c.sweep.queue.silence import Silence
+
+TAIL_LINES = 20
+CLAIMS = ".claims"
+"""Folder of the claims, beside the runs."""
+Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+CellState = Literal["done", "failed", "running", "interrupted", "unreadable", "to do", "pruned"]
+"""`unreadable` is a cell whose status.json cannot be used: it is run again, from its newest checkpoint."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A cell at a moment."""
+
+    state: CellState
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    reason: str | None = None
+    seconds_left: float | None = None
+    """Of the phase."""
+    seconds: float | None = None
+    """Spent on it by its latest worker."""
+    updated: float = 0.0
+    """Unix time of the run's last word."""
+    claim: Claim | None = None
+    """Of its latest worker."""
+    silence: float | None = None
+    """Seconds since that worker's last heartbeat, while it works."""
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False, extra="ignore"))
+class Claim:
+    """Who took a cell, and when. The time at which its file was changed last is the worker's last heartbeat."""
+
+    host: Line
+    pid: Annotated[int, Field(ge=0, le=2**31)]
+    since: Annotated[float, Field(ge=0, le=1e11)]
+    attempts: Annotated[int, Field(ge=0, le=10**6)] = 1
+    """How often the cell was taken, this time included."""
+    worker: Line = ""
+    """Machine and process, as locks name their holder."""
+    log: Line = ""
+    """Where the worker writes; empty for a terminal."""
+    before: float = 0.0
+    """The run's `updated` when the cell was taken."""
+
+    def reported(self, status: dict[str, Any]) -> bool:
+        """Whether a run's status was written since the cell was taken. Equal times tell it whichever way clocks are set."""
+        return float(status.get("updated", 0.0)) != self.before
+
+
+def snapshot(cell: Cell) -> Snapshot:
+    """Read a cell's state."""
+    claim = read_claim(cell)
+    # Leases first: a run that ends in between then reads as ended, not as interrupted.
+    silence = heard_of(cell, claim)
+    alive = silence is not None or seems_held(cell.run.lease)
+    status = cell.run.status()
+    updated: float = status.get("updated", 0.0)
+    if claim is not None and silence is not None and not claim.reported(status):
+        took = max(0.0, time.time() - claim.since)
+        return Snapshot("running", "starting", seconds=took, updated=updated, claim=claim, silence=silence)
+    if not status:
+        return Snapshot("running" if alive else "to do", claim=claim, silence=silence)
+    state: CellState = status["state"]
+    if alive and state in ("interrupted", UNREADABLE):
+        # Whoever goes on with it has not said so yet.
+        state = "running"
+    elif state == "running" and not alive:
+        state = "interrupted"
+    end = time.time() if state == "running" else updated
+    return Snapshot(
+        state,
+        status["phase"],
+        status["step"],
+        status["steps"],
+        status["reason"],
+        status["seconds_left"] if state == "running" else None,
+        end - claim.since if claim is not None and end > claim.since else None,
+        updated,
+        claim,
+        silence,
+    )
+
+
+def begun(cells: Sequence[Cell]) -> set[str]:
+    """Names of the runs and stages, those of these cells among them, that have a folder or a claim.
+
+    Three folders are listed, however many cells there are.
+    """
+    found: set[str] = set()
+    for runs in {Path(cell.config.compute.runs) for cell in cells}:
+        for folder in (runs, runs / "stages", runs / CLAIMS):
+            with contextlib.suppress(FileNotFoundError):
+                found.update(os.listdir(folder))
+    return found
+
+
+@contextmanager
+def claimed(cell: Cell) -> Iterator[bool]:
+    """Claim a cell for this process; yields False at once if another holds it.
+
+    The kernel gives the claim up when the process ends, however it ends; what the file says stays.
+    """
+    path = claim_path(cell)
+    with locked(path, patience_seconds=0) as mine:
+        if mine:
+            before = read_claim(cell)
+            attempts = before.attempts + 1 if before else 1
+            updated = float(cell.run.status().get("updated", 0.0))
+            claim = Claim(socket.gethostname(), os.getpid(), time.time(), attempts, holder(), _log(), updated)
+            path.write_text(json.dumps(asdict(claim)), encoding="utf-8")
+        try:
+            yield mine
+        finally:
+            if mine:
+                _beat(cell, 0.0)
+
+
+def beat(cell: Cell) -> None:
+    """Tell those who read the claim, on whatever machine, that this process is alive and works on the cell."""
+    _beat(cell, None)
+
+
+def heard_of(cell: Cell, claim: Claim | None) -> float | None:
+    """Seconds since the heartbeat of the worker that holds a cell; None where no living worker does.
+
+    Its lock tells on its own machine; elsewhere a heartbeat within the lease.
+    """
+    if claim is None:
+        return None
+    path, last = claim_path(cell), _last_beat(cell)
+    if last is None:
+        return None
+    silence = max(0.0, time.time() - last)
+    if is_locked(path):
+        return silence
+    elsewhere = not claim.worker.startswith(f"{machine()}:")
+    return silence if elsewhere and silence < cell.config.compute.lease_seconds else None
+
+
+def is_held(cell: Cell, silence: Silence) -> bool:
+    """Whether a living worker holds a cell, by more than a look: machines' clocks differ, and are set."""
+    claim, last = read_claim(cell), _last_beat(cell)
+    if is_locked(claim_path(cell)):
+        return True
+    # One that was given up has the time 0.
+    if claim is None or not last or claim.worker.startswith(f"{machine()}:"):
+        return False
+    return silence.seconds(cell.run_id, last, time.time() - last) < cell.config.compute.lease_seconds
+
+
+def read_claim(cell: Cell) -> Claim | None:
+    """The latest claim of a cell, alive or not; None where there is none, or the file cannot be used: as if no one had it."""
+    path = claim_path(cell)
+    with contextlib.suppress(UnreadableError):
+        claim: Claim = checked(path.name, lambda tree: Claim(**tree), read_tree(path, "JSON", json.loads))
+        return claim
+    return None
+
+
+def evict(cell: Cell, worker: str) -> None:
+    """End what a worker still holds of a cell though its lease has ended: the claim, the run and the stages."""
+    claim = read_claim(cell)
+    if claim is not None and claim.worker == worker:
+        break_lock(claim_path(cell))
+        os.utime(claim_path(cell), (0.0, 0.0))
+    for directory in (cell.run, *(stage.directory for stage in cell.stages)):
+        with contextlib.suppress(OSError):
+            file_lease.end(directory.lease, worker)
+
+
+def open_stages(cell: Cell) -> list[PlannedStage]:
+    """The stages of a cell that no one has trained to the end."""
+    return [stage for stage in cell.stages if not stage.directory.done]
+
+
+def saved_steps(cell: Cell) -> int:
+    """Training steps that whoever goes on with a cell need not make again."""
+    saved = 0
+    for stage in cell.stages:
+        saved += stage.stage.steps if stage.directory.done else stage.directory.saved_step()
+    return saved
+
+
+def record_failure(cell: Cell, error: Exception) -> str:
+    """Mark a cell failed and keep the traceback in its error.log; returns the reason as one line.
+
+    What the engine has already said of this failure stays.
+    """
+    reason, run = reason_of(error), cell.run
+    claim = read_claim(cell)
+    status = run.status()
+    said = status.get("state") == "failed" and claim is not None and claim.reported(status)
+    if not said:
+        mark_failed(cell, reason)
+    append_error(cell, "".join(traceback.format_exception(error)))
+    return reason
+
+
+def append_error(cell: Cell, text: str) -> None:
+    """Add to the error.log of a cell, where the disk has room for it."""
+    with contextlib.suppress(OSError):
+        cell.run.path.mkdir(parents=True, exist_ok=True)
+        with (cell.run.path / "error.log").open("a", encoding="utf-8") as log:
+            log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n{text}\n")
+
+
+def log_tail(claim: Claim | None) -> str:
+    """The last lines that a cell's latest worker wrote."""
+    # A pipe or a device has no end.
+    if claim is None or not Path(claim.log).is_file():
+        return "(it has none)"
+    try:
+        lines = Path(claim.log).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"({claim.log} cannot be read: {error.strerror})"
+    return "\n".join([f"({claim.log})", *[line for line in lines if line.strip()][-TAIL_LINES:]])
+
+
+def mark_failed(cell: Cell, reason: str) -> None:
+    """Write that a cell failed, where it stood."""
+    cell.run.report("failed", *_place(cell), reason=reason)
+    if not (cell.run.path / "config.yaml").exists():
+        cell.run.write_config(cell.config)
+
+
+def mark_waiting(cell: Cell, reason: str) -> None:
+    """Write why a cell was given up, where it stood, and that it will be gone on with."""
+    cell.run.report("interrupted", *_place(cell), reason=reason)
+
+
+def _place(cell: Cell) -> tuple[str, int, int]:
+    status = cell.run.status()
+    return status.get("phase") or "start", status.get("step", 0), status.get("steps", 0)
+
+
+def claim_path(cell: Cell) -> Path:
+    """The file that whoever works on a cell keeps locked."""
+    return Path(cell.config.compute.runs) / CLAIMS / cell.run_id
+
+
+def _beat(cell: Cell, when: float | None) -> None:
+    claim = read_claim(cell)
+    if claim is not None and claim.worker == holder():
+        path = claim_path(cell)
+        with contextlib.suppress(OSError):
+            if when is not None and path.stat().st_uid != os.geteuid():
+                # Only its owner may set another time than now: a copy is ours.
+                break_lock(path)
+            os.utime(path, None if when is None else (when, when))
+
+
+def _last_beat(cell: Cell) -> float | None:
+    with contextlib.suppress(OSError):
+        return claim_path(cell).stat().st_mtime
+    return None
+
+
+def _log() -> str:
+    """The file that this process's output goes to."""
+    with contextlib.suppress(OSError):
+        path = Path(os.readlink("/proc/self/fd/1"))
+        return str(path) if path.is_file() else ""
+    return ""

@@ -1,0 +1,156 @@
+"""The worker processes of a sweep on this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from x2c.core.machine import machine
+from x2c.core.run import UNREADABLE
+from x2c.core.stopping import STOPPED
+from x2c.sweep.plan.cells import Cell, Plan
+from x2c.sweep.plan.devices import Device, environment
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.state import read_claim
+from x2c.sweep.run.processes import stop_all, storage_environment, worker_arguments, worker_environment
+
+SETTLE_SECONDS = 5.0
+"""Between two looks for cells whose workers, on whatever machine, are gone."""
+MOST_CRASHES = 3
+"""Times that workers may end by themselves without having held a cell before no more are started. What ends before new ones
+are started counts as one: a full disk ends all of them at once."""
+PAUSE_SECONDS = 1.5
+"""Before a new worker after such an end, doubled with each: a disk that is full for a moment is no reason to give up."""
+MOST_KILLED = 20
+"""Workers that may be killed from outside, likewise."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process and where it writes."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def last_line(self) -> str:
+        """The end of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "")
+
+
+class Crew:
+    """The worker processes of a sweep on this machine."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cells: Sequence[Cell],
+        queue: Queue,
+        storage: str | None,
+        arguments: Sequence[str],
+        size: int,
+        devices: Sequence[Device] = (),
+    ) -> None:
+        self.plan, self.cells, self.queue, self.size, self.devices = plan, cells, queue, size, devices
+        worker = worker_arguments(plan, cells, arguments)
+        self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
+        self.storage = storage_environment(storage)
+        # Workers give up what does not come back; who starts others in their place does not.
+        queue.patience_seconds = math.inf
+        self.workers: dict[int, Worker] = {}
+        self.crashes = self.killed = 0
+        self.waiting, self.settled, self.again = 0, -math.inf, -math.inf
+
+    def start(self) -> None:
+        """Start all workers."""
+        for number in range(1, self.size + 1):
+            self.workers[number] = self._start(number)
+
+    def tend(self, say: Callable[[str], None]) -> bool:
+        """See after workers that ended, and after cells whose workers are gone; is any at work, or to be?"""
+        ended = [number for number, worker in self.workers.items() if worker.process.poll() is not None]
+        for number in ended:
+            self._bury(number, say)
+        if ended or time.monotonic() - self.settled > SETTLE_SECONDS:
+            self.settled = time.monotonic()
+            for line in self.queue.reclaim(self.cells):
+                say(line)
+            if self.plan.sweep.is_search:
+                self.cells = self.queue.cells()
+            self._replace()
+        return bool(self.workers) or (self.waiting > 0 and self._hopeful)
+
+    def stop(self) -> None:
+        """Ask the workers to stop, then make them."""
+        stop_all([worker.process for worker in self.workers.values()])
+
+    def _bury(self, number: int, say: Callable[[str], None]) -> None:
+        worker = self.workers.pop(number)
+        code = worker.process.returncode
+        if code in (0, *STOPPED):
+            return
+        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if cell := self._held_by(worker.process.pid):
+            say(f"worker {number} died ({cause}) at {cell.title}")
+            return
+        if code > 0 and time.monotonic() >= self.again:
+            self.crashes += 1
+            self.again = time.monotonic() + PAUSE_SECONDS * 2**self.crashes
+        self.killed += code < 0
+        say(f"worker {number} died ({cause}) without a cell: {worker.last_line()}  [{worker.log}]")
+
+    def _replace(self) -> None:
+        """Start workers for cells that wait, unless they seem to die whatever they are given."""
+        before, self.waiting = self.waiting, self.queue.waiting(self.cells)
+        if before != self.waiting:
+            self.crashes = self.killed = 0
+        free = [number for number in range(1, self.size + 1) if number not in self.workers]
+        if self._hopeful and time.monotonic() >= self.again:
+            for number in free[: self.waiting]:
+                self.workers[number] = self._start(number)
+
+    @property
+    def _hopeful(self) -> bool:
+        """Whether workers do not seem to die whatever they are given."""
+        return self.crashes < MOST_CRASHES and self.killed < MOST_KILLED
+
+    def _start(self, number: int) -> Worker:
+        # No one else's, be it another user's or on another machine.
+        name = f"{self.plan.sweep.name}-{socket.gethostname()}-{os.getpid()}-worker-{number}.log"
+        log = self.plan.runs / "logs" / name
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as stream:
+            # A session of its own: Ctrl-C reaches the supervisor alone, which asks the workers to stop.
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env={
+                    **os.environ,
+                    **worker_environment(),
+                    **self.storage,
+                    **environment(number - 1, self.devices, self.plan.compute.processes),
+                },
+                start_new_session=True,
+            )
+        return Worker(process, log)
+
+    def _held_by(self, pid: int) -> Cell | None:
+        """The cell that a process had claimed and left unfinished."""
+        worker = f"{machine()}:{pid}"
+        for cell in self.cells:
+            claim = read_claim(cell)
+            if claim is not None and claim.worker == worker:
+                status = cell.run.status()
+                unfinished = status.get("state") in ("running", "interrupted", UNREADABLE)
+                if unfinished or not claim.reported(status):
+                    return cell
+        return None

@@ -1,0 +1,66 @@
+"""How a worker process is started, on this machine or on another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from x2c.core.files import digest, write_text
+from x2c.core.machine import STORAGE
+from x2c.core.script import PROJECT
+from x2c.sweep.plan.cells import Cell, Plan
+
+CHECKPOINT_SECONDS = 60.0
+"""That a worker gives the processes of its cell for a checkpoint, before it makes them stop."""
+STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
+"""Before a process that was asked to stop is made to: it may wait for processes of its own."""
+
+
+def worker_arguments(plan: Plan, cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
+    """The words after `python -m x2c.sweep` for a worker of these cells; `arguments` are those that make the same plan.
+
+    Run ids go by a file beside the workers' logs: a system takes only so long a command line.
+    """
+    line = ["worker", *arguments]
+    if not plan.sweep.is_search:
+        line += ["--plan", plan.fingerprint]
+        if len(cells) < len(plan.cells):
+            line += ["--cells", f"@{_listed(plan, cells)}"]
+    return line
+
+
+def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
+    """A file with the run ids of these cells; of the same cells the same file."""
+    runs = [cell.run_id for cell in cells]
+    path = plan.runs.resolve() / "logs" / f"{plan.sweep.name}-cells-{digest(runs)}.txt"
+    write_text(path, "".join(f"{run}\n" for run in runs))
+    return path
+
+
+def worker_environment() -> dict[str, str]:
+    """What a worker needs to import this x2c, and to be heard at once."""
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def storage_environment(storage: str | None) -> dict[str, str]:
+    """How a worker is told the database of its queue."""
+    return {} if storage is None else {STORAGE: storage}
+
+
+def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to stop, then make them."""
+    alive = [process for process in processes if process.poll() is None]
+    for process in alive:
+        process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        for process in alive:
+            process.wait(max(0.0, deadline - time.monotonic()))
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        for process in alive:
+            process.kill()
+            process.wait()

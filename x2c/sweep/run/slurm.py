@@ -1,0 +1,270 @@
+"""A sweep on Slurm: one array of workers that drain the queue, and a watcher on the login node.
+
+A job that is told to leave, before preemption or its time limit, ends with a code that its own script, which outlives
+the worker, answers with a way back into Slurm's queue. What it worked on waits in the sweep's queue meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import shlex
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.files import digest
+from x2c.core.machine import STORAGE
+from x2c.core.stopping import listen
+from x2c.sweep.plan.cells import Cell, Plan
+from x2c.sweep.plan.devices import VARIABLE
+from x2c.sweep.queue.factory import open_queue
+from x2c.sweep.queue.pace import pause_after
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.queue.search import SearchQueue
+from x2c.sweep.queue.state import Snapshot
+from x2c.sweep.queue.storage import shown
+from x2c.sweep.run.cluster import Cluster, read_cluster
+from x2c.sweep.run.local import WATCH_SECONDS, conclude
+from x2c.sweep.run.local_search import conclude_search
+from x2c.sweep.run.processes import storage_environment, worker_arguments, worker_environment
+from x2c.sweep.run.worker_command import work_by
+from x2c.sweep.show.tables import View, plan_table, snapshots, space_table, wide_console
+
+SQUEUE_SECONDS = 10.0
+"""Between two looks at the jobs; a controller serves everyone."""
+ARRAY = 1000
+"""Jobs of an array: a controller takes 1001 unless its MaxArraySize says otherwise."""
+SIGNAL = "USR1"
+# Codes: 0, no cell waits; 75, 130 and death by SIGUSR1 or SIGTERM, told to leave, or the database is away; anything else,
+# a crash, or an error of the user's, which may be this node's alone, as where a file system is not there: a few tries. Only a job that Slurm sees running goes back: one that was cancelled does not.
+# An array's tasks are named one by one, since the array's own number stands for all of them.
+BACK_INTO_THE_QUEUE = """
+code=$?
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+job=${{job:-$SLURM_JOB_ID}}
+crashes={folder}/$job.crashes
+again() {{
+  # A controller that is restarted does not answer for a while.
+  for pause in 0 5 15 30 60; do
+    sleep $pause
+    state=$(squeue --noheader --format=%T --jobs="$job") || continue
+    [ "$state" = RUNNING ] || return
+    echo "code $code: job $job goes back into the queue"
+    scontrol requeue "$job" && return
+  done
+}}
+case $code in
+  0) ;;
+  75 | 130 | 138 | 143) again ;;
+  *)
+    echo "$code" >> "$crashes"
+    [ "$(wc -l < "$crashes")" -gt {crashes} ] || again
+    ;;
+esac
+exit $code
+"""
+
+
+def run_on_slurm(
+    plan: Plan,
+    chosen: Sequence[Cell],
+    storage: str | None,
+    workers: int | None,
+    arguments: Sequence[str],
+    reports: Path | None,
+    *,
+    cluster_file: Path | None = None,
+    detach: bool = False,
+) -> int:
+    """Enqueue the cells that are not done, submit workers, and watch until all have ended.
+
+    Returns 0 when every cell of `chosen` is done (with `detach`: when the jobs are submitted), else 1. Workers of the
+    same command that are there already count. Raises UserError for a storage or a cluster that cannot be used.
+    """
+    began = time.time()
+    cluster = read_cluster(cluster_file)
+    wanted = workers or cluster.workers
+    check_storage(storage, wanted)
+    if plan.compute.processes > 1:
+        raise UserError(
+            f"compute.processes: expected 1 with --executor slurm, where each task is a worker; got {plan.compute.processes}; "
+            "start workers with --executor local inside a job of your own"
+        )
+    folder = plan.runs.resolve() / "logs" / "slurm"
+    if "%" in str(folder):
+        raise UserError(
+            f"--runs: expected a path without '%', which Slurm takes for a pattern; got {plan.runs}; rename it"
+        )
+    out = wide_console()
+    out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
+    queue = open_queue(plan, storage, create=True)
+    opened = queue.enqueue(chosen)
+
+    def ended() -> int:
+        if isinstance(queue, SearchQueue):
+            return conclude_search(plan, queue, reports, began)
+        return conclude(plan, chosen, reports, began)
+
+    left = max(queue.waiting(chosen), len(opened))
+    if not left:
+        return ended()
+    line = worker_arguments(plan, chosen, arguments)
+    name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
+    # sbatch hands it on to the jobs.
+    os.environ.update(storage_environment(storage))
+    os.environ.update(exported(cluster))
+    # From here on jobs are at work, which come back by themselves.
+    queue.patience_seconds = math.inf
+    per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
+    there = len(jobs(name))
+    missing = math.ceil(min(wanted, left) / per_job) - there
+    if missing > 0:
+        submit(cluster, folder, name, line, missing, per_job)
+    out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
+    out.print(f"they go on by themselves; to stop them: scancel --name={name}")
+    if detach:
+        status = shlex.join(["python", "-m", "x2c.sweep", "status", *arguments])
+        out.print(f"to see how far they are: {status}", soft_wrap=True)
+        return 0
+    with View(plan, chosen, min(wanted, left), began) as view:
+        watch(view, queue, name)
+    return ended()
+
+
+def check_storage(storage: str | None, workers: int) -> None:
+    """Raises UserError where several machines would share an SQLite file."""
+    if workers > 1 and (storage is None or storage.startswith("sqlite")):
+        raise UserError(
+            f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; got "
+            f"{shown(storage) if storage else 'none, which is SQLite'}, which machines cannot share safely; give one, or --workers 1"
+        )
+
+
+def submit(cluster: Cluster, folder: Path, name: str, line: Sequence[str], count: int, per_job: int) -> None:
+    """Submit `count` jobs of `per_job` workers each, as arrays. Raises UserError where Slurm is not there or refuses."""
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        executor = SlurmExecutor(folder=folder)
+        executor.update_parameters(**parameters(cluster, folder, name, per_job))
+        # sbatch's complaint is in the error; submitit prints it too.
+        with contextlib.redirect_stderr(io.StringIO()):
+            for start in range(0, count, ARRAY):
+                executor.map_array(work_here, [list(line)] * min(ARRAY, count - start))
+    except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[-1]
+        raise UserError(f"--executor slurm: expected that sbatch takes the jobs; {reason}") from None
+
+
+def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[str, object]:
+    """What submitit writes into the job's script."""
+    memory_mb = math.ceil(cluster.memory_gb * per_job * 1024)
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in worker_environment().items()]
+    # The script itself must outlive a signal to all of the job; a trap is not handed down to the worker.
+    trap = "trap : TERM USR1"
+    # What reached the script is to reach the worker, whatever sbatch was told to hand on.
+    exports.append("export SLURM_EXPORT_ENV=ALL")
+    more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
+    given = {
+        "partition": cluster.partition,
+        "gpus_per_node": cluster.gpus or None,
+        "ntasks_per_node": per_job,
+        "cpus_per_task": cluster.cpus,
+        "mem": f"{memory_mb}M",
+    }
+    return {
+        "job_name": name,
+        # submitit's own would let so many alone run at a time.
+        "array_parallelism": ARRAY,
+        "time": cluster.minutes,
+        "stderr_to_stdout": True,
+        "additional_parameters": more,
+        "setup": [trap, *exports, *cluster.setup],
+        "teardown": [BACK_INTO_THE_QUEUE.format(folder=shlex.quote(str(folder)), crashes=cluster.crashes)],
+        **{key: value for key, value in given.items() if value is not None},
+    }
+
+
+def exported(cluster: Cluster) -> dict[str, str]:
+    """How sbatch is told to hand the database on, where a site or a cluster's file keeps the environment out of jobs."""
+    # Of the two sbatch follows the environment.
+    names = os.environ.get("SBATCH_EXPORT", str(cluster.sbatch.get("export", "ALL"))).split(",")
+    if "ALL" in names or STORAGE not in os.environ:
+        return {}
+    return {"SBATCH_EXPORT": ",".join([*(name for name in names if name not in ("NONE", "NIL", STORAGE)), STORAGE])}
+
+
+def work_here(line: Sequence[str]) -> None:
+    """Be a worker, in a job. Ends the process with the worker's exit code."""
+    listen()
+    os.environ.update(own_device(os.environ))
+    exit_on_user_error(lambda: work_by(line))
+
+
+def own_device(environment: Mapping[str, str]) -> dict[str, str]:
+    """The GPU of this worker among those that Slurm gave the job, where workers are several: they take them in turn."""
+    visible = [key for key in environment.get(VARIABLE, "").split(",") if key]
+    if not visible or environment.get("SLURM_NTASKS", "1") == "1":
+        return {}
+    return {VARIABLE: visible[int(environment["SLURM_LOCALID"]) % len(visible)]}
+
+
+def jobs(name: str) -> list[str]:
+    """Of every job with that name that waits or runs, the state and, where it waits, why.
+
+    Raises UserError where Slurm does not answer.
+    """
+    command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--name={name}", "--format=%T %r"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        raise UserError(
+            "--executor slurm: expected Slurm's commands; squeue is not here; use a login node, or --executor local"
+        ) from None
+    if done.returncode:
+        raise UserError(f"--executor slurm: expected that squeue lists jobs; {' '.join(done.stderr.split())}")
+    return [line.strip().lower().removesuffix(" none") for line in done.stdout.splitlines()]
+
+
+def watch(view: View, queue: Queue, name: str) -> None:
+    """Keep the view fresh until every cell has ended, or no job is left. Jobs without a cell to come are cancelled."""
+    said, looked = "", -math.inf
+    while True:
+        began = time.monotonic()
+        if view.plan.sweep.is_search:
+            view.cells = queue.cells()
+        view.update()
+        if all(map(_ended, view.shots.values())) and not queue.waiting(view.cells):
+            subprocess.run(["scancel", "--quiet", f"--name={name}", f"--user={os.getuid()}", "--state=PENDING"])
+            return
+        if time.monotonic() - looked >= SQUEUE_SECONDS:
+            looked = time.monotonic()
+            states = _jobs_or_none(name)
+            if states == []:
+                view.update()
+                return
+            summary = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states or ()).items()))
+            if summary not in ("", said):
+                view.note(f"jobs: {summary}")
+                said = summary
+        time.sleep(pause_after(began, WATCH_SECONDS))
+
+
+def _ended(shot: Snapshot) -> bool:
+    """Whether a cell has come to an end; one that has failed waits again before its worker lets go of it, or never."""
+    return shot.state in ("done", "pruned") or (shot.state == "failed" and shot.silence is None)
+
+
+def _jobs_or_none(name: str) -> list[str] | None:
+    """None where Slurm does not answer now: its controller may be back soon."""
+    try:
+        return jobs(name)
+    except UserError:
+        return None

@@ -1,0 +1,1 @@
+"""Status and cost of sweeps, results of searches, Optuna's dashboard."""

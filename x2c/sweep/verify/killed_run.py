@@ -1,0 +1,180 @@
+"""A training process that is killed at a moment chosen beforehand: the hands of `verify-resume`.
+
+    python -m x2c.sweep.verify.killed_run RUNS --trace FILE -- --variant l1 …
+    python -m x2c.sweep.verify.killed_run RUNS --moment JSON -- --variant l1 …
+
+What kill -9 leaves behind is what a process has done to files by then. So every change of a file in the folder of the
+runs is a moment, named after how far the training was and not after the clock: a resumed process, which does the same
+again, comes to the same moments. The interpreter tells of file operations by audit events, so that nothing in the code
+under test knows of this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from x2c.core.errors import exit_on_user_error
+from x2c.core.files import TEMPORARY, read_json, write_json
+
+CHANGES = {
+    "open": "write",
+    "os.mkdir": "make",
+    "os.rename": "put in place",
+    "os.link": "link",
+    "os.remove": "remove",
+    "os.rmdir": "remove",
+}
+PHASES = ("step", "checkpoint", "sampling", "between stages", "scoring", "removal", "start")
+"""The parts of a run, those first that must not be left out."""
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Just before a file is changed."""
+
+    stage: str
+    """The stage that was trained last; empty before the first."""
+    lines: int
+    """What it had logged by then."""
+    step: int
+    """Its step by then."""
+    change: str
+    path: str
+    """In the folder of the runs."""
+
+    @property
+    def phase(self) -> str:
+        """Which part of a run it is in: one of PHASES."""
+        if not self.stage:
+            return "start"
+        if self.change == "remove":
+            return "removal"
+        if "/checkpoints/" in self.path:
+            return "checkpoint"
+        if self.path.endswith("/metrics.jsonl"):
+            return "step"
+        if "/batches" in self.path:
+            return "sampling"
+        return "between stages" if self.path.startswith("stages/") else "scoring"
+
+
+class Watch:
+    """An audit hook that lists the moments of this process, and kills it at one of them."""
+
+    def __init__(self, runs: Path, target: Moment | None = None, delay_seconds: float = 0.0) -> None:
+        self.runs, self.target, self.delay_seconds = runs.resolve(), target, delay_seconds
+        self.seen: dict[Moment, float] = {}
+        """When each moment first came, in order."""
+        self.stage: Path | None = None
+        self.busy = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """What the interpreter calls at each audit event."""
+        # Looking at files and killing are events as well.
+        if event not in CHANGES or self.busy:
+            return
+        self.busy = True
+        try:
+            moment = self._moment(event, arguments)
+            if moment is not None:
+                self.seen.setdefault(moment, time.monotonic())
+            if moment is not None and moment == self.target:
+                self.target = None
+                kill_all(self.delay_seconds)
+        finally:
+            self.busy = False
+
+    def trace(self) -> list[dict[str, Any]]:
+        """Every moment, with the seconds until the next."""
+        times = [*self.seen.values(), time.monotonic()]
+        steps = zip(self.seen, times[:-1], times[1:], strict=True)
+        return [{"moment": asdict(moment), "seconds": after - at} for moment, at, after in steps]
+
+    def _moment(self, event: str, arguments: tuple[Any, ...]) -> Moment | None:
+        path = self._changed(event, arguments)
+        if path is None:
+            return None
+        inside = path.relative_to(self.runs)
+        if inside.parts[0] == "stages" and len(inside.parts) > 2:
+            self.stage = self.runs / "stages" / inside.parts[1]
+        where = TEMPORARY.sub(".tmp", inside.as_posix())
+        if self.stage is None:
+            return Moment("", 0, 0, CHANGES[event], where)
+        log = self.stage / "metrics.jsonl"
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        step = json.loads(lines[-1])["step"] if lines else 0
+        return Moment(self.stage.name.partition("-")[0], len(lines), step, CHANGES[event], where)
+
+    def _changed(self, event: str, arguments: tuple[Any, ...]) -> Path | None:
+        """The path that is about to change, if it is one of the runs' and a rerun would change it again."""
+        name = arguments[0]
+        if not isinstance(name, str | os.PathLike):
+            return None
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITING):
+            return None
+        path = Path(os.fsdecode(name))
+        # Trees are removed by names within an open folder.
+        if event in ("os.remove", "os.rmdir") and not path.is_absolute() and arguments[1] >= 0:
+            path = Path(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
+        path = Path(os.path.abspath(path))
+        # Leases are kept by the clock.
+        if self.runs not in path.parents or ".lease" in path.parts:
+            return None
+        if event == "os.mkdir" and (path.exists() or not path.parent.exists()):
+            return None
+        if event == "os.remove" and not path.exists():
+            return None
+        # While a run goes on, status.json is written by the clock.
+        if "status.json" in path.name and (event != "os.rename" or read_json(path)["state"] == "running"):
+            return None
+        return path
+
+
+def kill_all(delay_seconds: float) -> None:
+    """kill -9 for this process, and for its launcher and siblings where there are several: now, or soon, from outside."""
+    pids = [os.getpid()]
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        launcher = os.getppid()
+        children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+        pids = [launcher, *(int(pid) for pid in children if int(pid) != pids[0]), *pids]
+    if delay_seconds:
+        subprocess.Popen(["sh", "-c", f"sleep {delay_seconds:.4f}; kill -9 {' '.join(map(str, pids))}"])
+        return
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    """Train under a watch."""
+    parser = argparse.ArgumentParser(prog="victim")
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--trace", type=Path)
+    parser.add_argument("--moment", type=json.loads)
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("arguments", nargs="+")
+    options = parser.parse_args()
+    watch = Watch(options.runs, options.moment and Moment(**options.moment), options.delay)
+    # The other processes of a run change next to nothing.
+    watching = os.environ.get("RANK", "0") == "0"
+    if watching:
+        sys.addaudithook(watch)
+    from x2c.train import main as train
+
+    sys.argv = ["train.py", *options.arguments]
+    train()
+    if watching and options.trace is not None:
+        write_json(options.trace, watch.trace())
+
+
+if __name__ == "__main__":
+    exit_on_user_error(main)
