@@ -48,7 +48,7 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
             row = rows.get((section, name))
             cells += row[2:] if row else [Entry()] * (len(made.heads) - 2)
         lines.append((section, tuple(cells)))
-    text = sheet.markdown([Sheet("", tuple(heads), tuple(lines))]).split("\n", 2)[2]
+    text = sheet.markdown([Sheet("", tuple(heads), tuple(lines))])
     runs = [run for table in tables for run in finished(table)]
     patients = sorted(
         {cell.n for table in tables for row in table.rows for key, cell in row.cells.items() if key in COLUMNS}

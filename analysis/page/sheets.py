@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 
 from analysis.judge import verdicts_sheet
@@ -14,7 +14,7 @@ from analysis.judge.verdicts import Judged
 from analysis.read.baselines import LABELS
 from analysis.read.runs import BASELINES, Group, StandIn
 from analysis.render import sheet
-from analysis.render.footnotes import Footnote
+from analysis.render.footnotes import Footnote, stand_in_note
 from analysis.render.numbers import number, p_value
 from analysis.render.sheet import Entry, Sheet
 from analysis.tabulate import embolism_sheet, quality_sheet
@@ -23,16 +23,14 @@ from analysis.tabulate.quality import Table
 from analysis.tabulate.quality_notes import stand_in_marks
 from analysis.tabulate.rows import Row
 
-_PAPER = "paper: "
-"""How `render` begins the head of a column of the paper's values."""
 _FOLDED = ("paired_feature_sqdist",)
 """Columns that are folded away with the metrics that the paper does not have."""
-_STAND_IN, _LEFT_OUT = "Stand-in for ", "Left out: "
-"""How notes of these kinds begin."""
 _PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
 _HARD_SPACE = "\N{NO-BREAK SPACE}"
 _BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
 """What a narrow cell should keep in one line."""
+_BREAKS_HEAD = re.compile(" [↑↓]")
+"""And a narrow head."""
 
 
 def quality(table: Table, beside: str = "") -> str:
@@ -40,7 +38,7 @@ def quality(table: Table, beside: str = "") -> str:
 
     Baselines that belong to single rows are folded too. `beside` says what the runs are for that are in no row.
     """
-    told = [replace(note, text=beside) if note.text.startswith(_LEFT_OUT) else note for note in table.footnotes]
+    told = [replace(note, text=beside) if note.kind == "left out" else note for note in table.footnotes]
     notes = [note for note in told if note.text]
     folded_away = [column for column in table.columns if column.key in _FOLDED]
     table = replace(
@@ -65,7 +63,9 @@ def classification(table: Table3) -> str:
     main = embolism_sheet.terminal_sheet(table)
     main = replace(main, notes=_stand_ins_in_one(main.notes))
     full = sheet.markdown([replace(first, notes=()), *pairs])
-    return _untitled(sheet.markdown([main])) + "\n" + folded("All columns of Table 3, and the differences", full)
+    return (
+        sheet.markdown([replace(main, title="")]) + "\n" + folded("All columns of Table 3, and the differences", full)
+    )
 
 
 def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> str:
@@ -101,7 +101,9 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
     heads = ["Question", "Verdict", "Measured", "Effect (95 % CI)", "p (Holm)", "n"]
     lines = tuple((check.topic, _measured(check, marks, also_says=check in others)) for check in made)
     full = Sheet("What was measured", tuple(map(Entry, heads)), lines, tuple(Footnote("", t) for t in texts), left=3)
-    return _untitled(sheet.markdown([short])) + "\n" + folded("What was measured, and how", sheet.markdown([full]))
+    return (
+        sheet.markdown([replace(short, title="")]) + "\n" + folded("What was measured, and how", sheet.markdown([full]))
+    )
 
 
 def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
@@ -118,13 +120,13 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
         for claim in judged
     ]
     full = verdicts_sheet.verdict_sheet(judged, group)
-    stand_ins = [replace(note, mark="") for note in table.footnotes if note.text.startswith(_STAND_IN)]
+    stand_ins = [replace(note, mark="") for note in table.footnotes if note.kind == "stand-in"]
     first, *more = full.notes
     heads = ("Claim", "Verdict", "By metric")
     short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
     full = replace(full, title="Effects", notes=tuple(more))
     return (
-        _untitled(sheet.markdown([short]))
+        sheet.markdown([replace(short, title="")])
         + "\n"
         + folded("Effects, intervals and margins, and when a claim has which verdict", sheet.markdown([full]))
     )
@@ -135,19 +137,37 @@ def folded(summary: str, text: str) -> str:
     return f"<details>\n<summary>{summary}</summary>\n\n{text.strip()}\n\n</details>\n"
 
 
-def _untitled(text: str) -> str:
-    """A sheet's Markdown without its title, for where a heading says it."""
-    return text.split("\n", 2)[2]
-
-
 def _narrow(table: Table) -> str:
     """The table with each paper's value below the measured one, in its cell, and a row's runs below its name."""
     main = quality_sheet.sheets_of(table)[0]
-    papers = [place for place, head in enumerate(main.heads) if head.text.startswith(_PAPER)]
-    main = replace(main, rows=tuple((title, counted_once(row)) for title, row in main.rows))
-    lines = _untitled(sheet.markdown([main])).splitlines()
-    merged = [_merged(line, papers) if line.startswith("|") else line for line in lines]
-    return "\n".join(merged) + "\n"
+    papers = {place for place, head in enumerate(main.heads) if head.kind == "paper"}
+    heads = tuple(_unbroken(head, _BREAKS_HEAD) for head in _folded_in(main.heads, papers))
+    rows = tuple((title, _named_with_runs(_folded_in(counted_once(row), papers))) for title, row in main.rows)
+    return sheet.markdown([replace(main, title="", heads=(heads[0], *heads[2:]), rows=rows, left=1)])
+
+
+def _folded_in(row: Sequence[Entry], papers: Set[int]) -> list[Entry]:
+    """A row without its entries at `papers`, which go below the entries before them where they say something."""
+    kept: list[Entry] = []
+    for place, entry in enumerate(row):
+        if place not in papers:
+            kept.append(entry)
+        elif entry.text not in ("", "–"):
+            kept[-1] = replace(kept[-1], below=entry)
+    return kept
+
+
+def _named_with_runs(row: Sequence[Entry]) -> tuple[Entry, ...]:
+    """A row whose second entry, its runs, goes below its first, its name."""
+    name, runs, *cells = row
+    return replace(name, below=runs), *(_unbroken(cell, _BREAKS_BADLY) for cell in cells)
+
+
+def _unbroken(entry: Entry, breaks: re.Pattern[str]) -> Entry:
+    """An entry that a narrow cell does not break where `breaks` matches."""
+    below = entry.below and _unbroken(entry.below, breaks)
+    text = breaks.sub(lambda found: found[0].replace(" ", _HARD_SPACE), entry.text)
+    return replace(entry, text=text, below=below)
 
 
 def without_paths(text: str) -> str:
@@ -162,20 +182,6 @@ def counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
         return row
     told = re.compile(rf" \({count[1]}\)|, n = {count[1]}(?=\))")
     return tuple(replace(entry, text=told.sub("", entry.text)) for entry in row)
-
-
-def _merged(line: str, papers: Iterable[int]) -> str:
-    name, runs, *cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-    for place in sorted((place - 2 for place in papers), reverse=True):
-        value = cells.pop(place)
-        if value not in ("", "–", "---:"):
-            cells[place - 1] += f"<br>{value}"
-    if name == "Variant":
-        cells = [cell.replace(" ↑", _HARD_SPACE + "↑").replace(" ↓", _HARD_SPACE + "↓") for cell in cells]
-    elif runs not in ("", "---"):
-        name += f"<br>{runs}"
-        cells = [_BREAKS_BADLY.sub(lambda found: found[0].replace(" ", _HARD_SPACE), cell) for cell in cells]
-    return "| " + " | ".join([name, *cells]) + " |"
 
 
 def _told(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, ...]:
@@ -227,18 +233,15 @@ def _by_metric(claim: Judged) -> str:
 
 
 def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:
-    return [Footnote(mark, f"{_STAND_IN}{s.text}.") for s, mark in marks]
+    return [stand_in_note(mark, s.text) for s, mark in marks]
 
 
 def _stand_ins_in_one(notes: Sequence[Footnote]) -> tuple[Footnote, ...]:
     """The notes with all that tell of a stand-in in the place of the first."""
-    of_stand_ins = [note for note in notes if note.text.startswith(_STAND_IN)]
+    of_stand_ins = [note for note in notes if note.kind == "stand-in"]
     if not of_stand_ins:
         return tuple(notes)
-    told = [
-        (f"<sup>{note.mark}</sup> " if note.mark else "") + note.text.removeprefix(_STAND_IN).removesuffix(".")
-        for note in of_stand_ins
-    ]
+    told = [(f"<sup>{note.mark}</sup> " if note.mark else "") + note.about for note in of_stand_ins]
     in_one = Footnote("", f"Stand-ins: {'; '.join(told)}.")
     first = of_stand_ins[0]
     return tuple(in_one if note is first else note for note in notes if note is first or note not in of_stand_ins)

@@ -39,6 +39,10 @@ class Entry:
     text: str = "–"
     style: Literal["", "bold", "italic"] = ""
     marks: tuple[str, ...] = ()
+    kind: Literal["", "paper"] = ""
+    """Of a head: whether its column is of the paper's values."""
+    below: Entry | None = None
+    """A second line in the same cell."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,13 @@ def notes(footnotes: Sequence[Footnote]) -> Text:
 def markdown(sheets: Sequence[Sheet]) -> str:
     """Sheets as GitHub's Markdown.
 
-    A title takes two lines, an empty one too. Of what texts hold, only `code` and a note's <sup>mark</sup> are markup; all
+    Of what texts hold, only `code` and a note's <sup>mark</sup> are markup; all
     else is shown as it is.
     """
     lines: list[str] = []
     for sheet in sheets:
-        lines += [_md_styled(sheet.title, "bold"), "", _md_line([_md_entry(head) for head in sheet.heads])]
+        lines += [_md_styled(sheet.title, "bold"), ""] if sheet.title else []
+        lines.append(_md_line([_md_entry(head) for head in sheet.heads]))
         lines.append(_md_line(["---" if place < sheet.left else "---:" for place in range(len(sheet.heads))]))
         for title, rows in _sections(sheet):
             if title:
@@ -178,7 +183,9 @@ def _plain(text: str) -> str:
 
 def _rich(entry: Entry) -> Text:
     text = Text(_lined(entry.text), style={"bold": "bold", "italic": "dim italic", "": ""}[entry.style])
-    return text.append(" " + ",".join(map(_lined, entry.marks)), style="dim") if entry.marks else text
+    if entry.marks:
+        text.append(" " + ",".join(map(_lined, entry.marks)), style="dim")
+    return text if entry.below is None else text.append("\n").append_text(_rich(entry.below))
 
 
 def _md_line(cells: list[str]) -> str:
@@ -187,7 +194,8 @@ def _md_line(cells: list[str]) -> str:
 
 def _md_entry(entry: Entry) -> str:
     marks = "".join(f"<sup>{_md(mark, cell=True)}</sup>" for mark in entry.marks)
-    return _md_styled(entry.text, entry.style if entry.text != "–" else "", cell=True) + marks
+    text = _md_styled(entry.text, entry.style if entry.text != "–" else "", cell=True) + marks
+    return text if entry.below is None else f"{text}<br>{_md_entry(entry.below)}"
 
 
 def _md_styled(text: str, style: str, *, cell: bool = False) -> str:
@@ -226,7 +234,10 @@ def _tex_entry(entry: Entry, columns: int) -> str:
     if entry.style and entry.text != "–":
         text = rf"\text{'bf' if entry.style == 'bold' else 'it'}{{{text}}}"
     marks = rf"\textsuperscript{{{','.join(map(tex, entry.marks))}}}" if entry.marks else ""
-    return _tex_boxed(text + marks, columns)
+    text += marks
+    if entry.below is not None:
+        text = rf"\shortstack[r]{{{text}\\{_tex_entry(entry.below, columns)}}}"
+    return _tex_boxed(text, columns)
 
 
 def _tex_boxed(made: str, columns: int) -> str:
@@ -242,9 +253,14 @@ def _html(text: str) -> str:
 
 
 def _html_entry(tag: str, entry: Entry, left: bool) -> str:
+    words = ' class="l"' if left else ""
+    return f"<{tag}{words}>{_html_inner(entry)}</{tag}>"
+
+
+def _html_inner(entry: Entry) -> str:
     text = _html(entry.text)
     if entry.style:
         text = f"<b>{text}</b>" if entry.style == "bold" else f"<i>{text}</i>"
     marks = "".join(f"<sup>{_html(mark)}</sup>" for mark in entry.marks)
-    words = ' class="l"' if left else ""
-    return f"<{tag}{words}>{text}{marks}</{tag}>"
+    below = "" if entry.below is None else f"<br>{_html_inner(entry.below)}"
+    return f"{text}{marks}{below}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.read.classifications import Classification, of_others, tested
 from analysis.read.derived_id import MADE_FROM, leaves
 from analysis.read.runs import StandIn, window_hu
-from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote
+from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote, stand_in_note
 from analysis.stats.binary import outcomes, scores
 from analysis.stats.folds import FoldComparison, FoldSummary, kolmogorov_smirnov, over_folds, paired_over_folds
 from analysis.stats.operating_point import (
@@ -327,7 +327,7 @@ def _notes(of: Classification, arms: Mapping[str, Arm], pairs: tuple[Pair, ...])
             "training split."
         )
     notes = [Footnote("", text) for text in texts]
-    notes += [Footnote(mark, f"Stand-in for {stand_in.text}.") for stand_in, mark in stand_in_marks_of(of).items()]
+    notes += [stand_in_note(mark, stand_in.text) for stand_in, mark in stand_in_marks_of(of).items()]
     paper = (
         "Italic: the paper's values, for reference; they are of the authors' patients at full scale and fit counts of 77 or 78 "
         "patients, not the 45 of its test set."

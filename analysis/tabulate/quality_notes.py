@@ -10,7 +10,7 @@ from typing import Protocol
 
 from analysis.read.recipes import differences_in_making, differences_in_recipe, usual_signature
 from analysis.read.runs import BASELINES, Group, Run, StandIn, in_order, steps_text, voxels, window_hu
-from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote
+from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote, stand_in_note
 from analysis.tabulate.differences import Difference
 from analysis.tabulate.rows import Row
 from analysis.tabulate.seeds import Across
@@ -57,8 +57,8 @@ def footnotes(
         texts += [_reading(variants), *_sets(done, variants)]
     notes = [Footnote("", text) for text in texts]
     for stand_in, mark in marks.items():
-        notes.append(Footnote(mark, f"Stand-in for {stand_in.text}."))
-    notes += [Footnote("", text) for text in _left_out(group, used, refused)]
+        notes.append(stand_in_note(mark, stand_in.text))
+    notes += _left_out(group, used, refused)
     if beside_paper:
         notes.append(
             Footnote(
@@ -347,7 +347,7 @@ def _sets(done: Sequence[Run], variants: Sequence[Run]) -> Iterable[str]:
         yield f"Fréchet distance: {'; '.join(kinds)}; biased upwards at small n.{real}"
 
 
-def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[str]:
+def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[Footnote]:
     shown = {run.variant: run for run in used}
     ids = {run.id for run in used} | refused
     left = [run for run in group.runs if run.id not in ids]
@@ -358,19 +358,20 @@ def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[
         names = ", ".join(sorted({run.variant for run in left}))
         if len(same) == len(left):
             plural = "s" if len(left) > 1 else ""
-            yield f"Left out: {len(left)} run{plural} of a recipe and seed that the table has a later run of ({names})."
+            text = (
+                f"Left out: {len(left)} run{plural} of a recipe and seed that the table has a later run of ({names})."
+            )
+            yield Footnote("", text, "left out")
             return
         differing = f", which differ in {', '.join(sorted(fields))}" if fields else ""
-        yield f"Left out: {len(left)} run{'s' if len(left) > 1 else ''} with another recipe ({names}){differing}."
+        text = f"Left out: {len(left)} run{'s' if len(left) > 1 else ''} with another recipe ({names}){differing}."
+        yield Footnote("", text, "left out")
     variants = [run for run in used if run.variant not in BASELINES]
     done = {run.variant for run in variants if run.state == "done"}
     for run in variants:
         if run.variant in done and run.state != "done":
-            yield (
-                f"{run.label}, seed {run.seed}: {run.state}"
-                + (f" ({run.reason})" if run.reason else "")
-                + ", not in the row."
-            )
+            why = f" ({run.reason})" if run.reason else ""
+            yield Footnote("", f"{run.label}, seed {run.seed}: {run.state}{why}, not in the row.")
 
 
 def _agreed(runs: Iterable[Run], say: Callable[[Run], str]) -> str:

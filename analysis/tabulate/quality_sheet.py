@@ -111,7 +111,7 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
     heads = [Entry("Variant"), Entry("Runs")]
     for column in table.columns:
         heads.append(_head(column))
-        heads += [Entry(f"paper: {column.paper_name}", "italic")] if column.paper else []
+        heads += [Entry(f"paper: {column.paper_name}", "italic", kind="paper")] if column.paper else []
     seeds = _across_column(table)
     heads += [Entry(f"Δ {seeds.name} to {reference_label(table)}, across seeds")] if seeds else []
     lines: list[tuple[str, tuple[Entry, ...]]] = []
