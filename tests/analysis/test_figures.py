@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from analysis import figures
 from analysis.pictures import ablation
+from analysis.pictures.draw import visual_ablation
 from analysis.pictures.page import Page
 from analysis.pictures.samples import Sample
 from analysis.read.groups import NothingToShowError
@@ -25,7 +26,7 @@ def test_the_figure_shows_finished_variants(make_run: MakeRun, tmp_path: Path) -
     make_run("l1", samples=GRID)
     make_run("l1_adv", state="failed", samples=GRID)
     runs = make_run("l1_lpips", samples=GRID).parent
-    png = figures.visual_ablation(load_runs(runs), tmp_path / "out")
+    png = visual_ablation(load_runs(runs), tmp_path / "out")
     pixels = imread(png)[..., :3]
     assert png.name == "visual_ablation.png" and pixels.shape[1] == 1600
     assert pixels.std() > 0.1
@@ -53,7 +54,7 @@ def test_columns_stand_in_the_papers_order_with_the_ceiling_first(
         return png
 
     monkeypatch.setattr(ablation, "draw", remember)
-    figures.visual_ablation(load_runs(runs), tmp_path)
+    visual_ablation(load_runs(runs), tmp_path)
     assert seen["titles"] == ["Autoencoder (ceiling)", "L1", "L1 + LPIPS", "L1 + LPIPS + ADV"]
     assert (seen["patients"], seen["window"]) == (["p000", "p001"], (-100, 900))
     for piece in (
@@ -137,7 +138,7 @@ def test_sizes_stand_in_one_figure_below_the_usual_ceiling(
         return draw(columns, *rest)
 
     monkeypatch.setattr(ablation, "draw", remember)
-    png = figures.visual_ablation(load_runs(runs), tmp_path / "out")
+    png = visual_ablation(load_runs(runs), tmp_path / "out")
     assert grids == {
         "Autoencoder (ceiling)": GRID, "L1": GRID, "L1 + ADV": GRID, "128 x 128 x 64 (half)": (16, 24, 32)
     }  # fmt: skip
@@ -150,7 +151,7 @@ def test_nothing_to_draw_says_what_to_run(make_run: MakeRun, tmp_path: Path, var
     if variant:
         make_run(variant, samples=GRID)
     with pytest.raises(NothingToShowError, match="make sweep name=losses"):
-        figures.visual_ablation(load_runs(tmp_path / "runs"), tmp_path)
+        visual_ablation(load_runs(tmp_path / "runs"), tmp_path)
     assert figures.main(["--runs", str(tmp_path / "runs"), "--figure", "visual_ablation"]) == 1
 
 
