@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from analysis import figures
 from analysis.pictures import ablation
-from analysis.pictures.draw import visual_ablation
+from analysis.pictures.draw import FIGURES, visual_ablation
 from analysis.pictures.page import Page
 from analysis.pictures.samples import Sample
 from analysis.read.groups import NothingToShowError
@@ -200,7 +200,7 @@ def test_help_lists_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         figures.main(["--help"])
     told = capsys.readouterr().out
-    for name, (_, text) in figures.FIGURES.items():
+    for name, (_, text) in FIGURES.items():
         assert f"  {name:<16}{text}\n" in told
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from pictured import classify, source_of
 
-from analysis import figures
 from analysis.pictures import emboli, style, worst
+from analysis.pictures.draw import FIGURES, draw_figures
 from analysis.pictures.page import Page, fitting, width_of, wrapped
 from analysis.pictures.samples import VOLUMES, WORST, Plane, read_sample
 from analysis.read.groups import NothingToShowError
@@ -87,9 +87,9 @@ def test_every_figure_is_drawn_in_the_page_with_no_text_on_another(
         save(page, png)
 
     monkeypatch.setattr(Page, "save", remember)
-    drawn, missing = figures.draw_figures(list(figures.FIGURES), source_of(full_folder(make_run)), tmp_path)
+    drawn, missing = draw_figures(list(FIGURES), source_of(full_folder(make_run)), tmp_path)
     assert not missing
-    assert pages.keys() == figures.FIGURES.keys() == {path.stem for path in drawn}
+    assert pages.keys() == FIGURES.keys() == {path.stem for path in drawn}
     for name, page in pages.items():
         told = " ".join(text.get_text() for text in page.figure.texts)
         told = " ".join(told.split())
