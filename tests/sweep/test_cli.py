@@ -131,7 +131,7 @@ def test_a_worker_gets_the_arguments_of_its_supervisor():
 def test_a_worker_s_password_is_neither_in_its_arguments_nor_in_those_that_trackers_write_down(monkeypatch):
     url, seen = "postgresql+psycopg://me:secret@h/x", []
     monkeypatch.setattr(
-        "x2c.sweep.run.worker.work", lambda plan, cells, storage, _: seen.append((storage, sys.argv)) or 0
+        "x2c.sweep.run.worker_command.work", lambda plan, cells, storage, _: seen.append((storage, sys.argv)) or 0
     )
     assert sweep(monkeypatch, f"worker losses --scale smoke --seeds 1 --storage {url}") == 0
     monkeypatch.setenv(STORAGE, url)

@@ -275,7 +275,7 @@ def test_no_password_is_seen_of_a_sweep(postgres, tmp_path, behave, ran):
 CLIENT = """
 import sys, sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
-from x2c.sweep.database import is_away, open_database
+from x2c.sweep.queue.database import is_away, open_database
 with open_database(sys.argv[1]).engine.connect() as connection:
     print("connected", flush=True)
     sys.stdin.readline()

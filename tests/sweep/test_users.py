@@ -153,8 +153,8 @@ def test_who_does_not_share_is_named_in_a_line_with_what_to_set(place, runs, gro
 TRY = """
 import sys
 from x2c.core.errors import UserError
-from x2c.sweep.plan import make_plan
-from x2c.sweep.queue import Queue
+from x2c.sweep.plan.cells import make_plan
+from x2c.sweep.queue.queue import Queue
 plan = make_plan("losses", "smoke", (0,), [f"compute.runs={sys.argv[1]}"])
 for name in sys.argv[2].split(","):
     sys.stdin.readline()

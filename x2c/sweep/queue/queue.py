@@ -115,6 +115,11 @@ class Queue:
         wanted = self._wanted(among)
         return len(runs_of(self._storage, self._id, TrialState.WAITING) & wanted)
 
+    @patient
+    def ended(self) -> int:
+        """The number of trials that have ended with a value."""
+        return len(runs_of(self._storage, self._id, TrialState.COMPLETE))
+
     def judge(self, lease: Lease) -> None:
         """Look at what a cell has reached so far: every cell of a grid goes on to its end."""
 

@@ -66,6 +66,7 @@ class Crew:
         queue.patience_seconds = math.inf
         self.workers: dict[int, Worker] = {}
         self.crashes = self.killed = 0
+        self.ended = 0
         self.waiting, self.settled, self.again = 0, -math.inf, -math.inf
 
     def start(self) -> None:
@@ -108,8 +109,9 @@ class Crew:
 
     def _replace(self) -> None:
         """Start workers for cells that wait, unless they seem to die whatever they are given."""
-        before, self.waiting = self.waiting, self.queue.waiting(self.cells)
-        if before != self.waiting:
+        before = self.waiting, self.ended
+        self.waiting, self.ended = self.queue.waiting(self.cells), self.queue.ended()
+        if before != (self.waiting, self.ended):
             self.crashes = self.killed = 0
         free = [number for number in range(1, self.size + 1) if number not in self.workers]
         if self._hopeful and time.monotonic() >= self.again:
