@@ -48,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from x2c.data import atlas, phantom
     from x2c.data.atlas.template import prepare_template
 
-    makers = {"atlas": partial(atlas.make_patient, prepare_template(options.cache)), "phantom": phantom.make_patient}
+    makers: dict[str, Callable[..., object]] = {
+        "atlas": partial(atlas.make_patient, prepare_template(options.cache)),
+        "phantom": phantom.make_patient,
+    }
     table = Table(title=f"Seconds a patient, one core: medians of {options.patients}, radiograph {options.radiograph}²")
     for heading in ("volume", *makers, "atlas / phantom"):
         table.add_column(heading, justify="right")

@@ -20,6 +20,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 if TYPE_CHECKING:
     import torch
+    from rich.table import Table
     from torch import Tensor
 
     from x2c.models.unet3d import UNet3D
@@ -69,7 +70,7 @@ def main() -> int:
     return 0
 
 
-def table(rows: list[Row], device: torch.device, repeats: int):
+def table(rows: list[Row], device: torch.device, repeats: int) -> Table:
     """The rows as a rich table."""
     import torch
     from rich.table import Table
@@ -201,7 +202,8 @@ def write_out(net: Network) -> Network:
                 query, key = rotate(query, rotary.frequencies), rotate(key, rotary.frequencies)
             scores = torch.einsum("bhid,bhjd->bhij", query * query.shape[-1] ** -0.5, key)
             weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-            return self.to_out(torch.einsum("bhij,bhjd->bhid", weights, value).transpose(1, 2).flatten(2))
+            attended: Tensor = self.to_out(torch.einsum("bhij,bhjd->bhid", weights, value).transpose(1, 2).flatten(2))
+            return attended
 
     for module in net.modules():
         if type(module) is Attention:

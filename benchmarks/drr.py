@@ -10,13 +10,15 @@ import argparse
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 if TYPE_CHECKING:
     import torch
 
+Renderer = Literal["siddon", "trilinear"]
+RENDERERS: tuple[Renderer, ...] = ("siddon", "trilinear")
 SHAPE = (96, 128, 128)
 ALIKE = 0.99
 """The least correlation of two pictures of the same thing: the ray tracer knows no interpolation."""
@@ -48,13 +50,13 @@ def main() -> int:
     shown = Table(title=f"x2c projections on {where}: medians of {options.repeats} turns, side by side")
     for name in ("A : B", "of a CT", "A", "B", "B / A", "correlation"):
         shown.add_column(name, justify="left" if name in ("A : B", "of a CT") else "right")
-    for renderer in ("siddon", "trilinear"):
+    for renderer in RENDERERS:
         shown.add_row(*compared(renderer, device, options.repeats))
     Console().print(shown)
     return 0
 
 
-def compared(renderer: str, device: torch.device, repeats: int) -> tuple[str, ...]:
+def compared(renderer: Renderer, device: torch.device, repeats: int) -> tuple[str, ...]:
     """A row: our projector against one of DiffDRR's. Raises ValueError where their pictures differ."""
     import numpy as np
 

@@ -189,7 +189,8 @@ class Run:
     def _loss_parts(self, data: None) -> LossParts:
         def decode_at(latents: Tensor, depths: Tensor) -> Tensor:
             # As `Scale.back`.
-            return self.autoencoder.decode_at(latents * 1.0 + 0.0, depths)
+            slices: Tensor = self.autoencoder.decode_at(latents * 1.0 + 0.0, depths)
+            return slices
 
         return LossParts(
             self.latents[0], decode_at, lambda options: frozen(self._classifier()), lambda *_: published_radimagenet()
@@ -296,7 +297,8 @@ def table_of(counted: dict[str, dict[str, float]], precision: str) -> Table:
         title=f"Peak GPU memory at scale paper, {precision}, GiB",
         caption=f"fits: at most {left} of {SMALLEST_GPU_GIB} GiB; the rest is for CUDA's context, workspaces and fragments",
     )
-    phases = list(max(counted.values(), key=len))
+    longest = max(counted.values(), key=len)
+    phases = list(longest)
     for heading in ("variant", *phases, "fits"):
         table.add_column(heading, justify="left" if heading == "variant" else "right")
     for variant, peaks in counted.items():

@@ -16,7 +16,7 @@ class _Storages(TorchDispatchMode):
     """Bytes of the storages that live, and the most there were at a time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchDispatchMode.__init__(self)
         self.live = self.peak = 0
         self._known = set[int]()
 

@@ -11,6 +11,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -57,12 +58,12 @@ def resampling(repeats: int) -> list[tuple[str, ...]]:
     from x2c.data.preprocess.resample import resample
     from x2c.data.volume import Volume
 
-    spacing = tuple(field / count for field, count in zip(FIELD_MM, SOURCE, strict=True))
+    dz, dy, dx = (field / count for field, count in zip(FIELD_MM, SOURCE, strict=True))
     hu, box = chest(SOURCE), Box((0.0, 0.0, 0.0), FIELD_MM)
-    volume = Volume(hu, spacing, box.origin_mm(SOURCE))
+    volume = Volume(hu, (dz, dy, dx), box.origin_mm(SOURCE))
     fine = chest(tuple(2 * count for count in TARGET))
     truth = fine.reshape(TARGET[0], 2, TARGET[1], 2, TARGET[2], 2).mean((1, 3, 5))
-    sides = {
+    sides: dict[str, Callable[[], Array]] = {
         "x2c: one resampling": lambda: resample(volume, box, TARGET).hu,
         "two cubic zooms (scipy.ndimage), by way of 1 mm": lambda: zooms(hu),
         "the same with aligned grids": lambda: zooms(hu, grid_mode=True, mode="grid-constant", cval=-1000),
@@ -90,7 +91,8 @@ def zooms(hu: Array, **options: object) -> Array:
         hu, [field / count for field, count in zip(FIELD_MM, SOURCE, strict=True)], order=3, **options
     )
     factors = [target / count for target, count in zip(TARGET, isotropic.shape, strict=True)]
-    return ndimage.zoom(isotropic, factors, order=3, **options)
+    zoomed: Array = ndimage.zoom(isotropic, factors, order=3, **options)
+    return zoomed
 
 
 def chest(shape: tuple[int, ...]) -> Array:
@@ -120,13 +122,16 @@ def whole_pair(ct: Path) -> str:
     import torch
 
     from x2c.data.prepare.pair import prepare_pair
+    from x2c.data.prepare.pseudonyms import open_key
     from x2c.data.prepare.recipe import Recipe
     from x2c.data.sources.candidate import Candidate
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        record = prepare_pair(Candidate("--ct", "p", ct), "p", "s", Recipe(), Path(folder) / "s")
+        record = prepare_pair(
+            Candidate("--ct", "p", ct), "p", "s", Recipe(), open_key(Path(folder)), Path(folder) / "s"
+        )
         seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return f"{record.status}: from file to store, projection included, in {seconds:.1f} s; peak memory {peak:.2f} GiB\n"

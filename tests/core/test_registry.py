@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from x2c.core.config import GuidanceOptions
 from x2c.core.errors import UserError
 from x2c.core.registry import LOSS_TERMS, SLOTS, Registry
 
@@ -104,6 +105,18 @@ def test_an_entry_without_options_is_an_error_that_names_its_file(family, text, 
     with pytest.raises(UserError) as caught:
         registry.options("odd")
     assert str(caught.value) == f"{file}: thing 'odd': expected a class with a class Options inside; got {kind}; add it"
+
+
+def test_options_that_lack_what_their_family_has_are_an_error_that_names_their_file(family):
+    registry, write = family
+    file = write("odd.py", "@R.register('odd')\nclass Odd:\n    class Options: ...\n")
+    with pytest.raises(UserError) as caught:
+        registry.options("odd", GuidanceOptions)
+    assert str(caught.value) == (
+        f"{file}: thing 'odd': expected a class Options derived from GuidanceOptions; got another; "
+        "derive it from x2c.core.config.GuidanceOptions"
+    )
+    assert registry.options("odd").__name__ == "Options"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -188,3 +189,8 @@ def test_a_broken_file_of_a_registry_is_no_fault_of_a_variant(variant_file, monk
     monkeypatch.setattr(resolving.LOSS_TERMS, "get", broken)
     with pytest.raises(UserError, match=r"^x2c/losses/mine\.py: line 3: loss 'l1'"):
         resolve("mine", "smoke")
+
+
+def test_a_config_survives_the_way_to_another_process():
+    config = resolve("full", "smoke")
+    assert pickle.loads(pickle.dumps(config)) == config

@@ -6,7 +6,7 @@ Fields are documented where they stand. Resolution (files, layers, command line)
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ from x2c.core.compute import Compute as Compute
 from x2c.core.errors import unknown
 from x2c.core.section import Section as Section
 from x2c.core.seeding import LARGEST_SEED
+from x2c.core.slot import Slot as Slot
 
 PositiveInts = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -33,19 +34,6 @@ DATA_ROLES = ("dataset", "pretraining", "finetuning")
 """The data sets that a variant's stages are trained on."""
 PUBLISHED_HEIGHT = 256
 """The image height at which the authors' width rule gives `denoiser.dim`."""
-
-
-class Slot(BaseModel):
-    """A registry entry by name, with that entry's own options."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    options: SerializeAsAny[Section]
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"name": self.name, **self.options.model_dump(mode="json")}
 
 
 class TermOptions(Section):
@@ -170,6 +158,29 @@ class GuidanceOptions(Section):
 
     sampling_only: ClassVar[frozenset[str]] = frozenset()
     """Options that do not change the training: stages are shared across them."""
+
+
+@runtime_checkable
+class LabelOptions(Protocol):
+    """Options of a guidance by label."""
+
+    @property
+    def given(self) -> str:
+        """The label to sample with."""
+
+
+class SamplerOptions(Section):
+    """What every sampler has."""
+
+    steps: PositiveInt
+    """Sampling steps, each a call of the denoiser (diffusers' `num_inference_steps`)."""
+
+
+# Named here so that a config can be pickled: the class of a slot is found by its name in this module.
+AnySlot = Slot[Section]
+DataSlot = Slot[DataOptions]
+GuidanceSlot = Slot[GuidanceOptions]
+SamplerSlot = Slot[SamplerOptions]
 
 
 class Stage(Section):
@@ -318,57 +329,68 @@ class Config(Section):
     """Seed of weights, noise and order."""
     table2: TableRow | None = None
     """Place of the variant in the paper's Table 2."""
-    dataset: Slot
+    dataset: DataSlot
     """Paired data set that the model is for; the autoencoder's stand-in and the classifier are trained on it too."""
-    pretraining: Slot | None = None
+    pretraining: DataSlot | None = None
     """Data set of the pretraining stages, in the place of the paper's RSPECT."""
-    finetuning: Slot | None = None
+    finetuning: DataSlot | None = None
     """Data set of the fine-tuning stage, in the place of the paper's LIDC-IDRI."""
     resolution: Resolution
     """Sample size."""
-    autoencoder: Slot
+    autoencoder: AnySlot
     """Frozen autoencoder between volumes and latents."""
     latents: Latents
     """Scaling of the latents."""
-    encoder: Slot
+    encoder: AnySlot
     """Frozen encoder of the X-ray."""
     embeddings: Embeddings = Embeddings()
     """Scaling of the encoder's embeddings."""
     denoiser: Denoiser
     """Pseudo-3D U-Net."""
-    conditioning: Slot
+    conditioning: AnySlot
     """Way in which the X-ray's embedding enters the denoiser."""
-    guidance: Slot
+    guidance: GuidanceSlot
     """Classifier-free guidance."""
     stages: Stages
     """Training stages."""
     diffusion: Diffusion
     """Forward process."""
-    prediction: Slot
+    prediction: AnySlot
     """Quantity that the denoiser predicts."""
-    sampler: Slot
+    sampler: SamplerSlot
     """Sampler of the reverse process."""
     loss: Loss
     """Terms of the training loss."""
     training: Training
     """Optimisation, alike in all stages."""
-    perceptual: Slot
+    perceptual: AnySlot
     """Network of the metric LPIPS; the loss term has its own."""
-    features: Slot
+    features: AnySlot
     """Network of the Fréchet and kernel distances."""
     evaluation: Evaluation
     """Scoring of a trained model."""
     compute: Compute
     """Place and resources of the run; nothing of it changes a result."""
 
-    def data(self, role: str) -> Slot:
+    def data(self, role: str) -> DataSlot:
         """The data set in a role: `dataset`, `pretraining` or `finetuning`."""
-        slot = getattr(self, role)
-        assert isinstance(slot, Slot)
+        slot = {"dataset": self.dataset, "pretraining": self.pretraining, "finetuning": self.finetuning}[role]
+        assert slot is not None
         return slot
 
     @property
-    def evaluated(self) -> Slot:
+    def slots(self) -> dict[str, AnySlot]:
+        """All slots that are filled, by name."""
+        return {name: slot for name, slot in self if isinstance(slot, Slot)}
+
+    @property
+    def given_label(self) -> str | None:
+        """The label that is sampled with; None where guidance is not by label."""
+        options = self.guidance.options
+        return options.given if isinstance(options, LabelOptions) else None
+
+    @property
+    def evaluated(self) -> DataSlot:
         """The data set whose test patients are scored: the last stage's."""
         return self.data(self.stages.last.data)
 

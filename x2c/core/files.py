@@ -211,7 +211,7 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         ) from None
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+def build_once(folder: Path, build: Callable[[Path], object]) -> Path:
     """`folder`, built by `build(temporary folder)` unless it is already there.
 
     Processes that want the same folder wait for the first; a build that dies leaves nothing that looks finished. Machines

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from x2c.core.config import Config, Loss, Slot, Stages
+from x2c.core.config import AnySlot, Config, Loss, Stages
 from x2c.core.errors import unknown
 from x2c.core.registry import LOSS_TERMS, SLOTS, Registry
 
@@ -82,7 +82,7 @@ def _section(path: str, kind: type[BaseModel], values: BaseModel | None, choice:
         yield Line(f"{path}.{name}", _kind(schema["properties"][name]), shown, about, choice)
 
 
-def _slot(path: str, registry: Registry, slot: Slot | None, about: str) -> Iterator[Line]:
+def _slot(path: str, registry: Registry, slot: AnySlot | None, about: str) -> Iterator[Line]:
     chosen = slot.name if slot else ""
     yield Line(path, f"one of {', '.join(registry.names())}", chosen or "null", about)
     own = list(_section(path, type(slot.options), slot.options)) if slot is not None else []

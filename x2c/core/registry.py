@@ -64,14 +64,24 @@ class Registry:
             ) from error
         return self._entries[name]
 
-    def options(self, name: str) -> Any:
-        """The class of an entry's options. Raises UserError as `get` does, and for an entry that has none."""
+    def options(self, name: str, base: type = object) -> Any:
+        """The class of an entry's options, derived from `base`.
+
+        Raises UserError as `get` does, and for an entry that has none, or others.
+        """
         entry = self.get(name)
         if not isinstance(getattr(entry, "Options", None), type):
             (file,) = self._modules[name].values()
             kind = "a class without" if isinstance(entry, type) else "a function, which has none"
             raise FileError(
                 file, f"{self.slot} {name!r}: expected a class with a class Options inside; got {kind}; add it"
+            )
+        if not issubclass(entry.Options, base):
+            (file,) = self._modules[name].values()
+            raise FileError(
+                file,
+                f"{self.slot} {name!r}: expected a class Options derived from {base.__name__}; got another; "
+                f"derive it from {base.__module__}.{base.__name__}",
             )
         return entry.Options
 

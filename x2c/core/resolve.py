@@ -13,18 +13,37 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from x2c.core.config import DATA_ROLES, Config, Loss, Section, Slot, Stage, Stages, TermOptions
+from x2c.core.config import (
+    DATA_ROLES,
+    Config,
+    DataOptions,
+    GuidanceOptions,
+    Loss,
+    SamplerOptions,
+    Section,
+    Slot,
+    Stage,
+    Stages,
+    TermOptions,
+)
 from x2c.core.errors import FileError, UserError, nearest, unknown
 from x2c.core.given import Unquoted, read_value
 from x2c.core.guesses import meant
 from x2c.core.registry import DATASETS, LOSS_TERMS, PERCEPTUAL, SLOTS
 from x2c.core.script import PROJECT
 from x2c.core.seeding import SEEDS, is_seed
+from x2c.core.slot import network_of
 from x2c.core.yaml_text import RepeatedKeyError, line_of, load_yaml
 
 EXPERIMENTS = PROJECT / "experiments"
 RESERVED = {"variant", "scale", "seed"}
 """Fields that say which config it is; each is given by an option of its own."""
+OPTIONS: dict[str, type[Section]] = {
+    **dict.fromkeys(DATA_ROLES, DataOptions),
+    "guidance": GuidanceOptions,
+    "sampler": SamplerOptions,
+}
+"""By slot: what the options of its entries derive from, where that is more than Section."""
 LOSS_ALIASES = {"full": "l1_lpips_adv_cls"}
 Layer = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -259,7 +278,7 @@ def _validate(raw: Layer, chosen: Layer, detached: bool = False) -> Config:
         name = str(entry.pop("name", ""))
         if name == "prepared" and not entry.get("folder") and not detached:
             raise UserError(f"{slot}.folder: expected a prepared data set; got none; give --{slot}=FOLDER")
-        options = _section(registry.options(name), entry, slot, detached)
+        options = _section(registry.options(name, OPTIONS.get(slot, Section)), entry, slot, detached)
         built[slot] = Slot(name=name, options=options)
     built["loss"] = _loss(_mapping("loss", raw.get("loss")), chosen.get("loss", {}))
     config = _section(Config, built, "")
@@ -307,7 +326,7 @@ def _loss(raw: Layer, chosen: Layer | str) -> Loss:
 
 def _cross_check(config: Config) -> None:
     for name, stage in config.stages.each.items():
-        kind = getattr(config.data(stage.data).options, "radiographs", "")
+        kind = config.data(stage.data).options.radiographs
         if stage.condition not in ("none", kind):
             raise UserError(
                 f"stages.{name}.condition: {stage.data} has radiographs of kind {kind!r}; got {stage.condition!r}; "
@@ -342,12 +361,12 @@ def _cross_check(config: Config) -> None:
         raise UserError(
             "diffusion.x0_weight: 'uniform' explodes with prediction 'eps' (1/√ᾱ is 6·10⁴ at t=999); use 'alpha_bar'"
         )
-    network = getattr(config.loss.terms.get("lpips"), "network", None)
+    network = network_of(config.loss.terms.get("lpips"))
     if network is not None and network not in PERCEPTUAL.names():
         raise unknown("loss.lpips.network", "perceptual network", network, PERCEPTUAL.names())
     if config.training.mixed_precision == "fp16" and (config.compute.cpu or "adv" in config.loss.terms):
         raise UserError("training.mixed_precision: 'fp16' needs a GPU and a loss without 'adv'; use 'no' or 'bf16'")
-    if (steps := getattr(config.sampler.options, "steps", 1)) > config.diffusion.num_train_timesteps:
+    if (steps := config.sampler.options.steps) > config.diffusion.num_train_timesteps:
         most = config.diffusion.num_train_timesteps
         raise UserError(f"sampler.steps: at most diffusion.num_train_timesteps = {most}; got {steps}")
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 from x2c.core import hub
-from x2c.core.config import Config, Slot
+from x2c.core.config import Config
 from x2c.core.digests import SUMS, read_sums, sha256
 from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.published import WEIGHTS as WEIGHTS
 from x2c.core.published import Weights as Weights
 from x2c.core.published import asset_of as asset_of
+from x2c.core.section import Section
+from x2c.core.slot import network_of, source_of
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 CONFIGS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
@@ -168,12 +170,11 @@ def check(config: Config) -> None:
 
 def needed(config: Config) -> Iterator[tuple[str, Weights, str]]:
     """Every asset a config uses: (its option here, the asset, the option's value)."""
-    slots = {name: slot for name in type(config).model_fields if isinstance(slot := getattr(config, name), Slot)}
-    used = [(name, slot.name, slot.options) for name, slot in slots.items()]
-    used += [(f"loss.{name}", getattr(term, "network", ""), term) for name, term in config.loss.terms.items()]
+    used: list[tuple[str, str, Section]] = [(name, slot.name, slot.options) for name, slot in config.slots.items()]
+    used += [(f"loss.{name}", network_of(term) or "", term) for name, term in config.loss.terms.items()]
     for path, entry, options in used:
         if weights := asset_of(entry):
-            yield f"{path}.source", weights, str(getattr(options, "source", ""))
+            yield f"{path}.source", weights, source_of(options)
 
 
 def absent(name: str, cause: Exception | str, source: str = "") -> UserError:

@@ -63,7 +63,8 @@ class Cohort:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Of all rows: 1 embolism, 0 none, 2 unknown."""
-        return self.manifest["label"].to_numpy().astype(np.int64)[self._stored_rows]
+        labels: NDArray[np.int64] = self.manifest["label"].to_numpy().astype(np.int64)[self._stored_rows]
+        return labels
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Row numbers of a split's pairs as they are; of `val` and `test` one of each patient, so that n counts patients."""
@@ -128,7 +129,7 @@ def open_cohort(folder: Path) -> Cohort:
 
 
 @contextmanager
-def array_file(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray]:
+def array_file(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
     """A new .npy file of a shape, filled through the mapped array, whole or absent."""
     with replacing(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)

@@ -80,12 +80,14 @@ def _sketch() -> Array:
     lungs = _within(aside - wall) * _within(0.13 - aside) * _within(down - dome)
     heart = _within(np.hypot((across - 0.16) / 0.36, (down - 0.3) / 0.42) - 1, 0.1)
     abdomen, mediastinum = _within(0.6 - down), _within(aside - 0.13)
-    return 0.15 * abdomen + 0.4 * mediastinum + 0.12 * heart - 0.6 * lungs * (1 - 0.8 * heart)
+    sketch: Array = 0.15 * abdomen + 0.4 * mediastinum + 0.12 * heart - 0.6 * lungs * (1 - 0.8 * heart)
+    return sketch
 
 
 def _within(distance: Array, edge: float = 0.05) -> Array:
     """1 where a signed distance is negative, 0 where it is positive, over a soft edge."""
-    return 1 / (1 + np.exp(np.clip(distance / edge, -50, 50)))
+    share: Array = 1 / (1 + np.exp(np.clip(distance / edge, -50, 50)))
+    return share
 
 
 def _best_match(picture: Array, scale: float) -> float:

@@ -201,4 +201,5 @@ class TrainingPairs(Dataset[dict[str, Tensor]]):
         epoch, place = divmod(position, len(self.rows))
         if self._order[0] != epoch:
             self._order = (epoch, np.random.default_rng(seed_of("order", self.seed, epoch)).permutation(self.rows))
-        return self._order[1][place]
+        row: np.int64 = self._order[1][place]
+        return row

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from x2c.data.volume import Array
 
-
-def rotation(rotation_deg: float, tilt_deg: float, lean_deg: float) -> Array:
+def rotation(rotation_deg: float, tilt_deg: float, lean_deg: float) -> NDArray[np.float64]:
     """Turning about the body's axis, tilting forward and leaning sideways: [3, 3] on (z, y, x)."""
     turn, tilt, lean = np.deg2rad([rotation_deg, tilt_deg, lean_deg])
     c, s = np.cos(turn), np.sin(turn)
@@ -16,4 +15,5 @@ def rotation(rotation_deg: float, tilt_deg: float, lean_deg: float) -> Array:
     about_x = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     c, s = np.cos(lean), np.sin(lean)
     about_y = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
-    return about_y @ about_x @ about_z
+    turned: NDArray[np.float64] = about_y @ about_x @ about_z
+    return turned

@@ -30,7 +30,8 @@ class Geometry:
 
 def attenuation(hu: Array) -> Array:
     """HU to linear attenuation per mm; nothing below vacuum."""
-    return np.maximum(hu * np.float32(WATER_PER_MM / 1000) + np.float32(WATER_PER_MM), 0)
+    per_mm: Array = np.maximum(hu * np.float32(WATER_PER_MM / 1000) + np.float32(WATER_PER_MM), 0)
+    return per_mm
 
 
 def _resampling(positions: Array, count: int, width: Array) -> Array:
@@ -43,7 +44,8 @@ def _resampling(positions: Array, count: int, width: Array) -> Array:
     half = width[:, None, None] / 2
     high = np.minimum(positions[..., None] + half, voxel + 0.5)
     low = np.maximum(positions[..., None] - half, voxel - 0.5)
-    return np.maximum(high - low, 0) / (2 * half)
+    weights: Array = np.maximum(high - low, 0) / (2 * half)
+    return weights
 
 
 def project(volume: Volume, geometry: Geometry) -> Array:

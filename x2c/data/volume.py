@@ -51,7 +51,8 @@ def _check(low_hu: float, high_hu: float) -> None:
 def window(hu: Array, low_hu: float, high_hu: float) -> Array:
     """Map HU to [0, 1], clipping outside the window; any shape, float32 out."""
     _check(low_hu, high_hu)
-    return np.clip((hu - low_hu) / (high_hu - low_hu), 0.0, 1.0).astype(np.float32)
+    windowed: Array = np.clip((hu - low_hu) / (high_hu - low_hu), 0.0, 1.0).astype(np.float32)
+    return windowed
 
 
 def unwindow(unit: Array, low_hu: float, high_hu: float) -> Array:
@@ -71,4 +72,5 @@ def averaged(values: Array, shape: tuple[int, int, int]) -> Array:
     if max(factors) == 1:
         return values
     blocks = [n for pair in zip(shape, factors, strict=True) for n in pair]
-    return values.reshape(blocks).mean((1, 3, 5), dtype=np.float32)
+    means: Array = values.reshape(blocks).mean((1, 3, 5), dtype=np.float32)
+    return means

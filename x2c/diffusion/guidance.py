@@ -99,7 +99,8 @@ class XrayGuidance:
             condition.repeat(2, 1),
             drop_condition=torch.cat((keep, ~keep)),
         )
-        return extrapolate(*output.chunk(2), self.options.scale)
+        with_it, without = output.chunk(2)
+        return extrapolate(with_it, without, self.options.scale)
 
 
 @GUIDANCE.register("label")
@@ -144,4 +145,5 @@ class LabelGuidance:
             condition.repeat(2, 1),
             labels=torch.cat((wanted, unknown)),
         )
-        return extrapolate(*output.chunk(2), self.options.scale)
+        with_it, without = output.chunk(2)
+        return extrapolate(with_it, without, self.options.scale)

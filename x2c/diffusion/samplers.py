@@ -7,22 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
-from x2c.core.config import Section
+from x2c.core.config import SamplerOptions
 from x2c.core.errors import UserError
 from x2c.core.registry import SAMPLERS
 from x2c.core.seeding import seed_of
 from x2c.diffusion.predictions import Prediction
 from x2c.diffusion.process import Process
-
-
-class SamplerOptions(Section):
-    """What every sampler has."""
-
-    steps: PositiveInt
-    """Sampling steps, each a call of the denoiser (diffusers' `num_inference_steps`)."""
 
 
 class Sampler(Protocol):
@@ -152,7 +144,7 @@ def sample(
     """
     generators = [torch.Generator().manual_seed(seed_of("sample", seed, patient)) for patient in patients]
     scheduler = scheduled(sampler, process)
-    latents = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+    latents: Tensor = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
     latents = latents * scheduler.init_noise_sigma
     noise_source = {"generator": generators} if sampler.stochastic else {}
     for timestep in scheduler.timesteps:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ class Baseline:
 
     label: str
     make: Callable[[Parts, Rows], Made]
-    part: str | None = None
+    part: Literal["autoencoder", "encoder"] | None = None
     """The frozen part that its volumes depend on."""
 
 
@@ -81,6 +82,7 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     """Score the baselines of a config's data and frozen parts, once; each is a run directory like any other."""
     data, whole, fingerprint = parts.evaluated, identity(config), data_fingerprint(config)
     rows = data.cohort.rows("test")
+    stand_in_of = {"autoencoder": parts.autoencoder.stand_in, "encoder": parts.encoder.stand_in, None: None}
     for name, baseline in BASELINES.items():
         scaled = "embeddings" if baseline.part == "encoder" else None
         depends = {key: whole[key] for key in ("perceptual", "features", baseline.part, scaled) if key in whole}
@@ -97,7 +99,7 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
             say(f"scoring {name}, once for all runs on these patients")
             row = TableRow(section="Baselines", label=baseline.label)
             run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
-            used = getattr(parts, baseline.part).stand_in if baseline.part else None
+            used = stand_in_of[baseline.part]
             stand_ins = [used, *scorer.stand_ins] if used else scorer.stand_ins
             write_provenance(run, config, stand_ins, parts.device, recipe)
             run.report("running", "score")

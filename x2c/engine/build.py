@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 from x2c.core.config import Config
-from x2c.core.registry import AUTOENCODERS, CONDITIONING, ENCODERS, GUIDANCE, PREDICTIONS, SAMPLERS
+from x2c.core.registry import CONDITIONING, GUIDANCE, PREDICTIONS, SAMPLERS
 from x2c.diffusion.guidance import Guidance
 from x2c.diffusion.predictions import Prediction
 from x2c.diffusion.samplers import Sampler
+from x2c.engine.entries import autoencoder_of, encoder_of
 from x2c.models.frozen import seeded
 from x2c.models.unet3d import UNet3D
 
@@ -19,8 +20,7 @@ def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
     With `labels` off it lacks the label embeddings, which guidance by label adds when conditional training begins.
     """
     d = config.denoiser
-    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
-    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
+    autoencoder, encoder = autoencoder_of(config), encoder_of(config)
     conditioning = CONDITIONING.get(config.conditioning.name)
     projection = encoder.projection
     with seeded(config.seed):
@@ -40,14 +40,17 @@ def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
 
 def build_guidance(config: Config) -> Guidance:
     """What is dropped in training, and how sampling is guided."""
-    return GUIDANCE.get(config.guidance.name)(config.guidance.options)
+    guidance: Guidance = GUIDANCE.get(config.guidance.name)(config.guidance.options)
+    return guidance
 
 
 def build_prediction(config: Config) -> Prediction:
     """What the denoiser predicts."""
-    return PREDICTIONS.get(config.prediction.name)()
+    prediction: Prediction = PREDICTIONS.get(config.prediction.name)()
+    return prediction
 
 
 def build_sampler(config: Config) -> Sampler:
     """How volumes are drawn."""
-    return SAMPLERS.get(config.sampler.name)(config.sampler.options)
+    sampler: Sampler = SAMPLERS.get(config.sampler.name)(config.sampler.options)
+    return sampler

@@ -19,6 +19,7 @@ from x2c.core.errors import UserError
 from x2c.core.parallel import cores
 from x2c.core.run import RunDirectory, run_identity
 from x2c.core.shared import kept_out
+from x2c.core.slot import network_of, source_of
 from x2c.core.stopping import interruptible
 from x2c.data.virtual import VirtualCohort
 from x2c.data.volume import window
@@ -149,7 +150,7 @@ def check(config: Config) -> None:
 def _load_scorer(config: Config, device: torch.device) -> Scorer:
     """The metrics' networks; the loss's perceptual network is tried too, so that missing weights show before any work."""
     if (lpips := config.loss.terms.get("lpips")) is not None:
-        perceptual_network(getattr(lpips, "network", ""), getattr(lpips, "source", ""))
+        perceptual_network(network_of(lpips) or "", source_of(lpips))
     return Scorer(config, device)
 
 

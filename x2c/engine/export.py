@@ -13,6 +13,7 @@ import yaml
 from x2c.core.errors import UserError
 from x2c.core.files import read_json, temporary_beside, write_json, write_text
 from x2c.core.run import RunDirectory
+from x2c.core.slot import source_of
 from x2c.core.weights import local_copy
 from x2c.engine.experiment import best_device
 from x2c.engine.generator import FRAME_FILE
@@ -135,7 +136,7 @@ def _with_weights(model: Model, part: str, folder: Path) -> dict[str, Any]:
                 f"--with-weights: expected weights that may be passed on ({', '.join(PERMISSIVE)}); {name} is under "
                 f"{licence}; leave --with-weights out: whoever samples gets them from {about['asset']['source']}"
             )
-        source = local_copy(name, str(getattr(model.config(), part).options.source))
+        source = local_copy(name, source_of(model.config().slots[part].options))
         opened = copy_weights(name, source, folder / part)
         about["copy"] = opened.relative_to(folder).as_posix()
     return about

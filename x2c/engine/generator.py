@@ -16,6 +16,7 @@ from x2c.diffusion.process import Process
 from x2c.diffusion.samplers import sample
 from x2c.engine.build import build_guidance, build_prediction, build_sampler
 from x2c.engine.parts import Data
+from x2c.models.autoencoders.base import Autoencoder
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FRAME_FILE = "sampling.json"
@@ -58,7 +59,7 @@ class Generator:
     """Samples volumes. `autoencoder` is loaded; guidance and sampler are the config's."""
 
     def __init__(
-        self, config: Config, denoiser: nn.Module, autoencoder: Any, frame: Frame, device: torch.device
+        self, config: Config, denoiser: nn.Module, autoencoder: Autoencoder, frame: Frame, device: torch.device
     ) -> None:
         self.config, self.frame, self.autoencoder, self.device = config, frame, autoencoder, device
         self.denoiser = denoiser.to(device)

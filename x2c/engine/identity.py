@@ -10,9 +10,10 @@ from typing import Any
 from x2c.core.config import Config, Stage
 from x2c.core.errors import UserError
 from x2c.core.files import digest
-from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS
+from x2c.core.registry import AUTOENCODERS
 from x2c.core.run import FORMAT_VERSION, RunDirectory, run_identity, run_name
 from x2c.core.weights import source_fingerprint
+from x2c.engine.entries import data_set_of, encoder_of
 
 ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
 """In the folder of a stage or run: adapters, and a denoiser's averaged weights."""
@@ -46,19 +47,18 @@ def array_fingerprint(config: Config, role: str) -> str:
     """What arrays computed from a data set depend on: its rows, whatever split they are in."""
     made = _fingerprint(config, role)
     # Mirrored pairs are further rows, and those of the training split alone.
-    mirrored = config.data(role).options.model_dump()["flip"]
+    mirrored = config.data(role).options.flip
     return digest({"data": made, "flip": True, "fold": fold_of(config, role)}) if mirrored else made
 
 
 def fold_of(config: Config, role: str) -> str:
     """The fold of cross-validation that a data set is in; empty for its own splits."""
-    return str(config.data(role).options.model_dump()["fold"])
+    return config.data(role).options.fold
 
 
 def cohort_fingerprint(config: Config) -> str:
     """Which patients are evaluated, at whatever sample size: what the rows of a table share."""
-    slot, role = config.evaluated, config.stages.last.data
-    return _of_fold(DATASETS.get(slot.name)(slot.options).cohort_fingerprint(), fold_of(config, role))
+    return _of_fold(data_set_of(config.evaluated).cohort_fingerprint(), fold_of(config, config.stages.last.data))
 
 
 def _of_fold(fingerprint: str, fold: str) -> str:
@@ -130,26 +130,25 @@ def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, An
     recipe["home"] = home_fingerprint(config)
     # The width as it comes out, by whatever rule.
     recipe["denoiser"] = {**whole["denoiser"], "width": None, "dim": config.denoiser_dim}
-    encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
+    encoder = encoder_of(config)
     recipe["condition_inputs"] = [encoder.dimension, encoder.projection]
     if stage.condition != "none":
         recipe["encoder"] = whole["encoder"]
         if "embeddings" in whole:
             recipe["embeddings"] = whole["embeddings"]
-        sampling_only: frozenset[str] = getattr(config.guidance.options, "sampling_only", frozenset())
-        recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in sampling_only}
+        without = config.guidance.options.sampling_only
+        recipe["guidance"] = {key: value for key, value in whole["guidance"].items() if key not in without}
     if terms := config.terms_of(stage):
         recipe["loss"] = {term: whole["loss"][term] for term in terms}
     return recipe
 
 
 def _fingerprint(config: Config, role: str) -> str:
-    slot = config.data(role)
-    return DATASETS.get(slot.name)(slot.options).fingerprint(config.resolution)
+    return data_set_of(config.data(role)).fingerprint(config.resolution)
 
 
 def _window(config: Config, role: str) -> dict[str, float]:
-    return config.data(role).options.model_dump(mode="json")["window"]
+    return config.data(role).options.window.model_dump(mode="json")
 
 
 def _start_fingerprint(start: str) -> str:

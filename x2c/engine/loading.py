@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -21,7 +21,7 @@ WORKERS = 4
 
 def batches(
     pairs: TrainingPairs, first: int, size: int, accelerator: Accelerator, workers: int | None = None
-) -> Iterator[dict[str, Tensor]]:
+) -> Generator[dict[str, Tensor], None, None]:
     """The batches of `size` samples from position `first` to the last, on the accelerator's device.
 
     `workers` is `compute.loader_workers`. The processes end with the iteration, also where it is closed early. All samples

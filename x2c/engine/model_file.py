@@ -15,6 +15,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import build_once, digest, file_digest, link_or_copy, read_json, replacing
 from x2c.core.resolve import read_config, read_yaml, resolved
 from x2c.core.run import RunDirectory
+from x2c.core.slot import source_of
 from x2c.core.weights import WEIGHTS as WEIGHTS_TABLE
 from x2c.core.weights import needed, resolved_source, source_fingerprint, standing
 from x2c.engine.generator import FRAME_FILE, Frame
@@ -166,7 +167,7 @@ def write_model(run: RunDirectory, config: Config, parts: Parts) -> None:
         asset = _asset(run, config, part)
         source = _weights_to_keep(parts, part, asset) if asset else _made_here(parts, part)
         copy = _keep(source, run.path / part) if source else None
-        described[part] = {"name": getattr(config, part).name, "copy": copy, "asset": asset}
+        described[part] = {"name": config.slots[part].name, "copy": copy, "asset": asset}
     files = listed(run.path)
     # Libraries write weights for their owner alone; whoever may read the run may sample from it.
     readable = stat.S_IMODE((run.path / "config.yaml").stat().st_mode)
@@ -226,7 +227,7 @@ def _described(run: RunDirectory, config: Config) -> dict[str, Any]:
             "window_hu": frame["window_hu"],
             "axes": "z y x",
         },
-        "labels": list(LABELS) if hasattr(config.guidance.options, "given") else [],
+        "labels": list(LABELS) if config.given_label is not None else [],
         "frame": frame,
         "config": without_paths(config, (made_from.get("stages") or {}).get("start", "")),
     }
@@ -250,7 +251,7 @@ def _asset(run: RunDirectory, config: Config, part: str) -> dict[str, Any] | Non
 
 def _weights_to_keep(parts: Parts, part: str, asset: Mapping[str, Any]) -> Path | None:
     """Pretrained weights that the run has to hold: none that are published under a digest, which anyone can fetch."""
-    value = str(getattr(parts.config, part).options.source)
+    value = source_of(parts.config.slots[part].options)
     source = Path(resolved_source(asset["name"], value)).expanduser()
     if not source.exists() or standing(WEIGHTS_TABLE[asset["name"]], source) == "published":
         return None

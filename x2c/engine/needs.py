@@ -7,7 +7,7 @@ from typing import Any
 
 from x2c.core.config import Config
 from x2c.core.files import digest
-from x2c.core.registry import DATASETS
+from x2c.engine.entries import data_set_of
 from x2c.engine.identity import home_fingerprint, planned_stages
 from x2c.engine.parts import Parts
 
@@ -32,7 +32,7 @@ def cache_names(config: Config) -> set[str]:
     }
     for role in {"dataset", *(stage.data for stage in config.stages.each.values())}:
         data, slot = parts.data(role), config.data(role)
-        made_from = DATASETS.get(slot.name)(slot.options).fingerprint(config.resolution)
+        made_from = data_set_of(slot).fingerprint(config.resolution)
         found |= {f"{family}/{slot.name}-{made_from}" for family in ("datasets", "structures")}
         found |= {f"latents/{data.latents_key}", f"embeddings/{data.embeddings_folder.name}"}
     return found

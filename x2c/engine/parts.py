@@ -16,8 +16,9 @@ from x2c.core.config import Config
 from x2c.core.errors import UserError
 from x2c.core.files import digest
 from x2c.core.parallel import cores
-from x2c.core.registry import AUTOENCODERS, DATASETS, ENCODERS, PERCEPTUAL
+from x2c.core.registry import PERCEPTUAL
 from x2c.data.cohort import Cohort
+from x2c.data.data_set import DataSet
 from x2c.data.folds import in_fold
 from x2c.data.pairs import Scale, Scaled, cache_array
 from x2c.data.reading import ScaledRows, VolumeRows
@@ -25,11 +26,13 @@ from x2c.data.volume import Array
 from x2c.diffusion.process import Process
 from x2c.diffusion.samplers import scheduled
 from x2c.engine.build import build_sampler
+from x2c.engine.entries import autoencoder_of, data_set_of, encoder_of
 from x2c.engine.identity import array_fingerprint, fold_of, home_fingerprint, planned_stages
 from x2c.losses.terms import LossParts
 from x2c.models.classifier import VERSION as CLASSIFIER
 from x2c.models.classifier import trained_classifier
 from x2c.models.frozen import StandIn, frozen
+from x2c.models.perceptual import Perceptual
 
 
 class Data:
@@ -39,7 +42,7 @@ class Data:
         config = parts.config
         self.parts, self.config, self.slot = parts, config, config.data(role)
         self.cache, self.device = parts.cache, parts.device
-        window: Any = self.slot.options.window
+        window = self.slot.options.window
         self.window_hu = (window.low_hu, window.high_hu)
         self.fold = fold_of(config, role)
         data, made_from = array_fingerprint(config, role), parts.autoencoder.fingerprint(home_fingerprint(config) or "")
@@ -51,7 +54,7 @@ class Data:
     @functools.cached_property
     def cohort(self) -> Cohort:
         """The patients, each once more in a mirror where the data set asks for it."""
-        cohort = DATASETS.get(self.slot.name)(self.slot.options).open(self.cache, self.config.resolution, cores())
+        cohort = data_set_of(self.slot).open(self.cache, self.config.resolution, cores())
         return replace(in_fold(cohort, self.fold), mirrors=self.slot.options.flip)
 
     @property
@@ -102,10 +105,10 @@ class Data:
         test = self.cohort.rows("test")
         places = {int(row): place for place, row in enumerate(test)}
         picked = [places[int(row)] for row in rows]
-        found = DATASETS.get(self.slot.name)(self.slot.options).structures(
+        found = data_set_of(self.slot).structures(
             self.cache, self.config.resolution, self.cohort.patients(test), picked, cores()
         )
-        return found and {name: torch.from_numpy(share) for name, share in found.items()}
+        return None if found is None else {name: torch.from_numpy(share) for name, share in found.items()}
 
     def true_volumes(self, rows: Any) -> Tensor:
         """Volumes of rows, [B, D, H, W] in [0, 1]."""
@@ -117,8 +120,7 @@ class Parts:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device, self.cache = config, device, Path(config.compute.cache)
-        self.autoencoder: Any = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
-        self.encoder: Any = ENCODERS.get(config.encoder.name)(config.encoder.options)
+        self.autoencoder, self.encoder = autoencoder_of(config), encoder_of(config)
         self._data: dict[str, Data] = {}
         self._encoder_loaded = False
 
@@ -138,8 +140,8 @@ class Parts:
         def home_volumes() -> VolumeRows:
             before_training()
             slot = self.config.dataset
-            cohort = DATASETS.get(slot.name)(slot.options).open(self.cache, self.config.resolution, cores())
-            window: Any = slot.options.window
+            cohort = data_set_of(slot).open(self.cache, self.config.resolution, cores())
+            window = slot.options.window
             return VolumeRows(cohort, cohort.rows("train"), (window.low_hu, window.high_hu))
 
         with threads_of(self.config):
@@ -194,13 +196,12 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
     return parts
 
 
-def cohorts(config: Config) -> list[Any]:
+def cohorts(config: Config) -> list[DataSet]:
     """The data sets that a config's open stages need, and the one an autoencoder made here is trained on."""
     roles = {planned.stage.data for planned in planned_stages(config) if not planned.directory.done}
     if roles and home_fingerprint(config):
         roles.add("dataset")
-    slots = [config.data(role) for role in sorted(roles)]
-    return [DATASETS.get(slot.name)(slot.options) for slot in slots]
+    return [data_set_of(config.data(role)) for role in sorted(roles)]
 
 
 def conditional(config: Config) -> list[str]:
@@ -208,11 +209,12 @@ def conditional(config: Config) -> list[str]:
     return sorted({stage.data for stage in config.stages.each.values() if stage.condition != "none"})
 
 
-def perceptual_network(name: str, source: str) -> nn.Module:
+def perceptual_network(name: str, source: str) -> Perceptual:
     """A frozen perceptual distance by name, with local weights where it needs them."""
     entry = PERCEPTUAL.get(name)
     options = entry.Options(source=source) if "source" in entry.Options.model_fields else entry.Options()
-    return frozen(entry(options))
+    network: Perceptual = entry(options)
+    return frozen(network)
 
 
 @contextmanager
@@ -240,11 +242,11 @@ def check_parts(config: Config) -> None:
         if config.guidance.name == "label"
         else ""
     )
-    if needs and not DATASETS.get(config.dataset.name)(config.dataset.options).labelled:
+    if needs and not data_set_of(config.dataset).labelled:
         raise UserError(
             f"dataset: {needs} needs labels 0 and 1; this data set has not both; take another loss or guidance"
         )
-    autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
+    autoencoder = autoencoder_of(config)
     if config.latents.scaling == "codebook" and not autoencoder.has_codebook:
         raise UserError(
             f"latents.scaling: autoencoder {config.autoencoder.name!r} has no codebook; got 'codebook'; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from x2c.core.files import replacing
 from x2c.data.volume import Array
@@ -52,7 +53,7 @@ def draw_preview(
     )
     for axes in grid.flat:
         axes.set_axis_off()
-    style = {"color": "white", "fontsize": 8}
+    style: dict[str, Any] = {"color": "white", "fontsize": 8}
     grid[0, 0].imshow(radiograph, cmap="gray", vmin=0, vmax=1)
     grid[0, 0].set_title("X-ray", **style)
     for line, row in zip(grid, rows, strict=True):

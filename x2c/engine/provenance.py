@@ -44,7 +44,7 @@ def write_provenance(
 ) -> None:
     """Write provenance.json. made_from: what the hash in the run's id was made from."""
     unique = dict.fromkeys(stand_ins)
-    window: Any = config.evaluated.options.window
+    window = config.evaluated.options.window
     window_hu = (window.low_hu, window.high_hu)
     run.write(
         "provenance.json",

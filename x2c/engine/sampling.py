@@ -32,8 +32,10 @@ from x2c.engine.xrays import open_xrays
 
 NEEDED = ("config.yaml", FRAME_FILE, WEIGHTS)
 """Files that a run directory without model.json must hold to be sampled from."""
-OVERRIDABLE = ("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size")
-OVERRIDABLE += ("compute.cache", "compute.cpu", "compute.threads")
+OVERRIDABLE = (
+    *("sampler", "guidance.scale", "guidance.given", "evaluation.batch_size"),
+    *("compute.cache", "compute.cpu", "compute.threads"),
+)
 MOVABLE = ("autoencoder.source", "encoder.source")
 """Where weights lie may differ on another machine; what they hold may not."""
 
@@ -98,7 +100,7 @@ def sampling_config(request: Request, model: Model) -> Config:
     overrides = list(request.overrides)
     names_label = any(override.startswith("guidance.given") for override in overrides)
     if request.label is not None:
-        if not hasattr(trained.guidance.options, "given"):
+        if trained.given_label is None:
             raise UserError(
                 f"--label: needs a run with guidance by label; this one's is {trained.guidance.name!r}; leave it out"
             )
@@ -109,7 +111,7 @@ def sampling_config(request: Request, model: Model) -> Config:
         overrides.append(f"seed={request.seed}")
     config = model.config(overrides)
     _check_same_weights(config, request.overrides, model)
-    if getattr(config.guidance.options, "given", "") != "known":
+    if config.given_label != "known":
         return config
     if names_label:
         raise UserError("--guidance.given: nobody knows a new patient's label; use unknown, negative or positive")
@@ -138,7 +140,7 @@ def _check_override(field: str, trained: Config) -> None:
             f"sampling can change {', '.join((*OVERRIDABLE, *MOVABLE))}"
         )
     section, _, option = field.partition(".")
-    if section == "guidance" and not hasattr(trained.guidance.options, option):
+    if section == "guidance" and option not in type(trained.guidance.options).model_fields:
         raise UserError(
             f"--{field}: this run's guidance is {trained.guidance.name!r}, which has no {option}; leave it out"
         )
@@ -223,9 +225,9 @@ def _record(request: Request, model: Model, config: Config) -> dict[str, Any]:
         "dirty": model.values["dirty"],
         "seed": config.seed,
         "sampler": config.sampler.name,
-        "steps": config.sampler.options.model_dump()["steps"],
+        "steps": config.sampler.options.steps,
         "guidance": config.guidance.model_dump(mode="json"),
-        "label": getattr(config.guidance.options, "given", None),
+        "label": config.given_label,
         "adapter_sha256": file_digest(request.adapter / "adapter_model.safetensors") if request.adapter else None,
         "stand_ins": model.values["stand_ins"],
         "x2c": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from torch import Tensor
 from analysis.metrics import anatomy
 from analysis.metrics.distribution import frechet_distance, paired_sqdist
 from analysis.metrics.image import lpips, mae_hu, ms_ssim, psnr, ssim
-from x2c.core.config import Config, Slot
+from x2c.core.config import AnySlot, Config
 from x2c.core.files import digest
 from x2c.core.published import asset_of
-from x2c.core.registry import FEATURES, PERCEPTUAL
+from x2c.core.slot import source_of
 from x2c.core.weights import source_fingerprint
+from x2c.engine.entries import features_of, perceptual_of
 from x2c.engine.feature_store import VOLUMES_AT_ONCE, FeatureStore
 from x2c.models.chunks import at_once
 from x2c.models.frozen import StandIn
@@ -55,11 +56,10 @@ class Scorer:
     """The metrics of a config, with their networks loaded once."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
-        window: Any = config.evaluated.options.window
+        window = config.evaluated.options.window
         self.window_hu = (window.low_hu, window.high_hu)
-        self.perceptual: Any = PERCEPTUAL.get(config.perceptual.name)(config.perceptual.options).to(device)
-        self.features = FEATURES.get(config.features.name)(config.features.options)
-        self.weights = {slot: weights_of(getattr(config, slot)) for slot in ("perceptual", "features")}
+        self.perceptual, self.features = perceptual_of(config).to(device), features_of(config)
+        self.weights = {slot: weights_of(config.slots[slot]) for slot in ("perceptual", "features")}
         self.device, cache = device, Path(config.compute.cache) / "features"
         self.of_volumes = FeatureStore(cache / self.weights["features"][:16], lambda v: self.features(v.to(device)))
         self.of_slices = FeatureStore(cache / f"slices-{self.weights['perceptual'][:16]}", self._slice_features)
@@ -67,7 +67,7 @@ class Scorer:
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
         """The metric networks that stand in for pretrained ones."""
-        return tuple(part.stand_in for part in (self.perceptual, self.features) if isinstance(part.stand_in, StandIn))
+        return tuple(part.stand_in for part in (self.perceptual, self.features) if part.stand_in)
 
     def per_volume(self, volumes: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
         """The per-volume scores of [B, D, H, W] in [0, 1] against the truth, columns of scores.parquet.
@@ -148,9 +148,9 @@ class Scorer:
         with torch.no_grad():
             return torch.cat([lpips(a.to(self.device), b.to(self.device), self.perceptual).cpu() for a, b in pairs])
 
-    def _about(self, slot: str, name: str, dimension: int, n: int) -> dict[str, Any]:
+    def _about(self, slot: Literal["perceptual", "features"], name: str, dimension: int, n: int) -> dict[str, Any]:
         """What a distance of sets depends on besides the volumes."""
-        part = getattr(self, slot)
+        part = self.perceptual if slot == "perceptual" else self.features
         return {
             "n": n,
             "dimension": dimension,
@@ -171,12 +171,12 @@ class Scorer:
         return torch.stack(planes, dim=1)
 
 
-def weights_of(slot: Slot) -> str:
+def weights_of(slot: AnySlot) -> str:
     """SHA-256 of the weights behind a metric; of its name and options where they are drawn from a seed."""
     asset = asset_of(slot.name)
     if asset is None:
         return digest(slot.model_dump(mode="json"), 64)
-    return source_fingerprint(str(getattr(slot.options, "source", "")), asset.name)
+    return source_fingerprint(source_of(slot.options), asset.name)
 
 
 def _slice_distance(made: Tensor, real: Tensor) -> float:

@@ -133,8 +133,10 @@ def _train(
         retell(run, planned, accelerator)
         steps = planned.stage.steps
         gpu = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else None
-        told = {"stage": planned, "total": config.steps, "after": evaluation_seconds(config, gpu)}
-        with Reporter(run, accelerator, "train", steps, trainer.step, **told) as report:
+        after = evaluation_seconds(config, gpu)
+        with Reporter(
+            run, accelerator, "train", steps, trainer.step, stage=planned, total=config.steps, after=after
+        ) as report:
             trainer.fit(report)
         trainer.save(planned.weights)
     except Pruned:

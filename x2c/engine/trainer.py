@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,7 @@ class Trainer:
         weights = [f"--loss.{name}.weight" for name in broken if name in weighted]
         return [rate, *weights, *(["--loss.adv.learning_rate"] if "discriminator" in broken else [])]
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
+    def _batches(self) -> Generator[dict[str, Tensor], None, None]:
         """The micro-batches from the current step to the last."""
         per_step = self._samples_per_step()
         pairs = self._pairs("train", self.stage.steps * per_step, self.loss.slices_per_volume)
@@ -223,7 +223,8 @@ class Trainer:
         size, processes = self.config.training.batch_size, self.accelerator.num_processes
         if size % processes:
             raise UserError(f"training.batch_size: expected a multiple of the {processes} processes; got {size}")
-        return size // processes
+        share: int = size // processes
+        return share
 
     def _pairs(self, split: str, length: int, slices_per_volume: int) -> TrainingPairs:
         config = self.config
@@ -289,8 +290,11 @@ class Trainer:
 
 def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
     """The moving average of parameters; it is told of every step that `updates` names."""
-    held = {"min_decay": config.decay, "update_after_step": config.after - 1} if config.after else {}
-    return EMAModel(learned, decay=config.decay, foreach=True, **held)
+    if not config.after:
+        return EMAModel(learned, decay=config.decay, foreach=True)
+    return EMAModel(
+        learned, decay=config.decay, min_decay=config.decay, update_after_step=config.after - 1, foreach=True
+    )
 
 
 def updates(config: EMA, step: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ class Validation:
     def __init__(self, config: Config, parts: Parts, data: Data, denoiser: nn.Module) -> None:
         self.config, self.data, self.denoiser = config, data, denoiser
         self.rows = data.cohort.rows("val")[: config.compute.validation_patients]
-        window: Any = config.evaluated.options.window
+        window = config.evaluated.options.window
         self.width_hu = window.high_hu - window.low_hu
         self.generate = Generator(config, denoiser, parts.autoencoder, Frame.of(data), parts.device)
 

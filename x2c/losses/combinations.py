@@ -8,6 +8,7 @@ from torch import Tensor
 
 from x2c.core.config import Config, Loss, Stage
 from x2c.core.registry import LOSS_TERMS, PERCEPTUAL
+from x2c.core.slot import network_of
 from x2c.losses.terms import Adversarial, LossParts, Step, Term
 from x2c.models.frozen import StandIn
 
@@ -21,7 +22,7 @@ def loss_of(config: Config, stage: Stage) -> Loss:
 
 def stand_ins(config: Loss) -> tuple[StandIn, ...]:
     """The networks in a loss's terms that stand in for pretrained ones."""
-    networks = {term: getattr(options, "network", None) for term, options in config.terms.items()}
+    networks = {term: network_of(options) for term, options in config.terms.items()}
     found = {term: PERCEPTUAL.get(network).stand_in for term, network in networks.items() if network}
     return tuple(replace(stand_in, part=f"loss.{term}") for term, stand_in in found.items() if stand_in)
 

@@ -52,7 +52,8 @@ class RelativePositionBias(nn.Module):
     def forward(self, length: int) -> Tensor:
         """The bias [heads, length, length] for queries (rows) on keys (columns)."""
         position = torch.arange(length, device=self.embedding.weight.device)
-        return self.embedding(self._bucket(position[:, None] - position[None, :])).permute(2, 0, 1)
+        bias: Tensor = self.embedding(self._bucket(position[:, None] - position[None, :])).permute(2, 0, 1)
+        return bias
 
     def _bucket(self, query_minus_key: Tensor) -> Tensor:
         # Half of the buckets for each direction; of those, half exact and half logarithmic up to max_distance.
@@ -117,4 +118,5 @@ class Attention(nn.Module):
             query, key = rotary(qkv[:2])
         mask = None if bias is None else bias.to(query.dtype)[None]
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.to_out(mixed.transpose(1, 2).flatten(2))
+        attended: Tensor = self.to_out(mixed.transpose(1, 2).flatten(2))
+        return attended

@@ -132,8 +132,16 @@ def trained_classifier(
         with seeded(0):
             network = fresh()
             what = "training the classifier on real latents"
-            recipe = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-            loss = fit(network, latents, labels, **recipe, what=what, device=device)
+            loss = fit(
+                network,
+                latents,
+                labels,
+                steps=steps,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                what=what,
+                device=device,
+            )
         save_file(network.state_dict(), path / "model.safetensors")
         about = {"steps": steps, "volumes": len(labels), "positive": int(labels.sum()), "last_loss": loss}
         write_json(path / "training.json", about)

@@ -71,7 +71,8 @@ class CrossAttention(Conditioning):
         return time
 
     def tokens(self, condition: Tensor) -> Tensor | None:
-        return self.norm(self.to_tokens(condition).unflatten(-1, (-1, self.token_dim)))
+        tokens: Tensor = self.norm(self.to_tokens(condition).unflatten(-1, (-1, self.token_dim)))
+        return tokens
 
 
 @CONDITIONING.register("adaln")
@@ -85,7 +86,8 @@ class AdaLN(Conditioning):
         self.project = nn.Sequential(nn.Linear(cond_dim, time_dim), nn.SiLU(), nn.Linear(time_dim, time_dim))
 
     def embedding(self, time: Tensor, condition: Tensor) -> Tensor:
-        return time + self.project(condition.to(time.dtype))
+        embedding: Tensor = time + self.project(condition.to(time.dtype))
+        return embedding
 
 
 class TokenAttention(nn.Module):
@@ -105,4 +107,5 @@ class TokenAttention(nn.Module):
         query = self.to_q(pixels).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = self.to_kv(tokens).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return x + self.to_out(mixed).transpose(1, 2).view_as(x)
+        output: Tensor = x + self.to_out(mixed).transpose(1, 2).view_as(x)
+        return output

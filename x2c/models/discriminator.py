@@ -26,4 +26,5 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        return self.network(latents)[-1]
+        scores: Tensor = self.network(latents)[-1]
+        return scores

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import PositiveInt
@@ -15,6 +15,18 @@ from x2c.core.weights import local_copy
 from x2c.models.frozen import StandIn, frozen, seeded
 from x2c.models.i3d import FEWEST_FRAMES, SIZE, I3DNetwork
 from x2c.models.pretrained import expecting, read_state
+
+
+class FeatureNetwork(Protocol):
+    """Features of whole volumes."""
+
+    name: str
+    """Name of the network in tables."""
+    stand_in: StandIn | None
+
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """volumes [B, D, H, W] in [0, 1] -> features [B, F]."""
+        ...
 
 
 @FEATURES.register("i3d")
@@ -38,7 +50,8 @@ class I3D:
         """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
         _check_depth(volumes)
         frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
-        return self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
+        features: Tensor = self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
+        return features
 
 
 @FEATURES.register("i3d_pytorch")
@@ -69,7 +82,8 @@ class I3DPyTorch:
         _check_depth(volumes)
         resized = F.interpolate(volumes, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         frames = (resized * 2 - 1)[:, None].expand(-1, 3, -1, -1, -1)
-        return self.network.to(volumes.device)(frames)
+        features: Tensor = self.network.to(volumes.device)(frames)
+        return features
 
 
 def _check_depth(volumes: Tensor) -> None:
@@ -84,7 +98,7 @@ class Conv3dStandIn:
     """Mean and spread of the activations of a seeded random 3D convolutional network."""
 
     name = "random 3D convolutions"
-    stand_in = StandIn("features", "conv3d_standin", "I3D (Kinetics-400)")
+    stand_in: StandIn | None = StandIn("features", "conv3d_standin", "I3D (Kinetics-400)")
 
     class Options(Section):
         """Its size."""

@@ -55,7 +55,8 @@ class I3DNetwork(nn.Module):
                 x = _pooled(x, *_POOLED_BEFORE[name])
             x = self.get_submodule(name)(x)
         x = F.avg_pool3d(x, (2, 7, 7), stride=1)
-        return self.logits(x).mean(dim=(2, 3, 4))
+        logits: Tensor = self.logits(x).mean(dim=(2, 3, 4))
+        return logits
 
 
 class _Unit(nn.Module):

@@ -71,7 +71,8 @@ def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
             f"{folder}: expected adapters of this denoiser; they are another's or broken ({cause}); give others"
         ) from error
     _check_all_used(model, saved, folder)
-    return model.merge_and_unload()
+    whole: nn.Module = model.merge_and_unload()
+    return whole
 
 
 def _check_all_used(model: nn.Module, saved: dict[str, Tensor], folder: Path) -> None:

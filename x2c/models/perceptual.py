@@ -21,6 +21,8 @@ class Perceptual(nn.Module):
     """Distance [N] between two batches of grey slices [N, H, W] in [-1, 1], with gradients to both."""
 
     stand_in: StandIn | None = None
+    network: Any
+    """lpips.LPIPS, which comes without types, unless an entry has another."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -28,7 +30,8 @@ class Perceptual(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         images = [self._prepare(slices) for slices in (first, second)]
-        return self.network(*images).flatten()
+        distances: Tensor = self.network(*images).flatten()
+        return distances
 
     def features(self, slices: Tensor) -> Tensor:
         """The network's last features [N, F], averaged over places, of grey slices [N, H, W] in [-1, 1]."""
@@ -36,7 +39,8 @@ class Perceptual(nn.Module):
 
     def last_maps(self, images: Tensor) -> Tensor:
         """The network's last feature maps [N, F, h, w] of images [N, 3, H, W]; LPIPS's trunk unless an entry has another."""
-        return self.network.net(self.network.scaling_layer(images))[-1]
+        maps: Tensor = self.network.net(self.network.scaling_layer(images))[-1]
+        return maps
 
     def _prepare(self, slices: Tensor) -> Tensor:
         images = slices[:, None].expand(-1, 3, -1, -1)
@@ -65,7 +69,7 @@ class AlexLPIPS(Perceptual):
 class StandInLPIPS(Perceptual):
     """LPIPS's architecture and linear heads on a seeded random AlexNet."""
 
-    stand_in = StandIn("perceptual", "lpips_standin", "pretrained LPIPS network")
+    stand_in: StandIn | None = StandIn("perceptual", "lpips_standin", "pretrained LPIPS network")
 
     class Options(Section):
         """None."""
@@ -78,6 +82,8 @@ class StandInLPIPS(Perceptual):
 @PERCEPTUAL.register("radimagenet_resnet50")
 class RadImageNet(Perceptual):
     """Squared distance of RadImageNet ResNet-50's unit-normalised last feature maps, the paper's LPIPS loss."""
+
+    network: ResNetDistance
 
     class Options(Section):
         """Where the weights are."""
@@ -92,7 +98,8 @@ class RadImageNet(Perceptual):
 
     def last_maps(self, images: Tensor) -> Tensor:
         """ResNet-50's, [N, 2048, h, w]."""
-        return self.network.trunk(images)
+        maps: Tensor = self.network.trunk(images)
+        return maps
 
 
 def _random_lpips() -> Any:

@@ -56,13 +56,16 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         if self.to_scale_shift is None or embedding is None:
-            return self.block2(self.block1(x)) + self.skip(x)
+            plain: Tensor = self.block2(self.block1(x)) + self.skip(x)
+            return plain
         modulation = self.to_scale_shift(nn.functional.silu(embedding))[:, :, None, None, None]
         if not self.gated:
             scale, shift = modulation.chunk(2, dim=1)
-            return self.block2(self.block1(x, (scale, shift))) + self.skip(x)
+            modulated: Tensor = self.block2(self.block1(x, (scale, shift))) + self.skip(x)
+            return modulated
         scale1, shift1, scale2, shift2, gate = modulation.chunk(5, dim=1)
-        return gate * self.block2(self.block1(x, (scale1, shift1)), (scale2, shift2)) + self.skip(x)
+        output: Tensor = gate * self.block2(self.block1(x, (scale1, shift1)), (scale2, shift2)) + self.skip(x)
+        return output
 
 
 class Level(nn.Module):
@@ -197,6 +200,7 @@ class UNet3D(nn.Module):
         x = self.stem_attention.temporal(stem, bias)
         skips: list[Tensor] = []
         for down in self.downs:
+            assert isinstance(down, Level)
             x = self._run(down, x, embedding, bias, tokens)
             skips.append(x)
             x = down.resample(x)
@@ -204,8 +208,10 @@ class UNet3D(nn.Module):
         x = self.middle_temporal.temporal(self.middle_spatial.spatial(x), bias)
         x = self._run(self.middle2, x, embedding)
         for up in self.ups:
+            assert isinstance(up, Level)
             x = up.resample(self._run(up, torch.cat((x, skips.pop()), dim=1), embedding, bias, tokens))
-        return self.to_out(self.head(torch.cat((x, stem), dim=1)))
+        output: Tensor = self.to_out(self.head(torch.cat((x, stem), dim=1)))
+        return output
 
     def _condition(self, condition: Tensor | None, drop: Tensor | None, batch: int) -> Tensor:
         """The condition vector [B, cond_dim], null where it is absent or dropped."""

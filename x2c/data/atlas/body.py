@@ -29,7 +29,8 @@ def find_body(hu: Array) -> Mask:
     largest = parts == np.bincount(parts[parts > 0]).argmax()
     filled = np.stack([ndimage.binary_fill_holes(part) for part in largest])
     # The skin's own partial volume belongs to it.
-    return ndimage.binary_dilation(filled, np.ones((1, 3, 3)))
+    body: Mask = ndimage.binary_dilation(filled, np.ones((1, 3, 3)))
+    return body
 
 
 def continued(hu: Array, seen: Mask, spacing: Triple) -> Array:
@@ -83,4 +84,5 @@ def _neck(top: Array, spacing: Triple) -> Array:
         drawn.append(ndimage.gaussian_filter(goes_on, min(0.4 * number, 3.0)))
     covered = np.stack(share)
     made_up = _rimmed(np.stack(drawn), covered > 0.5, spacing)
-    return (AIR_HU + covered * (made_up - AIR_HU)).astype(np.float32)
+    above: Array = (AIR_HU + covered * (made_up - AIR_HU)).astype(np.float32)
+    return above

@@ -46,7 +46,7 @@ def exponential(velocity: Array, axes: Axes) -> Array:
     cell = np.array([a[1] - a[0] for a in axes], dtype=np.float32)
     largest = float((np.abs(velocity).max((1, 2, 3)) / cell).max())
     squarings = max(0, int(np.ceil(np.log2(max(largest, 1e-9) / LARGEST_STEP))))
-    displacement = velocity.astype(np.float32) / 2**squarings
+    displacement: Array = velocity.astype(np.float32) / 2**squarings
     points = mesh(axes)
     for _ in range(squarings):
         moved = to_unit(points + displacement.transpose(1, 2, 3, 0), axes)
@@ -90,14 +90,16 @@ class Placement:
     def to_scanner(self, points: Array) -> Array:
         """Template points [N, 3] in the scanner."""
         moved = points + sample(self.forward, to_unit(points, self.lattice)[None, None])[:, 0, 0].numpy().T
-        return moved @ self.matrix.T + self.offset
+        scanned: Array = moved @ self.matrix.T + self.offset
+        return scanned
 
     def to_template(self, points: Array) -> Array:
         """Scanner points [D, H, W, 3] in the template."""
         inverse = np.linalg.inv(self.matrix)
         unposed = (points @ inverse.T - inverse @ self.offset).astype(np.float32)
         shift = sample(self.backward, to_unit(unposed, self.lattice))
-        return unposed + shift.numpy().transpose(1, 2, 3, 0)
+        found: Array = unposed + shift.numpy().transpose(1, 2, 3, 0)
+        return found
 
 
 def resample(values: Array, template: Axes, placement: Placement, grid: Axes) -> Array:

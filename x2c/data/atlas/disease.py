@@ -36,9 +36,8 @@ class Clots:
 
 def lodge(template: Template, disease: Disease, rng: np.random.Generator) -> Clots:
     """Clots at random places from the main arteries to the segmental ones, the more the greater the burden."""
-    parent, radius, distance = (
-        np.asarray(a) for a in (template.node_parent, template.node_radius_mm, template.node_distance_mm)
-    )
+    parent = np.asarray(template.node_parent)
+    radius, distance = np.asarray(template.node_radius_mm), np.asarray(template.node_distance_mm)
     fill, flow = np.zeros(len(parent), dtype=np.float32), np.ones(len(parent), dtype=np.float32)
     if disease.embolism:
         for site in _sites(template, disease.clot_burden, rng):
@@ -104,7 +103,8 @@ def settling(template: Template, rows: NDArray[np.int64], placement: Placement, 
     """
     z, y, _ = placement.to_scanner(template.lung_mm[rows]).T.astype(np.float32)
     meniscus = MENISCUS_MM[upright] * np.exp(-template.lung_wall_mm[rows] / MENISCUS_REACH_MM[upright])
-    return (z - 0.15 * y if upright else 0.3 * z - y) - meniscus
+    height: Array = (z - 0.15 * y if upright else 0.3 * z - y) - meniscus
+    return height
 
 
 def paint_effusions(

@@ -63,7 +63,8 @@ def to_lattice(values: Array, axes: tuple[Array, Array, Array], lattice: tuple[A
     widths = [0.4 * (b[1] - b[0]) / (a[1] - a[0]) for a, b in zip(axes, lattice, strict=True)]
     smooth = ndimage.gaussian_filter(values.astype(np.float32), widths)
     at = np.meshgrid(*[(b - a[0]) / (a[1] - a[0]) for a, b in zip(axes, lattice, strict=True)], indexing="ij")
-    return ndimage.map_coordinates(smooth, at, order=1, mode="nearest").astype(np.float32)
+    nodes: Array = ndimage.map_coordinates(smooth, at, order=1, mode="nearest").astype(np.float32)
+    return nodes
 
 
 def anatomical_modes(marks: Landmarks, lattice: tuple[Array, Array, Array]) -> Array:
@@ -82,7 +83,8 @@ def anatomical_modes(marks: Landmarks, lattice: tuple[Array, Array, Array]) -> A
     loose = ndimage.gaussian_filter(loose, (ALONG_MM / (lattice[0][1] - lattice[0][0]), 0.5, 0.5))
     caudal = loose * below * (1 - 0.35 * smoothstep((dome - z) / (dome - z.min())))
     front = smoothstep((40 - y) / 120) * smoothstep((z.max() - z) / (z.max() - dome))
-    fields = {"breath": (-caudal, -0.16 * front, 0.10 * smoothstep((top - z) / 150) * np.clip(x / 120, -1, 1))}
+    outward_breath = 0.10 * smoothstep((top - z) / 150) * np.clip(x / 120, -1, 1)
+    fields: dict[str, tuple[Array, Array, Array]] = {"breath": (-caudal, -0.16 * front, outward_breath)}
 
     near_dome = smoothstep((0.45 * top + 0.55 * dome + 60 - z) / 110) * (1 - 0.5 * smoothstep((dome - z) / 130))
     for side, name in ((-1, "raised_right"), (1, "raised_left")):

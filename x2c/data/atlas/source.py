@@ -141,6 +141,6 @@ def content_digest(scan: LabelledScan) -> str:
     """SHA-256 of shape, voxel size, voxels, labels and their names."""
     about = {"shape": scan.hu.shape, "spacing_mm": [round(mm, 4) for mm in scan.spacing_mm], "ids": scan.ids}
     found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    found.update(np.ascontiguousarray(scan.hu, "<i2"))
-    found.update(np.ascontiguousarray(scan.labels))
+    found.update(np.ascontiguousarray(scan.hu, "<i2").data)
+    found.update(np.ascontiguousarray(scan.labels).data)
     return found.hexdigest()

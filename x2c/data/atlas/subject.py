@@ -57,8 +57,8 @@ class Subject:
     def _texture(self) -> Array:
         """Density of the lungs' voxels [N], HU, against their mean: what varies over several centimetres."""
         lattice = 17 * self.generator("texture").standard_normal((1, 8, 6, 8), dtype=np.float32)
-        ends = tuple(a[[0, -1]] for a in self.template.lattice)
-        points = to_unit(np.asarray(self.template.lung_mm), ends)
+        z, y, x = (a[[0, -1]] for a in self.template.lattice)
+        points = to_unit(np.asarray(self.template.lung_mm), (z, y, x))
         return sample(lattice, points[None, None])[0, 0, 0].numpy()
 
     def hu(self, imaged: Imaged) -> Array:

@@ -107,10 +107,11 @@ def make_template(full: LabelledScan) -> dict[str, NDArray[Any]]:
     whole = continued(hu, seen, spacing)
     beside = round(BESIDE_MM / spacing[2])
     pad = ((0, len(whole) - d), (0, 0), (beside, beside))
-    tissue, lungs, heart = (np.pad(a, pad) for a in (tissue, lungs, heart))
+    tissue, lungs, heart = np.pad(tissue, pad), np.pad(lungs, pad), np.pad(heart, pad)
     bone = np.pad(scan.mask(*BONES), pad)
     rows = _occupied_rows(whole)
-    whole, tissue, lungs, heart, bone = (a[:, rows] for a in (whole, tissue, lungs, heart, bone))
+    whole, tissue, bone = whole[:, rows], tissue[:, rows], bone[:, rows]
+    lungs, heart = lungs[:, rows], heart[:, rows]
     middle = np.array([(rows.min() + rows.max()) / 2 for rows in np.nonzero(lungs)])
     origin = -middle * np.array(spacing)
     axes = tuple(

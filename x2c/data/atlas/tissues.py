@@ -106,5 +106,8 @@ def palette(densities: Densities) -> Array:
     """The patient's HU, float32, for every number that `encode` gives."""
     hu = LOW_HU + STEP_HU * (np.arange(LEVELS) + 0.5)
     anchors = densities.anchors()
-    lines = [np.interp(hu, *zip(*anchors[tissue], strict=True)) for tissue in Tissue]
+    lines = []
+    for tissue in Tissue:
+        typical, own = zip(*anchors[tissue], strict=True)
+        lines.append(np.interp(hu, typical, own))
     return np.concatenate(lines).astype(np.float32)

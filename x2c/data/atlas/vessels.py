@@ -121,7 +121,8 @@ def around(mask: Mask, mm: float, spacing: Triple) -> tuple[slice, ...]:
 def _even(values: Array, mask: Mask) -> Array:
     """Values [D, H, W] smoothed by about a voxel, within a mask."""
     weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), 0.7), 1e-6)
-    return ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), 0.7) / weight
+    evened: Array = ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), 0.7) / weight
+    return evened
 
 
 def _spheres(seeds: tuple[tuple[int, int, int], ...], shape: tuple[int, ...], spacing: Triple) -> Mask:

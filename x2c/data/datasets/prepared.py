@@ -68,7 +68,8 @@ class Prepared:
     @property
     def labelled(self) -> bool:
         """Whether there are patients with and without an embolism, and none of whom nobody knows."""
-        return self.about["labels"] == [0, 1]
+        both: bool = self.about["labels"] == [0, 1]
+        return both
 
     def cohort_fingerprint(self) -> str:
         """What identifies the patients, at whatever sample size."""

@@ -164,7 +164,8 @@ def _step(folder: Path, placed: Placed, notes: Sequence[str]) -> NDArray[np.floa
     along = (way @ placed.normal) * placed.normal
     # A shear that is within the rounding of positions is none.
     straightened = along if np.linalg.norm(way - along) <= SIDEWAYS_MM else way
-    return straightened / (len(positions) - 1)
+    step: NDArray[np.float64] = straightened / (len(positions) - 1)
+    return step
 
 
 def _check_rescale(folder: Path, placed: Placed, values: Array) -> None:

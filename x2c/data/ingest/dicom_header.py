@@ -164,7 +164,7 @@ class Slice:
         dataset = self.header.dataset
         if self.frame is not None and tag in GROUPS:
             own = dataset.PerFrameFunctionalGroupsSequence[self.frame]
-            shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), {})
+            shared: Any = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), {})
             for groups in (own, shared):
                 group = next(iter(groups.get(GROUPS[tag]) or ()), None)
                 value = None if group is None else group.get(NAMES_IN_FRAMES.get(tag, tag))
@@ -180,7 +180,8 @@ class Slice:
             numbers = np.array([] if value is None else value, float).ravel()
         except (TypeError, ValueError):
             return np.array([])
-        return numbers[np.isfinite(numbers)]
+        finite: NDArray[np.float64] = numbers[np.isfinite(numbers)]
+        return finite
 
     def number(self, tag: str) -> float | None:
         """The first number of an attribute; None where there is none."""

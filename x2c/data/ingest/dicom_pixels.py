@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,13 @@ def slices_hu(folder: Path, slices: Sequence[Slice]) -> Iterator[Array]:
 
     A file with many frames is read once, as long as its frames follow one another.
     """
-    path, dataset, stored = None, None, None
-    for one in slices:
-        if one.header.path != path:
-            path = one.header.path
-            dataset, stored = _read(folder, path)
-        try:
-            yield _hu(one, dataset, stored if one.frame is None else stored[one.frame])
-        except (LookupError, TypeError, ValueError):
-            raise FileError(folder, DAMAGED) from None
+    for path, frames in itertools.groupby(slices, lambda one: one.header.path):
+        dataset, stored = _read(folder, path)
+        for one in frames:
+            try:
+                yield _hu(one, dataset, stored if one.frame is None else stored[one.frame])
+            except (LookupError, TypeError, ValueError):
+                raise FileError(folder, DAMAGED) from None
 
 
 def _read(folder: Path, path: Path) -> tuple[Any, NDArray[Any]]:
@@ -60,7 +59,7 @@ def _hu(one: Slice, dataset: Any, stored: NDArray[Any]) -> Array:
         raise ValueError("another size than the header's")
     padding = _padding(dataset, stored)
     if dataset.get("ModalityLUTSequence"):
-        from pydicom.pixels import apply_modality_lut
+        from pydicom.pixels.processing import apply_modality_lut
 
         hu = apply_modality_lut(stored, dataset).astype(np.float32)
     else:

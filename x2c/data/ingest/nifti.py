@@ -43,7 +43,7 @@ def read_nifti(path: Path, header: CtHeader | None = None) -> Scan:
 
     check_readable(path)
     try:
-        with quiet_parsers(), nib.openers.Opener(path) as stream:
+        with quiet_parsers(), nib.openers.Opener(str(path)) as stream:
             image: Any = nib.load(path)
             # As it stands in the file: loading mends what it can, and says so in the log only.
             raw = type(image.header).from_fileobj(stream, check=False)

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from x2c.data.ingest.quiet import silent_stderr
 
-PIXEL_MODULE = ("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PlanarConfiguration", "Rows")
-PIXEL_MODULE += ("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")
+PIXEL_MODULE = (
+    *("SOPClassUID", "SOPInstanceUID", "SamplesPerPixel", "PlanarConfiguration", "Rows"),
+    *("Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+)
 
 
 def stored_pixels(dataset: Any) -> NDArray[Any]:
@@ -22,7 +24,8 @@ def stored_pixels(dataset: Any) -> NDArray[Any]:
     Raises ValueError for several frames in a compression that pydicom does not have.
     """
     try:
-        return dataset.pixel_array
+        pixels: NDArray[Any] = dataset.pixel_array
+        return pixels
     except (RuntimeError, NotImplementedError):  # no decoder for this compression
         return _decoded_by_gdcm(dataset)
 
@@ -48,4 +51,5 @@ def _decoded_by_gdcm(dataset: Any) -> NDArray[Any]:
         # GDCM's warnings and its codecs' noise go to the error stream.
         with silent_stderr():
             sitk.ProcessObject.SetGlobalWarningDisplay(False)
-            return sitk.GetArrayFromImage(sitk.ReadImage(path))[0]
+            pixels: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(path))[0]
+            return pixels

@@ -77,7 +77,7 @@ def _scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Vol
     hu = averaged(fine.hu, shape)
     grid = _grid(subject, shape)
     rng = generator(subject.patient_id, subject.cohort_seed, f"scanner noise {shape}")
-    sigma = 26.0 * min(1.0, (8.0 / np.prod(grid.spacing_mm)) ** 0.5)
+    sigma = 26.0 * min(1.0, float((8.0 / np.prod(grid.spacing_mm)) ** 0.5))
     hu = hu + np.float32(sigma) * rng.standard_normal(shape, dtype=np.float32)
     return Volume(np.clip(hu, -1024, 3071), grid.spacing_mm, grid.origin_mm)
 

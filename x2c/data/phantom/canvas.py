@@ -80,7 +80,8 @@ class Canvas:
 
     def coverage(self, distance: Array) -> Array:
         """The share of a voxel inside a surface at signed distance (mm, negative inside)."""
-        return np.clip(0.5 - distance * np.float32(1 / self.edge), 0, 1)
+        share: Array = np.clip(0.5 - distance * np.float32(1 / self.edge), 0, 1)
+        return share
 
     def box(self, low: Matrix, high: Matrix) -> Box | None:
         """The voxels that something between two scanner points can touch; None when there are none."""
@@ -181,7 +182,8 @@ class Canvas:
         count = lattice.shape[0]
         positions = [(axis / LATTICE_MM + 0.5) * (count - 1) for axis in self.axes]
         z, y, x = (np.maximum(1 - np.abs(p[:, None] - np.arange(count, dtype=np.float32)), 0) for p in positions)
-        return y @ np.tensordot(z, lattice, axes=1) @ x.T
+        values: Array = y @ np.tensordot(z, lattice, axes=1) @ x.T
+        return values
 
     def slabs(self, voxels: int) -> Iterator[tuple[slice, Canvas]]:
         """Parts of this canvas along z, of about `voxels` voxels each so that work on one stays in cache."""

@@ -198,7 +198,8 @@ def _settling(thorax: Thorax, pose: Pose, z_soft: Array, walls: Walls, x: Array)
     """Height against gravity, mm, that pleural fluid fills from below; less by the wall: a meniscus."""
     if pose.upright:
         return z_soft - 26 * (x / thorax.half_width) ** 2 - 16 * walls.depth
-    return -walls.depth * thorax.half_depth + 0.3 * z_soft - 22 * (x / thorax.half_width) ** 2
+    height: Array = -walls.depth * thorax.half_depth + 0.3 * z_soft - 22 * (x / thorax.half_width) ** 2
+    return height
 
 
 def _probe(thorax: Thorax, pose: Pose) -> tuple[Array, Array, Array, Walls, Array]:

@@ -101,7 +101,8 @@ class Thorax:
         along = (y + 0.12 * self.half_depth) / self.half_depth
         along = np.where(along > 0, along * 1.25, along * 0.8)
         top = (right + left) / 2 + (left - right) / 2 * np.tanh(x / 22)
-        return top - 46 * (across**2 + along**2)
+        height: Array = top - 46 * (across**2 + along**2)
+        return height
 
     def lungs(self, walls: Walls, z_soft: Array, y: Array, x: Array) -> Array:
         """Signed distance to the pleural space: the cage without mediastinum, spine and abdomen."""
@@ -115,11 +116,12 @@ class Thorax:
         beside, behind = walls.beside_spine, walls.behind_spine
         spine = np.sqrt(beside**2 + np.where(behind < 0, behind, behind * 0.3) ** 2) - 22
         np.maximum(distance, -spine, out=distance)
-        return np.maximum(distance, (self.diaphragm(y, x) - z_soft) * 0.85, out=distance)
+        lungs: Array = np.maximum(distance, (self.diaphragm(y, x) - z_soft) * 0.85, out=distance)
+        return lungs
 
     def place(self, points: object) -> Matrix:
         """Points of the reference chest (270 x 180 x 210 mm) moved to this one, [..., 3]."""
-        placed = np.asarray(points, dtype=np.float64) * self.scale
+        placed: Matrix = np.asarray(points, dtype=np.float64) * self.scale
         # What is bound to the spine and the neck gives way least.
         loose = np.clip(1 - placed[..., 0] / self.apex, 0, 1) * np.clip(1 - placed[..., 1] / 80, 0.3, 1)
         placed[..., 2] += self.p.mediastinal_shift_mm * loose

@@ -72,7 +72,8 @@ class Circulation:
 
 def curve(points: Matrix, count: int) -> Matrix:
     """A smooth path of `count` points through control points [N, 3]."""
-    return CubicSpline(np.linspace(0, 1, len(points)), points)(np.linspace(0, 1, count))
+    places: Matrix = CubicSpline(np.linspace(0, 1, len(points)), points)(np.linspace(0, 1, count))
+    return places
 
 
 def grow(root: Matrix, heading: Matrix, leaves: Matrix, tip: float, power: float, rng: np.random.Generator) -> Tree:
@@ -120,7 +121,8 @@ def _leaves(thorax: Thorax, side: int, count: int, rng: np.random.Generator) -> 
     distance = thorax.lungs(thorax.walls(z, y, x), z, y, x)
     heart = np.linalg.norm((points - thorax.heart_centre) / (60 * thorax.heart_scale), axis=1)
     kept = points[(distance < -7) & (heart > 1)]
-    return kept[np.arange(count) % len(kept)]
+    leaves: Matrix = kept[np.arange(count) % len(kept)]
+    return leaves
 
 
 CLOT_CHANCE = (0.0, 0.5, 0.8, 0.8, 0.6, 0.4)

@@ -65,12 +65,12 @@ def without_copies(records: Sequence[Record], pairs: Path) -> list[Record]:
     same pixel by pixel. Of one patient's equal CTs the first stays; where patients share a CT or an X-ray all go.
     """
     stored = [record for record in records if THUMBNAIL_FILE in record.digests]
-    of_cts = {
+    of_cts: dict[str, Mapping[Any, list[Record]]] = {
         "CT is the same, voxel by voxel,": _grouped(records, lambda r: r.digests.get(HU_FILE)),
         "CT is the same as read, voxel by voxel,": _grouped(stored, lambda r: r.read_sha256),
         "CT is the same scan, resampled,": _same_scans(stored, pairs),
     }
-    of_xrays = {"X-ray is the same, pixel by pixel,": _grouped(records, _xray)}
+    of_xrays: dict[str, Mapping[Any, list[Record]]] = {"X-ray is the same, pixel by pixel,": _grouped(records, _xray)}
     shared = {what: _by_member(groups) for what, groups in (of_cts | of_xrays).items()}
 
     def reason(record: Record) -> str:
@@ -139,7 +139,8 @@ def _sketch(thumbnail: NDArray[np.int16]) -> NDArray[np.float32]:
     depth, height, width = (min(pair) for pair in zip(SKETCH_SHAPE, thumbnail.shape, strict=True))
     sketch = reduced(thumbnail.astype(np.float32), (depth, height, width)).ravel().astype(np.float32)
     # Two scanners, or two exports, may differ by a constant.
-    return sketch - sketch.mean()
+    centred: NDArray[np.float32] = sketch - sketch.mean()
+    return centred
 
 
 def _grouped(items: Sequence[Item], key: Callable[[Item], Key | None]) -> dict[Key | None, list[Item]]:

@@ -86,7 +86,7 @@ def make_pair(candidate: Candidate, ct: Path, study: str, recipe: Recipe, key: K
         return about | _judged(remarks, recipe)
     box = chest_box(looked.seen, looked.lungs, looked.seen_covered, recipe.margin_mm)
     remarks += box_remarks(uncovered_share(looked.volume, looked.covered, box))
-    projections = _projections(looked.volume, box, study, recipe) if recipe.drr != "none" else None
+    projections = _projections(looked.volume, box, study, recipe)
     remarks += _of_projections(projections)
     about |= _judged(remarks, recipe)
     if about["status"] == "excluded":
@@ -151,8 +151,10 @@ def _judged(remarks: list[Remark], recipe: Recipe) -> dict[str, Any]:
     return {"status": status, "reasons": reasons_of(remarks, strict=recipe.strict)}
 
 
-def _projections(volume: Volume, box: Box, study: str, recipe: Recipe) -> Array:
+def _projections(volume: Volume, box: Box, study: str, recipe: Recipe) -> Array | None:
     """[2, h, w]: one for each half, aimed at the chest; they differ where the second has a pose of its own."""
+    if recipe.drr == "none":
+        return None
     z, y, x = ((low + high) / 2 for low, high in zip(box.low_mm, box.high_mm, strict=True))
     middle: Triple = (z, y, x)
     first = render_drr(volume, recipe.radiograph_size, STRAIGHT, recipe.drr, middle_mm=middle)

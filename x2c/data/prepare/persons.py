@@ -73,8 +73,9 @@ def united(records: Sequence[Record], *, strict: bool) -> list[Record]:
     """
     patients_of: dict[str, set[str]] = defaultdict(set)
     for record in records:
-        for person in {record.ct_person, record.xray_person} - {None}:
-            patients_of[person].add(record.patient)
+        for person in (record.ct_person, record.xray_person):
+            if person is not None:
+                patients_of[person].add(record.patient)
     everyone = len({patient for patients in patients_of.values() for patient in patients})
     joining = {
         person: patients

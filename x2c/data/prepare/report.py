@@ -15,10 +15,10 @@ from rich.text import Text
 
 from x2c.core.files import write_text
 from x2c.data.cohort import SPLITS
-from x2c.data.prepare.record import Record
+from x2c.data.prepare.record import Record, Status
 from x2c.data.prepare.splits import FEWEST
 
-STATES = ("ok", "warning", "excluded")
+STATES: tuple[Status, ...] = ("ok", "warning", "excluded")
 LINES_SHOWN = 20
 
 

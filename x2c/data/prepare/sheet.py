@@ -75,4 +75,5 @@ def _picture(path: Path, part: int | None) -> Array | None:
     if not path.exists():
         return None
     stored = np.load(path)
-    return (stored if part is None else stored[part]).astype(np.float32) / 65535
+    picture: Array = (stored if part is None else stored[part]).astype(np.float32) / 65535
+    return picture

@@ -134,12 +134,13 @@ def _quotas(labels: NDArray[np.int64], wanted: int) -> dict[int, int]:
 def _folds(patients: pd.Series, labels: pd.Series, seed: int) -> NDArray[np.int64]:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    numbers, _ = pd.factorize(patients)
+    numbers: NDArray[np.int64] = pd.factorize(patients)[0]
     if numbers.max() + 1 < FOLDS:
         return numbers
     if labels.value_counts().max() < FOLDS:
         # Too few of any label to share out evenly, which scikit-learn refuses.
-        return np.random.default_rng(seed_of("folds", seed)).permutation(numbers.max() + 1)[numbers] % FOLDS
+        shuffled: NDArray[np.int64] = np.random.default_rng(seed_of("folds", seed)).permutation(numbers.max() + 1)
+        return shuffled[numbers] % FOLDS
     folds = np.empty_like(numbers)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed_of("folds", seed) % 2**32)
     with warnings.catch_warnings():

@@ -67,7 +67,8 @@ class Stacked:
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """One row, mapped and not loaded; or the rows of a slice or of an array, stacked."""
         if isinstance(rows, int | np.integer):
-            array, part = np.load(self.paths[rows], mmap_mode="r"), self.parts[rows]
+            array: NDArray[Any] = np.load(self.paths[rows], mmap_mode="r")
+            part = self.parts[rows]
             return array if part is None else array[part]
         return np.stack([self[int(row)] for row in np.arange(len(self))[rows]])
 

@@ -56,7 +56,7 @@ def machine_trouble(error: BaseException) -> str:
         ran_out = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in MEMORY_TEXTS)
         if ran_out or isinstance(seen, MemoryError):
             return "out of memory (MemoryError)"
-        if isinstance(seen, OSError) and seen.errno in MACHINE:
+        if isinstance(seen, OSError) and seen.errno is not None and seen.errno in MACHINE:
             return f"{os.strerror(seen.errno)} ({errno.errorcode[seen.errno]})"
         seen = seen.__cause__ or seen.__context__
     return ""

@@ -49,7 +49,8 @@ def reduced(values: Array, shape: tuple[int, int, int]) -> Array:
 
 def resized(picture: Array, size: int) -> Array:
     """A picture [n, n] at [size, size], float32: averages where it shrinks, splines where it grows."""
-    return reduced(picture[None], (1, size, size))[0]
+    made: Array = reduced(picture[None], (1, size, size))[0]
+    return made
 
 
 def axis_matrix(old: int, places: NDArray[Any], step: float) -> NDArray[np.float32]:
@@ -149,14 +150,16 @@ def _apply(matrix: NDArray[np.float32], values: Array, axis: int) -> Array:
     if axis == 0:
         return (matrix @ values.reshape(depth, -1)).reshape(-1, height, width)
     if axis == 1:
-        return np.matmul(matrix, values)
+        product: Array = np.matmul(matrix, values)
+        return product
     return (values.reshape(-1, width) @ matrix.T).reshape(depth, height, -1)
 
 
 def _mirrored(indices: NDArray[Any], count: int) -> NDArray[Any]:
     """Indices beyond the ends, mirrored at the end voxels' outer edges."""
     folded = indices % (2 * count)
-    return np.minimum(folded, 2 * count - 1 - folded)
+    inside: NDArray[Any] = np.minimum(folded, 2 * count - 1 - folded)
+    return inside
 
 
 def _bspline(x: NDArray[Any]) -> NDArray[Any]:
@@ -170,7 +173,8 @@ def _integral(x: NDArray[Any]) -> NDArray[Any]:
     a = np.minimum(np.abs(x), 2.0)
     inner = 2 / 3 * a - a**3 / 3 + a**4 / 8
     outer = 0.5 - (2 - a) ** 4 / 24
-    return np.sign(x) * np.where(a < 1, inner, outer)
+    integral: NDArray[Any] = np.sign(x) * np.where(a < 1, inner, outer)
+    return integral
 
 
 @lru_cache(maxsize=32)
@@ -179,4 +183,5 @@ def _coefficients(count: int) -> NDArray[np.float64]:
     bands = np.array([[1 / 6] * count, [2 / 3] * count, [1 / 6] * count])
     bands[1, 0] += 1 / 6
     bands[1, -1] += 1 / 6
-    return solve_banded((1, 1), bands, np.eye(count))
+    coefficients: NDArray[np.float64] = solve_banded((1, 1), bands, np.eye(count))
+    return coefficients

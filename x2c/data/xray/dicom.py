@@ -126,7 +126,7 @@ def _presented(stored: NDArray[Any], valid: Mask, dataset: Any) -> Shown:
 
 def _modality_values(stored: NDArray[Any], dataset: Any) -> tuple[NDArray[Any], list[Remark]]:
     """Pixels [h, w] after the modality LUT or rescale, PS3.3 C.11.1; as they are stored where these are broken."""
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     try:
         return apply_modality_lut(stored, dataset), []

@@ -65,7 +65,7 @@ def _by_table(values: NDArray[Any], dataset: Any) -> Array | None:
 
 
 def _by_window(values: NDArray[Any], dataset: Any) -> Array | None:
-    from pydicom.pixels import apply_windowing
+    from pydicom.pixels.processing import apply_windowing
 
     if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
         return None

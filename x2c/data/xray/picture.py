@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,15 @@ def read_picture(path: Path) -> Shown:
     or more, since detectors have no fewer, unless all values are below 256, which no exposed 12-bit radiograph has.
     Raises FileError for a file that is damaged, has several pages, or values that are no greys.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, TiffImagePlugin
 
     with quiet_parsers():
         try:
             with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-                tags = image.tag_v2 if image.format == "TIFF" else {}
-                pages = image.n_frames if image.format == "TIFF" else 1
+                tags: Mapping[int, Any] = {}
+                pages = 1
+                if isinstance(image, TiffImagePlugin.TiffImageFile):
+                    tags, pages = image.tag_v2, image.n_frames
                 upright = ImageOps.exif_transpose(image)
                 values = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
             said = _png_bits(path) if image.format == "PNG" else 0

@@ -17,13 +17,12 @@ from torch.nn import functional as F
 
 from analysis.stats.operating_point import youden
 from x2c.core import weights
-from x2c.core.config import DATA_ROLES, Config, Slot
+from x2c.core.config import DATA_ROLES, Config, DataSlot
 from x2c.core.console import say
 from x2c.core.errors import UserError
 from x2c.core.files import digest, replacing
 from x2c.core.identity import identity
 from x2c.core.parallel import in_processes
-from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve
 from x2c.core.run import FORMAT_VERSION, RunDirectory
 from x2c.core.seeding import seed_of
@@ -34,6 +33,7 @@ from x2c.data.folds import fold_names, in_fold
 from x2c.engine.accelerating import use_threads
 from x2c.engine.classification.generated import generated_latents
 from x2c.engine.classification.settings import PREFIX, ClassifierSettings, Training, resolve_settings
+from x2c.engine.entries import data_set_of
 from x2c.engine.experiment import best_device, check
 from x2c.engine.identity import data_fingerprint, fold_of
 from x2c.engine.parts import open_parts
@@ -69,7 +69,7 @@ class Request:
             return config
         # In whatever roles the same patients come: pretraining on them would let the generator see them after all.
         patients = _patients_of(config.evaluated)
-        roles = [role for role in DATA_ROLES if (slot := getattr(config, role)) and _patients_of(slot) == patients]
+        roles = [role for role in DATA_ROLES if role in config.slots and _patients_of(config.data(role)) == patients]
         # JSON's quotes are YAML's: 1/6 stays text.
         return resolve(self.variant, self.scale, self.seed, [*mine, *(f'{role}.fold="{fold}"' for role in roles)])
 
@@ -244,11 +244,11 @@ def _generate(
 def _check(config: Config) -> None:
     role = config.stages.last.data
     slot = config.data(role)
-    if not DATASETS.get(slot.name)(slot.options).labelled:
+    if not data_set_of(slot).labelled:
         raise UserError(f"{role}: a classification needs labels 0 and 1; this data set has not both; take another")
     if fold_of(config, role):
         raise UserError(f"{role}.fold: the classification lays its own folds; leave it out, or set {PREFIX}folds")
-    if config.guidance.name == "label" and config.guidance.options.model_dump()["given"] == "known":
+    if config.guidance.name == "label" and config.given_label == "known":
         raise UserError(
             "guidance.given: 'known' tells the generator the label that the classifier is asked for; "
             "set --guidance.given=unknown"
@@ -264,7 +264,7 @@ def _check_folds(cohort: Cohort, folds: int) -> None:
         raise UserError(str(error).replace("dataset.fold", f"{PREFIX}folds")) from None
 
 
-def _patients_of(slot: Slot) -> tuple[str, str]:
+def _patients_of(slot: DataSlot) -> tuple[str, str]:
     """What tells the patients of two data sets apart, whatever is taken of them."""
     same = slot.options.model_dump(mode="json", exclude={"window", "flip", "fold", "radiographs"})
     return slot.name, digest(same)

@@ -54,15 +54,17 @@ class KLAutoencoder:
         slices = volumes.flatten(0, 1)[:, None].expand(-1, self.model.config.in_channels, -1, -1)
         parts = slices.split(at_once(slices.shape[-2:], SLICES_AT_ONCE))
         latents = torch.cat([self.model.encode(part).latent_dist.mode() for part in parts])
-        return latents.unflatten(0, volumes.shape[:2]).transpose(1, 2)
+        unflat: Tensor = latents.unflatten(0, volumes.shape[:2])
+        return unflat.transpose(1, 2)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """latents [B, C, D, h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
         slices = latents.transpose(1, 2).flatten(0, 1)
         parts = slices.split(at_once(self._decoded_size(slices), SLICES_AT_ONCE))
-        volumes = torch.cat([self._decode_slices(part) for part in parts])
-        return volumes.unflatten(0, (latents.shape[0], latents.shape[2])).clamp(-1, 1)
+        decoded = torch.cat([self._decode_slices(part) for part in parts])
+        volumes: Tensor = decoded.unflatten(0, (latents.shape[0], latents.shape[2]))
+        return volumes.clamp(-1, 1)
 
     def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
         """latents [B, C, D, h, w], depths [B, k] -> those slices [B, k, H, W], with gradients to the latents."""
@@ -70,15 +72,19 @@ class KLAutoencoder:
         chosen = latents.transpose(1, 2)[rows, depths].flatten(0, 1)
         parts = chosen.split(at_once(self._decoded_size(chosen), voxels=VOXELS_WITH_GRADIENTS))
         if len(parts) == 1:
-            return self._decode_slices(chosen).unflatten(0, depths.shape)
-        return torch.cat([recomputed(self._decode_slices, part) for part in parts]).unflatten(0, depths.shape)
+            decoded = self._decode_slices(chosen)
+        else:
+            decoded = torch.cat([recomputed(self._decode_slices, part) for part in parts])
+        slices: Tensor = decoded.unflatten(0, depths.shape)
+        return slices
 
     def _decoded_size(self, latents: Tensor) -> tuple[int, int]:
         """Height and width of what latents [..., h, w] decode to."""
         return latents.shape[-2] * self.reduction[1], latents.shape[-1] * self.reduction[2]
 
     def _decode_slices(self, latents: Tensor) -> Tensor:
-        return self.model.decode(latents).sample.mean(dim=1)
+        decoded: Tensor = self.model.decode(latents).sample.mean(dim=1)
+        return decoded
 
 
 @AUTOENCODERS.register("kl_f8")

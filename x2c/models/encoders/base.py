@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from x2c.core.config import Section
 from x2c.core.errors import UserError
+from x2c.core.slot import source_of
 from x2c.models.frozen import StandIn, frozen, seeded
 
 
@@ -25,13 +26,13 @@ class Encoder(ABC):
     """
 
     Options: type[Section]
-    options: Any
+    options: Section
     dimension: int
     """K, known before anything is loaded."""
     projection: int | None = None
     """Width of a learned linear map that the denoiser puts between embedding and conditioning; None: no such map."""
     stand_in: StandIn | None = None
-    network: Any
+    network: nn.Module
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class Encoder(ABC):
         given = self.encode(torch.zeros(1, 32, 32, device=device)).shape[-1]
         if given != self.dimension:
             raise UserError(
-                f"encoder.dimension: expected {given}, the width of {getattr(self.options, 'source', 'the network')}; "
+                f"encoder.dimension: expected {given}, the width of {source_of(self.options) or 'the network'}; "
                 f"got {self.dimension}; set --encoder.dimension={given}"
             )
 

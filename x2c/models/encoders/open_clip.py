@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from x2c.core.config import Section
 from x2c.core.errors import nearest
 from x2c.core.registry import ENCODERS
+from x2c.core.slot import source_of
 from x2c.core.weights import WEIGHTS, absent, local_copy, source_fingerprint
 from x2c.models.encoders.base import Encoder, standardised
 from x2c.models.frozen import StandIn, seeded
@@ -46,25 +47,26 @@ class PretrainedTower(VisionTower):
     """A tower read from a folder in open_clip's format, of which only the vision half is used."""
 
     asset: str
+    network: Any
+    """open_clip's tower, which comes without types."""
     architecture = ""
     """open_clip's name of the model, where a folder without a config can only be this one."""
     quick_gelu = False
     """The activation, where the config does not say."""
 
-    def __init__(self, options: Any) -> None:
-        self.options = options
-        self.dimension = options.dimension
+    def __init__(self, options: Section, dimension: int) -> None:
+        self.options, self.dimension = options, dimension
 
     def fingerprint(self) -> dict[str, Any]:
         """What the embeddings depend on besides the radiographs."""
-        source = source_fingerprint(self.options.source, self.asset)
+        source = source_fingerprint(source_of(self.options), self.asset)
         return {"name": self.asset, "source": source, "dimension": self.dimension}
 
     def build(self) -> nn.Module:
         """The vision tower with the folder's weights."""
         import open_clip
 
-        folder = local_copy(self.asset, self.options.source)
+        folder = local_copy(self.asset, source_of(self.options))
         file = self._weights_file(folder)
         with expecting(self.asset, file):
             config = self._config(folder)
@@ -82,7 +84,8 @@ class PretrainedTower(VisionTower):
         self.image_size = size if isinstance(size, int) else size[0]
         self.mean = tuple(preprocessing.get("mean", open_clip.OPENAI_DATASET_MEAN))
         self.std = tuple(preprocessing.get("std", open_clip.OPENAI_DATASET_STD))
-        return tower
+        vision: nn.Module = tower
+        return vision
 
     def _config(self, folder: Path) -> dict[str, Any]:
         import open_clip
@@ -116,6 +119,9 @@ class BiomedCLIP(PretrainedTower):
         dimension: PositiveInt = 512
         """Numbers of an embedding; checked when the network is loaded."""
 
+    def __init__(self, options: Options) -> None:
+        super().__init__(options, options.dimension)
+
 
 @ENCODERS.register("clip_l14")
 class CLIPL14(PretrainedTower):
@@ -138,10 +144,11 @@ class CLIPL14(PretrainedTower):
         dimension: PositiveInt | None = None
         """Numbers of an embedding, checked when the network is loaded; null: 768 pooled, 257 × 1024 flattened."""
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
-        super().__init__(options)
         flattened = options.tokens == "flattened"
-        self.dimension = options.dimension or (257 * 1024 if flattened else 768)
+        super().__init__(options, options.dimension or (257 * 1024 if flattened else 768))
         self.projection = 1024 if flattened else None
 
     def fingerprint(self) -> dict[str, Any]:
@@ -200,6 +207,8 @@ class CLIPStandIn(VisionTower):
                 raise ValueError(f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}")
             return self
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.dimension, self.image_size = options.dimension, options.image_size
@@ -243,4 +252,5 @@ class _AllTokens(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         _, tokens = self.tower(images)
-        return self.project(tokens.flatten(1))
+        projected: Tensor = self.project(tokens.flatten(1))
+        return projected

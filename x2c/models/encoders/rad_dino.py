@@ -35,6 +35,8 @@ class RadDINO(Encoder):
         dimension: PositiveInt = 768
         """Numbers of an embedding, the transformer's width; checked when the network is loaded."""
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
         self.options = options
         self.dimension = options.dimension
@@ -66,7 +68,8 @@ class RadDINO(Encoder):
             self.edge = settings["size"]["shortest_edge"]
             self.crop = settings["crop_size"]["height"], settings["crop_size"]["width"]
             self.mean, self.std = tuple(settings["image_mean"]), tuple(settings["image_std"])
-        return network.float()
+        transformer: nn.Module = network.float()
+        return transformer
 
     def prepare(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> [B, 3, H, W]: shorter edge resized, centre cropped, standardised."""
@@ -79,4 +82,5 @@ class RadDINO(Encoder):
 
     def embed(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]."""
-        return self.network(pixel_values=self.prepare(radiographs)).last_hidden_state[:, 0]
+        tokens: Tensor = self.network(pixel_values=self.prepare(radiographs)).last_hidden_state[:, 0]
+        return tokens

@@ -37,6 +37,8 @@ class TorchXRayVision(Encoder):
         source: str = ""
         """File with the state dict (.pt or .safetensors) of torchxrayvision's DenseNet."""
 
+    options: Options
+
     def __init__(self, options: Options) -> None:
         self.options = options
 
@@ -56,7 +58,8 @@ class TorchXRayVision(Encoder):
             network.features.conv0 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
             network.load_state_dict(state, strict=True)
         network.classifier = nn.Identity()
-        return network
+        whole: nn.Module = network
+        return whole
 
     def embed(self, radiographs: Tensor) -> Tensor:
         """radiographs [B, h, w] in [0, 1] -> embeddings [B, 1024]: the central square, 224², in [-1024, 1024]."""
@@ -65,4 +68,5 @@ class TorchXRayVision(Encoder):
         top, left = (height - edge) // 2, (width - edge) // 2
         square = radiographs[:, None, top : top + edge, left : left + edge]
         images = F.interpolate(square, (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True)
-        return self.network((2 * images - 1) * 1024)
+        embeddings: Tensor = self.network((2 * images - 1) * 1024)
+        return embeddings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -85,7 +84,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        return x + self.conv2(F.silu(self.norm2(h)))
+        output: Tensor = x + self.conv2(F.silu(self.norm2(h)))
+        return output
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -130,9 +130,10 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor, recompute: bool = False) -> Tensor:
         maps = F.silu(self.norm(features))
-        for layer in itertools.chain.from_iterable(self.levels):
+        for layer in (layer for level in self.levels for layer in level.children()):
             maps = recomputed(layer, maps) if recompute else layer(maps)
-        return self.head(maps)
+        volumes: Tensor = self.head(maps)
+        return volumes
 
 
 class VQGAN(nn.Module):
@@ -149,7 +150,8 @@ class VQGAN(nn.Module):
 
     def encode(self, volumes: Tensor) -> Tensor:
         """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w], not quantised."""
-        return self.to_latents(self.encoder(volumes[:, None]))
+        latents: Tensor = self.to_latents(self.encoder(volumes[:, None]))
+        return latents
 
     def decode(self, latents: Tensor, recompute: bool = False) -> Tensor:
         """latents [B, C, D', h, w] -> volumes [B, D, H, W], not clipped. Quantises; gradients pass straight through.
@@ -160,4 +162,5 @@ class VQGAN(nn.Module):
 
     def decode_codes(self, codes: Tensor, recompute: bool = False) -> Tensor:
         """Codes [B, C, D', h, w] of the codebook -> volumes [B, D, H, W], not clipped."""
-        return self.decoder(self.from_latents(codes), recompute)[:, 0]
+        volumes: Tensor = self.decoder(self.from_latents(codes), recompute)[:, 0]
+        return volumes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -95,7 +95,7 @@ def train(
                 discriminators.requires_grad_(False)
                 terms |= _deceive(discriminators, batch, output, depths)
                 discriminators.requires_grad_(True)
-            _descend(optimizer, sum(terms.values()), model)
+            _descend(optimizer, _total(terms.values()), model)
             schedule.step()
             if adversarial:
                 terms["discriminators"] = _tell_apart(discriminators, batch, output.detach(), depths)
@@ -138,7 +138,12 @@ def _tell_apart(discriminators: Discriminators, real: Tensor, fake: Tensor, dept
     on_real, on_fake = (discriminators(volumes, _slices(volumes, depths)) for volumes in (real, fake))
     margins = [F.relu(1 - features[-1]).mean() for features in on_real]
     margins += [F.relu(1 + features[-1]).mean() for features in on_fake]
-    return sum(margins) / 2
+    return _total(margins) / 2
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    first, *others = terms
+    return sum(others, start=first)
 
 
 def _slices(volumes: Tensor, depths: Tensor) -> Tensor:
