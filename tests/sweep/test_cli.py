@@ -84,9 +84,9 @@ def test_help_says_a_line_about_every_sweep(capsys):
         ("run losses --workers 0", "--workers: expected a whole number, 1 or more; got '0'"),
         (
             "run losses --seeds 0;1",
-            "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '0;1'",
+            "--seeds: expected whole numbers separated by commas, such as 0,1,2; got '0;1'",
         ),
-        ("run losses --seeds ²", "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '²'"),
+        ("run losses --seeds ²", "--seeds: expected whole numbers separated by commas, such as 0,1,2; got '²'"),
         (
             "plan losses --seeds 0,2147483648",
             "--seeds: expected a whole number from 0 to 2147483647; got '2147483648'",
