@@ -210,7 +210,7 @@ def test_what_has_begun_cannot_be_locked_any_more(measured, monkeypatch, tmp_pat
     first, second = measured.cells
     first.run.report("running", "train xray", 1, 9)
     second.run.report("done", "done")
-    with pytest.raises(UserError, match="every cell of s has begun; a plan is locked before it is run"):
+    with pytest.raises(UserError, match="all cells of s have started; lock a plan before running it"):
         lock(measured)
     (second.run.path / "status.json").unlink()
     assert list(registered.read_lock(lock(measured)[0].path).cells) == [second.run_id]
