@@ -161,7 +161,7 @@ def test_a_worker_of_other_cells_than_were_planned_says_so(monkeypatch, more, me
 
 @pytest.mark.parametrize("option", ["--lock", "--json"])
 def test_a_search_has_no_cells_to_lock_or_to_list(monkeypatch, option):
-    with pytest.raises(UserError, match=f"^{option}: is for grids; the cells of a search are drawn while it runs"):
+    with pytest.raises(UserError, match=f"^{option}: applies to grids only; a search draws its cells at run time"):
         sweep(monkeypatch, f"plan loss_weights --scale smoke {option}")
 
 

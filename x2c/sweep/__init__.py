@@ -1,4 +1,4 @@
-"""Sweeps: from a file in W&B's schema to cells, a queue on Optuna, and workers that drain it.
+"""Sweeps: a file in W&B's schema becomes cells, which workers take from a queue on Optuna.
 
 Read in this order: `plan` (cells), `state` (what run folders say), `queue`, `worker`, `supervise`, `view`.
 """
