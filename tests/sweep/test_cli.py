@@ -255,5 +255,5 @@ def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "rerun the same command to go on" in err
+    assert "rerun the same command to resume" in err
     assert snapshot(cell).state == "interrupted"
