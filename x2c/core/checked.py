@@ -31,7 +31,7 @@ _EXPECTED = {
     "string_too_long": "text of fewer characters",
     "string_pattern_mismatch": "HEIGHTxWIDTHxDEPTH in voxels",
 }
-"""What was expected, by pydantic's kind of error, in the terms of the files."""
+"""Descriptions of the expected value, by pydantic's kind of error, in the terms of the files."""
 
 
 class UnreadableError(Exception):

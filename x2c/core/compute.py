@@ -10,7 +10,7 @@ from x2c.core.section import Section
 
 
 class Compute(Section):
-    """Where and how a run is computed; not part of its identity."""
+    """Place and resources of the computation; not part of a run's identity."""
 
     threads: Annotated[int, Field(ge=0)]
     """CPU threads of torch in each process; 0 leaves the number to torch. The CPU scales fix it, so that reruns are

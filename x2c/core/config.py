@@ -213,7 +213,7 @@ class Stages(BaseModel):
 
 
 class Latents(Section):
-    """How the autoencoder's latents are scaled for the denoiser."""
+    """Scaling of the autoencoder's latents for the denoiser."""
 
     scaling: Literal["standard", "min_max", "codebook"]
     """Scaling of the latents for the denoiser. `standard`: per channel to mean 0 and SD 1. `min_max`: the data set's
@@ -222,7 +222,7 @@ class Latents(Section):
 
 
 class Embeddings(Section):
-    """How the encoder's embeddings are scaled for the denoiser."""
+    """Scaling of the encoder's embeddings for the denoiser."""
 
     scaling: Literal["standard", "none"] = "standard"
     """Scaling of embeddings. `standard`: per dimension to mean 0 and SD 1 over the training patients of each data set, projections (DRRs) and
@@ -295,7 +295,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """How a trained model is scored."""
+    """Scoring of a trained model."""
 
     batch_size: PositiveInt
     """Volumes that are sampled at once; it does not change a volume, whose noise is seeded by its patient."""

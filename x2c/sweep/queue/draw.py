@@ -29,7 +29,7 @@ STARTUP_TRIALS = 10
 MOST_DRAWS = 1000
 """Draws that may break the constraints before a search raises an error."""
 MODEL_DRAWS = 100
-"""How many of these, the first ones, come from the model of a `bayes` search."""
+"""Number of these, the first ones, that come from the model of a `bayes` search."""
 
 
 def to_optuna(parameters: Mapping[str, Axis]) -> dict[str, BaseDistribution]:

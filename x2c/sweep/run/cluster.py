@@ -42,7 +42,7 @@ class Cluster(Section):
     signal_seconds: PositiveInt = 180
     """Seconds before the time limit at which a worker is told to checkpoint and stop (Slurm: give or take a minute)."""
     crashes: NonNegativeInt = 3
-    """How many times a job is requeued after its worker crashed or ended with an error."""
+    """Number of times that a job is requeued after its worker crashed or ended with an error."""
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """More options of sbatch, by their long names."""
     setup: list[str] = Field(default_factory=list)
