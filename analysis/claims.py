@@ -1,4 +1,4 @@
-"""The paper's claims held against finished runs, and its published numbers against themselves."""
+"""Check the paper's claims against finished runs, and its published numbers against themselves."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ and a run could not be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command; return the exit code."""
     parser = Parser("claims.py", __doc__ or "", _EPILOG)
     parser.add_argument("--published", action="store_true", help="check the paper's Table 3 against itself")
 
     def act(args: argparse.Namespace) -> bool:
-        # Imported late: help and complaints about flags need none of it.
+        # Imported late: help and messages about flags do not need it.
         from analysis.judge import verdicts_sheet
 
         return verdicts_sheet.show(choice_of(args), published=args.published)

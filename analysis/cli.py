@@ -1,4 +1,4 @@
-"""What the commands of this folder share: flags, their complaints, and the choice of runs to show."""
+"""Shared parts of the commands in this folder: flags, their error messages, and the choice of runs to show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.read.groups import Choice, NothingToShowError, UnknownChoiceError,
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser with the shared flags, whose complaints about a flag name the nearest one."""
+    """An argument parser with the shared flags, whose error about an unknown flag names the nearest one."""
 
     def __init__(self, script: str, description: str, epilog: str) -> None:
         super().__init__(
@@ -58,14 +58,14 @@ class Parser(argparse.ArgumentParser):
 
 
 UNREADABLE = 3
-"""Exit code where something was shown, and something else in the folder of runs could not be read."""
+"""Exit code if something was shown, but a run or classification could not be read."""
 
 
 def run_command(parser: Parser, act: Callable[[argparse.Namespace], bool | None], argv: Sequence[str] | None) -> int:
     """Parse the flags and act; returns the exit code.
 
-    `act` returns whether all that it came across could be read. The code is 1 where there is nothing to show, 2 for an
-    unknown name, 3 where everything was shown but for a run or classification that could not be read.
+    `act` returns whether everything it needed could be read. The code is 1 if there is nothing to show, 2 for an
+    unknown name, 3 if everything was shown except a run or classification that could not be read.
     """
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -84,5 +84,5 @@ def run_command(parser: Parser, act: Callable[[argparse.Namespace], bool | None]
 
 
 def choice_of(args: argparse.Namespace) -> Choice:
-    """The choice that the shared flags make."""
+    """Return the choice that the shared flags make."""
     return Choice(args.runs, args.out, args.scale, args.data, args.only)

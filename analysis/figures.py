@@ -1,4 +1,4 @@
-"""The figures of finished runs, as <figure>.{png,pdf}: all that the runs allow."""
+"""Write the figures of finished runs, as <figure>.{png,pdf}: all that the runs allow."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ and a run could not be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command; return the exit code."""
     listed = "\n".join(f"  {name:<16}{text}" for name, (_, text) in FIGURES.items())
     parser = Parser("figures.py", __doc__ or "", _EPILOG.format(figures=listed))
     parser.add_argument("--figure", metavar="NAME,NAME", help="only these figures (default: all)")
@@ -52,7 +52,7 @@ def _act(args: Any) -> bool:
         if name not in FIGURES:
             raise UnknownChoiceError(f"--figure: {no_choice(name, 'a figure', FIGURES)}")
     group = find_groups(args.runs, args.scale, args.data, args.only)[0]
-    # Only lidc looks beyond the group: its model is scored on other patients.
+    # Only lidc needs other groups: its model is scored on other patients.
     same_scale = find_groups(args.runs, group.scale, None, args.only) if "lidc" in names else []
     from analysis.tabulate.source import Source
 

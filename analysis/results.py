@@ -41,7 +41,7 @@ written and a run could not be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command; return the exit code."""
     parser = Parser("results.py", __doc__ or "", _EPILOG)
     parser.set_defaults(out=Path())
     for action in parser._actions:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             action.help = "folder of RESULTS.md and docs/results (default: this one)"
 
     def act(args: argparse.Namespace) -> bool:
-        # Imported late: help and complaints about flags need none of it.
+        # Imported late: help and messages about flags do not need it.
         from analysis.page import page
 
         return page.show(choice_of(args))

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4 from finished runs: prints them and writes table*.{md,tex,csv,html}."""
+"""Print the paper's Tables 1 to 4 of finished runs and write table*.{md,tex,csv,html}."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ FORMATS = ("md", "tex", "csv", "html")
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = Parser("tables.py", __doc__ or "", _EPILOG)
     made.add_argument("--table", type=int, choices=(1, 2, 3, 4), help="only this one")
     made.add_argument("--format", choices=FORMATS, help="print this format instead, write no files")
@@ -63,10 +63,10 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command; return the exit code."""
 
     def act(args: argparse.Namespace) -> bool:
-        # Imported late: help and complaints about flags need none of it.
+        # Imported late: help and messages about flags do not need it.
         from analysis.tabulate.show import show
 
         return show(choice_of(args), args.table, args.format, ci=args.ci, reference=args.reference)

@@ -1,4 +1,4 @@
-"""Everything behind a cell of a table: runs, configuration, code, data, weights, patients."""
+"""Print everything behind a cell of a table: runs, configuration, code, data, weights, patients."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ exit codes: 0 the cell was found, 1 there are no runs, 2 there is no such cell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code."""
+    """Run the command; return the exit code."""
     parser = Parser("trace.py", __doc__ or "", _EPILOG)
     parser.add_argument("cell", help="[tableN:]ROW[:COLUMN]")
 
     def act(args: argparse.Namespace) -> None:
-        # Imported late: help and complaints about flags need none of it.
+        # Imported late: help and messages about flags do not need it.
         from analysis.tabulate.tracing import trace
 
         trace(args.cell, choice_of(args))

@@ -1,1 +1,1 @@
-"""Verdicts: sanity checks of the results, the paper's claims, and the paper's Table 3 against itself."""
+"""Verdicts: sanity checks of the results, the paper's claims, and the consistency of the paper's Table 3."""

@@ -1,4 +1,4 @@
-"""A question about runs with its answer, and how a verdict comes from an interval and a test."""
+"""Checks: questions about runs with their answers, and verdicts from an interval and a test."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from analysis.render.numbers import number
 from analysis.stats.paired import ALPHA, holm
 
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
-"""`cannot tell` is of data that leave it open, `not measured` of a question for which there are none."""
+"""`cannot tell`: the data leave it open. `not measured`: there are no data."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question with its answer. NaN where there is no number; what was not tested has no p and says what is missing."""
+    """A question with its answer. NaN for missing numbers; an untested check has no p and says what is missing."""
 
     topic: str
     question: str
     measured: str
     claim: str = ""
-    """What holds where the verdict is yes."""
+    """Statement that holds if the verdict is yes."""
     unit: str = ""
     effect: float = math.nan
-    """Positive where it speaks for yes."""
+    """Measured effect; positive supports yes."""
     ci_low: float = math.nan
     ci_high: float = math.nan
     p: float = math.nan
     n: int = 0
-    """Patients; of convergence the validation scores."""
+    """Number of patients; for convergence, of validation scores."""
     null: float = 0.0
-    """The effect of "no"."""
+    """Effect that means "no"."""
     least: float = 0.0
-    """How far from `null` an effect must lie to count."""
+    """Smallest distance of an effect from `null` that counts."""
     p_holm: float = math.nan
     verdict: Verdict = "cannot tell"
     says: str = ""
     bound: str = ""
-    """A sentence on what limits the effect, shown with every verdict of a check that was tested."""
+    """Sentence on what limits the effect, shown with every verdict of a tested check."""
     stand_ins: tuple[StandIn, ...] = ()
     variant: str = ""
-    """Whose training it asks about; empty of other topics."""
+    """Variant whose training is checked; empty for other topics."""
 
 
 def not_measured(check: Check, why: str) -> Check:
-    """The check without data; `why` says what is missing, and what to run where that helps."""
+    """Return the check without data; `why` says what is missing, and what to run if that helps."""
     return replace(check, verdict="not measured", says=why)
 
 
 def corrected(checks: Sequence[Check]) -> list[Check]:
-    """The checks with Holm's correction over those that were tested, and the verdicts.
+    """Return the checks with Holm's correction over the tested ones, and the verdicts.
 
     Yes: significant, and the whole interval beyond `null`. No: the whole interval below the least effect that counts.
     """
@@ -62,12 +62,12 @@ def corrected(checks: Sequence[Check]) -> list[Check]:
 
 
 def _bounded(check: Check) -> Check:
-    """The check with what limits its effect."""
+    """Return the check with the limit of its effect."""
     return replace(check, says=f"{check.says} {check.bound}".strip())
 
 
 def _judged(check: Check) -> Check:
-    """The check with its verdict and its sentence."""
+    """Return the check with its verdict and its sentence."""
     sure = check.p_holm < ALPHA
     above = check.ci_low > check.null
     limit = check.null + check.least

@@ -1,4 +1,4 @@
-"""Whether a published table agrees with itself: counts that fit printed rates, intervals that fit their areas."""
+"""Consistency check of a published table: counts that fit printed rates, intervals that fit their areas."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy.special import logit
 from analysis.tabulate.embolism import RATES, paper_values
 
 LARGEST = 100
-"""Cases of one class up to which counts are tried."""
+"""Largest number of cases of one class for which counts are tried."""
 STATED_N = 45
-"""The paper's test set."""
+"""Size of the paper's test set."""
 IN_TABLE = {"generated": {"auc": "0.80"}}
 """Values that the paper's Table 3 prints and that its running text gives with more digits; table3.csv has the text's."""
 
@@ -29,7 +29,7 @@ class Counts:
 
     @property
     def n(self) -> int:
-        """Cases."""
+        """Number of cases."""
         return self.tp + self.fn + self.tn + self.fp
 
     @property
@@ -48,7 +48,7 @@ class Interval:
     """Distance by which rounding alone could move it."""
     logit_offset: float
     logit_rounding: float
-    """The same on the logit scale."""
+    """The same distance on the logit scale."""
 
     @property
     def symmetric(self) -> bool:
@@ -62,7 +62,7 @@ class Interval:
 
     @property
     def kind(self) -> str:
-        """In words."""
+        """The kind of interval in words."""
         kinds = [name for name, fits in (("normal", self.symmetric), ("logit", self.logit_symmetric)) if fits]
         return " or ".join(kinds) if kinds else "neither normal nor logit"
 
@@ -73,18 +73,18 @@ class Check:
 
     arm: str
     counts: tuple[Counts, ...]
-    """All that fit, the fewest cases first. Every multiple of them fits too."""
+    """All counts that fit, the fewest cases first. Every multiple of them fits too."""
     fits_stated_n: bool
     interval: Interval
-    """As printed: 0.9 is anything from 0.85 to 0.95."""
+    """The interval as printed: 0.9 is anything from 0.85 to 0.95."""
     padded: Interval | None = None
-    """As if a zero had been dropped: 0.9 is 0.90, as precise as the other rows' values; None where none can have been."""
+    """The interval if a zero was dropped (0.9 is 0.90, as precise as other rows' values); None if none can be missing."""
     readings: tuple[str, str] = ("", "")
-    """The numbers that make the difference, as printed and with the zero."""
+    """The differing numbers, as printed and with the zero."""
 
     @property
     def smallest(self) -> tuple[Counts, ...]:
-        """The members of `counts` that are no multiple of smaller ones."""
+        """The members of `counts` that are not multiples of smaller ones."""
         return tuple(counts for counts in self.counts if counts.times == 1)
 
     @property
@@ -109,7 +109,7 @@ class Check:
 
     @property
     def interval_kind(self) -> str:
-        """In words, with the reading that each verdict needs where there are two."""
+        """The kind of interval in words, for both readings if there are two."""
         if self.padded is None:
             return self.interval.kind
         printed, padded = self.readings
@@ -119,9 +119,9 @@ class Check:
 
 
 def check(as_in_table: bool = False) -> list[Check]:
-    """Every row of the paper's Table 3; an area or a bound of fewer decimals than its column's others is read in two ways.
+    """Check every row of the paper's Table 3; numbers with fewer decimals than others of a column have two readings.
 
-    `as_in_table` takes the table's own numbers where the paper's text has others; these are read as printed.
+    `as_in_table` uses the table's own numbers where the paper's text has others; these are read as printed.
     """
     rows = paper_values()
     decimals = {key: max(_decimals(line[key]) for line in rows.values()) for key in ("auc", "ci_low", "ci_high")}

@@ -1,4 +1,4 @@
-"""Whether results make sense: what has to be asked of any model before its rows are compared, each with a verdict."""
+"""Sanity checks: questions to ask of any model before its rows are compared, each with a verdict."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from analysis.tabulate.rows import Row
 from analysis.tabulate.source import Source
 
 SMALL = 0.2
-"""In SDs of the compared patients: an improvement that stays below counts as none (Cohen's small effect)."""
+"""Smallest improvement that counts, in SDs of the compared patients (Cohen's small effect)."""
 SMALL_AUC = 0.05
-"""Of an area above chance."""
+"""Smallest difference of an area from chance that counts."""
 VARIES_HU = 1.0
-"""Samples that differ by less are the same volume: CT is stored in whole HU."""
+"""Samples that differ by less HU are the same volume: CT is stored in whole HU."""
 PERMUTATIONS = 10_000
 CONVERGED = 0.02
-"""Relative fall of the validation loss, from a quarter of the stage to the next, below which training counts as over."""
+"""Relative fall of the validation loss, from a quarter of the stage to the next, below which training has converged."""
 _SAMPLES = ("psnr_of_one", "psnr_of_mean", "spread_hu")
 _ANATOMY = ("lung_volume_error_ml", "lung_asymmetry_error", "heart_width_error_mm", "vessel_contrast_error_hu")
 _RIVALS = {
@@ -48,7 +48,7 @@ _RIVALS = {
         ("psnr", "lpips"),
     ),
 }
-"""Baselines, each with what the check calls it, what the reader is told it is, its volume, and the metrics."""
+"""Baselines, each with its name in the check, its description for the reader, its volume, and the metrics."""
 _ARMS = {
     "generated": ("Do generated volumes carry embolism signal?", "embolism is seen in generated volumes"),
     "ctpa": ("Is embolism seen in the true CTs?", "embolism is seen in true CTs"),
@@ -57,16 +57,16 @@ _ARMS = {
 
 
 def sense(group: Group, found: Sequence[Classification], variant: str | None = None) -> list[Check]:
-    """All checks of a group of runs, Holm's correction over them.
+    """Return all checks of a group of runs, with Holm's correction over them.
 
-    `found` are classifications, of which those of the group's scale and patients count. The variant is `full` where it is
-    finished, else the last finished row of losses, unless it is named.
+    `found` are classifications; those of the group's scale and patients count. The variant, unless named, is `full` if
+    it is finished, else the last finished row of losses.
     """
     return corrected(measure(group, found, variant))
 
 
 def measure(group: Group, found: Sequence[Classification], variant: str | None = None) -> list[Check]:
-    """The checks before a correction, for a page of several groups: verdicts come with `corrected`."""
+    """Return the checks before a correction, for a page of several groups: `corrected` adds the verdicts."""
     table = quality.collect(group)
     row = chosen(table, variant)
     checks: list[Check] = []
@@ -85,10 +85,10 @@ def measure(group: Group, found: Sequence[Classification], variant: str | None =
 def swapped_areas(
     folds: Iterable[tuple[ArrayLike, ArrayLike]], permutations: int = PERMUTATIONS, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Mean AUC over folds when the inputs of a fold's patients are swapped among each other, [permutations].
+    """Return mean AUCs over folds with inputs swapped among each fold's patients, [permutations].
 
-    folds: (y_true, y_score) of each, labels of both classes. A classifier's score belongs to its input, so that swapping
-    inputs is giving the scores to other patients. The same seed gives the same areas.
+    folds: (y_true, y_score) of each, labels of both classes. A classifier's score belongs to its input, so swapping
+    inputs means giving the scores to other patients. The same seed gives the same areas.
     """
     from scipy.stats import rankdata
 
@@ -104,9 +104,9 @@ def swapped_areas(
 
 
 def relative_fall(stage: Stage) -> tuple[float, int]:
-    """Fall of the validation loss from the third to the last quarter of a stage, as a share, and how many scores are in both.
+    """Return the relative fall of a stage's validation loss, third to last quarter, and the number of scores in them.
 
-    Negative where it rises; NaN where a quarter has no score.
+    Negative if it rises; NaN if a quarter has no score.
     """
     first, last = int(stage.steps[0]) - 1, int(stage.steps[-1])
     quarter = (last - first) / 4
@@ -133,7 +133,7 @@ def _xray(row: Row, table: Table) -> list[Check]:
 
 
 def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
-    """Against what is had without a model, at the same sample size: both its kinds fool one metric or another."""
+    """Compare with both baselines, at the same sample size: each of them does well on one metric or another."""
     checks: list[Check] = []
     ceiling = _ceiling(row, table)
     for variant, (short, described, of_it, keys) in _RIVALS.items():
@@ -159,7 +159,7 @@ def _baselines(row: Row, table: Table, group: Group) -> list[Check]:
 
 
 def _ceiling(row: Row, table: Table) -> Sequence[Run]:
-    """The reconstructions by the row's own autoencoder, at its sample size; none where they were not scored."""
+    """Return the row's autoencoder's reconstructions at its sample size; empty if they were not scored."""
     config = row.done[0].config
     for one in table.rows:
         if one.variant == "baseline_reconstruction" and one.cells:
@@ -170,7 +170,7 @@ def _ceiling(row: Row, table: Table) -> Sequence[Run]:
 
 
 def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
-    """What the autoencoder makes of the true volumes, which no generated one can be expected to pass."""
+    """Describe the autoencoder's score on the true volumes, the bound of what a generated one can be expected to reach."""
     if not ceiling:
         return ""
     value = " ".join(filter(None, (number(summary(list(ceiling.values())).mean), column.unit)))
@@ -178,7 +178,7 @@ def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
 
 
 def _samples(row: Row, group: Group) -> list[Check]:
-    """From any finished run that was sampled several times: the checked variant's first, then the latest."""
+    """Check samples of any finished run with several per patient: the checked variant's first, then the latest."""
     having = [run for run in group.runs if run.scores is not None and set(_SAMPLES) <= set(run.scores.columns)]
     vary = Check(
         "Samples", "Do samples of one X-ray differ?", "SD over samples, mean over voxels", "samples differ", "HU"
@@ -223,7 +223,7 @@ def _embolism(group: Group, of: Classification | None, variant: str) -> list[Che
 
 
 def _bound_of_generated(table: Table3) -> str:
-    """What the volumes' own source allows them to tell, and what it means where they seem to tell more."""
+    """Describe what the generated volumes can carry of the label, and what a higher AUC means."""
     bound = "A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is "
     ending = " One training seed." + (
         " LEAK: the generator was trained on most of these true CTs." if leaks(table.of) else ""
@@ -246,7 +246,7 @@ def _bound_of_generated(table: Table3) -> str:
 
 
 def _signal(check: Check, table: Table3, arm: str) -> Check:
-    """An arm's area against that of inputs swapped among the patients of a fold."""
+    """Compare an arm's area with that of inputs swapped among the patients of a fold."""
     if arm not in table.arms:
         says = _sentence(table.refused[arm])
         # Patients were scored, but their scores leave the question open.
@@ -254,7 +254,7 @@ def _signal(check: Check, table: Table3, arm: str) -> Check:
         return replace(check, says=says) if scored else not_measured(check, says)
     own, areas = tested(table.of, arm), table.arms[arm].areas
     swapped = swapped_areas((part["label"], part["score"]) for _, part in own.groupby("fold", sort=True))
-    # Two-sided, as every p here; rounding must not tell an area from the same one of another order.
+    # Two-sided, as every p here; rounding must not separate an area from an equal one in another order.
     beyond = int((np.abs(swapped - 0.5) >= abs(areas.mean - 0.5) - 1e-12).sum())
     source = {"ctpa": "", "xray": "", "generated": f" of volumes by {table.of.variant}"}[arm]
     inputs = "CTs" if arm == "ctpa" else "X-rays"
@@ -274,7 +274,7 @@ def _signal(check: Check, table: Table3, arm: str) -> Check:
 
 
 def _convergence(row: Row) -> Check:
-    """Of a variant's last stage. No test: a curve's points hang together, and seeds are few."""
+    """Check a variant's last stage. No test: points of a curve are autocorrelated, and there are few seeds."""
     runs = row.done
     asks = f"Has training of {row.label} converged?"
     check = Check("Training", asks, "validation loss", stand_ins=_stand_ins(runs), variant=row.variant)
@@ -304,7 +304,7 @@ def _paired(
     check: Check, column: Column, ours: tuple[str, Mapping[str, float]], theirs: tuple[str, Mapping[str, float]],
     runs: Sequence[Run],
 ) -> Check:  # fmt: skip
-    """How much better our side is, patient by patient."""
+    """Compare our side with the other, patient by patient: positive means better."""
     (name, a), (other, b) = ours, theirs
     check = replace(check, unit=column.unit, measured=column.name, stand_ins=_stand_ins(runs, column.part))
     if absent := [side for side, scores in (ours, theirs) if not scores]:
@@ -332,11 +332,11 @@ def _sentence(words: str) -> str:
 
 
 def _column(table: Table, key: str) -> Column:
-    """The column under the name that its network earns it."""
+    """Return the column with the name that its network gives it."""
     return next(column for column in (*table.columns, *table.more_columns, *MORE_COLUMNS) if column.key == key)
 
 
 def _stand_ins(runs: Iterable[Run], part: str | None = None) -> tuple[StandIn, ...]:
-    """The stand-ins of the models, and of the network that measures."""
+    """Return the stand-ins of the models, and of the network that measures."""
     found = {s for run in runs for s in run.stand_ins if s.part not in METRIC_PARTS or s.part == part}
     return tuple(sorted(found, key=astuple))

@@ -1,4 +1,4 @@
-"""The paper's claims as tests: a verdict on each from the runs and classifications there are."""
+"""The paper's claims as tests: a verdict on each from the available runs and classifications."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from analysis.tabulate.source import Source
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
 PAPER_SCALE = "paper"
-"""The only scale at which the paper's effect sizes stand beside the measured ones."""
+"""The only scale at which the paper's effect sizes are shown beside the measured ones."""
 FEWEST_SEEDS = 3
-"""Seeds of both rows that have to agree before an effect decides anything; and of one recipe, from which the spread between
-them is taken, which is the margin of "not better"."""
+"""Number of seeds of both rows that must agree before an effect decides anything; also the number of seeds of a recipe
+needed for the spread between seeds, which is the margin of "not better"."""
 NOT_TESTABLE: Final = "not testable here (stand-in)"
 Verdict = Literal[
     "supported", "contradicted", "not enough data", "not testable here (stand-in)", "not comparable", "not run"
@@ -51,46 +51,46 @@ _NO_INTERVAL = (math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Effect:
-    """One number behind a claim: how much better a is than b (positive: better), whatever the metric's direction.
+    """A measured effect of a claim: how much better a is than b (positive: better), whatever the metric's direction.
 
-    NaN where there is nothing to test, and `says` says why.
+    NaN if there is nothing to test; `says` gives the reason.
     """
 
     metric: str
-    """Its key, `psnr`; `AUC` of areas."""
+    """Key of the metric, such as `psnr`; `AUC` for areas."""
     name: str = ""
-    """As a table calls it, with its unit: a stand-in network takes the bare name away."""
+    """Name of the metric in tables, with its unit; a stand-in network changes it."""
     value: float = math.nan
     ci: Interval = _NO_INTERVAL
-    """95 %, for this effect alone."""
+    """95 % interval, for this effect alone."""
     corrected_ci: Interval = _NO_INTERVAL
-    """At the level that Holm's correction asks of this effect; the verdict's."""
+    """Interval at the level of Holm's correction, used for the verdict."""
     p: float = math.nan
-    """Two-sided, of no difference."""
+    """Two-sided p of no difference."""
     p_holm: float = math.nan
     n: int = 0
-    """Patients."""
+    """Number of patients."""
     sd: float = math.nan
-    """Of the differences of n patients; DeLong's standard error times √n of an area."""
+    """SD of the differences of n patients; for an area, DeLong's standard error times √n."""
     margin: float = math.nan
-    """Of `not_better`: the SD between seeds of b's recipe. An improvement below it is no more than another seed brings."""
+    """For `not_better`: the SD between seeds of b's recipe. A smaller improvement may be due to the seed."""
     p_margin: float = math.nan
-    """Of `not_better`: one-sided, of an improvement as large as the margin."""
+    """For `not_better`: one-sided p of an improvement as large as the margin."""
     p_margin_holm: float = math.nan
     seeds: tuple[float, ...] | None = None
-    """The effect in each seed that both rows have; None of an area, whose folds have a generator each."""
+    """Effect in each seed that both rows have; None for an area, whose folds have a generator each."""
     detectable: float = math.nan
-    """The smallest effect that this n shows with a chance of 80 % after the correction."""
+    """Minimum detectable effect: found by this n with a chance of 80 % after the correction."""
     paper: float = math.nan
-    """The paper's effect, positive where it is an improvement; at scale paper alone."""
+    """The paper's effect, positive for an improvement; only at scale paper."""
     verdict: Verdict = "not enough data"
     says: str = ""
-    """Why there is no number, or no verdict, and what would be needed."""
+    """Reason why there is no number or no verdict, and what would be needed."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what the data say of it."""
+    """A claim with its verdict."""
 
     id: str
     says: str
@@ -98,30 +98,30 @@ class Judged:
     expects: str
     a: str
     b: str
-    """What is compared, in words: rows, or inputs with the variant whose volumes were classified."""
+    """The compared sides in words: rows, or inputs with the variant whose volumes were classified."""
     verdict: Verdict
     effects: tuple[Effect, ...]
     missing: str
-    """Why there is no verdict, and what to run; empty where the effects say it."""
+    """Reason why there is no verdict, and what to run; empty if the effects give it."""
 
 
 def judge(source: Source, claims: Path = FILE) -> list[Judged]:
-    """A verdict on every claim, from the rows of Table 2 and the classifications.
+    """Return a verdict on every claim, from the rows of Table 2 and the classifications.
 
-    A claim that names a part in whose place was a stand-in is not testable here; so is a metric that a stand-in network
-    measured. Neither takes part in the correction. Of the others, p comes from two paired tests that agree
+    A claim about a part that a stand-in replaced is not testable here; nor is a metric that a stand-in network
+    measured. Neither takes part in the correction. For the others, p comes from two paired tests that agree
     (`analysis.stats.paired.compare`), or DeLong's, with Holm's correction over all tests of these claims, and so does the
     level of the interval:
 
-    - `better` and `worse` are supported where the corrected interval lies wholly on the claimed side of 0 and p stands, and
-      contradicted where it lies wholly on the other side;
-    - `not_better` is contradicted where the interval lies wholly on the side of an improvement. It is supported where it lies
+    - `better` and `worse` are supported if the corrected interval lies wholly on the claimed side of 0 and p is significant, and
+      contradicted if it lies wholly on the other side;
+    - `not_better` is contradicted if the interval lies wholly on the side of an improvement. It is supported if it lies
       wholly on the other side, or below the margin, which is tested as well: the SD between seeds of b's recipe. An interval
       (of 95 %) that lies on the side of an improvement supports nothing.
 
     That is a test over patients of one or more trainings. A claim is about recipes: whatever the interval says, an effect of
     rows decides something only where FEWEST_SEEDS seeds of both rows or more are finished and agree: in the sign of the
-    effect, or in lying below the margin. A claim is contradicted where one metric contradicts it, and supported where all
+    effect, or in lying below the margin. A claim is contradicted if one metric contradicts it, and supported if all
     of its metrics support it. Rows whose recipes differ in more than their own files are not compared.
     """
     listed: list[dict[str, Any]] = yaml.safe_load(claims.read_text(encoding="utf-8"))
@@ -132,25 +132,25 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
 
 
 def family_size(judged: Sequence[Judged]) -> int:
-    """Over how many tests Holm's correction ran."""
+    """Return the number of tests in Holm's correction."""
     return sum(len(_family(effect)) for claim in judged for effect in claim.effects)
 
 
 def _family(effect: Effect) -> list[float]:
-    """The p values of an effect that take part in the correction."""
+    """Return the p values of an effect that take part in the correction."""
     if effect.verdict == NOT_TESTABLE:
         return []
     return [p for p in (effect.p, effect.p_margin) if not math.isnan(p)]
 
 
 def _of_rows(claim: Mapping[str, Any], source: Source) -> Judged:
-    """A claim about two rows of Table 2; what that table refuses is not tested here either."""
+    """Judge a claim about two rows of Table 2; a comparison that the table refuses is not tested here either."""
     rows = {row.variant: row for row in reversed(source.table.rows)}
     sides = [claim["a"], claim["b"]]
     absent = [variant for variant in sides if variant not in rows or not rows[variant].cells]
     if absent:
         states = {variant: rows[variant].detail if variant in rows else "not run" for variant in absent}
-        # What is refused was run: to run it once more would not help.
+        # A refused run exists: running it once more would not help.
         lacking = [v for v in absent if v not in rows or rows[v].state not in ("refused", "done")]
         why = "; ".join(f"{variant}: {state}" for variant, state in states.items())
         return _empty(claim, sides, why, [_command(source, "train.py", variant) for variant in lacking])
@@ -214,7 +214,7 @@ def _of_patients(metric: str, a: Row, b: Row, claim: Mapping[str, Any], source: 
 
 
 def seed_spread(column: Column, row: Row, table: Table) -> float:
-    """SD between the seeds of a row's recipe of its mean over patients; NaN of fewer than FEWEST_SEEDS seeds."""
+    """Return the SD between the seeds of a row's recipe of its mean over patients; NaN below FEWEST_SEEDS seeds."""
     strange = table.strange[column.key]
     values = [per_seed(column, run, table.patients[column.key]) for run in row.finished if run.id not in strange]
     finite = [value for value in values if math.isfinite(value)]
@@ -230,7 +230,7 @@ def _by_seed(column: Column, a: Row, b: Row, table: Table) -> tuple[float, ...]:
 
 
 def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
-    """A claim about inputs of classifiers: of one classification, or of two that are named by their variant."""
+    """Judge a claim about inputs of classifiers: of one classification, or of two named by their variant."""
     row = source.checked
     first = source.classification
     sides = [tuple(side.rpartition("/")[::2]) for side in (claim["a"], claim["b"])]
@@ -243,7 +243,7 @@ def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
     if lacking := sorted({v or usual for (v, _), some in zip(sides, candidates, strict=True) if not some}):
         commands = [_command(source, "classify.py", variant) for variant in lacking]
         return _empty(claim, names, f"no classification of {' and '.join(lacking)}", commands)
-    # Of several the two that may be compared; where none may, the reason of the latest two.
+    # Of several, the two that may be compared; if none may, the reason of the latest two.
     reasons = {(i, j): embolism.unlike(c, d) if c is not d else "" for i, c in enumerate(candidates[0])
                for j, d in enumerate(candidates[1])}  # fmt: skip
     i, j = min(reasons, key=lambda place: (bool(reasons[place]), place))
@@ -283,13 +283,13 @@ def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
 
 
 def _standing_for(claim: Mapping[str, Any], stand_ins: Sequence[StandIn]) -> str:
-    """The stand-ins that were in the place of a part that the claim is about, in words; empty where none was."""
+    """Name the stand-ins for a part that the claim is about; empty if there are none."""
     found = sorted({s.text for s in stand_ins if s.part in claim.get("about", ())})
     return f"the claim is about a part in whose place was a stand-in: {'; '.join(found)}" if found else ""
 
 
 def _command(source: Source, name: str, variant: str) -> str:
-    """A command for a page, which names no folder of runs."""
+    """Return a command for a page, without a folder of runs."""
     return Source(source.group).script(name, variant)
 
 
@@ -308,7 +308,7 @@ def _empty(
     commands: Sequence[str],
     verdict: Verdict = "not enough data",
 ) -> Judged:
-    """A claim that cannot be tested; it was not run where commands would change that."""
+    """Return a claim that cannot be tested; its verdict is "not run" if commands would change that."""
     missing = why + (f"; run: {'; '.join(f'`{command}`' for command in commands)}" if commands else "")
     verdict = "not run" if commands else verdict
     return Judged(**_about(claim), a=sides[0], b=sides[1], verdict=verdict, effects=(), missing=missing)
@@ -321,7 +321,7 @@ def _test(c: Classification, arm: str) -> Any:
 
 
 def _with_verdicts(judged: Judged, corrected: Iterator[tuple[float, float]], tests: int) -> Judged:
-    """The claim with each effect's p and interval from `corrected`, and what follows."""
+    """Return the claim with each effect's p and interval from `corrected`, and its verdict."""
     if not judged.effects:
         return judged
     effects = tuple(_corrected(effect, judged.expects, corrected, tests) for effect in judged.effects)
@@ -336,13 +336,13 @@ def _corrected(effect: Effect, expects: str, corrected: Iterator[tuple[float, fl
     effect = replace(effect, p_holm=p_holm, p_margin_holm=p_margin_holm, corrected_ci=_interval(effect, level))
     least = detectable_z(effect.sd / math.sqrt(effect.n), ALPHA / tests) if effect.metric == "AUC" else detectable(
         effect.sd, effect.n, ALPHA / tests)  # fmt: skip
-    # One-sided at a level is the end of a two-sided interval at twice that level.
+    # A one-sided bound is the end of a two-sided interval at twice that level.
     highest = _interval(effect, 2 * margin_level)[1] if not math.isnan(margin_level) else math.nan
     return _with_verdict(replace(effect, detectable=least), expects, level, highest)
 
 
 def _interval(effect: Effect, alpha: float) -> Interval:
-    """The effect's interval of level 1 - alpha: Student's, of an area DeLong's normal one."""
+    """Return the effect's interval of level 1 - alpha: Student's, or for an area DeLong's normal one."""
     if effect.metric != "AUC":
         return t_interval(effect.value, effect.sd, effect.n, alpha)
     from scipy.special import ndtri
@@ -352,7 +352,7 @@ def _interval(effect: Effect, alpha: float) -> Interval:
 
 
 def _with_verdict(effect: Effect, expects: str, level: float, highest: float) -> Effect:
-    """The effect's verdict. highest: the upper end of the one-sided interval that the margin is held against."""
+    """Return the effect with its verdict. highest: the upper end of the one-sided interval compared with the margin."""
     low, high = effect.corrected_ci
     better = effect.p_holm < ALPHA and low > 0
     worse = effect.p_holm < ALPHA and high < 0
@@ -371,7 +371,7 @@ def _with_verdict(effect: Effect, expects: str, level: float, highest: float) ->
 
 
 def _seeds_disagree(effect: Effect, *, better: bool, worse: bool) -> str:
-    """Why an effect that stands over patients says nothing of the recipes; empty where the seeds of both agree."""
+    """Explain why an effect significant over patients says nothing of the recipes; empty if the seeds of both agree."""
     if effect.seeds is None:
         return ""
     if (missing := FEWEST_SEEDS - len(effect.seeds)) > 0:
@@ -388,7 +388,7 @@ def _seeds_disagree(effect: Effect, *, better: bool, worse: bool) -> str:
 
 
 def _needed(effect: Effect, expects: str, level: float) -> str:
-    """What would be needed for a verdict."""
+    """Describe what would be needed for a verdict."""
     aim, what = abs(effect.value), "an effect of this size"
     if expects == "not_better":
         if math.isnan(effect.margin):
@@ -417,5 +417,5 @@ def _together(effects: Sequence[Effect]) -> Verdict:
 
 
 def _column(table: Table, key: str) -> Column:
-    """The column under the name that its network earns it."""
+    """Return the column with the name that its network gives it."""
     return next(column for column in table.columns if column.key == key)

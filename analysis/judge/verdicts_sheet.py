@@ -1,4 +1,4 @@
-"""The page of verdicts, and that of the published table's check."""
+"""The page of verdicts, and the page of the check of the paper's Table 3."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _FIELDS = ("scale", "dataset", "cohort", "claim", "says", "where", "expects", "a
            "effect", "ci_low", "ci_high", "corrected_ci_low", "corrected_ci_high", "p", "p_holm", "margin", "p_margin",
            "p_margin_holm", "detectable", "paper", "n", "seeds", "missing")  # fmt: skip
 _IN_FILES = ("95 % CI", "margin", "p below it (Holm)", "detectable")
-"""Columns that a terminal has no room for."""
+"""Columns that are only in files, for lack of room on a terminal."""
 
 
 def show(choice: Choice, *, published: bool = False) -> bool:
-    """Print the verdicts, or the check of the published table, and write their files; returns whether all could be read."""
+    """Print the verdicts, or the check of the published table, and write files; return whether all could be read."""
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=120)
@@ -60,7 +60,7 @@ def show(choice: Choice, *, published: bool = False) -> bool:
 
 
 def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
-    """A row for each claim, and one for each metric behind it."""
+    """Return a sheet with a row for each claim, and one for each metric behind it."""
     heads = ["Claim", "Verdict", "Metric", "Effect (a better than b)", "95 % CI", "CI at Holm's level", "p (Holm)",
              "margin", "p below it (Holm)", "detectable", "n"]  # fmt: skip
     paper = any(not math.isnan(effect.paper) for claim in judged for effect in claim.effects)
@@ -94,25 +94,25 @@ def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
 
 
 def narrow(page: Sheet) -> Sheet:
-    """The page of verdicts in as few columns as a terminal has."""
+    """Return the page of verdicts with as few columns as a terminal has room for."""
     kept = [place for place, head in enumerate(page.heads) if head.text not in _IN_FILES]
     rows = tuple((where, tuple(row[place] for place in kept)) for where, row in page.rows)
     return replace(page, heads=tuple(page.heads[place] for place in kept), rows=rows)
 
 
 def told(claim: Judged) -> str:
-    """A claim's verdict, with the stand-in that keeps it from being tested."""
+    """Return a claim's verdict, with the stand-in that keeps it from being tested."""
     return claim.verdict + (f": {claim.missing}" if claim.missing and claim.effects else "")
 
 
 def sides(claim: Judged) -> str:
-    """What a claim compares, and which way it should go."""
+    """Describe what a claim compares, and the expected direction."""
     relation = {"better": "better than", "worse": "worse than", "not_better": "not better than"}[claim.expects]
     return f"(a: {claim.a}, {relation} b: {claim.b})"
 
 
 def _rules() -> tuple[str, ...]:
-    """When a claim gets which verdict, as `verdicts.judge` decides."""
+    """Return the rules of the verdicts, as `verdicts.judge` applies them."""
     return (
         "Supported: every metric supports the claim. Of “better” and “worse” it does where the interval at Holm's level lies "
         f"wholly on the claimed side of 0, and p stands below {ALPHA:g} after the correction. Of “not better” it does where that "
@@ -155,7 +155,7 @@ def _range(interval: tuple[float, float]) -> str:
 
 
 def verdict_csv(judged: Sequence[Judged], group: Group) -> str:
-    """One line per claim and metric, unrounded."""
+    """Return one line per claim and metric, unrounded."""
     stream = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(stream, _FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -178,7 +178,7 @@ def verdict_csv(judged: Sequence[Judged], group: Group) -> str:
 
 
 def published_sheet() -> Sheet:
-    """The check of the paper's Table 3."""
+    """Return the sheet of the check of the paper's Table 3."""
     heads = ("Row", "Smallest counts that fit the rates (TP/FN/TN/FP)", "n", f"Fits n = {paper_table3.STATED_N}",
              "AUC off the interval's middle", "Rounding allows", "The interval is")  # fmt: skip
     checked = {row.arm: row for row in paper_table3.check()}
@@ -220,7 +220,7 @@ def published_sheet() -> Sheet:
 
 
 def published_csv() -> str:
-    """One line per row of the paper's Table 3, unrounded."""
+    """Return one line per row of the paper's Table 3, unrounded."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("arm", "tp", "fn", "tn", "fp", "n", "fits_stated_n", "offset", "rounding", "interval"))

@@ -1,7 +1,7 @@
-"""What a radiologist would measure in a volume, where it is known what is where in the true one.
+"""Anatomical measurements in a volume, for data sets in which the structures of the true volume are known.
 
-The structures of the true volume say where to look; the same measurement on the true and on a generated volume, and not
-a label, gives the two numbers whose difference is the error.
+The structures of the true volume define where to measure; the same measurement on the true and on a generated
+volume, instead of a label, gives the two numbers whose difference is the error.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RING_MM = 10.0
-"""How far around the arteries their surroundings are looked at."""
+"""Distance in mm around the arteries that counts as their surroundings."""
 REACH_MM = 20.0
-"""How far from the true lungs a generated lung is still counted."""
+"""Distance in mm from the true lungs up to which a generated lung is counted."""
 HALF = 0.5
-"""A voxel belongs to a structure that takes at least this share of it."""
+"""Smallest share of a voxel at which it belongs to a structure."""
 
 Spacing = tuple[float, float, float]
 
 
 def vessel_contrast_hu(volume_hu: Tensor, artery: Tensor, spacing_mm: Spacing) -> Tensor:
-    """How much brighter the pulmonary arteries are than what surrounds them.
+    """Return the contrast in HU between the pulmonary arteries and their surroundings.
 
-    volume_hu: [B, D, H, W]. artery: the share of each voxel that is artery, [B, D, H, W] in [0, 1]. spacing_mm: (z, y, x).
-    Returns [B]; NaN where no voxel is mostly artery.
+    volume_hu: [B, D, H, W]. artery: the share of each voxel that is artery, [B, D, H, W] in [0, 1]. spacing_mm:
+    (z, y, x). Returns [B]; NaN if no voxel is mostly artery.
     """
     inside = artery >= HALF
     around = (_within(inside, RING_MM, spacing_mm)) & (artery < 0.1)
@@ -32,10 +32,10 @@ def vessel_contrast_hu(volume_hu: Tensor, artery: Tensor, spacing_mm: Spacing) -
 
 
 def lung_region(true_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
-    """Where darkness is taken for lung: in the true lungs, and up to REACH_MM around them where the true volume is bright.
+    """Return the region in which dark voxels count as lung: true lungs, and bright voxels up to REACH_MM around them.
 
-    true_hu: [B, D, H, W]. lung: share of each voxel that is lung in it, [B, D, H, W]. Where the HU window ends above fat,
-    fat is as dark as lung, and so is the air around the body: neither is looked at, nor the voxels beside them, into which
+    true_hu: [B, D, H, W]. lung: share of each voxel that is lung in it, [B, D, H, W]. If the HU window ends above fat,
+    fat is as dark as lung, and so is the air around the body: both are excluded, and so are the voxels beside them, which
     their blurred edges reach. Returns bool [B, D, H, W].
     """
     inside = lung >= HALF
@@ -51,7 +51,7 @@ def lung_volume_ml(volume_hu: Tensor, region: Tensor, spacing_mm: Spacing, air_b
 
 
 def lung_asymmetry(volume_hu: Tensor, lung: Tensor, region: Tensor, air_below_hu: float) -> Tensor:
-    """How much more air is on one side than on the other, in % of both: fluid or a raised diaphragm takes it from its side.
+    """Return the difference of air between the sides in % of both: fluid or a raised diaphragm reduces one side's.
 
     volume_hu, lung, region: as above. The sides meet in the middle of the true lungs, from their first to their last
     column. Positive: more where columns count higher. Returns [B]; NaN without true lung, or without air.
@@ -67,7 +67,7 @@ def lung_asymmetry(volume_hu: Tensor, lung: Tensor, region: Tensor, air_below_hu
 
 
 def heart_width_mm(volume_hu: Tensor, heart: Tensor, spacing_mm: Spacing, air_below_hu: float) -> Tensor:
-    """From lung to lung through the heart, where it is widest: the mean over the widest fifth of its rows.
+    """Width of the heart in mm, from lung to lung, at its widest: the mean over the widest fifth of its rows.
 
     volume_hu: [B, D, H, W]. heart: share of each voxel that is heart, in the true volume, [B, D, H, W]. A row in which no
     lung bounds the heart reaches to the end of the volume. Returns [B]; NaN where no voxel is mostly heart.
@@ -93,7 +93,7 @@ def _row_width(hu: Tensor, heart: Tensor, air_below_hu: float) -> Tensor:
 
 
 def _within(mask: Tensor, mm: float, spacing_mm: Spacing) -> Tensor:
-    """The voxels of a box of this half width around each voxel of a mask [B, D, H, W]."""
+    """Return the voxels of a box of this half width around each voxel of a mask [B, D, H, W]."""
     grown = mask[:, None].float()
     # Axis by axis: the same box for a fortieth of the work.
     for axis, spacing in enumerate(spacing_mm):

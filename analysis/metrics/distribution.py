@@ -49,7 +49,7 @@ class KernelTest:
 
 
 def kernel_test(a: Tensor, b: Tensor, permutations: int = 1000, seed: int = 0) -> KernelTest:
-    """The kernel distance and its permutation p: how often sets dealt at random from all rows lie as far apart.
+    """The kernel distance and its permutation p: the share of random splits of all rows that lie as far apart.
 
     a, b: [N, F], [M, F] as `kernel_distance` takes them. The smallest p that can come out is 1 / (permutations + 1).
     The same seed gives the same p. Raises as `kernel_distance` does.

@@ -174,7 +174,7 @@ def _smoothed_rows(x: Tensor) -> Tensor:
 
 
 def _blocks(length: int) -> list[tuple[int, int]]:
-    """Where blocks of about _BLOCK outputs begin and end."""
+    """Return the beginnings and ends of blocks of about _BLOCK outputs."""
     out = length - 2 * _RADIUS
     count = max(1, round(out / _BLOCK))
     edges = [out * i // count for i in range(count + 1)]

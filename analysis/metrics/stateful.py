@@ -1,4 +1,4 @@
-"""Metrics that gather over batches and processes: torchmetrics keeps and reduces the state, `distribution` does the maths."""
+"""Metrics that accumulate over batches and processes: torchmetrics handles the state, `distribution` the maths."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from analysis.metrics.distribution import frechet_distance, kernel_test, paired_
 
 
 class FeatureSets(Metric):
-    """Distances between the features of made volumes and of real ones, seen batch by batch, by whichever process.
+    """Distances between the features of generated and real volumes, accumulated over batches and processes.
 
-    Of several processes each has to have seen a batch, if only one of no volumes ([0, F]).
-    paired: volume i was made for real volume i, and every process sees both of a pair, in the same order.
+    Each of several processes has to have seen a batch, if only one of no volumes ([0, F]).
+    paired: volume i was generated for real volume i, and every process sees both of a pair, in the same order.
     `compute` gives the Fréchet distance, and the kernel distance with its permutation p, as plain numbers.
     """
 
@@ -31,14 +31,14 @@ class FeatureSets(Metric):
         self.add_state("real", default=[], dist_reduce_fx="cat")
 
     def update(self, features: Tensor, *, real: bool) -> None:
-        """Take features [B, F] of made or of real volumes."""
+        """Add features [B, F] of generated or of real volumes."""
         mine, other = (self.real, self.made) if real else (self.made, self.real)
         mine.append(features.double())
-        # A process that has seen one side alone has something to send of the other: no rows.
+        # A process that has seen only one side sends no rows for the other.
         other.append(features.double()[:0])
 
     def compute(self) -> dict[str, float]:
-        """frechet, kernel, kernel_p.
+        """Return frechet, kernel, kernel_p.
 
         Raises ValueError where a side has fewer than two volumes, or pairs are not whole.
         """

@@ -1,4 +1,4 @@
-"""What the results page says in words: a headline for each group, where its numbers come from, and what made them."""
+"""Text of the results page: a headline for each group, the provenance of its numbers, and the commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _USES = {
     "sampler_steps": "for the figure of sampling steps",
     "training_steps": "for the figure of training steps",
 }
-"""What the page uses runs of a sweep for that gets no row from it: the rows are of a variant's recipe of most seeds."""
+"""Sweeps whose runs the page uses without a row: rows show a variant's recipe with the most seeds."""
 _ANOTHER = "with another recipe"
 _PROCESSORS = ("x86_64", "amd64", "aarch64", "arm64", "i386", "i686")
 
@@ -39,7 +39,7 @@ def headline(
     checks: Sequence[Check],
     claims: Sequence[Judged],
 ) -> str:
-    """How much of Table 2 is finished, device, size, patients, seeds, and how the checks and claims came out."""
+    """Summarize a group: finished rows, device, size, patients, seeds, and the results of checks and claims."""
     runs = finished(table)
     variants = [run for run in runs if run.variant not in BASELINES] or runs
     sizes = Counter(voxels(run.config) for run in variants)
@@ -67,7 +67,7 @@ def headline(
 
 
 def small_networks(of: Sequence[Run | Classification]) -> str:
-    """That stand-ins take the place of pretrained networks, and of which; nothing where none does."""
+    """Name the parts for which stand-ins replace pretrained networks; empty if there are none."""
     parts = dict.fromkeys(stand_in.part for stand_in in in_order(s for one in of for s in one.stand_ins))
     if not parts:
         return ""
@@ -78,7 +78,7 @@ def small_networks(of: Sequence[Run | Classification]) -> str:
 
 
 def tuning(run: Run) -> str:
-    """On whom a fine-tuned model was trained and scored, in a sentence."""
+    """Describe on which patients a fine-tuned model was trained and scored."""
     slot, stages = evaluated(run.config), run.config["stages"]
     rank = stages[stages["order"][-1]].get("lora_rank")
     size = f" of rank {rank}" if rank else ""
@@ -92,14 +92,14 @@ def tuning(run: Run) -> str:
 
 
 def beside(group: Group, table: Table) -> dict[str, list[Run]]:
-    """Finished runs of the group that have no row in the table: by the sweep that asks for them, others under ""."""
+    """Return finished runs of the group without a row in the table, by the sweep that has them, others under ""."""
     shown = {run.id: run for row in table.rows for run in row.runs}
     usual = {run.variant: run for run in shown.values()}
     found: dict[str, list[Run]] = {}
     sweeps = _sweeps()
     for run in group.runs:
         if run.state == "done" and run.id not in shown:
-            # What the row's own runs have as well sets no run apart from them.
+            # A setting that the row's own runs share does not distinguish a run.
             of = (
                 name
                 for name in _USES
@@ -111,7 +111,7 @@ def beside(group: Group, table: Table) -> dict[str, list[Run]]:
 
 
 def beside_text(runs: Mapping[str, Sequence[Run]]) -> str:
-    """What runs without a row are for; empty where there are none."""
+    """Describe the use of runs without a row; empty if there are none."""
     told = [
         f"{count(len(some), 'run')} of {', '.join(sorted({run.variant for run in some}))} " + _USES.get(name, _ANOTHER)
         for name, some in runs.items()
@@ -120,7 +120,7 @@ def beside_text(runs: Mapping[str, Sequence[Run]]) -> str:
 
 
 def provenance(tables: Sequence[Table], found: Sequence[Classification], others: Mapping[str, Sequence[Run]]) -> str:
-    """Code, data, networks, machine, seeds and run ids of the finished runs and classifications, as Markdown.
+    """Return code, data, networks, machine, seeds and run ids of the finished runs and classifications, as Markdown.
 
     `others` are finished runs that have no row in the tables, by the sweep that asks for them.
     """
@@ -155,15 +155,15 @@ def provenance(tables: Sequence[Table], found: Sequence[Classification], others:
 
 
 def commands(group: Group, found: Sequence[Classification]) -> list[str]:
-    """What makes the group's finished runs and classifications again."""
+    """Return the commands that make the group's finished runs and classifications again."""
     source = Source(group)
     runs = [run for run in group.runs if run.state == "done" and run.variant not in BASELINES]
     lines: list[str] = []
     left = {run.id for run in runs}
-    # What asks for more than a variant comes first: its runs are those of the variant as well.
+    # The command that asks for more than a variant comes first: its runs include those of the variant.
     for name, cells in sorted(_sweeps().items(), key=lambda sweep: (-len(sweep[1][0]), -len(sweep[1]), sweep[0])):
         made = _made(runs, cells)
-        # A sweep of which a cell is missing did not make them, or not yet.
+        # A sweep with a missing cell did not make the runs, or has not finished.
         seeds = set.intersection(*({run.seed for run in some} for some in made))
         covered = {run.id for some in made for run in some if run.seed in seeds}
         if covered & left:
@@ -186,12 +186,12 @@ def finished(table: Table) -> list[Run]:
 
 
 def devices(runs: Sequence[Run]) -> list[str]:
-    """The devices that made runs, the one of most runs first."""
+    """Return the devices that made runs, the one of most runs first."""
     return [name for name, _ in Counter(device(run.provenance or {}) for run in runs).most_common()]
 
 
 def device(note: Mapping[str, Any]) -> str:
-    """A device of a provenance by the name of its kind."""
+    """Return the device of a provenance by the name of its kind."""
     name = str(note.get("device") or "a device that was not recorded")
     return f"CPU ({name})" if name.lower() in _PROCESSORS else name
 
@@ -205,7 +205,7 @@ def _of_row(row: Row, table: Table) -> str:
     if gain := row.cells.get("xray_gain"):
         text += f", {number(gain.mean, signed=True)} dB over what it makes of another patient's X-ray"
     size = voxels(row.done[0].config)
-    # Of each the row at the same sample size; the usual networks come first.
+    # Of each, the row at the same sample size; the usual networks come first.
     beside = {
         one.variant: one.cells["psnr"].mean
         for one in reversed(table.rows)
@@ -247,7 +247,7 @@ def _by_verdict(claims: Sequence[Judged]) -> str:
 
 
 def _seeds(runs: Sequence[Run]) -> str:
-    """The seeds of most variants, and those of others by how many variants have them."""
+    """Describe the seeds of most variants, and those of others by the number of variants that have them."""
     of_variant: dict[str, set[int]] = {}
     for run in runs:
         of_variant.setdefault(run.variant, set()).add(run.seed)
@@ -284,7 +284,7 @@ def _software(note: Mapping[str, Any]) -> str:
 
 
 def _listed(texts: Any) -> str:
-    """Each text once, the most frequent first, with how often where there are several."""
+    """Return each text once, the most frequent first, with its count if there are several."""
     counts = Counter(texts).most_common()
     if len(counts) == 1:
         return str(counts[0][0])
@@ -305,7 +305,7 @@ def _weights(notes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _sweeps() -> dict[str, list[dict[str, Any]]]:
-    """The grids of sweeps/ by name: what sets each cell apart, whatever the seed."""
+    """Return the grids of sweeps/ by name: the settings of each cell, without the seed."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted((PROJECT / "sweeps").glob("*.yaml")):
         parameters = yaml.safe_load(path.read_text(encoding="utf-8")).get("parameters", {})
@@ -320,7 +320,7 @@ def _choices(entry: Mapping[str, Any]) -> list[Any]:
 
 
 def _made(runs: Sequence[Run], cells: Sequence[Mapping[str, Any]]) -> list[list[Run]]:
-    """The runs of each cell: those of a recipe that has, but for what the cells set, a run of all cells of its variant."""
+    """Return the runs of each cell: those of a recipe that, but for the cells' settings, has a run of every cell."""
     matched = [{run.id: _rest(run, cell) for run in runs if _is_of(run, cell)} for cell in cells]
     kept: list[list[Run]] = []
     for cell, rests in zip(cells, matched, strict=True):
@@ -331,7 +331,7 @@ def _made(runs: Sequence[Run], cells: Sequence[Mapping[str, Any]]) -> list[list[
 
 
 def _rest(run: Run, cell: Mapping[str, Any]) -> str:
-    """A run's recipe without what a cell sets."""
+    """Return a run's recipe without a cell's settings."""
     config = json.loads(run.recipe)
     for name in cell:
         *parents, key = name.split(".")
@@ -343,7 +343,7 @@ def _rest(run: Run, cell: Mapping[str, Any]) -> str:
 
 
 def _is_of(run: Run, cell: Mapping[str, Any]) -> bool:
-    """Whether a run is a sweep's cell, as far as its configuration tells."""
+    """Whether a run is a sweep's cell, as far as its configuration shows."""
     for name, value in cell.items():
         found: Any = run.config
         for key in name.split("."):
@@ -354,5 +354,5 @@ def _is_of(run: Run, cell: Mapping[str, Any]) -> bool:
 
 
 def count(number_of: int, noun: str) -> str:
-    """How many of them there are, in words that agree."""
+    """Return a number with its noun, in singular or plural."""
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"

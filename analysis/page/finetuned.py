@@ -1,4 +1,4 @@
-"""The model that was fine-tuned to other patients: where on the results page it belongs, and what it is called."""
+"""The fine-tuned model, trained further on other patients: its place on the results page, and its title."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Tuned:
     table: Table
     title: str
     prefix: str
-    """Of its picture's name."""
+    """Prefix of its picture's name."""
 
     @property
     def link(self) -> str:
-        """Where its picture lies, seen from the page."""
+        """Path of its picture, relative to the page."""
         return pictures.link_of(self.prefix, TUNED)
 
 
 def tuned_of(group: Group, namesakes: bool, several: bool) -> Tuned:
-    """The group's fine-tuned model; its patients are named where data sets have `namesakes`, or a home `several` models."""
+    """Return the group's fine-tuned model; its title names the patients if there are `namesakes` or `several` models."""
     name = f": {group.cohort[:12]}" if several and group.cohort else ""
-    # The paper's other patients are those of LIDC; who has them needs no word of what stands for them.
+    # The paper's other patients are those of LIDC; on these no stand-in needs to be mentioned.
     place = "" if group.dataset == "lidc" else " (in the place of LIDC)"
     return Tuned(
         group=group,
@@ -43,18 +43,18 @@ def tuned_of(group: Group, namesakes: bool, several: bool) -> Tuned:
 
 
 def is_tuned(group: Group) -> bool:
-    """Whether the fine-tuned model is all that was scored on the group's patients: Table 2 has no row of them."""
+    """Whether only the fine-tuned model was scored on the group's patients: Table 2 has no row of them."""
     finished = {run.variant for run in group.runs if run.state == "done"}
     return NEEDS[4][0] in finished and not finished & {row.variant for row in quality.paper_rows(2)}
 
 
 def tuned_run(group: Group) -> Run:
-    """The first finished one."""
+    """Return the first finished run."""
     return next(run for run in group.runs if (run.variant, run.state) == (NEEDS[4][0], "done"))
 
 
 def home_of(tuned: Group, groups: Sequence[Group]) -> Group | None:
-    """The group whose patients a fine-tuned model was trained on first: the same options, else the same data set."""
+    """Return the group that the model was first trained on: the same data options, else the same data set."""
     slot = tuned_run(tuned).config.get("dataset") or {}
     near = [group for group in groups if group.dataset == slot.get("name") and not is_tuned(group)]
     same = [group for group in near if any(evaluated(other.config) == slot for other in group.runs)]

@@ -30,21 +30,21 @@ from x2c.core.files import write_text
 PAGE = "RESULTS.md"
 _MADE = "How it was made"
 _USUAL = ("phantom", "atlas")
-"""The data sets that everyone has, in the page's order."""
+"""The data sets that are available to everyone, in the page's order."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the page tells of one group of runs."""
+    """The part of the page on one group of runs."""
 
     source: Source
-    """Its group, with the classifications to choose from."""
+    """The group of runs, with the available classifications."""
     title: str
     prefix: str
-    """Of its pictures' names."""
+    """Prefix of its pictures' names."""
     claims: tuple[Judged, ...] = field(repr=False)
     tuned: tuple[Tuned, ...]
-    """Whose home this is: their model is the group's, trained further."""
+    """Models fine-tuned from the group's model."""
 
     @property
     def group(self) -> Group:
@@ -58,7 +58,7 @@ class Part:
 
     @property
     def row(self) -> Row | None:
-        """The one that the checks are about."""
+        """The row that is checked."""
         return self.source.checked
 
     @property
@@ -68,12 +68,12 @@ class Part:
 
     @property
     def alone(self) -> bool:
-        """Whether it has nothing but a fine-tuned model, of whose home there is no run."""
+        """Whether the part has only a fine-tuned model whose base group has no run."""
         return any(one.group is self.group for one in self.tuned)
 
 
 def show(choice: Choice) -> bool:
-    """Write the page and its pictures; returns whether all that belongs there could be read. Raises NothingToShowError where no variant is finished."""
+    """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if nothing is finished."""
     parts, out = parts_of(choice), choice.out or Path()
     measured = [
         [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
@@ -106,7 +106,7 @@ def parts_of(choice: Choice) -> list[Part]:
     """The groups with finished variants at the scale: phantom first, then atlas, then others by name.
 
     A fine-tuned model belongs to the group that it was trained on first, whatever patients --data asks for.
-    Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
+    Raises NothingToShowError if there is none, UnknownChoiceError for a scale or data set without runs.
     """
     here = _finished(find_groups(choice.runs, choice.scale, choice.data, choice.only))
     if not here:
@@ -130,7 +130,7 @@ def parts_of(choice: Choice) -> list[Part]:
 def _part(
     group: Group, groups: Sequence[Group], tuned: Sequence[Group], found: Sequence[Classification], runs_dir: Path
 ) -> Part:
-    """What there is to tell of a group among the groups of the page."""
+    """Return the part of the page on a group, given all groups of the page."""
     namesakes = sum(other.dataset == group.dataset for other in groups) > 1
     alone = is_tuned(group)
     tuned = [group] if alone else tuned
@@ -145,15 +145,15 @@ def _part(
 
 
 def _finished(groups: Sequence[Group]) -> list[Group]:
-    """Those with a finished variant: a sweep makes the baselines first, of all patients that it will score."""
+    """Return groups with a finished variant: a sweep first makes the baselines, for all patients that it will score."""
     return [group for group in groups if any(r.state == "done" and r.variant not in BASELINES for r in group.runs)]
 
 
 def _drawn(part: Part, runs_dir: Path, out: Path) -> tuple[list[Picture], dict[str, str]]:
-    """The pictures of a part, and of those that its runs do not allow why."""
+    """Draw the pictures of a part; return them, and for others the reason why the runs do not allow them."""
     drawn: list[Picture] = []
     missing: dict[str, str] = {}
-    # Where there is a fine-tuned model, its picture is of its own patients.
+    # A fine-tuned model's picture shows its own patients.
     wanted = [] if part.alone else [(part.source, part.prefix, False if part.tuned else None)]
     of_tuned = [(Source(one.group, runs_dir, found=()), one.prefix, True) for one in part.tuned]
     for source, prefix, tuned in [*wanted, *of_tuned]:
@@ -164,13 +164,13 @@ def _drawn(part: Part, runs_dir: Path, out: Path) -> tuple[list[Picture], dict[s
 
 
 def head(choice: Choice, parts: Sequence[Part]) -> str:
-    """The page's first lines: what made it, and what is on it."""
+    """Return the page's first lines: the command that made it, and its contents."""
     scale = parts[0].group.scale
     command = command_of(choice, scale)
     listed = [f"- [{part.title}](#{_anchor(part.title)})" for part in parts]
     if choice.data is None:
         shown = {part.group.dataset for part in parts}
-        # Every data set can be had by everyone, so that one that is not here has a command.
+        # Every data set is available to everyone, so a missing one has a command.
         listed += [
             f"- {name.capitalize()}: no finished run at this scale; `{_reproduce(scale, [name])}`"
             for name in _USUAL
@@ -195,7 +195,7 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
 def section(
     part: Part, checks: Sequence[Check], tests: int, pictures: Sequence[Picture], missing: Mapping[str, str]
 ) -> str:
-    """A group's part of the page: what there is to see in two minutes first."""
+    """Return a group's part of the page, the main results first."""
     group, table = part.group, part.table
     lines = [f"## {part.title}", ""]
     beside = {} if part.alone else facts.beside(group, table)
@@ -213,18 +213,18 @@ def section(
     if others or missing:
         lines += ["### Figures", ""]
         lines += [line for picture in others for line in _pictured(picture)]
-        # Behind the reason is the command, for who runs this and not for who reads it.
+        # The reason is followed by a command, for the person running this, not for the reader.
         lines += [f"- Not drawn: {name}: {why.split('; ')[0]}." for name, why in sorted(missing.items())]
         lines += [""] if missing else []
     tables = [*([] if part.alone else [table]), *(one.table for one in part.tuned)]
     lines += ["### Provenance", "", facts.provenance(tables, part.found, beside)]
     text = "\n".join(lines)
-    # The only patients of a data set need no name in titles: the notes have it.
+    # If a data set has one cohort, titles do not name it; the notes do.
     return text if part.title != group.dataset.capitalize() else text.replace(f" ({(group.cohort or '')[:12]})", "")
 
 
 def closing(choice: Choice, parts: Sequence[Part]) -> str:
-    """The commands that made what is on the page."""
+    """Return the commands that made the page."""
     scale = parts[0].group.scale
     data = list(dict.fromkeys(Source(part.group).data for part in parts))
     lines = [line for part in parts for line in facts.commands(part.group, part.found)]
@@ -253,7 +253,7 @@ def closing(choice: Choice, parts: Sequence[Part]) -> str:
 
 
 def command_of(choice: Choice, scale: str) -> str:
-    """The command behind the page with the scale that it found. Folders are each machine's own: no command here has any."""
+    """Return the command behind the page with its scale. It names no folders, which differ between machines."""
     given = {"scale": scale, "data": choice.data, "only": choice.only}
     return "python analysis/results.py" + "".join(f" --{k} {value}" for k, value in given.items() if value is not None)
 
@@ -274,7 +274,7 @@ def _classifications(part: Part) -> list[str]:
 
 
 def _first_table(group: Group) -> list[str]:
-    """Table 1, which is a row of Table 2 and its baselines: folded."""
+    """Return Table 1, which is a row of Table 2 and its baselines, folded."""
     if not any((run.variant, run.state) == (NEEDS[1][0], "done") for run in group.runs):
         return []
     table = quality.collect(group, 1)
@@ -283,7 +283,7 @@ def _first_table(group: Group) -> list[str]:
 
 
 def _fourth_table(part: Part, pictures: Sequence[Picture]) -> list[str]:
-    """Table 4 of the model that was fine-tuned to other patients, with its picture; else of these patients."""
+    """Return Table 4 of the model fine-tuned to other patients, with its picture; else of these patients."""
     lines: list[str] = []
     for one in part.tuned:
         lines += [f"### {one.title}", "", facts.tuning(tuned_run(one.group)), ""]
@@ -306,5 +306,5 @@ def _reproduce(scale: str, data: Sequence[str]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """As GitHub makes one of a heading."""
+    """Return the anchor that GitHub gives a heading."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")

@@ -21,19 +21,19 @@ from analysis.tabulate.source import Source, patients
 from x2c.core.files import replacing
 
 FOLDER = Path("docs/results")
-"""Of the pictures, seen from the page."""
+"""Folder of the pictures, relative to the page."""
 FIRST = "visual_ablation"
 TUNED = "lidc"
 """The figure of the model that was fine-tuned to other patients."""
 _ORDER = (FIRST, *(name for name in FIGURES if name != FIRST))
 _OF_ONE = {"volumes": VOLUMES, "emboli": VOLUMES, "worst": WORST}
-"""Pictures of one variant, which is chosen by who kept the file."""
+"""Pictures of one variant, chosen by which run kept the file."""
 _CT = (FIRST, "volumes", "emboli", "worst", TUNED)
 """Pictures of slices, which have a window."""
 _COLOURS = 256
 _AREA, _AREA_ERROR = 8, 5.0
-"""No square of so many pixels a side may change its mean by more than so many of 255 levels: an eye sees areas, and not
-what a palette does to the pixels along a line."""
+"""Size in pixels of a square, and the most by which a picture may change its mean, of 255 levels: an eye sees areas,
+and not what a palette does to the pixels along a line."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Picture:
 
     name: str
     link: str
-    """Seen from the page."""
+    """Path relative to the page."""
     shows: str
-    """In a few words, for who cannot see it."""
+    """Short description, as alternative text."""
     caption: str
 
 
 def draw(source: Source, prefix: str, out: Path, *, tuned: bool | None = None) -> tuple[list[Picture], dict[str, str]]:
-    """Draw all figures that the runs allow into `out`/docs/results: the pictures, and of the others why not.
+    """Draw all figures that the runs allow into `out`/docs/results; return the pictures, and reasons for missing ones.
 
-    `prefix` tells the pictures of one group from another's. With `tuned` only that of the fine-tuned model, with False all
-    but that.
+    `prefix` distinguishes the pictures of groups. With `tuned` draw only that of the fine-tuned model, with False all
+    others.
     """
     names = [name for name in _ORDER if tuned is None or tuned == (name == TUNED)]
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def draw(source: Source, prefix: str, out: Path, *, tuned: bool | None = None) -
 
 
 def compact(png: Path, to: Path) -> None:
-    """Write a picture in as few bits as it can do with: grey, else a palette where nobody sees the difference."""
+    """Write a picture with as few bits as possible: grey, else a palette if the difference is not visible."""
     with Image.open(png) as opened:
         image = opened.convert("RGB")
     pixels = np.asarray(image).astype(np.float64)
@@ -83,14 +83,14 @@ def compact(png: Path, to: Path) -> None:
 
 
 def _area_error(error: NDArray[np.float64]) -> float:
-    """The largest change of a square's mean. error: [H, W, 3]."""
+    """Return the largest change of a square's mean. error: [H, W, 3]."""
     height, width = (side // _AREA * _AREA for side in error.shape[:2])
     squares = error[:height, :width].reshape(height // _AREA, _AREA, width // _AREA, _AREA, 3)
     return float(np.abs(squares.mean((1, 3))).max(initial=0.0))
 
 
 def remove_others(out: Path, pictures: Sequence[Picture]) -> None:
-    """Delete the folder's PNGs that the page does not show: they are of runs that it no longer tells of."""
+    """Delete the folder's PNGs that the page does not show: their runs are no longer on the page."""
     shown = {Path(picture.link).name for picture in pictures}
     for png in sorted((out / FOLDER).glob("*.png")):
         if png.name not in shown:
@@ -98,25 +98,25 @@ def remove_others(out: Path, pictures: Sequence[Picture]) -> None:
 
 
 def link_of(prefix: str, name: str) -> str:
-    """Where a figure of a group lies, seen from the page."""
+    """Return the path of a group's figure, relative to the page."""
     return f"{FOLDER.as_posix()}/{prefix}_{name}.png"
 
 
 def prefix_of(dataset: str, cohort: str | None, namesakes: bool) -> str:
-    """What the files of a group are called by; with `namesakes` its cohort too."""
+    """Return the prefix of a group's files; with `namesakes` it includes the cohort."""
     name = re.sub(r"[^a-z0-9]+", "-", dataset.lower()).strip("-") or "data"
     return f"{name}-{(cohort or 'unknown')[:8]}" if namesakes else name
 
 
 def shown(name: str) -> str:
-    """What a figure shows, in a few words."""
-    # Which model it is depends on the runs, and stands in the caption.
+    """Describe a figure in a few words."""
+    # The model depends on the runs, and is named in the caption.
     what = re.sub(r" \(.*?\)$", "", FIGURES[name][1]).replace(", of the full model", "")
     return what[:1].upper() + what[1:]
 
 
 def caption(name: str, source: Source) -> str:
-    """What a figure shows, at which scale, of how many patients, and in which window."""
+    """Return a figure's caption: content, scale, number of patients, and window."""
     number = re.search(r"Fig\. (\d)\)", FIGURES[name][1])
     like = f" (as the paper's Fig. {number[1]})" if number else ""
     runs = [run for _, some in source.variants for run in some]

@@ -1,4 +1,4 @@
-"""The part of the README that shows results: one picture and a short table, between two marks, from finished runs."""
+"""The part of the README with results: one picture and a short table, between two marks, from finished runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USUAL = tuple(LABELS.values())
 
 
 def refresh(readme: Path, tables: Sequence[Table], picture: Picture, page: str) -> bool:
-    """Replace what stands between the marks; returns whether there are any."""
+    """Replace the text between the marks; return whether there are marks."""
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -58,7 +58,7 @@ def short(tables: Sequence[Table], picture: Picture, page: str) -> str:
 
 
 def _seeds(tables: Sequence[Table]) -> str:
-    """Over which seeds the cells are, and that a column across seeds is over more of them."""
+    """Describe the seeds of the cells, and of a column across seeds."""
     of_tables = [
         sorted({run.seed for row in t.rows if row.variant not in BASELINES for run in row.done}) for t in tables
     ]
@@ -74,7 +74,7 @@ def _seeds(tables: Sequence[Table]) -> str:
 
 
 def _narrowed(table: Table) -> Sheet:
-    """The finished rows of the usual sample size's baselines and of the variants, in a few columns."""
+    """Return the finished rows of the usual sample size's baselines and of the variants, in a few columns."""
     columns = tuple(replace(column, paper=None) for column in table.columns if column.key in COLUMNS)
     rows = tuple(row for row in table.rows if row.cells and (row.variant not in BASELINES or row.label in USUAL))
     made = quality_sheet.sheets_of(replace(table, columns=columns, more_columns=(), rows=rows, differences={}))[0]

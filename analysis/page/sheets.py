@@ -1,4 +1,4 @@
-"""The tables of the results page, as narrow as a page on GitHub: what else they hold is folded away."""
+"""The tables of the results page, narrow enough for GitHub; further columns are folded."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from analysis.tabulate.quality_notes import stand_in_marks
 from analysis.tabulate.rows import Row
 
 _FOLDED = ("paired_feature_sqdist",)
-"""Columns that are folded away with the metrics that the paper does not have."""
+"""Columns folded together with the metrics that the paper does not have."""
 _PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
 _HARD_SPACE = "\N{NO-BREAK SPACE}"
 _BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
-"""What a narrow cell should keep in one line."""
+"""Parts of a narrow cell that should stay on one line."""
 _BREAKS_HEAD = re.compile(" [↑↓]")
-"""And a narrow head."""
+"""The same for a narrow head."""
 
 
 def quality(table: Table, beside: str = "") -> str:
     """Table 1, 2 or 4: measured values with the paper's below them; the other metrics and the differences folded.
 
-    Baselines that belong to single rows are folded too. `beside` says what the runs are for that are in no row.
+    Baselines that belong to single rows are folded too. `beside` describes the runs without a row.
     """
     told = [replace(note, text=beside) if note.kind == "left out" else note for note in table.footnotes]
     notes = [note for note in told if note.text]
@@ -58,7 +58,7 @@ def quality(table: Table, beside: str = "") -> str:
 
 
 def classification(table: Table3) -> str:
-    """Table 3 in the columns that a terminal has; all of it folded."""
+    """Return Table 3 with the terminal's columns, and all columns folded."""
     first, *pairs = embolism_sheet.sheets_of(table)
     main = embolism_sheet.terminal_sheet(table)
     main = replace(main, notes=_stand_ins_in_one(main.notes))
@@ -69,9 +69,9 @@ def classification(table: Table3) -> str:
 
 
 def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> str:
-    """The checks of a row with their verdicts, and how many others were trained to the end; what was measured is folded.
+    """Return the checks of a row with verdicts, and the number of other rows that converged; measurements are folded.
 
-    `tests` says over how many Holm's correction ran.
+    `tests` is the number of tests in Holm's correction.
     """
     marks = stand_in_marks(made)
     about = (row.variant if row else "", "")
@@ -107,7 +107,7 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
 
 
 def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
-    """The paper's claims, a row for each; the numbers behind them folded."""
+    """Return the paper's claims, a row for each; the numbers behind them are folded."""
     rows = [
         (
             claim.where,
@@ -133,12 +133,12 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
 
 
 def folded(summary: str, text: str) -> str:
-    """A block that opens with a click."""
+    """Return a block that opens with a click."""
     return f"<details>\n<summary>{summary}</summary>\n\n{text.strip()}\n\n</details>\n"
 
 
 def _narrow(table: Table) -> str:
-    """The table with each paper's value below the measured one, in its cell, and a row's runs below its name."""
+    """Return the table with each paper's value below the measured one, and a row's runs below its name."""
     main = quality_sheet.sheets_of(table)[0]
     papers = {place for place, head in enumerate(main.heads) if head.kind == "paper"}
     heads = tuple(_unbroken(head, _BREAKS_HEAD) for head in _folded_in(main.heads, papers))
@@ -147,7 +147,7 @@ def _narrow(table: Table) -> str:
 
 
 def _folded_in(row: Sequence[Entry], papers: Set[int]) -> list[Entry]:
-    """A row without its entries at `papers`, which go below the entries before them where they say something."""
+    """Move a row's entries at `papers` below the entries before them; empty ones are dropped."""
     kept: list[Entry] = []
     for place, entry in enumerate(row):
         if place not in papers:
@@ -158,25 +158,25 @@ def _folded_in(row: Sequence[Entry], papers: Set[int]) -> list[Entry]:
 
 
 def _named_with_runs(row: Sequence[Entry]) -> tuple[Entry, ...]:
-    """A row whose second entry, its runs, goes below its first, its name."""
+    """Move a row's second entry, its runs, below its first, its name."""
     name, runs, *cells = row
     return replace(name, below=runs), *(_unbroken(cell, _BREAKS_BADLY) for cell in cells)
 
 
 def _unbroken(entry: Entry, breaks: re.Pattern[str]) -> Entry:
-    """An entry that a narrow cell does not break where `breaks` matches."""
+    """Return an entry that a narrow cell does not break at matches of `breaks`."""
     below = entry.below and _unbroken(entry.below, breaks)
     text = breaks.sub(lambda found: found[0].replace(" ", _HARD_SPACE), entry.text)
     return replace(entry, text=text, below=below)
 
 
 def without_paths(text: str) -> str:
-    """The text with every absolute path replaced: a run's complaint, or a data set's folder, may name one."""
+    """Replace every absolute path: a run's error, or a data set's folder, may contain one."""
     return _PATH.sub("PATH", text)
 
 
 def counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """A row whose cells do not repeat the n that its second column says."""
+    """Return a row whose cells do not repeat the n of its second column."""
     count = re.match(r"n = (\d+)", row[1].text)
     if not count:
         return row
@@ -185,12 +185,12 @@ def counted_once(row: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def _told(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, ...]:
-    """A check for who wants to know how it came out."""
+    """Return a check's row with its result."""
     return (Entry(check.question), Entry(check.verdict, "bold"), Entry(check.says), *_numbers(check, marks))
 
 
 def _measured(check: Check, marks: dict[StandIn, str], *, also_says: bool) -> tuple[Entry, ...]:
-    """A check for who wants to know what was done."""
+    """Return a check's row with its measurement."""
     effect, n = _numbers(check, marks)
     measured = check.measured + (f". {check.says}" if also_says else "")
     return (
@@ -209,7 +209,7 @@ def _numbers(check: Check, marks: dict[StandIn, str]) -> tuple[Entry, Entry]:
 
 
 def _trained(others: Sequence[Check], table: Table) -> tuple[Entry, ...]:
-    """A line for the training of all rows but the checked one."""
+    """Return a row on the training of all rows but the checked one."""
     labels = {row.variant: row.label for row in table.rows}
     by_verdict: dict[Verdict, list[str]] = {"yes": [], "no": [], "cannot tell": [], "not measured": []}
     for check in others:
@@ -237,7 +237,7 @@ def _stand_in_notes(marks: Iterable[tuple[StandIn, str]]) -> list[Footnote]:
 
 
 def _stand_ins_in_one(notes: Sequence[Footnote]) -> tuple[Footnote, ...]:
-    """The notes with all that tell of a stand-in in the place of the first."""
+    """Merge the notes on stand-ins into the first of them."""
     of_stand_ins = [note for note in notes if note.kind == "stand-in"]
     if not of_stand_ins:
         return tuple(notes)

@@ -24,7 +24,7 @@ _PATIENT_GAP = 0.18
 # Heart level and the level of the pulmonary arteries in a box that runs from below the lungs to above them.
 PLANES = (*(Plane("axial", level) for level in (0.42, 0.6)), Plane("coronal", 0.5))
 Column = tuple[str, Sample, Mapping[str, float]]
-"""Title, volumes, and the PSNR of each patient."""
+"""Title, volumes, and PSNR by patient."""
 
 
 def visual_ablation(runs: Iterable[Run], out: Path, shown: int = _PATIENTS) -> Path:
@@ -77,7 +77,7 @@ def draw(
         textwrap.fill(title, max(8, int(size * 11)), break_long_words=False)
         for title in ("X-ray", "CT (truth)", *(title for title, _, _ in columns))
     ]
-    # A word that is wider than its column shrinks all titles.
+    # A word wider than its column shrinks all titles.
     points = min(fitting(title, size, 8.0) for title in titles)
     head = LINE * 1.15 * max(lines_of(title) for title in titles)
     scale = size / max(sample.extent_mm[2] for sample in samples)
@@ -116,7 +116,7 @@ def _draw_patient(
     heights: Sequence[float],
     top: float,
 ) -> None:
-    """A patient's block, `size` inches a column, `scale` inches a millimetre, a row of `heights` for each plane."""
+    """Draw a patient's block: `size` inches a column, `scale` inches per mm, a row of `heights` for each plane."""
     reference = columns[0][1]
     index = reference.patients.index(patient)
     radiograph = reference.radiographs[index].astype(np.float64) / 255

@@ -1,4 +1,4 @@
-"""What more steps buy: scores against steps of training, and against steps of the sampler."""
+"""Scores against the number of training steps, and of sampling steps."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from analysis.tabulate.source import Source, closing, patients, setting, title_o
 _HEAD, _HEIGHT, _FOOT, _GAP, _MARGIN = 0.4, 2.1, 0.42, 0.5, 0.42
 SAMPLING = "sampling steps"
 Taken = Callable[[dict[str, Any]], dict[str, int]]
-"""Takes the steps out of a resolved config, and returns them by name."""
+"""A function that takes the steps out of a resolved config, and returns them by name."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one recipe that differ in their numbers of steps alone."""
+    """Runs of one recipe that differ only in their numbers of steps."""
 
     steps: str
-    """What is counted, e.g. `steps of the stage xray`."""
+    """Name of the counted steps, such as `steps of the stage xray`."""
     runs: Mapping[int, tuple[Run, ...]]
     """The runs at each number of steps, of the same seeds, in rising order."""
 
@@ -59,7 +59,7 @@ def sampler_quality(source: Source, out: Path) -> Path:
 
 
 def longest(source: Source, take: Taken) -> Series | None:
-    """Of the recipes with at least two numbers of steps the one with most, and of equals the latest."""
+    """Return the recipe with the most numbers of steps, at least two; of equals the latest."""
     recipes: dict[str, list[tuple[dict[str, int], Run]]] = {}
     done = [run for run in source.group.runs if run.state == "done" and run.variant not in BASELINES]
     for run in done:
@@ -73,7 +73,7 @@ def longest(source: Source, take: Taken) -> Series | None:
 
 
 def _series(members: list[tuple[dict[str, int], Run]]) -> Series | None:
-    # What was scored on something else is no point of the same curve.
+    # A run scored on something else is not a point of the same curve.
     refused = refusals([run for _, run in members])
     members = [(steps, run) for steps, run in members if run.id not in refused]
     names = list(members[0][0]) if members else []
@@ -94,7 +94,7 @@ def _series(members: list[tuple[dict[str, int], Run]]) -> Series | None:
 def with_common_seeds(found: Mapping[int, Mapping[int, Run]]) -> dict[int, dict[int, Run]]:
     """The points {steps: {seed: run}} that the most frequent seed has, each with the seeds that all of them have.
 
-    Another seed is another training run: the mean of three, beside one, would look like what the steps have done.
+    Another seed is another training run: a mean of three beside one would look like an effect of the steps.
     """
     seeds = sorted({seed for runs in found.values() for seed in runs})
     most = max(seeds, key=lambda seed: sum(seed in runs for runs in found.values()))
@@ -144,7 +144,7 @@ def _draw(source: Source, series: Series, title: str, png: Path) -> Path:
 
 
 def _points(series: Series, key: str) -> dict[int, Summary]:
-    """At each number of steps the mean over the patients who have a finite score at all of them."""
+    """Return, at each number of steps, the mean over the patients with a finite score at all of them."""
     means = {x: patient_means(runs, key) for x, runs in series.runs.items()}
     means = {x: one for x, one in means.items() if one}
     # The PSNR of identical volumes is infinite and has no place on an axis.

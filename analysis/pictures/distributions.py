@@ -1,4 +1,4 @@
-"""How each variant's scores are spread over the test patients, in the order of the table."""
+"""The distribution of each variant's scores over the test patients, in the order of the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analysis.tabulate.source import Source, closing, patients, setting, title_o
 
 METRICS = ("psnr", "ssim_2d", "lpips", "mae_hu")
 FEW = 60
-"""Patients up to whom each is a line through the variants."""
+"""Largest number of patients that are drawn as lines through the variants."""
 _ROW, _GAP, _HEAD, _FOOT = 0.3, 0.14, 0.42, 0.28
 _LABEL = 1.85
 _BETTER = {1: "higher is better", -1: "lower is better"}
@@ -41,7 +41,7 @@ def distributions(source: Source, out: Path) -> Path:
     if not entries or all(entry.is_baseline for entry in entries):
         raise NothingToShowError(f"no finished variant has scores; run: {source.sweep('losses')}")
     columns = [source.column(key) for key in METRICS]
-    # The patients of the table's cells: a box over others would have another middle than the cell has a mean.
+    # The patients of the table's cells: a box over others would not match the cell's mean.
     over = source.table.patients
     scores = {
         column.key: [
@@ -77,7 +77,7 @@ def distributions(source: Source, out: Path) -> Path:
 
 
 def heading(sheet: Page, column: Column, left: float, top: float, width: float) -> None:
-    """Name, unit and direction of a metric over the axes that begin there."""
+    """Draw name, unit and direction of a metric over the axes that begin there."""
     name = column.name + (f" ({column.unit})" if column.unit else "")
     points = 8.0 * min(1.0, width / width_of(name, 8.0, bold=True))
     sheet.text(left, top - 0.21, name, ha="left", va="bottom", weight="bold", size=points)
@@ -85,7 +85,7 @@ def heading(sheet: Page, column: Column, left: float, top: float, width: float) 
 
 
 def entries_of(source: Source) -> list[Entry]:
-    """The table's finished rows; of each baseline the one in the usual setting."""
+    """Return the table's finished rows; for each baseline the one in the usual setting."""
     entries: list[Entry] = []
     seen: set[str] = set()
     for row, runs in source.rows:
@@ -99,7 +99,7 @@ def entries_of(source: Source) -> list[Entry]:
 
 
 def _in_row(entry: Entry) -> tuple[str, float]:
-    """The label in lines, and the size in points at which they fit into a row."""
+    """Return the label in lines, and the size in points at which they fit into a row."""
     for points in (7.5, 6.5, 5.5):
         text = wrapped(entry.label, _LABEL - 0.15, points, bold=entry.is_reference)
         if lines_of(text) * points * 1.2 / 72 <= _ROW:
@@ -178,7 +178,7 @@ def _panel(
 
 
 def _patient_lines(axes: Axes, scores: Sequence[Mapping[str, float]]) -> None:
-    """A line through each patient's scores; where one is missing it is broken."""
+    """Draw a line through each patient's scores, broken at missing ones."""
     for patient in sorted({patient for one in scores for patient in one}):
         axes.plot(
             [one.get(patient, math.nan) for one in scores],
@@ -190,5 +190,5 @@ def _patient_lines(axes: Axes, scores: Sequence[Mapping[str, float]]) -> None:
 
 
 def _finite(scores: Mapping[str, float]) -> list[float]:
-    """The PSNR of identical volumes is infinite and has no place on an axis."""
+    """Return the finite scores: the PSNR of identical volumes is infinite and has no place on an axis."""
     return [value for value in scores.values() if math.isfinite(value)]

@@ -1,4 +1,4 @@
-"""The figures by name, and drawing them."""
+"""The figures by name, and the functions that draw them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ FIGURES = {
     "steps_quality": ("budget", "scores against training steps"),
     "sampler_quality": ("budget", "scores against sampling steps"),
 }
-"""Each with its module in analysis/pictures/ and what it shows."""
+"""Each figure with its module in analysis/pictures/ and a description."""
 _PATIENTS = 3
 
 
 def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -> Path:
     """Write visual_ablation.png and .pdf of the latest group of `runs` to `out`; returns the PNG's path.
 
-    The PNG is 1600 pixels wide. Of each variant the lowest seed is drawn.
+    The PNG is 1600 pixels wide. For each variant the lowest seed is drawn.
     Raises NothingToShowError when no finished run has samples.
     Source: the paper's Fig. 4.
     """
@@ -42,7 +42,7 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
 
 
 def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """Draw figures of an `analysis.tabulate.source.Source`: the PNGs, and of those that it does not allow why."""
+    """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and the reasons for missing ones."""
     drawn: list[Path] = []
     missing: dict[str, str] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Figure 3: what became of an embolus: the true slice with most of it, and the generated one at the same place."""
+"""Figure 3: emboli in true and generated volumes, in the true slice with most of each embolus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 4
 _GAP, _ROW_GAP, _HEAD, _LINE = 0.06, 0.12, 0.2, 0.2
 _FULL = 255
 _ZOOM_MM, _AROUND_MM = 70.0, 15.0
-"""A zoom shows at least the one, and the other around the clot."""
+"""Smallest size of a zoom in mm, and its margin around the clot in mm."""
 _COLUMNS = ("X-ray", "true CT", "generated CT", "true CT, zoom", "generated CT, zoom")
 
 
@@ -34,9 +34,9 @@ class Clot:
 
     sample: Sample
     index: int
-    """Of the patient in the sample."""
+    """Index of the patient in the sample."""
     share: NDArray[np.float64]
-    """[D, H, W] in [0, 1]."""
+    """Share of each voxel that is embolus, [D, H, W] in [0, 1]."""
 
     @property
     def millilitres(self) -> float:
@@ -50,7 +50,7 @@ class Clot:
 
     @property
     def threshold(self) -> float:
-        """What a voxel of that slice must hold to lie inside the contour: half of it, or half of the most that one has.
+        """Share of a voxel of that slice inside the contour: a half, or half of the largest if that is less.
 
         In coarse voxels an embolus may fill none by half.
         """
@@ -58,12 +58,12 @@ class Clot:
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """[H, W] of that slice."""
+        """Mask [H, W] of that slice."""
         return np.asarray(self.share[self.level] >= self.threshold)
 
 
 def emboli(source: Source, out: Path) -> Path:
-    """Draw emboli.{png,pdf}: true emboli and what the model made of them. Source: the paper's Fig. 3."""
+    """Draw emboli.{png,pdf}: true emboli and the generated volumes at their place. Source: the paper's Fig. 3."""
     run, why = source.pictured(VOLUMES)
     files = [run.path / "samples" / name for name in (VOLUMES, WORST)]
     samples = [read_sample(file) for file in files if file.is_file()]

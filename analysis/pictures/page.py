@@ -24,7 +24,7 @@ from analysis.pictures.style import RC
 from x2c.core.files import replacing
 
 WIDTH = 10.0
-"""Inches."""
+"""Width of a page in inches."""
 WIDTH_PIXELS = 1600
 LEFT, RIGHT = 0.12, 0.12
 LINE = 0.15
@@ -44,7 +44,7 @@ def page(png: Path, body: float, title: str, notes: Sequence[str]) -> Iterator[P
 
 
 class Page:
-    """A figure WIDTH inches wide. What is drawn between the title and the notes begins at `top`."""
+    """A figure WIDTH inches wide. Content between the title and the notes begins at `top`."""
 
     def __init__(self, body: float, title: str, notes: Sequence[str]) -> None:
         heading = wrapped(title, WIDTH - LEFT - RIGHT, _TITLE_POINTS, bold=True) if title else ""
@@ -57,11 +57,11 @@ class Page:
         self.text(LEFT, self.bottom + 0.1, text, ha="left", va="top", color="0.3", size=_NOTE_POINTS, linespacing=1.38)
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Text, centred on `left` unless `ha` says otherwise."""
+        """Draw text, centred on `left` unless `ha` says otherwise."""
         self.figure.text(left / WIDTH, 1 - top / self.height, text, **{"ha": "center", **style})
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes in a box."""
+        """Return axes in a box."""
         box = (left / WIDTH, 1 - (top + height) / self.height, width / WIDTH, height / self.height)
         return self.figure.add_axes(box)
 
@@ -77,7 +77,7 @@ class Page:
         limits: tuple[float, float] = (0.0, 1.0),
         extent_mm: tuple[float, float] | None = None,
     ) -> Axes:
-        """A picture, stretched to its box: the box carries the physical proportions.
+        """Draw an image, stretched to its box: the box has the physical proportions.
 
         `limits` are the values at the ends of `cmap`; with `extent_mm` (height, width) the axes are in millimetres, from
         the top left corner.
@@ -95,12 +95,12 @@ class Page:
     def slice(
         self, slice_hu: NDArray[Any], window_hu: tuple[float, float], *box: float, corner: str = "", **more: Any
     ) -> Axes:
-        """A CT slice in a window of HU; `box` is left, top, width and height."""
+        """Draw a CT slice in a window of HU; `box` is left, top, width and height."""
         left, top, width, height = box
         return self.image(slice_hu.astype(np.float64), left, top, width, height, corner, limits=window_hu, **more)
 
     def scale_bar(self, right: float, bottom: float, inches_per_mm: float, within: float) -> None:
-        """A bar of a round number of millimetres, about a quarter of `within` inches, over a dark picture."""
+        """Draw a bar of a round number of millimetres, about a quarter of `within` inches, over a dark image."""
         longest = within / inches_per_mm * 0.4
         mm = max((step for step in (1, 2, 5, 10, 20, 50, 100, 200) if step <= longest), default=1)
         left, up = right - mm * inches_per_mm, bottom
@@ -115,7 +115,7 @@ class Page:
             zorder=5,
         )
         self.figure.add_artist(line)
-        # A label wider than a short bar may not leave the picture.
+        # A label wider than a short bar must stay inside of the image.
         narrow = width_of(f"{mm} mm", 6) > right - left
         self.text(
             right if narrow else (left + right) / 2,
@@ -133,14 +133,14 @@ class Page:
         """Write the PNG, WIDTH_PIXELS wide, and the PDF beside it; both are whole or absent."""
         canvases = ((png, FigureCanvasAgg(self.figure)), (png.with_suffix(".pdf"), FigureCanvasPdf(self.figure)))
         for path, canvas in canvases:
-            # A file without the date of its making is the same file when nothing changed.
+            # Without the date of creation, the file stays the same if nothing changed.
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
             with replacing(path) as temporary:
                 canvas.print_figure(temporary, format=path.suffix[1:], dpi=WIDTH_PIXELS / WIDTH, metadata=metadata)
 
 
 def wrapped(text: str, inches: float, points: float, *, bold: bool = False) -> str:
-    """The text in lines that are no wider than `inches`; a word is never cut."""
+    """Break the text into lines no wider than `inches`; a word is never cut."""
     lines: list[str] = []
     for word in text.split():
         if lines and width_of(f"{lines[-1]} {word}", points, bold=bold) <= inches:
@@ -151,7 +151,7 @@ def wrapped(text: str, inches: float, points: float, *, bold: bool = False) -> s
 
 
 def fitting(text: str, inches: float, points: float) -> float:
-    """The size in points, at most `points`, at which no line of the text is wider than `inches`."""
+    """Return the size in points, at most `points`, at which no line of the text is wider than `inches`."""
     widest = max((width_of(line, points) for line in text.splitlines()), default=0.0)
     return points * min(1.0, inches / widest) if widest else points
 
@@ -162,13 +162,13 @@ def width_of(text: str, points: float, *, bold: bool = False) -> float:
 
 
 def lines_of(text: str) -> int:
-    """How many lines a text has."""
+    """Return the number of lines of a text."""
     return text.count("\n") + 1 if text else 0
 
 
 @lru_cache(maxsize=512)
 def _advance(letter: str, bold: bool) -> float:
-    """How far a letter moves the pen, in units of the font's size."""
+    """Return how far a letter moves the pen, in units of the font's size."""
     font = FontProperties(family=RC["font.family"], weight="bold" if bold else "normal", size=100)
     ends = [TextPath((0, 0), text, prop=font, usetex=False).get_extents() for text in (f"{letter}|", "|")]
     return float(ends[0].x1 - ends[1].x1) / 100

@@ -39,9 +39,9 @@ class Curve:
     name: str
     areas: FoldSummary
     point: OperatingPoint | None
-    """None where the arm has no thresholds."""
+    """Operating point; None if the arm has no thresholds."""
     rates: NDArray[np.float64]
-    """[thresholds, (false positive rate, sensitivity)], from none called positive to all."""
+    """[thresholds, (false positive rate, sensitivity)], from no case called positive to all."""
     band: NDArray[np.float64]
     """[N, (false positive rate, lowest sensitivity, highest sensitivity)]."""
 
@@ -89,7 +89,7 @@ def counts_at(y: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.in
 
 
 def band(hits: NDArray[np.int64], n_neg: int, n_pos: int) -> NDArray[np.float64]:
-    """Where a curve may run: [N, (false positive rate, lowest sensitivity, highest sensitivity)].
+    """Return the band of a curve: [N, (false positive rate, lowest sensitivity, highest sensitivity)].
 
     Positive and negative cases are independent, so two Wilson intervals of coverage √.95 make a rectangle that
     holds a threshold's true pair of rates with a chance of 95 %; the band is what these rectangles cover. A band of
@@ -116,7 +116,7 @@ def _frame(axes: Axes, ticks: list[float]) -> None:
 
 
 def _together(sheet: Page, curves: list[Curve]) -> None:
-    """All curves in one frame, without their bands, which would hide each other."""
+    """Draw all curves in one frame, without their bands, which would hide each other."""
     axes = sheet.axes(LEFT + _MARGIN, sheet.top + _HEAD, _SIDE, _SIDE)
     _frame(axes, [0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.text(0.97, 0.93, "chance", color=GREY, size=7, ha="right", va="top", rotation=45)
@@ -128,7 +128,7 @@ def _together(sheet: Page, curves: list[Curve]) -> None:
 
 
 def _apart(sheet: Page, curves: list[Curve]) -> None:
-    """A small frame with the band for each curve, and its numbers beside it."""
+    """Draw each curve in a small frame with its band, and its numbers beside it."""
     left = LEFT + _MARGIN + _SIDE + 0.55
     small = (_SIDE - _GAP * (len(curves) - 1)) / max(len(curves), 3)
     for number, (curve, line) in enumerate(zip(curves, LINES, strict=False)):

@@ -1,4 +1,4 @@
-"""Volumes that runs kept for pictures, and the planes in which they are looked at."""
+"""Volumes that runs kept for pictures, and the planes in which they are shown."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from analysis.read.groups import NothingToShowError
 
 VOLUMES, WORST = "volumes.npz", "worst.npz"
 _SPACING_MM, _LONGEST = (0.01, 100.0), 10.0
-"""Sizes of a voxel, and how much longer one side of a box may be than another: beyond is no body, and no page."""
+"""Limits on the size of a voxel in mm, and on the ratio of a box's sides: data beyond them cannot be a body."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a run kept for pictures.
+    """Volumes, radiographs and patients that a run kept for pictures.
 
     Volumes [K, D, H, W] in HU, D from inferior to superior; radiographs [K, h, w].
     """
@@ -30,11 +30,11 @@ class Sample:
     radiographs: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
     clot_share: NDArray[np.uint8] | None = None
-    """How much of each voxel of the true volume is embolus, 255 being all of it; None where nobody knows."""
+    """Embolus content of each voxel of the true volume, 255 being all of it; None if unknown."""
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
-        """Of a volume along D, H and W: alike for all sample sizes of the same box."""
+        """Size in mm of a volume along D, H and W: equal for all sample sizes of the same box."""
         depth, height, width = self.truth_hu.shape[1:]
         z, y, x = self.spacing_mm
         return depth * z, height * y, width * x
@@ -42,24 +42,24 @@ class Sample:
 
 @dataclass(frozen=True)
 class Plane:
-    """Where a volume is cut."""
+    """A plane through a volume."""
 
     name: str
     """`axial` or `coronal`."""
     position: float
-    """Where it cuts, as a share of the axis: from below, from the front."""
+    """Its place as a share of the axis: from below, from the front."""
 
     @classmethod
     def through(cls, name: str, index: int, length: int) -> Plane:
-        """The plane in the middle of a slice."""
+        """Return the plane in the middle of a slice."""
         return cls(name, (index + 0.5) / length)
 
     def index(self, length: int) -> int:
-        """Of all slices the one that holds the position: it has the nearest centre, however many there are."""
+        """Return the index of the slice with the nearest centre, for any number of slices."""
         return min(int(self.position * length), length - 1)
 
     def cut(self, volume: NDArray[Any]) -> Any:
-        """The slice of [D, H, W] as it is looked at: front or head up, the patient's right on the left."""
+        """Return the slice of [D, H, W] as displayed: front or head up, the patient's right on the left."""
         if self.name == "axial":
             return volume[self.index(volume.shape[0])]
         return volume[::-1, self.index(volume.shape[1])]
@@ -73,18 +73,18 @@ class Plane:
 def read_sample(path: Path) -> Sample:
     """Read a run's samples/volumes.npz or worst.npz. Raises NothingToShowError where it is damaged, or holds something else."""
     try:
-        # Opened here: of a damaged file numpy would leave its own handle open.
+        # Opened here: for a damaged file numpy would leave its own handle open.
         with path.open("rb") as stream, np.load(stream) as file:
             arrays = dict(file)
         return _sample(arrays)
     except Exception as error:
-        # Damaged zips, headers and streams are told by errors of many kinds, and no picture is worth the page.
+        # Damaged zips, headers and streams raise errors of many kinds, and a picture must not stop the page.
         why = " ".join(str(error).split())[:160] or type(error).__name__
         raise NothingToShowError(f"{path}: cannot be read ({why}); delete the run and train it again") from None
 
 
 def _sample(arrays: Mapping[str, NDArray[Any]]) -> Sample:
-    """The sample of these arrays. Raises ValueError where they do not fit together."""
+    """Return the sample of these arrays. Raises ValueError if they do not fit together."""
     for name in ("patients", "generated_hu", "truth_hu", "radiographs", "spacing_mm"):
         if name not in arrays:
             raise ValueError(f"{name}: expected an array; got none")

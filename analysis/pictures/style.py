@@ -1,4 +1,4 @@
-"""How the figures look: colours that the colour-blind and a grey printer tell apart, and one page for all."""
+"""Style of the figures: colours that are distinguishable for the colour-blind and in grey print, and a common page."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Line:
-    """A colour never comes alone: without it, dash and marker still tell."""
+    """A line's style: colour, dash and marker, so that it can be told from others without its colour."""
 
     colour: str
     dash: Any
@@ -64,4 +64,4 @@ DIFFERENCE = LinearSegmentedColormap.from_list(
     "difference",
     ["#001a33", "#004c80", BLUE, "#9a9a9a", ORANGE, "#f6cf6b", "#fff8dc"],
 )
-"""Of signed differences: blue and dark below zero, orange and light above, mid grey at zero."""
+"""Colours of signed differences: blue and dark below zero, orange and light above, mid grey at zero."""

@@ -1,4 +1,4 @@
-"""How the losses fell: a small panel for each variant, stage after stage."""
+"""Loss curves: a small panel for each variant, stage after stage."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from analysis.read.runs import Run, evaluated
 from analysis.tabulate.source import Source, closing, setting, title_of
 
 MOST = 400
-"""Points drawn of a stage; the losses of one with more than four times as many as a band over so many bins."""
+"""Most points drawn of a stage; longer curves (above four times as many) become a band over so many bins."""
 MOST_STEPS = 2**53
-"""Whole numbers beyond are none that a training counts to, nor told apart by a float."""
+"""Larger numbers are not step counts, and floats cannot distinguish them."""
 _COLUMNS, _PANEL, _GAP, _LINE, _HEAD, _FOOT, _MARGIN = 4, 1.55, 0.16, 0.15, 0.28, 0.4, 0.45
 _WINDOW = 15
-"""Of a stage's length, the share that is smoothed over: one in so many."""
+"""The smoothing window is the stage's length divided by this."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ def training(source: Source, out: Path) -> Path:
 
 
 def read(path: Path) -> list[Stage]:
-    """The stages of a metrics.jsonl in their order; a step that is told twice counts as told last.
+    """Return the stages of a metrics.jsonl in their order; of a step that is logged twice the last counts.
 
-    Lines that tell of no step are skipped, whatever they are; of a file that cannot be read there are none.
+    Lines without a step are skipped; a file that cannot be read has no stages.
     """
     try:
         lines = path.read_bytes().decode("utf-8", "replace").split("\n")
@@ -111,7 +111,7 @@ def read(path: Path) -> list[Stage]:
 
 
 def _entry(line: str) -> dict[str, Any] | None:
-    """What a line tells of a step; None of a line that a crash has cut, or of something else."""
+    """Return a line's entry for a step; None for a line that a crash has cut, or another kind of line."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError):
@@ -123,14 +123,14 @@ def _entry(line: str) -> dict[str, Any] | None:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    """Whether JSON's value is a finite number that a float holds: a loss that is none has no place on an axis."""
+    """Whether a JSON value is a finite number that fits a float: others have no place on an axis."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) if isinstance(value, float) else abs(value) <= MOST_STEPS
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of a window around each value, shorter at the ends."""
+    """Return the mean of a window around each value, shorter at the ends."""
     half = len(values) // _WINDOW // 2
     sums = np.r_[0.0, np.cumsum(values)]
     low = np.maximum(np.arange(len(values)) - half, 0)
@@ -174,7 +174,7 @@ def _panel(axes: Axes, stages: Sequence[Stage], limits: tuple[float, float], wid
 
 
 def _names(axes: Axes, stages: Sequence[Stage], inches_per_step: float) -> None:
-    """Each stage's name where it begins: upright where the stage is short, lower where it would touch the last one."""
+    """Write each stage's name at its beginning: upright if the stage is short, lower if it would touch the last one."""
     points, space = 6.5, 0.04
     free_from, lowest = -1.0, 0.0
     first = int(stages[0].steps[0])
@@ -202,14 +202,14 @@ def _raw(axes: Axes, stage: Stage) -> None:
     if len(stage.steps) <= 4 * MOST:
         axes.plot(stage.steps, stage.loss, color=BLUE, linewidth=0.5, alpha=0.35, zorder=2)
         return
-    # A million points would make the PDF unreadable and show nothing that their range does not.
+    # A million points would make the PDF unreadable and show no more than their range.
     edges = np.linspace(0, len(stage.steps), MOST + 1).astype(int)[:-1]
     low, high = np.minimum.reduceat(stage.loss, edges), np.maximum.reduceat(stage.loss, edges)
     axes.fill_between(stage.steps[edges], low, high, color=BLUE, alpha=0.2, linewidth=0, zorder=2)
 
 
 def _limits(stages: Sequence[Stage]) -> tuple[float, float]:
-    """Shared by all panels; the few values beyond are those of the first steps and of spikes."""
+    """Return limits shared by all panels; the few values beyond them are first steps and spikes."""
     values = np.concatenate([part for stage in stages for part in (stage.loss, stage.validation_loss)])
     values = values[np.isfinite(values) & (values > 0)]
     if not values.size:
@@ -220,7 +220,7 @@ def _limits(stages: Sequence[Stage]) -> tuple[float, float]:
 
 
 def _patients(run: Run) -> str:
-    """How many patients the last stage was trained and validated on, where the config says so."""
+    """Return the numbers of patients of the last stage's training and validation, if the config has them."""
     slot = evaluated(run.config)
     counts = [f"{slot[key]} {name}" for key, name in (("train", "training"), ("val", "validation")) if key in slot]
     if counts:

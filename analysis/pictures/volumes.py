@@ -77,7 +77,7 @@ def _draw(group: Group, run: Run, title: str, why: str, png: Path) -> Path:
 def _draw_patient(
     sheet: Page, run: Run, sample: Sample, patient: str, left: float, top: float, size: float, row: float
 ) -> None:
-    """The X-ray, and in two rows the truth and what was generated."""
+    """Draw the X-ray, and in two rows the true and the generated volume."""
     index, scale = sample.patients.index(patient), size / sample.extent_mm[2]
     radiograph = sample.radiographs[index].astype(np.float64) / 255
     tall = min(size * radiograph.shape[0] / radiograph.shape[1], 2 * row + _GAP)

@@ -1,4 +1,4 @@
-"""Figure 6: the worst cases, by which score, and where the generated volume is wrong."""
+"""Figure 6: the worst cases, by which score, and the places where the generated volume is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BY = ("psnr", "ssim_2d", "lpips")
 _GAP, _ROW_GAP, _HEAD, _LINE, _BAR = 0.06, 0.1, 0.2, 0.2, 0.45
 _EDGE = 0.15
 _ORDINALS = ("worst", "2nd worst")
-"""As many as are kept by each score."""
+"""Names of the worst cases, as many as are kept for each score."""
 _COLUMNS = ("X-ray", *(f"{what}, {plane}" for plane in ("axial", "coronal") for what in ("true", "generated", "diff.")))
 
 
@@ -61,13 +61,13 @@ def worst(source: Source, out: Path) -> Path:
 
 
 def reason(source: Source, run: Run, patient: str) -> str:
-    """By which scores, and how far down in their order, the patient is among the worst; with the values."""
+    """Describe by which scores, and at which rank, the patient is among the worst, with the values."""
     texts: list[str] = []
     for key in _BY:
         column, scores = source.column(key), patient_means([run], key)
         if patient not in scores:
             continue
-        # Of equal scores the first patient's counts as the worse, as where they were kept.
+        # Of equal scores the first patient's counts as the worse, as in the choice of the kept cases.
         place = sorted(scores, key=lambda name: column.better * scores[name]).index(patient)
         if place < len(_ORDINALS):
             value = f"{scores[patient]:.4g}" + (f" {column.unit}" if column.unit else "")
@@ -76,7 +76,7 @@ def reason(source: Source, run: Run, patient: str) -> str:
 
 
 def limit_hu(sample: Sample, window_width: float) -> float:
-    """Where the colours of a difference end: what 99 % of the voxels stay within, as a round number of HU."""
+    """Return the end of the colour scale of a difference: 99 % of the voxels lie within, as a round number of HU."""
     difference = np.abs(sample.generated_hu.astype(np.int32) - sample.truth_hu)
     reached = float(np.quantile(difference, 0.99))
     return min(next((step for step in (50, 100, 200, 300, 500, 1000) if step >= reached), window_width), window_width)

@@ -1,4 +1,4 @@
-"""The baselines of a table: one row for each setting they were made in, the usual setting without a word."""
+"""The baselines of a table: one row for each setting; the label of the usual setting does not mention it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Setting = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """A baseline in one setting; the label says what sets it apart from the usual one. No run yet: None."""
+    """A baseline in one setting; the label names its differences from the usual one. Run None: there is none yet."""
 
     variant: str
     label: str
@@ -54,7 +54,7 @@ def made_for(baseline: Run, variants: Iterable[Run]) -> bool:
 
 
 def _setting(run: Run, part: str | None) -> Setting:
-    """What a run shares with the baselines that stand beside it: entries with a name and options."""
+    """Return the setting that a run shares with comparable baselines: entries with a name and options."""
     resolution, (low, high) = run.config["resolution"], window_hu(run.config)
     setting = {
         "resolution": {"name": str(resolution["size"]).replace("x", " x "), "reduction": resolution["reduction"]},
@@ -68,7 +68,7 @@ def _key(setting: Setting) -> str:
 
 
 def _labels(settings: Sequence[Setting], usual: Setting) -> list[str]:
-    """What each setting has that the usual one has not; in full where the short form would not tell them apart."""
+    """Return what each setting has that the usual one lacks; in full if the short form would be ambiguous."""
     short = [_difference(setting, usual, in_full=False) for setting in settings]
     if len(set(short)) == len(short):
         return short

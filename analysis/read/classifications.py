@@ -1,4 +1,4 @@
-"""Reading classifications: the predictions behind Table 3."""
+"""Reading of classifications: the predictions behind Table 3."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FOLDER = "classifications"
 UNREADABLE = "unreadable"
-"""The state of a classification of which a file cannot be read, or is not what its id was made from."""
+"""State of a classification with a file that cannot be read, or that does not match its id."""
 _NAME = re.compile(
     r"(?P<variant>[A-Za-z0-9_.+-]+)-(?P<scale>[A-Za-z0-9_.+]+)-s(?P<seed>[0-9]{1,9})-(?P<generated>cross_fitted|single)-[0-9a-f]{12}"
 )
@@ -35,28 +35,28 @@ class Classification:
 
     path: Path
     variant: str
-    """Whose generators made the generated volumes."""
+    """Variant whose generators made the generated volumes."""
     scale: str
     seed: int
     dataset: str
-    """Empty where config.yaml is not there or cannot be read."""
+    """Name of the data set; empty if config.yaml is absent or cannot be read."""
     generated: str
     """`cross_fitted` or `single`."""
     settings: dict[str, Any] = field(repr=False)
-    """The classifiers'; empty where they are not known."""
+    """Settings of the classifiers; empty if unknown."""
     config: dict[str, Any] = field(repr=False)
-    """The generators'; empty where it is not known."""
+    """Config of the generators; empty if unknown."""
     state: str
     """done, running, interrupted, failed, pruned or unreadable."""
     reason: str
     updated: float
     predictions: pd.DataFrame | None = field(repr=False)
-    """arm, fold, split, patient, label, score, threshold."""
+    """Table with columns arm, fold, split, patient, label, score, threshold."""
     provenance: dict[str, Any] = field(repr=False)
 
     @property
     def cohort(self) -> str:
-        """Fingerprint of the patients; empty where it is not known."""
+        """Fingerprint of the patients; empty if unknown."""
         return str((self.provenance.get("data") or {}).get("cohort", ""))
 
     @property
@@ -69,8 +69,8 @@ class Classification:
 def load_classifications(runs_dir: Path) -> list[Classification]:
     """All classifications below a folder of runs, the most recently updated first.
 
-    One of which a file cannot be read is there too, in the state `unreadable` with `FILE: reason`. Folders that are no
-    classification are skipped. Of either a warning names the folder and says why.
+    One with a file that cannot be read is included, in the state `unreadable` with `FILE: reason`. Folders that are not
+    classifications are skipped. For both a warning names the folder and the reason.
     """
     root = Path(runs_dir) / FOLDER
     found: list[Classification] = []
@@ -88,7 +88,7 @@ def load_classifications(runs_dir: Path) -> list[Classification]:
 
 
 def tested(of: Classification, arm: str) -> pd.DataFrame:
-    """An arm's test patients by fold and patient; none of a classification that is not done."""
+    """Return an arm's test patients by fold and patient; empty for a classification that is not done."""
     import pandas as pd
 
     if of.predictions is None:
@@ -98,7 +98,7 @@ def tested(of: Classification, arm: str) -> pd.DataFrame:
 
 
 def of_others(table: pd.DataFrame, reference: pd.DataFrame, whose: str) -> str:
-    """Why two tables are not of the same patients, folds and labels; empty where they are."""
+    """Explain why two tables are not of the same patients, folds and labels; empty if they are."""
     ours, theirs = (one.drop_duplicates("patient").set_index("patient") for one in (table, reference))
     shared = ours.index.intersection(theirs.index)
     if len(table) != len(reference) or len(shared) != len(table):
@@ -120,19 +120,19 @@ def _load(folder: Path, name: re.Match[str]) -> Classification:
     try:
         _fill(read, folder)
     except UnreadableError as error:
-        # Of what is not as it was left no setting is told.
+        # Files that were changed are no source of settings.
         read |= {"state": UNREADABLE, "reason": str(error), "config": {}, "settings": {}}
         _log.warning("%s: unreadable: %s", folder.name, error)
     return Classification(path=folder, **read)
 
 
 def _fill(read: dict[str, Any], folder: Path) -> None:
-    """Add what the files tell, one after the other. Raises UnreadableError at the first that cannot be used."""
-    # Imported here: whoever only asks for help need not wait for it.
+    """Add the files' content, one after the other. Raises UnreadableError at the first that cannot be used."""
+    # Imported here: it is slow, and help does not need it.
     from analysis.read import files
 
     alive = seems_held(folder / ".lease")
-    # Read after the lease was looked at: one that ended in between then reads as ended, not as interrupted.
+    # Read after the lease: one that ends between the two reads then counts as ended, not as interrupted.
     status = files.read_status(folder)
     ended = status.state not in ("running", "interrupted")
     read["state"] = status.state if ended else "running" if alive else "interrupted"
@@ -141,7 +141,7 @@ def _fill(read: dict[str, Any], folder: Path) -> None:
     done = status.state == "done"
     if done and not (folder / files.PROVENANCE).exists():
         raise files.UnreadableError(files.PROVENANCE, "absent: stand-ins and patients are not known")
-    # Written in this order: what is not done need not have them yet.
+    # Written in this order: before the state is done they may be absent.
     begun = (folder / files.PROVENANCE).exists()
     if begun or (folder / files.CONFIG).exists():
         with _reading(files.CONFIG):
@@ -171,7 +171,7 @@ def _fill(read: dict[str, Any], folder: Path) -> None:
 
 @contextmanager
 def _reading(file: str) -> Iterator[None]:
-    """Turn whatever reading a file raises into a line that begins with the file's name."""
+    """Turn any error of reading a file into a line that begins with the file's name."""
     from analysis.read.files import UnreadableError
 
     try:
@@ -197,13 +197,13 @@ def _expect(holds: bool, entry: str, expected: str, got: object) -> None:
 
 
 def _check_name(tree: Mapping[str, Any], read: Mapping[str, Any], *entries: str) -> None:
-    """Hold a file against the folder's name: a copied or renamed folder would be counted as another."""
+    """Check a file against the folder's name: a copied or renamed folder would be counted as another."""
     for entry in entries:
         _expect(tree.get(entry) == read[entry], entry, f"{read[entry]}, as the folder's name has it", tree.get(entry))
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
-    """The classifiers' settings, where what Table 3 tells of them is there."""
+    """Return the classifiers' settings, if those that Table 3 shows are present."""
     _expect(isinstance(settings, dict), "settings", "a mapping", settings)
     made: dict[str, Any] = settings
     for path in ("folds", "volumes.steps", "xrays.steps"):
@@ -215,7 +215,7 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
 
 
 def _predictions(file: Path) -> pd.DataFrame:
-    """The predictions, in columns of the right kind. Values are Table 3's to judge."""
+    """Return the predictions, in columns of the right kind. Table 3 checks the values."""
     import numpy as np
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The id of a run, derived again from what it holds: an edited config is noticed when the run is read."""
+"""Derivation of a run's id from its files: an edited config is detected when the run is read."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NOT_RECIPE = (
 """Fields that cannot change a result, as run ids know them, and the seed; seeds of one recipe are pooled."""
 
 MADE_FROM = "id_made_from"
-"""The entry of provenance.json that holds what the hash in the id was made from."""
+"""Entry of provenance.json with the values that the hash in the id was made from."""
 _BY_CONTENT = ("source", "start")
 """Fields that hold a path in the config and, in what the id was made from, the fingerprint of the file there."""
 
 
 def why_changed(name: str, provenance: Mapping[str, Any], **files: Mapping[str, Any]) -> str:
-    """Why a folder of this name is not what its id says; empty where it is.
+    """Explain why a folder of this name does not match its id; empty if it does.
 
     name: of the folder; its last 12 hex digits are the hash. files: what else the id was made from, each the content of the
     file that it stands in, by the entry that it has there: `config` of config.yaml, `settings` of classification.json.
@@ -61,12 +61,12 @@ def why_changed(name: str, provenance: Mapping[str, Any], **files: Mapping[str, 
 
 
 def _is_free(path: str) -> bool:
-    """Whether a field of a config is no part of the id."""
+    """Whether a field of a config is not part of the id."""
     return any(path == free or path.startswith(f"{free}.") for free in map(".".join, NOT_RECIPE))
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested options with their dotted paths."""
+    """Yield the values of nested options with their dotted paths."""
     for key, value in tree.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping):
@@ -76,14 +76,14 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def at(tree: Any, path: str) -> Any:
-    """The value at a dotted path; None where there is none."""
+    """Return the value at a dotted path; None if there is none."""
     for key in path.split("."):
         tree = tree.get(key) if isinstance(tree, Mapping) else None
     return tree
 
 
 def _same(found: Any, value: Any) -> bool:
-    """Equal as JSON, which has lists alone and no tuples. True is not 1."""
+    """Whether values are equal as JSON, which has only lists and no tuples. True is not 1."""
     a, b = (json.dumps(one, sort_keys=True, default=str) for one in (found, value))
     numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in (found, value))
     return a == b or (numbers and found == value)

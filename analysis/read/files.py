@@ -1,7 +1,7 @@
-"""The files of a run directory, checked as they are read: whoever shows a run later need not expect a field of another shape.
+"""Validated reading of the files of a run directory, so that later code can rely on each field's type.
 
-Whatever cannot be used raises UnreadableError, whose one line names the file, the field, and what it holds. No line names a
-patient.
+A file that cannot be used raises UnreadableError, whose one line names the file, the field, and what it holds. No line
+names a patient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SCORES, SET_SCORES = "scores.parquet", "set_scores.json"
 __all__ = ["STATUS", "Status", "UnreadableError", "one_line", "read_status", "short"]
 """The files of a run directory that both sweeps and the commands of analysis/ read."""
 LABELS = (0, 1, 2)
-"""Without and with embolism, and nobody knows."""
+"""Labels: without embolism, with embolism, unknown."""
 _LARGEST = 1e100
 """The largest score that is read: the square of a larger one may be too large for double precision."""
 _INDEX = re.compile("__index_level_[0-9]+__")
@@ -36,7 +36,7 @@ _INDEX = re.compile("__index_level_[0-9]+__")
 
 
 def _range_hu(value: Any) -> Any:
-    """Raises ValueError where it is no range [low, high]."""
+    """Raise ValueError if the value is not a range [low, high]."""
     numbers = isinstance(value, list) and all(type(one) in (int, float) and math.isfinite(one) for one in value)
     if not numbers or len(value) != 2 or not value[0] < value[1]:
         raise ValueError(f"expected two numbers in HU, the lower first; got {got(value)}")
@@ -105,7 +105,7 @@ class _Stages(Loose):
     @model_validator(mode="before")
     @classmethod
     def _apart(cls, value: Any) -> Any:
-        """The stages, which stand beside their order in the file."""
+        """Separate the stages from their order, which is beside them in the file."""
         if not isinstance(value, Mapping) or not isinstance(value.get("order"), list):
             return value
         names = [name for name in value["order"] if isinstance(name, str)]
@@ -137,7 +137,7 @@ class _Loss(Loose):
     @model_validator(mode="before")
     @classmethod
     def _apart(cls, value: Any) -> Any:
-        """The terms, which stand beside the name of their sum in the file."""
+        """Separate the terms from the name of their sum, which is beside them in the file."""
         if not isinstance(value, Mapping):
             return value
         return {"each": {name: term for name, term in value.items() if name != "name"}}
@@ -235,7 +235,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     tree: dict[str, Any] = read_tree(folder / CONFIG, "YAML", yaml.safe_load)
     checked(CONFIG, _Config.model_validate, tree)
     try:
-        # What a run's recipe is compared as.
+        # A run's recipe is compared as JSON.
         json.dumps(tree, sort_keys=True, default=str)
     except ValueError as error:
         raise UnreadableError(CONFIG, f"expected plain options; got some that hold themselves ({error})") from None
@@ -262,7 +262,7 @@ def read_scores(folder: Path) -> pd.DataFrame:
     A score that is absent is NaN. Raises UnreadableError, also where a page does not have the checksum that it was written
     with, no patient is there, or one is there twice.
     """
-    # Imported here: whoever only asks for states need not wait for it.
+    # Imported here: it is slow, and a list of states does not need it.
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -335,7 +335,7 @@ def _kind(of: pa.DataType) -> str:
 
 
 def _finite(tree: Any) -> Any:
-    """A tree whose numbers that are not finite are None."""
+    """Return a tree with None for numbers that are not finite."""
     if isinstance(tree, Mapping):
         return {key: _finite(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""The runs that are asked for, by scale, data set and id."""
+"""Selection of runs by scale, data set and id."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from x2c.core.run_lookup import matching
 
 START = "make sweep name=losses"
 REFERENCE = "l1"
-"""The row that others are compared with, unless another is asked for."""
+"""The default reference row, which others are compared with."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which runs a command is about, and where its files go."""
+    """The runs that a command is about, and the folder for its files."""
 
     runs: Path = Path("runs")
     out: Path | None = None
-    """None: a folder named after what is shown."""
+    """Folder for files. None: a folder named after the content."""
     scale: str | None = None
     data: str | None = None
-    """The name of a data set, or the start of its cohort."""
+    """Name of a data set, or the start of its cohort. None: the data set of the latest run."""
     only: str | None = None
-    """Run ids or beginnings of them, joined by commas."""
+    """Run ids or beginnings of them, separated by commas. None: all runs."""
 
     def folder(self, of: Group | Classification) -> Path:
         """The folder for the reports on runs or on a classification."""
@@ -53,8 +53,8 @@ def find_groups(
 ) -> list[Group]:
     """The groups of runs that match, the most recently updated first; never empty.
 
-    `only` names run ids, joined by commas: beside them there are the baselines, and the runs of the row that the others are
-    compared with, where none of them is of it.
+    `only` names run ids, separated by commas; the baselines are added, and the runs of the reference row, if none of
+    those named is one of it.
 
     Raises NothingToShowError where there are no runs, UnknownChoiceError for a scale or data set without.
     """
@@ -79,9 +79,9 @@ def find_groups(
 
 
 def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
-    """The runs that are named, the baselines in their settings, and the reference row where it is not among them.
+    """Return the named runs, the baselines in their settings, and the reference row if it is not among them.
 
-    Of the reference row the seeds that were named: another one would be all that the rows could be compared over.
+    The reference row is limited to the named seeds: other seeds would leave none in common.
     """
     known = [run.id for run in runs]
     ids = {name for word in only.split(",") if word for name in matching(word, known)}
@@ -101,5 +101,5 @@ def _asked_for(runs: Sequence[Run], only: str, reference: str) -> list[Run]:
 
 
 def no_choice(given: str, expected: str, choices: Iterable[str]) -> str:
-    """What to say of a name that does not exist: the nearest one, and all choices."""
+    """Return the message for a name that does not exist: the nearest one, and all choices."""
     return f"expected {expected}; got {given!r}; {nearest(given, set(choices))}"

@@ -1,4 +1,4 @@
-"""What sets a row's recipe apart from the reference row's, beyond what the two variants' own files say."""
+"""Differences of a row's recipe from the reference row's, beyond the two variants' own files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MADE_BY: Mapping[str, Callable[[Mapping[str, Any]], object]] = {
     "x2c": lambda note: note.get("x2c"),
     "commit": lambda note: _commit(note),
 }
-"""What is not in a run's id and can move the last digits of its numbers, as provenance.json has it."""
+"""Properties outside of a run's id that can change the last digits of its numbers, from provenance.json."""
 
 
 def differences_in_recipe(run: Run, reference: Run) -> list[str]:
-    """What differs between two runs beyond their variants' own files, as `field value (the reference's)`.
+    """Return the differences of two runs beyond their variants' own files, as `field value (the reference's)`.
 
-    Fields are those of the resolved configuration, by dotted path: a field that both variants' files leave alone, or that has
-    another value than its file gives it. Pretraining data and the data trained on are among them.
+    Fields are those of the resolved configuration, by dotted path: a field that neither variant's file sets, or whose
+    value differs from its file's. Pretraining data and the data trained on are among them.
     """
     ours, theirs = (dict(leaves(_recipe(one))) for one in (run, reference))
     own, others = (_of_file(one.variant, one.scale) for one in (run, reference))
@@ -42,17 +42,17 @@ def differences_in_recipe(run: Run, reference: Run) -> list[str]:
 
 
 def differences_in_making(run: Run, reference: Run) -> list[str]:
-    """Where two runs were made on other devices, or with other code, as `what value (the reference's)`."""
+    """Return the differences of two runs in device or code, as `what value (the reference's)`."""
     ours, theirs = (one.provenance or {} for one in (run, reference))
     found = ((name, of(ours), of(theirs)) for name, of in _MADE_BY.items())
     return [f"{name} {_text(a)} ({_text(b)})" for name, a, b in found if a != b]
 
 
 def signature(run: Run) -> str:
-    """What was asked for beyond the variant's own file, as comparable text: the runs of one sweep have one in common."""
+    """Return the settings beyond the variant's own file, as comparable text: the runs of one sweep share one."""
     own = _of_file(run.variant, run.scale)
     if own is None:
-        # Of a variant without a file nobody knows what was asked beyond it.
+        # Without a variant's file it is unknown what was set beyond it.
         return f"no file of {run.variant}"
     recipe = dict(leaves(_recipe(run)))
     changed = {path: value for path, value in recipe.items() if not _equal(value, at(own, path))}
@@ -60,7 +60,7 @@ def signature(run: Run) -> str:
 
 
 def chosen_runs(group: Group) -> dict[str, tuple[Run, ...]]:
-    """For each variant the runs that a table pools: the seeds of one recipe. Baselines are no variants.
+    """Return for each variant the runs that a table pools: the seeds of one recipe. Baselines are not variants.
 
     Of several recipes it is the one of which most variants have a finished run as well, of equals that of most finished
     seeds, then the latest: a stray run with another learning rate does not take a row that a whole sweep has been run for.
@@ -83,7 +83,7 @@ def chosen_runs(group: Group) -> dict[str, tuple[Run, ...]]:
 
 
 def usual_signature(runs: Sequence[Run]) -> Callable[[Run], int]:
-    """For a run, how many variants have a finished run of which the same was asked."""
+    """Return a function that gives, for a run, the number of variants with a finished run of the same settings."""
     variants: dict[str, set[str]] = {}
     for run in runs:
         if run.state == "done":
@@ -93,8 +93,8 @@ def usual_signature(runs: Sequence[Run]) -> Callable[[Run], int]:
 
 @cache
 def _of_file(variant: str, scale: str) -> Mapping[str, Any] | None:
-    """The configuration that the variant's file asks for at a scale; None where there is no such file any more."""
-    # Imported here: it loads the registries, and a table of one variant needs none of it.
+    """Return the configuration of the variant's file at a scale; None if there is no such file any more."""
+    # Imported here: it loads the registries, which a table of one variant does not need.
     from x2c.core.errors import UserError
     from x2c.core.resolve import resolve
 
@@ -109,7 +109,7 @@ def _recipe(run: Run) -> Mapping[str, Any]:
 
 
 def _without_the_rest(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy without the fields that cannot change a result."""
+    """Return a copy without the fields that cannot change a result."""
     copied: dict[str, Any] = json.loads(json.dumps(config, default=str))
     for *parents, key in NOT_RECIPE:
         inner = at(copied, ".".join(parents)) if parents else copied

@@ -20,35 +20,35 @@ if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["done", "running", "interrupted", "failed", "pruned", "unreadable"]
-"""`unreadable` is a run of which a file cannot be used, whatever its status says."""
+"""`unreadable` is a run with a file that cannot be used, whatever its status says."""
 BASELINES = {"baseline_mean": None, "baseline_nearest": "encoder", "baseline_reconstruction": "autoencoder"}
-"""The rows made without the model under test, each with the part that it depends on besides the data."""
+"""Rows made without the model under test, each with the part that it depends on besides the data."""
 _NO_RUNS = ("classifications", "logs", "stages")
 _log = logging.getLogger(__name__)
 
 
 def evaluated(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The data set whose test patients a resolved config is scored on: the last stage's."""
+    """Return the data set whose test patients a resolved config is scored on: the last stage's."""
     stages = config["stages"]
     slot: dict[str, Any] = config[stages[stages["order"][-1]]["data"]]
     return slot
 
 
 def window_hu(config: Mapping[str, Any]) -> tuple[float, float]:
-    """The HU window that a resolved config is scored in."""
+    """Return the HU window that a resolved config is scored in."""
     window = evaluated(config)["window"]
     return float(window["low_hu"]), float(window["high_hu"])
 
 
 def voxels(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(D, H, W) of a resolved config's volumes."""
+    """Return (D, H, W) of a resolved config's volumes."""
     size, reduction = config["resolution"]["size"], int(config["resolution"]["reduction"])
     height, width, depth = (int(axis) // reduction for axis in str(size).split("x"))
     return depth, height, width
 
 
 def steps_text(config: Mapping[str, Any]) -> str:
-    """A resolved config's stages with their optimizer steps, e.g. `rspect 500 → ctpa 250 → xray 300`."""
+    """Return a resolved config's stages with their optimizer steps, e.g. `rspect 500 → ctpa 250 → xray 300`."""
     stages = config["stages"]
     return " → ".join(f"{name} {stages[name]['steps']}" for name in stages["order"])
 
@@ -64,13 +64,13 @@ _PART_NAMES = {
 
 
 def part_name(part: str) -> str:
-    """What pages call a part of a run that a stand-in may take."""
+    """Return the name of a part of a run that a stand-in may replace, for pages."""
     return _PART_NAMES.get(part, part)
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """A small network in the place of a pretrained one: which part, which network, instead of what."""
+    """A small network in place of a pretrained one: the part, the network, and the network it replaces."""
 
     part: str
     name: str
@@ -78,12 +78,12 @@ class StandIn:
 
     @property
     def text(self) -> str:
-        """All of it in words."""
+        """Return the description in words."""
         return f"{part_name(self.part)}: {self.name}" + (f" instead of {self.instead_of}" if self.instead_of else "")
 
 
 def in_order(stand_ins: Iterable[StandIn]) -> list[StandIn]:
-    """Each once, the model's parts before the metrics' networks."""
+    """Return each stand-in once, the model's parts before the metrics' networks."""
     return sorted(set(stand_ins), key=lambda s: (s.part in METRIC_PARTS, s.part, s.name, s.instead_of))
 
 
@@ -91,8 +91,8 @@ def in_order(stand_ins: Iterable[StandIn]) -> list[StandIn]:
 class Run:
     """One run directory. `scores`, `set_scores` are there when, and only when, the state is `done`.
 
-    Of one that is `unreadable` variant, scale and seed are what the folder's name says, `reason` is `FILE: reason`, and
-    data set and provenance are missing; so is the config where that is the file.
+    If it is `unreadable`, variant, scale and seed are from the folder's name, `reason` is `FILE: reason`, and
+    data set and provenance are missing; so is the config if that is the file.
     """
 
     path: Path
@@ -111,12 +111,12 @@ class Run:
     updated: float
     """Unix time of the last report."""
     starts: int
-    """How many processes have begun or gone on with it: more than one was interrupted or tried again."""
+    """Number of processes that started or resumed it: above one, it was interrupted or retried."""
     scores: pd.DataFrame | None = field(repr=False)
     set_scores: dict[str, Any] | None = field(repr=False)
     provenance: dict[str, Any] | None = field(repr=False)
     told_cohort: str | None = field(default=None, repr=False)
-    """The cohort of a run that is unreadable for another file than its provenance."""
+    """Cohort of an unreadable run whose provenance can be read; else None."""
 
     @property
     def cohort(self) -> str | None:
@@ -131,12 +131,12 @@ class Run:
 
     @property
     def section(self) -> str | None:
-        """The table section the variant asks for."""
+        """The table section that the variant's file names."""
         return self._row.get("section")
 
     @property
     def note(self) -> str:
-        """What the variant says its row lacks beside the paper's."""
+        """The variant's remark on what its row lacks compared with the paper's."""
         return self._row.get("note") or ""
 
     @property
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def recipe(self) -> str:
-        """Everything that can change a result but the seed, as comparable text."""
+        """Everything except the seed that can change a result, as comparable text."""
         config = copy.deepcopy(self.config)
         for *parents, key in NOT_RECIPE:
             inner: Any = config
@@ -167,21 +167,21 @@ class Group:
 
     scale: str
     dataset: str
-    """Empty where no run of the group can be read."""
+    """Name of the data set; empty if no run of the group can be read."""
     cohort: str | None
     runs: tuple[Run, ...] = field(repr=False)
-    """Those that can be read."""
+    """Runs that can be read."""
     unreadable: tuple[Run, ...] = field(default=(), repr=False)
-    """Those that belong here and cannot be read, by id: rows without a number."""
+    """Unreadable runs of the group, by id: rows without a number."""
 
     @property
     def updated(self) -> float:
-        """Unix time of the latest report among the runs; where none can be read, of the latest change of a file."""
+        """Unix time of the latest report among the runs; if none can be read, of the latest change of a file."""
         return max((run.updated for run in self.runs or self.unreadable), default=0.0)
 
     @property
     def name(self) -> str:
-        """How lines and footnotes call the group."""
+        """Name of the group in lines and footnotes."""
         data = self.dataset or "unknown"
         return f"scale {self.scale}, data {data}" + (f" ({self.cohort[:12]})" if self.cohort else "")
 
@@ -189,8 +189,8 @@ class Group:
 def load_runs(runs_dir: str | Path) -> list[Run]:
     """Read every run directory in `runs_dir`, sorted by id; no such folder gives no runs.
 
-    A run of which a file cannot be used is there as well: its state is `unreadable`, and its reason says which file and
-    why. Folders that are no run by their name, or not yet one, are skipped with a warning that names the folder and says why.
+    A run with a file that cannot be used is included: its state is `unreadable`, and its reason names the file and the
+    cause. Folders that are not runs by their name, or not yet, are skipped with a warning that names folder and cause.
     """
     root = Path(runs_dir)
     inside = sorted(root.iterdir()) if root.is_dir() else []
@@ -205,11 +205,11 @@ def load_runs(runs_dir: str | Path) -> list[Run]:
 
 
 def group_runs(runs: Iterable[Run]) -> list[Group]:
-    """Runs by scale and patients, the most recently updated group first; last those of which no run can be read.
+    """Return runs by scale and patients, the most recently updated group first; last, groups without a readable run.
 
-    A run that has not yet told its cohort joins the latest group of its scale whose data set has the same options. One that
-    is unreadable joins every group of its scale and cohort, or the latest one of its scale where its cohort is unknown;
-    where there is none, a group without readable runs.
+    A run that has not yet recorded its cohort joins the latest group of its scale with the same data options. One that
+    is unreadable joins every group of its scale and cohort, or the latest one of its scale if its cohort is unknown;
+    if there is none, a group without readable runs.
     """
     known = list(runs)
     groups: list[list[Run]] = []
@@ -246,7 +246,7 @@ class _NotARunError(Exception):
 
 
 def _load(folder: Path) -> Run:
-    # Imported here: whoever only asks for help need not wait for it.
+    # Imported here: it is slow, and help does not need it.
     from analysis.read.files import UnreadableError, short
 
     named = RUN_ID.fullmatch(folder.name)
@@ -259,13 +259,13 @@ def _load(folder: Path) -> Run:
     except UnreadableError as error:
         reason = str(error)
     except Exception as error:
-        # Whatever a file may hold that nobody has thought of: one bad file is one bad row.
+        # Unforeseen content of files: one bad file must only cost one row.
         reason = short(f"{type(error).__name__}: {error}")
     return _unreadable(folder, named, reason)
 
 
 def _readable(folder: Path) -> Run:
-    """The run of a folder whose files can be used. Raises UnreadableError, and _NotARunError for one that has not begun."""
+    """Return the run of a folder. Raises UnreadableError, and _NotARunError for a run that has not begun."""
     from analysis.read import files
 
     alive = seems_held(folder / ".lease")
@@ -273,7 +273,7 @@ def _readable(folder: Path) -> Run:
         if any((folder / name).exists() for name in (files.SCORES, files.SET_SCORES)):
             raise files.UnreadableError(files.STATUS, "absent, though the run was scored")
         raise _NotARunError(f"no {files.STATUS} in it, it has not begun")
-    # Read after the lease was looked at: a run that ended in between then reads as ended, not as interrupted.
+    # Read after the lease: a run that ends between the two reads then counts as ended, not as interrupted.
     status = files.read_status(folder)
     if alive and status.state == "running" and not (folder / files.CONFIG).exists():
         raise _NotARunError(f"no {files.CONFIG} in it yet, it has just begun")
@@ -310,7 +310,7 @@ def _readable(folder: Path) -> Run:
 
 
 def _unreadable(folder: Path, named: re.Match[str], reason: str) -> Run:
-    """The run of a folder with this name of which a file cannot be used."""
+    """Return the run of a folder with this name and a file that cannot be used."""
     from analysis.read import files
 
     config: dict[str, Any] = {}
@@ -351,7 +351,7 @@ def _last_change(folder: Path) -> float:
 
 
 def _refuse_renamed(name: str, config: Mapping[str, Any]) -> None:
-    """Raise UnreadableError where the config is another run's: a copied folder would be counted twice."""
+    """Raise UnreadableError if the config is another run's: a copied folder would be counted twice."""
     from analysis.read.files import CONFIG, UnreadableError
 
     begins = f"{config['variant']}-{config['scale']}-s{config['seed']}-"
@@ -360,13 +360,13 @@ def _refuse_renamed(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _refuse_changed(name: str, config: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    """Raise UnreadableError where config or provenance are not what the run's id was made from."""
+    """Raise UnreadableError if config or provenance differ from what the run's id was made from."""
     from analysis.read.files import CONFIG, UnreadableError
 
     if why := why_changed(name, provenance, config=config):
         file, _, reason = why.partition(": ")
         raise UnreadableError(file, reason)
-    # The id of a baseline has the window apart from the few fields of the config that it depends on.
+    # The id of a baseline holds the window beside the few fields of the config that it depends on.
     window = provenance[MADE_FROM].get("window")
     if window is not None and tuple(window) != window_hu(config):
         low, high = window_hu(config)

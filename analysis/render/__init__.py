@@ -1,1 +1,1 @@
-"""Tables as Markdown, LaTeX, HTML and terminal text, whatever they hold."""
+"""Tables as Markdown, LaTeX, HTML and terminal text, independent of their content."""

@@ -15,11 +15,11 @@ class Footnote:
     mark: str
     text: str
     kind: Literal["", "stand-in", "left out"] = ""
-    """What it tells of, where some pages show such notes in another form: a stand-in network, or runs in no row."""
+    """Kind of note, which some pages show in another form: a stand-in network, or runs in no row; else empty."""
     about: str = ""
-    """The name of the stand-in, with what it is in place of."""
+    """Name of the stand-in, and of the network it replaces; empty for other notes."""
 
 
 def stand_in_note(mark: str, about: str) -> Footnote:
-    """The note of a stand-in network, of which `about` says what it is in place of."""
+    """Return the note of a stand-in network; `about` names it and the network it replaces."""
     return Footnote(mark, f"Stand-in for {about}.", "stand-in", about)

@@ -9,12 +9,12 @@ from functools import cache
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """Characters and their LaTeX, in turn."""
+    """Return characters and their LaTeX, which alternate in the text."""
     words = text.split()
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-# Only OT1 and the maths fonts: these are scalable in any TeX, while a missing font would be drawn in pixels, or be an error.
+# Only OT1 and the maths fonts, which are scalable in any TeX: others would be bitmaps, or an error, if missing.
 _GREEK = _pairs(
     """
     α alpha β beta γ gamma δ delta ε varepsilon ζ zeta η eta θ theta ι iota κ kappa λ lambda μ mu ν nu ξ xi ο mathit{o} π pi ρ rho
@@ -65,34 +65,34 @@ _ELSEWHERE = {
     "\u0323": r"\d{@}", "\u0327": r"\c{@}", "\u0331": r"\b{@}", "\u0326": r"\textcommabelow{@}", "\u0332": r"\underline{@}",
     "\u0328": r"@\llap{\lower.9ex\hbox{$\lhook$}}", "\u031b": r"@\kern-.1em'", "\u0338": r"\rlap{/}@", "\u0345": r"@$_{\iota}$",
 }  # fmt: skip
-"""Other marks: what becomes of @."""
+"""Other marks: the LaTeX of a letter @ with the mark."""
 _MOST_MARKS = 6
 """Marks on one letter; TeX nests no deeper than 255 groups."""
 _ALPHABETS = {"DOUBLE-STRUCK CAPITAL": "mathbb", "SCRIPT CAPITAL": "mathcal", "BLACK-LETTER": "mathfrak", "FRAKTUR": "mathfrak",
               "BOLD": "mathbf"}  # fmt: skip
 _SIMPLE = re.compile(r"[A-Za-z]|\\(?:i|j|ae|AE|oe|OE|o|O)\{\}")
-"""The letters that LaTeX's accents of text can stand on."""
+"""The letters that LaTeX's text accents can be put on."""
 _FORMULA = re.compile(r"\$[^$]*\$")
 _COMMANDS = re.compile(r"\\[A-Za-z]+|[{}$\\]")
 _CLUSTER = re.compile(r"\.M*|M+")
 _LIGATURES = frozenset(["--", "``", "''", ",,", "?`", "!`"])
 _KINDS = {"<super>": r"\textsuperscript{@}", "<sub>": r"\textsubscript{@}", "<noBreak>": r"\mbox{@}",
           "<circle>": r"\makebox[0pt][l]{$\bigcirc$}\makebox[1em]{\tiny\upshape @}"}  # fmt: skip
-"""Kinds of compatible characters: what becomes of what they are made of, @; of others, it stands by itself."""
+"""Kinds of compatible characters: the LaTeX of their parts, @; for other kinds, the parts alone."""
 _WORD, _LINE = 30, 2000
-"""Ems after which a long word may be broken, and characters after which a line of source is."""
+"""Width in ems after which a long word may be broken, and number of characters after which a source line is."""
 
 
 def code_point(character: str) -> str:
-    """A character by its code point, as [U+4E2D]."""
+    """Return a character's code point, as [U+4E2D]."""
     return f"[U+{ord(character):04X}]"
 
 
 def tex(text: str) -> str:
-    """Text as LaTeX, in which long words may be broken.
+    """Return text as LaTeX, in which long words may be broken.
 
-    A character or mark without a form that says the same is shown by its code point, as [U+4E2D]; none is dropped. White
-    space of any kind but a fixed one is a space, and runs of it are one. What is returned may begin with a bracket or a star.
+    A character or mark without an equivalent form is shown by its code point, as [U+4E2D]; none is dropped. White
+    space of any kind but a fixed one is a space, and runs of it are one. The result may begin with a bracket or a star.
     """
     made: list[str] = []
     last, word, line = "", 0, 0
@@ -117,7 +117,7 @@ def tex(text: str) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The LaTeX of each character with its marks, and of each mark that has none."""
+    """Yield the LaTeX of each character with its marks, and of each mark that has none."""
     for base, marks in _clusters(text):
         form, left = _marked(base, marks)
         yield code_point(base) if form is None else form
@@ -125,14 +125,14 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _clusters(text: str) -> Iterator[tuple[str, str]]:
-    """Each character with the marks that follow it; marks at the beginning belong to a space."""
+    """Yield each character with the marks that follow it; marks at the beginning belong to a space."""
     for found in _CLUSTER.finditer("".join("M" if unicodedata.category(c)[0] == "M" else "." for c in text)):
         part = text[slice(*found.span())]
         yield (" ", part) if found[0][0] == "M" else (part[0], part[1:])
 
 
 def _marked(base: str, marks: str) -> tuple[str | None, str]:
-    """The LaTeX of a character with its marks, None where it has none, and the marks that have none."""
+    """Return the LaTeX of a character with its marks (None if it has none), and the marks that have none."""
     if marks and _character(base) is not None:
         whole = unicodedata.normalize("NFD", base + marks)
         base, marks = whole[0], whole[1:]
@@ -162,7 +162,7 @@ def _marked(base: str, marks: str) -> tuple[str | None, str]:
 
 @cache
 def _character(character: str) -> str | None:
-    """The LaTeX of one character, by the table or by what Unicode says that it is made of; None where there is none."""
+    """Return the LaTeX of one character, from the table or its Unicode decomposition; None if there is none."""
     if character in _LATEX or " " <= character <= "~":
         return _LATEX.get(character, character)
     if character.isspace():
@@ -188,11 +188,11 @@ def _character(character: str) -> str | None:
 
 
 def _decomposed(character: str) -> tuple[str, str]:
-    """The kind of a character's decomposition in Unicode (such as <super>; empty for a canonical one), and its parts."""
+    """Return the kind of a character's decomposition in Unicode (such as <super>; empty if canonical), and its parts."""
     kind, arrow, codes = unicodedata.decomposition(character).rpartition(">")
     return kind + arrow, "".join(chr(int(code, 16)) for code in codes.split())
 
 
 def set_width(made: str) -> int:
-    """A bound, in ems, of how wide LaTeX of this kind is set."""
+    """Return an upper bound, in ems, of the width of this LaTeX."""
     return max(len(_COMMANDS.sub("", made)), 1)

@@ -1,4 +1,4 @@
-"""A table of texts, whatever it tells of, and how it looks on a terminal, as Markdown, LaTeX and HTML."""
+"""A table of texts, independent of its content, for a terminal, and as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from analysis.render.footnotes import Footnote
 from analysis.render.latex_text import code_point, set_width, tex
 
 _ROW, _BOX = 1200, 60
-"""Ems of a row, of which TeX can measure 1638, fewer in bold, and of a folded cell in it."""
+"""Limits in ems of a row, of which TeX can measure 1638, fewer in bold, and of a folded cell in it."""
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NO_TEXT = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _MD_CODE = re.compile(r"(?<!`)(`[^`]+`)(?!`)")
 _MD_SUP = re.compile(r"(<sup>\w{1,20}</sup>)")
 _MD_SPECIAL = re.compile(r"[\\`*~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
-"""What Markdown could read as markup; not the underscore within a word, which it leaves alone."""
+"""Characters that Markdown could read as markup; not the underscore within a word, which it leaves alone."""
 _MD_ENTITY = re.compile(r"&(?=#?\w+;)")
 _MD_BLOCK = re.compile(r"^(\d+(?=[.)](?:\s|$))|(?=[#>+=\[-]))")
 _STYLE = """body{font:14px/1.45 system-ui,sans-serif;margin:2rem;color:#202124}
@@ -40,7 +40,7 @@ class Entry:
     style: Literal["", "bold", "italic"] = ""
     marks: tuple[str, ...] = ()
     kind: Literal["", "paper"] = ""
-    """Of a head: whether its column is of the paper's values."""
+    """Kind of a head: whether its column is of the paper's values."""
     below: Entry | None = None
     """A second line in the same cell."""
 
@@ -54,11 +54,11 @@ class Sheet:
     rows: tuple[tuple[str, tuple[Entry, ...]], ...]
     notes: tuple[Footnote, ...] = ()
     left: int = 1
-    """How many columns, from the left, are words rather than numbers."""
+    """Number of columns, from the left, that are words rather than numbers."""
 
 
 def terminal(sheet: Sheet) -> RichTable:
-    """The sheet for a terminal, in which no text is markup or a control sequence."""
+    """Return the sheet for a terminal; no text is read as markup or a control sequence."""
     view = RichTable(
         box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), title=Text(_lined(sheet.title)), title_justify="left",
         title_style="bold",
@@ -74,7 +74,7 @@ def terminal(sheet: Sheet) -> RichTable:
 
 
 def notes(footnotes: Sequence[Footnote]) -> Text:
-    """Footnotes for a terminal."""
+    """Return footnotes for a terminal."""
     lines = [
         Text.assemble((f"{_lined(note.mark)} " if note.mark else "", "bold"), (_lined(note.text), "dim"))
         for note in footnotes
@@ -83,10 +83,9 @@ def notes(footnotes: Sequence[Footnote]) -> Text:
 
 
 def markdown(sheets: Sequence[Sheet]) -> str:
-    """Sheets as GitHub's Markdown.
+    """Return sheets as GitHub's Markdown.
 
-    Of what texts hold, only `code` and a note's <sup>mark</sup> are markup; all
-    else is shown as it is.
+    In texts, only `code` and a note's <sup>mark</sup> are markup; all else is shown unchanged.
     """
     lines: list[str] = []
     for sheet in sheets:
@@ -106,10 +105,10 @@ def markdown(sheets: Sequence[Sheet]) -> str:
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
-    """Sheets as a LaTeX document that compiles as it stands, whatever the texts hold.
+    """Return sheets as a LaTeX document that compiles as it is, whatever the texts contain.
 
-    It is plain ASCII for pdflatex with LaTeX's base packages. A tabular can be lifted out of it; it needs those of the
-    preamble. A character without a form there is shown by its code point, as [U+4E2D].
+    It is plain ASCII for pdflatex with LaTeX's base packages. A tabular can be copied out of it; it needs the
+    preamble's packages. A character without a form there is shown by its code point, as [U+4E2D].
     """
     lines = [
         r"\documentclass{article}",
@@ -144,7 +143,7 @@ def latex(sheets: Sequence[Sheet]) -> str:
 
 
 def html(sheets: Sequence[Sheet]) -> str:
-    """Sheets as a page of its own, in which no text is markup."""
+    """Return sheets as an HTML page, in which no text is markup."""
     lines = [f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_html(sheets[0].title)}</title>']
     lines += [f"<style>{_STYLE}</style></head><body>"]
     for sheet in sheets:
@@ -172,12 +171,12 @@ def _sections(sheet: Sheet) -> list[tuple[str, list[tuple[Entry, ...]]]]:
 
 
 def _lined(text: str) -> str:
-    """The text without control characters but for its line breaks; what UTF-8 cannot hold is shown by its code point."""
+    """Remove control characters except line breaks; what UTF-8 cannot encode becomes its code point."""
     return "\n".join(map(_plain, text.split("\n")))
 
 
 def _plain(text: str) -> str:
-    """The text in one line, control characters as spaces; what UTF-8 cannot hold is shown by its code point."""
+    """Return the text in one line, control characters as spaces; what UTF-8 cannot encode becomes its code point."""
     return _NO_TEXT.sub(lambda found: code_point(found[0]), _CONTROLS.sub(" ", text))
 
 
@@ -205,14 +204,14 @@ def _md_styled(text: str, style: str, *, cell: bool = False) -> str:
 
 
 def _md_note(note: Footnote) -> str:
-    """A note's text; where it begins the line, it begins no list, heading, quotation or definition."""
+    """Return a note's text; at the beginning of a line it starts no list, heading, quotation or definition."""
     pieces = _MD_SUP.split(note.text)
     text = "".join(piece if place % 2 else _md(piece) for place, piece in enumerate(pieces))
     return text if note.mark else _MD_BLOCK.sub(r"\1\\", text.lstrip())
 
 
 def _md(text: str, *, cell: bool = False) -> str:
-    """Text as Markdown shows it; pairs of backticks stay code, in which only a bar needs an escape, within a table."""
+    """Escape text for Markdown; pairs of backticks stay code, in which only a bar needs an escape, within a table."""
     pieces = _MD_CODE.split(_plain(text))
     for place, piece in enumerate(pieces):
         if place % 2 == 0:
@@ -225,7 +224,7 @@ def _md(text: str, *, cell: bool = False) -> str:
 def _tex_row(entries: Iterable[Entry]) -> str:
     entries = tuple(entries)
     text = " & ".join(_tex_entry(entry, len(entries)) for entry in entries) + r" \\"
-    # The end of the row before would take these for its own option.
+    # The end of the row before would read these as its own option.
     return "{}" + text if text.lstrip()[0] in "[*" else text
 
 
@@ -241,7 +240,7 @@ def _tex_entry(entry: Entry, columns: int) -> str:
 
 
 def _tex_boxed(made: str, columns: int) -> str:
-    """A cell, folded where it is so long that TeX could not measure a row of such cells."""
+    """Return a cell, folded if it is so long that TeX could not measure a row of such cells."""
     limit = _ROW // columns
     if set_width(made) <= limit:
         return made

@@ -1,4 +1,4 @@
-"""Outcomes and scores as users have them (lists, arrays, pandas, torch; bool or 0/1), checked and turned into arrays."""
+"""Validation of outcomes and scores (lists, arrays, pandas, torch; bool or 0/1), and their conversion to arrays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _UNUSABLE = (TypeError, ValueError, OverflowError, RuntimeError)
-"""What numpy and torch raise where something is no array of numbers."""
+"""Errors of numpy and torch for objects that are not arrays of numbers."""
 
 
 def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
-    """Outcomes [N] as booleans, from bool or 0/1. Raises ValueError for anything else, NaN and unknown labels included."""
+    """Return outcomes [N] as booleans, from bool or 0/1. Raises ValueError for others, such as NaN and unknown labels."""
     values = vector(name, y)
     if values.dtype == np.bool_:
         return np.asarray(values, dtype=np.bool_)
@@ -35,9 +35,9 @@ def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
 
 
 def scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """Scores [N], higher for the positive class; infinite ones are the highest or lowest.
+    """Return scores [N], higher for the positive class; infinite ones are the highest or lowest.
 
-    Raises ValueError for NaN, and for whole numbers that float64 cannot tell apart.
+    Raises ValueError for NaN, and for whole numbers that float64 cannot distinguish.
     """
     array = vector(name, values)
     try:
@@ -57,7 +57,7 @@ def scores(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def cases(y_true: ArrayLike, **named: ArrayLike) -> tuple[NDArray[np.bool_], list[NDArray[np.float64]]]:
-    """Outcomes and the scores of the same cases. Raises ValueError where they are not the same cases."""
+    """Return outcomes and the scores of the same cases. Raises ValueError if they are not the same cases."""
     y = outcomes("y_true", y_true)
     same_index(y_true=y_true, **named)
     made = []
@@ -70,7 +70,7 @@ def cases(y_true: ArrayLike, **named: ArrayLike) -> tuple[NDArray[np.bool_], lis
 
 
 def same_index(**named: ArrayLike) -> None:
-    """Refuse pandas objects with different indices: they meet by position here, which would pair other cases."""
+    """Raise ValueError for pandas objects with different indices: pairing is by position, which would mix cases."""
     indexed: dict[str, Any] = {name: values for name, values in named.items() if hasattr(values, "iloc")}
     first = next(iter(indexed), "")
     for name, values in indexed.items():
@@ -79,15 +79,15 @@ def same_index(**named: ArrayLike) -> None:
 
 
 def check_alpha(alpha: float) -> None:
-    """Refuse an error probability that is none."""
+    """Raise ValueError for an invalid error probability."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha: expected a number between 0 and 1; got {alpha!r}; 0.05 gives 95 % intervals")
 
 
 def vector(name: str, values: ArrayLike) -> NDArray[Any]:
-    """Values [N] as they come, N at least 1; of torch's tensors, on any device, the values without their gradient.
+    """Return values [N], N at least 1; for torch's tensors, on any device, the values without their gradient.
 
-    Raises ValueError for other shapes, missing values and masks, and for what cannot be an array.
+    Raises ValueError for other shapes, missing values and masks, and for objects that cannot be an array.
     """
     if hasattr(values, "iloc") and hasattr(values, "isna"):
         series: Any = values
@@ -110,7 +110,7 @@ def vector(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def _detached(values: Any) -> Any:
-    """Torch's tensors, alone or in a list, as arrays; anything else as it is. Known by its methods: torch is not needed here."""
+    """Return torch's tensors, alone or in a list, as arrays; others unchanged. Does not import torch."""
     if isinstance(values, list | tuple):
         return [_detached(value) for value in values] if any(hasattr(value, "detach") for value in values) else values
     if not (hasattr(values, "detach") and hasattr(values, "cpu")):

@@ -26,13 +26,13 @@ class AUC:
     auc: float
     variance: float
     ci: Interval
-    """On the AUC's own scale, clipped to [0, 1]: what papers print."""
+    """Interval on the AUC's own scale, clipped to [0, 1], as papers print it."""
     logit_ci: Interval
-    """On the logit scale: of small samples and high areas it covers better."""
+    """Interval on the logit scale: for small samples and high areas it covers better."""
     n_pos: int
     n_neg: int
     interval: str
-    """`DeLong`; or `exact`, of both intervals, where the classes are perfectly apart and DeLong's would have no width."""
+    """Kind of both intervals: `DeLong`, or `exact` if the classes are perfectly separated (DeLong's has no width then)."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class PairedTest:
     auc_b: float
     difference: float
     variance: float
-    """Of the difference."""
+    """Variance of the difference."""
     z: float
     p: float
-    """Two-sided."""
+    """Two-sided p."""
     diff_ci: Interval
 
 
@@ -61,7 +61,7 @@ class UnpairedTest:
     t: float
     df: float
     p: float
-    """Two-sided."""
+    """Two-sided p."""
     diff_ci: Interval
 
 
@@ -146,7 +146,7 @@ def unpaired_test(
 
 
 def _placements(y: NDArray[np.bool_], score: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each positive the share of negatives below it, of each negative the share of positives above it; ties half.
+    """Return for each positive the share of negatives below it, for each negative that of positives above; ties half.
 
     DeLong's structural components V10 [n_pos] and V01 [n_neg], cases in their order.
     """
@@ -160,7 +160,7 @@ def _placements(y: NDArray[np.bool_], score: NDArray[Any]) -> tuple[NDArray[np.f
 
 
 def _share_below(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
-    # Looking up sorted values is several times faster than looking them up as they come: the cache holds the place.
+    # Looking up sorted values is several times faster than in their given order, thanks to the cache.
     order = np.argsort(values)
     among, ordered = np.sort(others), values[order]
     twice = np.searchsorted(among, ordered, "left") + np.searchsorted(among, ordered, "right")
@@ -171,7 +171,7 @@ def _share_below(values: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float
 
 def _area(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> tuple[float, float]:
     area = float(positive.mean())
-    # Perfect separation is that of every pair, whatever the mean's last digit says.
+    # Perfect separation means every pair, whatever the mean's last digit is.
     if (positive == 1).all() or (positive == 0).all():
         area = float(positive[0])
     return area, float(positive.var(ddof=1) / positive.size + negative.var(ddof=1) / negative.size)

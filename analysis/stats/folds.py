@@ -1,4 +1,4 @@
-"""Areas under the curve over the folds of a cross-validation: three summaries that papers mix up, kept apart."""
+"""Areas under the curve over the folds of a cross-validation: three summaries that papers confuse, kept separate."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ class FoldSummary:
     mean: float
     """Mean of the folds' areas."""
     mean_variance: float
-    """DeLong's of that mean: Σ variance / K², the folds being other patients."""
+    """DeLong's variance of that mean: Σ variance / K², the folds being other patients."""
     mean_ci: tuple[float, float]
-    """Of that mean, as `interval` says; NaN where there is none."""
+    """Interval of that mean, of the kind `interval`; NaN if there is none."""
     sd: float
-    """Of the folds' areas (K - 1): how much a fold differs, no error of the mean."""
+    """SD of the folds' areas (K - 1): the variation between folds, not the error of the mean."""
     pooled: AUC
-    """Of all patients' scores together, which asks for one scale in all folds."""
+    """Area of all patients' scores together, which assumes one scale in all folds."""
     interval: str
-    """`logit` of `mean_ci`; `exact` where every fold is perfectly separated; else why there is none."""
+    """Kind of `mean_ci`: `logit`; `exact` if every fold is perfectly separated; else the reason why there is none."""
 
 
 @dataclass(frozen=True)
 class KolmogorovSmirnov:
-    """Two samples' largest distance of distribution functions."""
+    """The largest distance between two samples' distribution functions, with its p."""
 
     statistic: float
     p: float
-    """Exact, two-sided."""
+    """Exact p, two-sided."""
 
 
 def over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldSummary:
@@ -71,7 +71,7 @@ def over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike]], alpha: float = 0.05
 
 
 def _of_mean(areas: Sequence[AUC], mean: float, variance: float, alpha: float) -> tuple[tuple[float, float], str]:
-    """The interval of the mean of the folds' areas, and which it is."""
+    """Return the interval of the mean of the folds' areas, and its kind."""
     if mean in (0.0, 1.0):
         bound = (alpha / 2) ** (1 / (len(areas) * min(min(area.n_pos, area.n_neg) for area in areas)))
         return ((bound, 1.0) if mean == 1.0 else (0.0, 1 - bound)), "exact"
@@ -99,7 +99,7 @@ def kolmogorov_smirnov(a: ArrayLike, b: ArrayLike) -> KolmogorovSmirnov:
 
 
 def _share_reaching(m: int, n: int, limit: int, ends: NDArray[np.bool_]) -> float:
-    """Share of the orders of m and n values whose distance reaches the limit at an end of equal values."""
+    """Return the share of orders of m and n values whose distance reaches the limit at an end of equal values."""
     if limit == 0:
         return 1.0
     # within[i]: the share of orders that stay below the limit so far, with i of the first sample among the values.
@@ -114,7 +114,7 @@ def _share_reaching(m: int, n: int, limit: int, ends: NDArray[np.bool_]) -> floa
         within = within * take_second + np.r_[0.0, (within * take_first)[:-1]]
         if end:
             beyond = np.abs(i * n - (taken + 1 - i) * m) >= limit
-            # Summed up rather than taken from 1, which would leave nothing of a small p.
+            # Summed rather than subtracted from 1, which would lose a small p.
             reached += float(within[beyond].sum())
             within[beyond] = 0.0
     return min(reached, 1.0)
@@ -127,13 +127,13 @@ class FoldComparison:
     difference: float
     """Mean of the folds' differences of areas."""
     se: float
-    """DeLong's of that mean."""
+    """DeLong's standard error of that mean."""
     z: float
     p: float
-    """Two-sided."""
+    """Two-sided p."""
     ci: tuple[float, float]
     untested: str = ""
-    """Why z, p and interval are NaN; empty where they are not."""
+    """Reason why z, p and interval are NaN; empty if they are not."""
 
 
 def paired_over_folds(folds: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]], alpha: float = 0.05) -> FoldComparison:

@@ -1,4 +1,4 @@
-"""A threshold on a score, what it makes of cases, and the difference between two classifiers at their thresholds."""
+"""A threshold on a score, its rates, and the difference between two classifiers at their thresholds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import bdtr, ndtri
 from analysis.stats.binary import cases, check_alpha, outcomes, same_index
 
 _SMALLEST_P = 1e-300
-"""Where the search for a p ends: quantiles of less overflow."""
+"""Lower end of the search for a p: quantiles of less overflow."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class OperatingPoint:
     balanced_accuracy: float
     """Mean of sensitivity and specificity: .5 for calling all cases alike, whatever their shares."""
     ci: Mapping[str, tuple[float, float]]
-    """Wilson's interval of each rate, by its name; of the balanced accuracy by square-and-add of its two rates'."""
+    """Wilson's interval of each rate, by its name; for the balanced accuracy by square-and-add of its two rates'."""
     undefined: Mapping[str, str]
-    """Why a rate is NaN, by its name."""
+    """Reason why a rate is NaN, by its name."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class McNemar:
     difference: float
     """Share right of a minus that of b."""
     p: float
-    """Exact, two-sided."""
+    """Exact p, two-sided."""
     ci: tuple[float, float]
-    """Newcombe's, of the difference."""
+    """Newcombe's interval of the difference."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class BalancedDifference:
 
     difference: float
     ci: tuple[float, float]
-    """By square-and-add of Newcombe's intervals of the two rates' differences."""
+    """Interval by square-and-add of Newcombe's intervals of the two rates' differences."""
     p: float
-    """Two-sided: the error probability at which the interval ends at 0. It is below alpha where `ci` leaves 0 out."""
+    """Two-sided p: the error probability at which the interval ends at 0. It is below alpha if `ci` excludes 0."""
 
 
 def youden(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """The threshold with the largest sum of sensitivity and specificity; cases at or above it are positive.
+    """Return the threshold with the largest sum of sensitivity and specificity; cases at or above it are positive.
 
     It lies midway between two scores, as pROC's do. Of equally good ones it is the highest, the most specific. Where no
     threshold is better than calling all cases alike, it is +inf: none is positive.
@@ -201,7 +201,7 @@ def balanced_difference(sensitivity: McNemar, specificity: McNemar, alpha: float
 
 
 def _newcombe(both: int, only_a: int, only_b: int, n: int, alpha: float) -> tuple[float, tuple[float, float]]:
-    """The difference of two shares of the same n cases with its interval."""
+    """Return the difference of two shares of the same n cases with its interval."""
     neither = n - both - only_a - only_b
     share_a, share_b = (both + only_a) / n, (both + only_b) / n
     (low_a, high_a), (low_b, high_b) = wilson(both + only_a, n, alpha), wilson(both + only_b, n, alpha)
@@ -221,7 +221,7 @@ def _newcombe(both: int, only_a: int, only_b: int, n: int, alpha: float) -> tupl
 
 
 def _of_mean(parts: Sequence[tuple[float, tuple[float, float]]]) -> tuple[float, float]:
-    """The interval of the mean of independent estimates from theirs, by square-and-add."""
+    """Return the interval of the mean of independent estimates from theirs, by square-and-add."""
     mean = sum(value for value, _ in parts) / len(parts)
     below = math.hypot(*(value - low for value, (low, _) in parts)) / len(parts)
     above = math.hypot(*(high - value for value, (_, high) in parts)) / len(parts)

@@ -15,14 +15,14 @@ from analysis.stats.binary import check_alpha, same_index, vector
 ALPHA = 0.05
 """Level of every test, before a correction."""
 TESTS = "Student's paired t and Wilcoxon's signed rank, both two-sided and in the same direction"
-"""The rule of `compare`, in words."""
+"""The rule of `compare`, in words; sheets and locked plans print it."""
 MOST_FLIPS = 16
-"""Differences whose signs are flipped in all ways."""
+"""Number of differences up to which all combinations of signs are tried."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of scores; `sd` is the cases', `ci_*` the mean's. NaN where one case leaves them open."""
+    """Mean of scores; `sd` is the cases', `ci_*` the mean's. NaN if one case leaves them undefined."""
 
     mean: float
     sd: float
@@ -40,23 +40,23 @@ class Comparison:
     ci_high: float
     """Student's t interval of the mean."""
     p: float
-    """Of the rule behind every star and verdict: the larger of `p_mean` and `p_rank`; 1 where these two point in opposite
-    directions. It is below alpha only where the interval of level 1 - alpha lies wholly on the side of the difference."""
+    """p of the rule behind every star and verdict: the larger of `p_mean` and `p_rank`; 1 if these two point in
+    opposite directions. It is below alpha only if the interval of level 1 - alpha lies wholly on the side of the difference."""
     n: int
     sd: float
-    """Of the differences (n - 1)."""
+    """SD of the differences (n - 1)."""
     p_mean: float
-    """Student's paired t, two-sided."""
+    """p of Student's paired t, two-sided."""
     p_rank: float
-    """Wilcoxon's signed rank, two-sided."""
+    """p of Wilcoxon's signed rank, two-sided."""
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Student's interval of the mean at another level, such as that of a correction."""
+        """Return Student's interval of the mean at another level, such as that of a correction."""
         return t_interval(self.difference, self.sd, self.n, alpha)
 
 
 def summary(x: ArrayLike, alpha: float = 0.05) -> Summary:
-    """Mean, standard deviation (n - 1) and the mean's Student t interval.
+    """Return mean, standard deviation (n - 1) and the mean's Student t interval.
 
     x: [N] scores; infinite ones (the PSNR of identical volumes) make the mean infinite and the spread NaN.
     Raises ValueError when there is no score, one is NaN, or the shape is another.
@@ -92,7 +92,7 @@ def compare(a: ArrayLike, b: ArrayLike, alpha: float = 0.05) -> Comparison:
 
 
 def t_interval(mean: float, sd: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Student's interval of a mean of n cases with standard deviation sd; NaN of one case."""
+    """Return Student's interval of a mean of n cases with standard deviation sd; NaN for one case."""
     if n < 2 or not math.isfinite(sd):
         return math.nan, math.nan
     half = _t_quantile(n, alpha) * sd / math.sqrt(n)
@@ -100,7 +100,7 @@ def t_interval(mean: float, sd: float, n: int, alpha: float = 0.05) -> tuple[flo
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Two-sided p of "no difference" when every difference might as well have had the other sign.
+    """Return the two-sided p of "no difference" if every difference might as well have had the other sign.
 
     differences: [K] finite, such as one a seed. Exact up to K = 16, of more by 2^16 draws of signs (always the same ones).
     The smallest p is 2 / 2^K: fewer than six can never come below .05. Raises ValueError for other shapes and for values
@@ -114,28 +114,28 @@ def sign_flip(differences: ArrayLike) -> float:
         signs = 1 - 2 * ((np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1)
     else:
         signs = 1 - 2 * np.random.default_rng(0).integers(0, 2, (2**MOST_FLIPS, values.size))
-    # Rounding must not tell a sum from the same one of another order.
+    # Rounding must not separate a sum from an equal one in another order.
     reached = np.abs(signs @ values) >= abs(values.sum()) - 1e-12 * np.abs(values).sum()
     return float(reached.mean()) if exact else (float(reached.sum()) + 1) / (len(signs) + 1)
 
 
 def holm_levels(p: Sequence[float], alpha: float = 0.05) -> list[float]:
-    """For each p of a family the alpha that it had to stay below in Holm's correction.
+    """Return for each p of a family the alpha that it had to stay below in Holm's correction.
 
-    An interval of level 1 minus that alpha leaves out "no difference" exactly where the adjusted p is below alpha.
+    An interval of level 1 minus that alpha excludes "no difference" exactly if the adjusted p is below alpha.
     """
     adjusted = holm(p)
     least = alpha / len(adjusted) if adjusted else alpha
     levels: list[float] = []
     for one, more in zip(p, adjusted, strict=True):
-        # Beyond 1 the adjusted p is cut off: then the widest interval is right.
+        # The adjusted p is cut off at 1: then the widest interval is right.
         level = alpha * one / more if one > 0 and more < 1 else least
         levels.append(min(max(level, least), alpha))
     return levels
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values of a family, adjusted so that the chance of any false finding stays below alpha. Source: Holm 1979."""
+    """Return a family's p values, adjusted to keep the chance of any false finding below alpha. Source: Holm 1979."""
     values = _scores("p", p) if len(p) else np.empty(0)
     if ((values < 0) | (values > 1) | np.isnan(values)).any():
         raise ValueError("p: expected values from 0 to 1; got others or NaN; leave out what was not tested")
@@ -162,7 +162,7 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def _t_p(of: Summary) -> float:
-    """Two-sided p of a mean of 0."""
+    """Return the two-sided p of a mean of 0."""
     from scipy.special import stdtr
 
     if not of.sd > 0:
@@ -171,7 +171,7 @@ def _t_p(of: Summary) -> float:
 
 
 def _rank_direction(differences: NDArray[np.float64]) -> float:
-    """Positive where the ranks of the positive differences outweigh those of the negative ones."""
+    """Positive if the ranks of the positive differences outweigh those of the negative ones."""
     from scipy.stats import rankdata
 
     left = differences[differences != 0]
@@ -184,13 +184,13 @@ def _signed_rank_p(differences: NDArray[np.float64]) -> float:
     from scipy.stats import wilcoxon
 
     # scipy's annotations do not know the result's fields.
-    # Zeros are left out here: scipy would take them for a reason not to be exact.
+    # Zeros are left out here: scipy would not be exact with them.
     result: Any = wilcoxon(differences[differences != 0])
     return float(result.pvalue)
 
 
 def _t_quantile(n: int, alpha: float) -> float:
-    # scipy.stats takes most of a second to import; whoever only reads help or run states never waits for it.
+    # scipy.stats takes most of a second to import; help and run states do not need it.
     from scipy.special import stdtrit
 
     check_alpha(alpha)

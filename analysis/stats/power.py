@@ -1,4 +1,4 @@
-"""What a number of cases could have shown: the smallest effect, and the chance to find a given one."""
+"""Statistical power: the minimum detectable difference of a number of cases, and the number for a given effect."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from scipy.special import nctdtrinc, ndtri, stdtrit
 
 SIMULATED = 3000
-"""Samples behind a smallest detectable difference; its power is right to ± .015."""
+"""Samples of the simulation of a minimum detectable difference; its power is right to ± .015."""
 EXACT_RANKS = 50
 """Cases up to which the signed-rank test is exact, as `analysis.stats.paired` has it."""
 MANY = 60
-"""Cases from which a formula takes the place of the simulation."""
+"""Number of cases from which a formula replaces the simulation."""
 RANK_EFFICIENCY = 3 / math.pi
-"""Of Wilcoxon's signed rank against Student's t on normal differences (Hodges & Lehmann 1956)."""
+"""Efficiency of Wilcoxon's signed rank relative to Student's t on normal differences (Hodges & Lehmann 1956)."""
 
 
 def detectable(sd: float, n: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest mean of paired differences that `analysis.stats.paired.compare` finds with a chance of `power`.
+    """Return the minimum detectable mean of paired differences: `analysis.stats.paired.compare` finds it with `power`.
 
     That is: of n normal differences with standard deviation sd, that Student's t and the signed rank both have a p below
     alpha. NaN of fewer than two pairs; infinite where the ranks of so few cases cannot come below alpha at all.
@@ -59,7 +59,7 @@ def _detectable_in_sd(n: int, alpha: float, power: float) -> float:
 
 
 def _largest_rank_sum(n: int, alpha: float) -> int:
-    """The largest sum of the lesser ranks at which the two-sided signed-rank test of n cases is below alpha; -1: none is."""
+    """Return the largest sum of the lesser ranks that is significant in the two-sided signed-rank test; -1: none is."""
     whole = n * (n + 1) // 2
     if n > EXACT_RANKS:
         deviation = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
@@ -73,9 +73,9 @@ def _largest_rank_sum(n: int, alpha: float) -> int:
 
 
 def patients_needed(effect: float, sd: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """About how many patients show a mean difference of `effect`: of both tests, by the normal approximation.
+    """Return about how many patients show a mean difference of `effect` in both tests, by the normal approximation.
 
-    Infinite of no effect, NaN where sd is unknown.
+    Infinite if effect is 0, NaN if sd is unknown.
     """
     if not math.isfinite(sd) or not math.isfinite(effect):
         return math.nan
@@ -85,5 +85,5 @@ def patients_needed(effect: float, sd: float, alpha: float = 0.05, power: float 
 
 
 def detectable_z(se: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest difference that a two-sided z test finds with a chance of `power`; se: of the difference."""
+    """Return the minimum detectable difference of a two-sided z test with chance `power`; se: of the difference."""
     return float(-ndtri(alpha / 2) + ndtri(power)) * se

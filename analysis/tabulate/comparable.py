@@ -1,4 +1,4 @@
-"""What a run was scored on. Runs scored on something else than their neighbours are refused, never averaged in."""
+"""Comparability of runs: a run scored on other data than its neighbours is refused, never averaged in."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from analysis.read.runs import Run, voxels, window_hu
 from analysis.tabulate.measures import Column
 
 MOST_LACKING = 0.2
-"""Share of the patients whom a row may lack in a column: the others are then shown without them. A row that lacks more is
-refused there, so that one broken row does not take the patients of all others away."""
+"""Share of the patients that a row may lack in a column; the other rows are then shown without them. A row that lacks
+more is refused there, so that one broken row does not take the patients of all others away."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What all runs of a table have to share."""
+    """The data, window, metrics and patients that all runs of a table must share."""
 
     cohort: str | None
     window_hu: tuple[float, float]
     metrics: int | None
-    """The version of the metrics' code."""
+    """Version of the metrics' code."""
     patients: frozenset[tuple[str, str]]
     """Test patients with their labels."""
 
     @classmethod
     def of(cls, run: Run) -> Basis:
-        """The basis of a finished run."""
+        """Return the basis of a finished run."""
         provenance = run.provenance or {}
         recorded = (provenance.get("data") or {}).get("window_hu")
         window = (float(recorded[0]), float(recorded[1])) if recorded else window_hu(run.config)
@@ -39,7 +39,7 @@ class Basis:
         return cls(run.cohort, window, provenance.get("metrics"), patients)
 
     def unlike(self, usual: Basis) -> str:
-        """What of it differs from the usual one, in words; empty where nothing does."""
+        """Describe the differences from the usual basis; empty if there are none."""
         reasons: list[str] = []
         if self.cohort != usual.cohort:
             reasons.append(f"data {self.cohort or 'unknown'} where the others have {usual.cohort or 'unknown'}")
@@ -55,7 +55,7 @@ class Basis:
 
 
 def refusals(done: Sequence[Run], first: Iterable[Run] = ()) -> dict[str, str]:
-    """Run ids with the reason why each is refused: its basis is not that of most of the variants.
+    """Return run ids with the reason why each is refused: its basis is not that of most of the variants.
 
     Among equally common bases that of the runs in `first` counts as the usual one.
     """
@@ -70,7 +70,7 @@ def refusals(done: Sequence[Run], first: Iterable[Run] = ()) -> dict[str, str]:
 
 
 def _other_data(done: Sequence[Run]) -> dict[str, str]:
-    """Runs whose data have another fingerprint than those of the others at the same sample size: one of the configs lies."""
+    """Return runs whose data fingerprint differs from others' at their sample size: one of the configs is wrong."""
     refused: dict[str, str] = {}
     for size in {voxels(run.config) for run in done}:
         same = [run for run in done if voxels(run.config) == size]
@@ -84,7 +84,7 @@ def _other_data(done: Sequence[Run]) -> dict[str, str]:
 
 
 def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
-    """Run ids with the reason why their cells of one column are refused: another network measured them, or other volumes."""
+    """Return run ids whose cells of one column are refused, with the reason: another network, or other volumes."""
     found: dict[str, str] = {}
     if column.part:
         networks = {run.id: network for run in done if (network := _network(column.part, run)) is not None}
@@ -100,10 +100,10 @@ def strangers(column: Column, done: Sequence[Run]) -> dict[str, str]:
 
 
 def common_patients(having: Mapping[Any, Set[str]]) -> tuple[frozenset[str], dict[Any, int]]:
-    """The patients whom a column's cells are over, and by row how many a row lacks that is refused for it.
+    """Return the patients of a column's cells, and by row the number of patients that a refused row lacks.
 
-    having: for each row with the score, the patients who have it. They are those of at least half of the rows, without whom
-    a row lacks; a row that lacks more than MOST_LACKING of them is refused.
+    having: for each row with the score, the patients who have it. The result is the patients of at least half of the
+    rows, without those that a row lacks; a row that lacks more than MOST_LACKING of them is refused.
     """
     counts = Counter(patient for patients in having.values() for patient in patients)
     usual = {patient for patient, count in counts.items() if 2 * count >= len(having)}
@@ -123,13 +123,13 @@ def _unusual(runs: Sequence[Run], entries: Mapping[str, Any], say: Any) -> dict[
     if len(counts) < 2:
         return {}
     most = max(counts.values())
-    # Among equally common ones the first run's, which is the first row's.
+    # Of equally common ones the first run's, which is the first row's.
     usual = next(entries[run.id] for run in runs if run.id in entries and counts[entries[run.id]] == most)
     return {run_id: say(entry, usual) for run_id, entry in entries.items() if entry != usual}
 
 
 def _network(part: str, run: Run) -> tuple[str, str] | None:
-    """The network behind a metric: its name, and what tells its weights apart."""
+    """Return the network behind a metric: its name, and the identity of its weights."""
     stand_ins = [s.name for s in run.stand_ins if s.part == part]
     entry: dict[str, Any] = (run.set_scores or {}).get("frechet" if part == "features" else "frechet_2d") or {}
     if not entry and not stand_ins and run.set_scores is None:
@@ -139,7 +139,7 @@ def _network(part: str, run: Run) -> tuple[str, str] | None:
 
 
 def _of_network(own: tuple[str, str], usual: tuple[str, str]) -> str:
-    """Two networks so that they can be told apart: by their weights where the names are the same."""
+    """Describe two networks distinguishably: by their weights if the names are equal."""
     if own[0] != usual[0]:
         return f"with {own[0]} where the others have {usual[0]}"
     weights = [f"weights {text[:12]}" if text else "weights that were not recorded" for text in (own[1], usual[1])]

@@ -1,4 +1,4 @@
-"""Each row against the reference row, patient by patient: how much, how sure, and what could have been seen at all."""
+"""Differences of each row from the reference row, paired by patient, with tests and minimum detectable differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.tabulate.measures import Column, paired, patient_means
 
 
 def rule(reference: str) -> str:
-    """The comparison of a table's rows in words. A locked plan records this text."""
+    """Return the comparison of a table's rows in words. A locked plan records this text."""
     return (
         f"{TESTS}, over test patients, averaged over the seeds that all rows have, each row against {reference}; "
         f"Holm's correction over all rows and metrics; alpha {ALPHA:g}"
@@ -22,41 +22,41 @@ def rule(reference: str) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's metric minus the reference row's, over the patients and seeds of the cells; seeds are averaged within a patient."""
+    """A row's metric minus the reference row's, over the cells' patients and seeds; seeds are averaged per patient."""
 
     variant: str
     key: str
     mean: float
-    """The difference of the two cells."""
+    """Difference of the two cells."""
     sd: float
     n: int
     ci_low: float
     ci_high: float
-    """Student's, for this pair alone."""
+    """Upper end of Student's interval, for this pair alone."""
     p_mean: float
-    """Student's t, for this pair alone."""
+    """p of Student's t, for this pair alone."""
     p_rank: float
-    """Wilcoxon's signed rank, for this pair alone."""
+    """p of Wilcoxon's signed rank, for this pair alone."""
     p: float
     """The larger of the two; 1 where they point in opposite directions."""
     p_holm: float = math.nan
     """`p` after Holm's correction over all differences of the table."""
     detectable: float = math.nan
-    """The smallest difference that this n finds with a chance of 80 % by the rule of `significant`, beside the differences of
-    this table that it has found. Infinite where so few patients can find none."""
+    """Minimum detectable difference: found with a chance of 80 % by the rule of `significant`, given the differences of
+    this table that were found. Infinite if so few patients can find none."""
 
     @property
     def significant(self) -> bool:
-        """Whether both tests stand after the correction."""
+        """Whether both tests are significant after the correction."""
         return self.p_holm < ALPHA
 
 
 def differences(
     rows: Mapping[str, Sequence[Run]], reference: str, columns: Sequence[Column], patients: Mapping[str, Set[str]]
 ) -> dict[tuple[str, str], Difference]:
-    """By variant and metric. rows: the runs behind each row's cells. patients: those whom a metric's cells are over.
+    """Return differences by variant and metric. rows: the runs of each row's cells. patients: of a metric's cells.
 
-    Rows of another sample size than the reference's are left out: their truth is another one. Metrics of sets and the
+    Rows of another sample size than the reference's are left out, since their truth differs. Metrics of sets and the
     X-ray gain have no patients to pair.
     """
     base = rows.get(reference)
@@ -79,7 +79,7 @@ def differences(
 
 
 def _detectable(of: Difference, family: Sequence[Difference]) -> float:
-    """Holm's first step asks for alpha over all comparisons, each difference that is found leaves one comparison less."""
+    """Holm's first step requires alpha over all comparisons; each difference found leaves one comparison less."""
     found = sum(other.significant for other in family if other is not of)
     return detectable(of.sd, of.n, ALPHA / (len(family) - found))
 

@@ -23,7 +23,7 @@ _SHORT = {"ppv": "PPV", "npv": "NPV", "balanced_accuracy": "Bal. acc."}
 
 
 def sheets_of(table: Table3) -> list[Sheet]:
-    """The arms, and the differences between them."""
+    """Return the sheets of the arms, and of the differences between them."""
     heads = ["Input", "AUC ↑", "95 % CI", "± folds", "Pooled AUC ↑", "95 % CI", "logit CI"]
     heads += [f"{_TITLES.get(rate, rate.capitalize())} % ↑" for rate in _ALL_RATES] + ["TP/FN/TN/FP"]
     rows: list[tuple[str, tuple[Entry, ...]]] = []
@@ -37,7 +37,7 @@ def sheets_of(table: Table3) -> list[Sheet]:
 
 
 def terminal_sheet(table: Table3) -> Sheet:
-    """The arms in as few columns as a terminal has."""
+    """Return the arms in as few columns as a terminal has room for."""
     heads = [
         "Input",
         "AUC [CI] ± folds",
@@ -60,7 +60,7 @@ def terminal_sheet(table: Table3) -> Sheet:
 
 
 def terminal_pairs(table: Table3) -> Sheet:
-    """The differences in as few columns as a terminal has."""
+    """Return the differences in as few columns as a terminal has room for."""
     full = _pair_sheet(table)
     heads = ("Difference", "Δ AUC [CI]", "p DeLong", "Holm", "p KS", "Δ sens. % (p)", "Δ spec. % (p)", "Δ bal. acc. % [CI] (p)",
              "visible Δ")  # fmt: skip
@@ -143,13 +143,13 @@ def _pair_sheet(table: Table3) -> Sheet:
 
 
 def _smallest_ks(folds: int) -> list[float]:
-    """The smallest values that the Kolmogorov-Smirnov test's p can have, for as many untied areas on either side."""
+    """Return the smallest possible p values of the Kolmogorov-Smirnov test for as many untied areas on either side."""
     areas = np.arange(folds)
     return [kolmogorov_smirnov(areas, areas + apart - 0.5).p for apart in (folds, folds - 1, folds - 2) if apart > 0]
 
 
 def tidy_csv(table: Table3) -> str:
-    """One line per arm and number, unrounded, and per pair and test."""
+    """Return one line per arm and number, unrounded, and per pair and test."""
     stream = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(stream, _CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -158,7 +158,7 @@ def tidy_csv(table: Table3) -> str:
 
 
 def tidy_lines(table: Table3) -> list[dict[str, object]]:
-    """The lines of the CSV; what is undefined is left out of its line."""
+    """Return the lines of the CSV; undefined values are left out of their line."""
     c = table.of
     about: dict[str, object] = {"table": "table3", "scale": c.scale, "dataset": c.dataset, "cohort": c.cohort}
     about |= {"variant": c.variant, "generated": c.generated}

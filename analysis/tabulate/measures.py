@@ -1,4 +1,4 @@
-"""From runs to measured numbers: the columns of Tables 1, 2 and 4 and how each cell is made."""
+"""Measured numbers from runs: the columns of Tables 1, 2 and 4 and the computation of each cell."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from analysis.stats.paired import compare, summary
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of the table. `name` carries the mark of a stand-in network where one measured it."""
+    """A metric of the table. `name` carries the mark of a stand-in network that measured it."""
 
     key: str
     name: str
     unit: str
     better: int
-    """+1 where higher is better, -1 where lower is, 0 where nearer to zero is."""
+    """+1 if higher is better, -1 if lower is, 0 if nearer to zero is."""
     digits: int | None
     """Decimals to print; None for three significant digits."""
     paper: str | None = None
-    """Prefix of the paper's columns; None where the paper has no such metric."""
+    """Prefix of the paper's columns; None if the paper has no such metric."""
     paper_name: str = ""
     part: str | None = None
-    """The part of a run whose stand-in makes this metric one of another name."""
+    """The part of a run whose stand-in changes this metric's name."""
     of_set: bool = False
-    """Of all test volumes together (set_scores.json), so that patients have none of their own."""
+    """Whether it is a value of all test volumes together (set_scores.json), so that patients have none of their own."""
     marks: tuple[str, ...] = ()
 
 
@@ -51,7 +51,7 @@ MORE_COLUMNS = (
     Column("lung_asymmetry_error", "Lung asymmetry error", "%", 0, 1),
     Column("heart_width_error_mm", "Heart width error", "mm", 0, 1),
 )
-"""What the paper does not have: in files, not on the terminal."""
+"""Metrics that the paper does not have: in files, not on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,25 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """A measured number. NaN where it is not defined: a set distance of one seed has no spread."""
+    """A measured number. NaN if it is not defined: a set distance of one seed has no spread."""
 
     mean: float
     sd: float
     n: int
-    """Test patients, not patients times seeds."""
+    """Number of test patients, not patients times seeds."""
     seeds: int
     ci_low: float = math.nan
     ci_high: float = math.nan
     p: float | None = None
-    """Of a cell that is a test itself: of no gain, of no difference between two sets."""
+    """p of a cell that is a test itself: of no gain, of no difference between two sets."""
     best: bool = False
     marks: tuple[str, ...] = ()
 
 
 def cell_of(column: Column, runs: list[Run], patients: Set[str]) -> Cell | None:
-    """A column's cell over the seeds of one recipe and these patients; None where a run has no such score.
+    """Return a column's cell over the seeds of one recipe and these patients; None if a run has no such score.
 
-    `patients` are those whom every row beside it was scored on, and have the score in all of these runs.
+    `patients` are those whom every row beside it was scored on, with the score in all of these runs.
     """
     if column.of_set:
         return _set_cell(column.key, runs)
@@ -93,14 +93,14 @@ def cell_of(column: Column, runs: list[Run], patients: Set[str]) -> Cell | None:
         return None
     means = summary([sum(values) / len(values) for values in scores.values()])
     pooled = summary([value for values in scores.values() for value in values])
-    # Seeds are no patients: the interval comes from one mean a patient, whatever the number of seeds.
+    # Seeds are not patients: the interval comes from one mean a patient, whatever the number of seeds.
     return Cell(pooled.mean, pooled.sd, means.n, len(runs), means.ci_low, means.ci_high)
 
 
 def by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
-    """Each patient's scores over the seeds, without patients who have none in one of them (NaN).
+    """Return each patient's scores over the seeds, without patients who have none in one of them (NaN).
 
-    Empty where a run has no such score at all.
+    Empty if a run has no such score at all.
     """
     scores: dict[str, list[float]] = {}
     for run in runs:
@@ -112,35 +112,35 @@ def by_patient(runs: Iterable[Run], column: str) -> dict[str, list[float]]:
 
 
 def patient_means(runs: Iterable[Run], column: str, of: Callable[[float], float] = float) -> dict[str, float]:
-    """Each patient's mean over the seeds, of the scores or of what `of` makes of them; for whom `by_patient` has any."""
+    """Return each patient's mean over the seeds, of the scores or of `of` of them; for the patients of `by_patient`."""
     return {p: sum(map(of, values)) / len(values) for p, values in by_patient(runs, column).items()}
 
 
 def scored_patients(column: Column, runs: Sequence[Run]) -> frozenset[str]:
-    """The patients who have a finite score of the column in every run; those of the X-ray gain have both its scores."""
+    """Return the patients with a finite score of the column in every run; for the X-ray gain with both its scores."""
     keys = ("psnr", "psnr_other_xray") if column.key == "xray_gain" else (column.key,)
     having = [{p for p, mean in patient_means(runs, key).items() if math.isfinite(mean)} for key in keys]
     return frozenset(set.intersection(*having))
 
 
 def paired(a: Mapping[str, float], b: Mapping[str, float]) -> list[tuple[float, float]]:
-    """The scores of the patients who have both. Of identical volumes PSNR is infinite: such a pair has no difference."""
+    """Return the score pairs of patients who have both, without infinite ones (the PSNR of identical volumes)."""
     return [(a[p], b[p]) for p in a if p in b and math.isfinite(a[p]) and math.isfinite(b[p])]
 
 
 def patients_of(run: Run) -> list[str]:
-    """The test patients of a finished run; none of another."""
+    """Return the test patients of a finished run; empty for another."""
     return [] if run.scores is None else [str(patient) for patient in run.scores["patient"]]
 
 
 def named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
-    """The column under the name that its networks earn it, with the marks of those that stand in."""
+    """Return the column with the name that its networks give it, with the marks of stand-ins."""
     if not column.part:
         return column
     stand_ins = {s for run in done for s in run.stand_ins if s.part == column.part}
     record = "frechet" if column.part == "features" else "frechet_2d"
     entries = [entry for run in done if (entry := (run.set_scores or {}).get(record))]
-    # One stand-in anywhere in the column takes the real metric's name from all of it.
+    # One stand-in in the column removes the real metric's name from all of it.
     stand_in = bool(stand_ins) or any(entry.get("stand_in") for entry in entries)
     extractors = sorted({str(entry.get("extractor")) for entry in entries})
     real_i3d = bool(entries) and not stand_in and all("i3d" in name.lower() for name in extractors)
@@ -162,9 +162,9 @@ def named(column: Column, done: list[Run], marks: Mapping[Any, str]) -> Column:
 
 
 def per_seed(column: Column, run: Run, patients: Set[str]) -> float:
-    """One run's number in a column: its set's distance, or the mean over these patients.
+    """Return one run's number in a column: its set's distance, or the mean over these patients.
 
-    NaN where it has none, or not of all of these patients: means of others cannot be compared.
+    NaN if it has none, or not for all of these patients: means of others cannot be compared.
     """
     if not column.of_set and not patients <= scored_patients(column, [run]):
         return math.nan

@@ -1,6 +1,6 @@
-"""Tables 1, 2 and 4, of image quality: from the runs of one scale and data set to rows, cells and footnotes.
+"""Tables 1, 2 and 4, of image quality: the rows, cells and footnotes for the runs of one scale and data set.
 
-What is in the table is decided here; how it looks on a terminal or in a file is `analysis.tabulate.quality_sheet`'s.
+This module decides the content; `analysis.tabulate.quality_sheet` formats it for a terminal and files.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Kind:
     reference: str
     """The row that the others are compared with."""
     every_variant: bool
-    """Whether variants of our own have rows as well."""
+    """Whether variants that are not in the paper have rows as well."""
 
 
 KINDS = {
@@ -75,31 +75,31 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one group of runs. Without the paper's rows where none of its variants is among them."""
+    """The rows of one group of runs; without the paper's rows if none of its variants is among them."""
 
     scale: str
     dataset: str
     cohort: str | None
     kind: Kind | None
-    """Which of the paper's tables this is; None: results that the paper has no table for."""
+    """The paper's table that this one measures; None: results without a table in the paper."""
     columns: tuple[Column, ...]
     more_columns: tuple[Column, ...]
-    """What files have beside the paper's metrics; those that any row was scored with."""
+    """Columns of files beside the paper's metrics: those that any row was scored with."""
     rows: tuple[Row, ...]
-    """In the paper's order, section after section; the baselines last."""
+    """Rows in the paper's order, section after section; the baselines last."""
     reference: str
     """The variant that the others are compared with."""
     differences: Mapping[tuple[str, str], Difference]
-    """By variant and metric, where patients could be paired."""
+    """Differences by variant and metric, if patients could be paired."""
     across: Mapping[tuple[str, str], Across]
-    """By variant and metric, of rows that share more than one seed with the reference row."""
+    """Differences across seeds by variant and metric, for rows that share more than one seed with the reference row."""
     footnotes: tuple[Footnote, ...]
     patients: Mapping[str, frozenset[str]] = field(default_factory=dict, repr=False)
-    """By metric the test patients whom all cells of its column are over."""
+    """By metric, the test patients of all cells of its column."""
     strange: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-    """By metric the runs that another network measured than the others, with the reason."""
+    """By metric, the runs that another network measured than the others, with the reason."""
     unreadable: tuple[Run, ...] = ()
-    """Runs of this table of which a file cannot be used."""
+    """Runs of this table with a file that cannot be used."""
 
     @property
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
@@ -109,25 +109,25 @@ class Table:
 
     @property
     def title(self) -> str:
-        """What the table shows, in a line."""
+        """Title of the table in a line."""
         data = self.dataset + (f" ({self.cohort[:12]})" if self.cohort else "")
         name = f"Table {self.kind.number}. {self.kind.title}" if self.kind else "Results"
         return f"{name} at scale {self.scale} on {data}"
 
     @property
     def stem(self) -> str:
-        """What its files are called."""
+        """Stem of the names of its files."""
         return f"table{self.kind.number}" if self.kind else "results"
 
 
 def collect(group: Group, number: int = 2, reference: str | None = None, elsewhere: Sequence[Group] = ()) -> Table:
-    """A group's runs, beside the paper's numbers where it has them. Runs that are not done are rows without cells.
+    """Return a group's table, beside the paper's numbers if it has them. Runs that are not done are rows without cells.
 
     All cells of a column are over the same seeds and the same patients, so that the difference of two cells is the one that
     is tested. A run that was scored on other data, in another window, with other metrics or on other patients than the
     others is refused: its row says so and has no cells. What differs between a row's recipe and the reference row's,
     beyond the variants' own files, is named. `reference` is the variant that the others are compared with. `elsewhere` are
-    groups on other patients: what is finished only there is told.
+    groups on other patients: a row finished only there has a note.
     """
     kind: Kind | None = KINDS[number]
     assert kind is not None
@@ -149,7 +149,7 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     )
     rows = [_without(row, refused) for row in rows]
     if kind and not kind.every_variant:
-        # Of the baselines' settings the usual one, which comes first: the others belong to rows of Table 2.
+        # Of the baselines' settings only the usual one, which comes first: the others belong to rows of Table 2.
         rows = list({(row.variant, row.section): row for row in reversed(rows)}.values())[::-1]
     used = [run for row in rows for run in row.runs]
     rows = _of_shared_seeds(rows, reference)
@@ -174,10 +174,10 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
     compared = [row for row in rows if row.cells]
     if number == 2:
         compared = [row for row in compared if row.variant not in BASELINES or row.variant == reference]
-    # Of a baseline in several settings the usual one comes first.
+    # For a baseline in several settings the usual one comes first.
     of_cells = {row.variant: row.done for row in reversed(compared)}
     of_cells = {variant: of_cells[variant] for variant in dict.fromkeys(row.variant for row in compared)}
-    # A cell that is refused has no difference either.
+    # A refused cell has no difference either.
     kept = {(row.variant, key) for row in compared for key in row.cells}
     found = differences(of_cells, reference, everything, patients)
     found = {place: difference for place, difference in found.items() if place in kept}
@@ -214,7 +214,7 @@ def collect(group: Group, number: int = 2, reference: str | None = None, elsewhe
 
 
 def _without(row: Row, refused: Mapping[str, str]) -> Row:
-    """The row without its refused runs; where none is left it is refused itself and keeps them as its reason."""
+    """Return the row without its refused runs; if none is left it is refused itself and keeps them as its reason."""
     kept = tuple(run for run in row.runs if run.id not in refused)
     reasons = sorted({refused[run.id] for run in row.runs if run.id in refused})
     if not reasons:
@@ -226,7 +226,7 @@ def _without(row: Row, refused: Mapping[str, str]) -> Row:
 
 
 def _of_shared_seeds(rows: Sequence[Row], reference: str) -> list[Row]:
-    """The rows over the seeds that all of them have; a row that lacks one of these has no cells and says so."""
+    """Return the rows over the seeds that all of them have; a row that lacks one of these has no cells and a reason."""
     of_rows = {row.variant: {run.seed for run in row.finished} for row in rows if row.variant not in BASELINES}
     seeds = shared_seeds({variant: some for variant, some in of_rows.items() if some}, reference)
     made: list[Row] = []
@@ -242,12 +242,12 @@ def _of_shared_seeds(rows: Sequence[Row], reference: str) -> list[Row]:
 
 
 def seeds_text(seeds: frozenset[int] | set[int]) -> str:
-    """`seed 0`, or `seeds 0, 1, 2`."""
+    """Return `seed 0`, or `seeds 0, 1, 2`."""
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, sorted(seeds)))}"
 
 
 def _having(rows: Sequence[Row], column: Column, strange: Mapping[str, str]) -> dict[int, frozenset[str]]:
-    """By a row's place the patients who have the column's score; without rows that have none, or are refused there."""
+    """Return, by a row's index, the patients with the column's score; without rows that have none or are refused."""
     own = {place: row.done for place, row in enumerate(rows)}
     having = {
         place: scored_patients(column, runs)
@@ -260,7 +260,7 @@ def _having(rows: Sequence[Row], column: Column, strange: Mapping[str, str]) -> 
 def _lacking(
     rows: Sequence[Row], column: Column, having: Mapping[int, frozenset[str]], patients: Mapping[str, frozenset[str]]
 ) -> tuple[int, int, list[str]]:
-    """Over how many of how many test patients a column's cells are, and the rows that have no score of the others."""
+    """Return the number of patients in a column's cells, of all patients, and the rows that lack the others' scores."""
     scored = {patient for row in rows for run in row.done for patient in patients_of(run)}
     shown = [place for place in having if column.key in rows[place].cells]
     labels = [rows[place].label for place in shown if len(having[place]) < len(scored)]
@@ -268,7 +268,7 @@ def _lacking(
 
 
 def _with_plan(row: Row, locks: list[Lock]) -> Row:
-    """A row that no plan had locked before it was run is marked."""
+    """Return the row, marked if no plan had locked it before it was run."""
     planned = {run for lock in locks for run in lock.cells}
     if not locks or row.section == BASELINE_SECTION or all(run.id in planned for run in row.runs):
         return row
@@ -276,7 +276,7 @@ def _with_plan(row: Row, locks: list[Lock]) -> Row:
 
 
 def paper_rows(number: int) -> list[Row]:
-    """The rows of one of the paper's tables, with its values and nothing measured."""
+    """Return the rows of one of the paper's tables, with its values and no measurements."""
     with (_PAPER / f"table{number}.csv").open(encoding="utf-8", newline="") as stream:
         return [
             Row(
@@ -297,9 +297,9 @@ def paper_rows(number: int) -> list[Row]:
 
 
 def _all_rows(paper: list[Row], group: Group) -> list[Row]:
-    """The paper's rows, in each section and after all of them the variants of our own; the baselines last."""
+    """Return the paper's rows, with other variants in each section and after all of them; the baselines last."""
     chosen = chosen_runs(group)
-    # By the seed that is read least far: of a variant with nothing else the row says what cannot be read.
+    # A variant without readable runs has a row that names its lowest unreadable seed.
     broken = {run.variant: run for run in sorted(group.unreadable, key=lambda run: -run.seed)}
     empty = Row("", "", "", "not run", "not run", {}, {})
     known = {row.variant for row in paper}
@@ -338,7 +338,7 @@ def _filled(
     patients: Mapping[str, frozenset[str]],
     lacking: Mapping[str, Mapping[int, int]],
 ) -> Row:
-    """The row with its cells. patients: whom each column's cells are over. lacking: whom a row lacks that is refused there."""
+    """Return the row with its cells. patients: of each column's cells. lacking: the number that a refused row lacks."""
     done = row.done
     if not done:
         if not row.runs or row.state == "refused":
@@ -380,7 +380,7 @@ def _state_text(run: Run) -> str:
 
 
 def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
-    """Mark the best mean of each column among the variants of the usual sample size; never a baseline, nor a lone one."""
+    """Mark each column's best mean among the variants of the usual sample size; never a baseline, nor a lone one."""
     sizes = {
         i: voxels(row.done[0].config) for i, row in enumerate(rows) if row.cells and row.section != BASELINE_SECTION
     }
@@ -388,7 +388,7 @@ def _with_best(rows: list[Row], columns: tuple[Column, ...]) -> list[Row]:
     for column in columns:
         rivals = {i: rows[i].cells[column.key] for i in sizes if sizes[i] == usual and column.key in rows[i].cells}
         means = [cell.mean for cell in rivals.values() if not math.isnan(cell.mean)]
-        # A distance of sets falls with the number of cases, and whoever is left out of a mean may be the hardest case.
+        # A distance of sets falls with the number of cases, and a patient left out of a mean may be the hardest case.
         if len(means) < 2 or len({cell.n for cell in rivals.values()}) > 1:
             continue
         if column.better == 0:

@@ -1,4 +1,4 @@
-"""What has to be said under Table 2: what was measured, on what, with which stand-ins, and what it is not."""
+"""The footnotes of Tables 1, 2 and 4: what was measured, on which data, with which stand-ins, and the limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HasStandIns(Protocol):
 
 
 def stand_in_marks(runs: Iterable[HasStandIns]) -> dict[StandIn, str]:
-    """A letter for every stand-in, the model's parts before the metrics' networks."""
+    """Return a letter for every stand-in, the model's parts before the metrics' networks."""
     ordered = in_order(stand_in for run in runs for stand_in in run.stand_ins)
     letters = [*ascii_lowercase, *(f"{a}{b}" for a in ascii_lowercase for b in ascii_lowercase)]
     return dict(zip(ordered, letters, strict=False))
@@ -50,7 +50,7 @@ def footnotes(
     refused: Set[str],
     beside_paper: bool,
 ) -> tuple[Footnote, ...]:
-    """What a table of runs says of all its rows. `used` are the runs in its rows, `done` those that its cells are over."""
+    """Return the notes on all rows of a table. `used` are the runs in its rows, `done` those of its cells."""
     variants = [run for run in done or used if run.variant not in BASELINES] or list(done or used)
     texts = [_setting(group, done or used, variants)]
     if done:
@@ -74,7 +74,7 @@ def footnotes(
 
 
 def seed_notes(rows: Sequence[Row], reference: str, across: Mapping[tuple[str, str], Across]) -> tuple[Footnote, ...]:
-    """Over which seeds the cells are, and what rows of more seeds say of them."""
+    """Return notes on the seeds of the cells, and on the differences across seeds of rows with more seeds."""
     variants = [row for row in rows if row.cells and row.variant not in BASELINES]
     if not variants:
         return ()
@@ -97,7 +97,7 @@ def seed_notes(rows: Sequence[Row], reference: str, across: Mapping[tuple[str, s
 
 
 def too_few(across: Iterable[Across]) -> str:
-    """That so few seeds allow no test; empty where all have one."""
+    """Say that so few seeds allow no test; empty if all have one."""
     counts = sorted({one.k for one in across if one.p != one.p})
     if not counts:
         return ""
@@ -108,7 +108,7 @@ def too_few(across: Iterable[Across]) -> str:
 def test_notes(
     rows: Sequence[Row], reference: str, found: Mapping[tuple[str, str], Difference]
 ) -> tuple[Footnote, ...]:
-    """What a star stands for; that there is nothing to compare with where the reference row has no cells."""
+    """Return the note on the star; without cells in the reference row, a note that there is no comparison."""
     base = [row for row in rows if row.variant == reference]
     if base and not base[0].cells and sum(bool(row.cells) for row in rows if row.variant not in BASELINES) > 1:
         return (
@@ -128,7 +128,7 @@ def test_notes(
 
 
 def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
-    """The rows with those marked that are of another sample size than the reference row, and what that means."""
+    """Return the rows, marked if their sample size differs from the reference row's, and the note on the mark."""
     base = base_row(rows, reference)
     if base is None:
         return list(rows), ()
@@ -147,7 +147,7 @@ def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Fo
 
 
 def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Footnote, ...]]:
-    """The rows marked whose recipe, or whose making, differs from the reference row's in more than the variants' own files."""
+    """Return the rows, marked if recipe, device or code differ from the reference row's beyond the variants' files."""
     base = base_row(rows, reference)
     if base is None:
         return list(rows), ()
@@ -166,7 +166,7 @@ def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[
 
 
 def refusal_notes(rows: Sequence[Row], refused: Mapping[str, str]) -> tuple[Footnote, ...]:
-    """Every run and cell that is refused, with its reason."""
+    """Return a note for every refused run and cell, with its reason."""
     texts = [f"Refused: {run_id}: {reason}." for run_id, reason in sorted(refused.items())]
     texts += [f"Refused: {row.label}: {row.detail.removeprefix('refused: ')}." for row in rows
               if row.state == "refused" and row.runs]  # fmt: skip
@@ -175,7 +175,7 @@ def refusal_notes(rows: Sequence[Row], refused: Mapping[str, str]) -> tuple[Foot
 
 
 def fewer_notes(rows: Sequence[Row], lacking: Mapping[str, tuple[int, int, list[str]]]) -> tuple[Footnote, ...]:
-    """Where a column's cells are over fewer patients than were scored, and the rows because of which they are."""
+    """Return notes on columns whose cells are over fewer patients than were scored, and the rows that cause it."""
     return tuple(
         Footnote(
             "",
@@ -188,7 +188,7 @@ def fewer_notes(rows: Sequence[Row], lacking: Mapping[str, tuple[int, int, list[
 
 
 def unreadable_notes(rows: Sequence[Row], unreadable: Sequence[Run]) -> tuple[Footnote, ...]:
-    """The runs of which a file cannot be used, with the file and the reason."""
+    """Return notes on runs with a file that cannot be used, with the file and the reason."""
     labels = {row.variant: row.label for row in rows}
     return tuple(
         Footnote("", f"Unreadable: {labels.get(run.variant, run.variant)}, seed {run.seed} ({run.id}): {run.reason}.")
@@ -197,7 +197,7 @@ def unreadable_notes(rows: Sequence[Row], unreadable: Sequence[Run]) -> tuple[Fo
 
 
 def elsewhere_notes(rows: Sequence[Row], elsewhere: Sequence[Group]) -> tuple[Footnote, ...]:
-    """What has no row here and a finished run on other patients: not compared, and not forgotten."""
+    """Return notes on variants without a row here that have a finished run on other patients."""
     absent = {row.variant: row.label for row in rows if row.state == "not run" and row.variant not in BASELINES}
     return tuple(
         Footnote(
@@ -209,7 +209,7 @@ def elsewhere_notes(rows: Sequence[Row], elsewhere: Sequence[Group]) -> tuple[Fo
 
 
 def plan_notes(rows: Sequence[Row], locks: Sequence[Lock], exploratory: str) -> tuple[Footnote, ...]:
-    """The plans that were locked before their runs, and what the mark of rows that are in none means."""
+    """Return notes on the plans that were locked before their runs, and on the mark of rows that are in none."""
     if not locks:
         return ()
     plans = "; ".join(f"{lock.sweep}, {len(lock.cells)} cells, on {lock.date}, for {lock.metric}" for lock in locks)
@@ -220,9 +220,9 @@ def plan_notes(rows: Sequence[Row], locks: Sequence[Lock], exploratory: str) -> 
 
 
 def base_row(rows: Sequence[Row], reference: str) -> Row | None:
-    """The row that recipes are compared with: the reference row; without it the variant whose recipe is the most usual one.
+    """Return the row that recipes are compared with: the reference row; else the variant with the most usual recipe.
 
-    Where no variant has cells, any row with cells.
+    If no variant has cells, any row with cells.
     """
     having = [row for row in rows if row.cells]
     variants = [row for row in having if row.variant not in BASELINES]
@@ -234,9 +234,9 @@ def base_row(rows: Sequence[Row], reference: str) -> Row | None:
 
 
 def _beyond_its_file(row: Row, base: Row) -> str:
-    """In what a row's runs differ from the base row's of the same seeds, in words; empty where in nothing.
+    """Describe the differences of a row's runs from the base row's runs of the same seeds; empty if there are none.
 
-    All finished runs count: those beyond the shared seeds are told of across seeds.
+    All finished runs count: the note across seeds covers those beyond the shared seeds.
     """
     theirs = {run.seed: run for run in base.finished}
     pairs = [(run, theirs.get(run.seed, base.done[0])) for run in row.finished]
@@ -263,12 +263,12 @@ def sampler_text(runs: Iterable[Run]) -> str:
 
 
 def guidance_text(runs: Iterable[Run]) -> str:
-    """How sampling was guided, e.g. `xray, scale 2 (cfg)`; empty where it was not."""
+    """Return the guidance of sampling, e.g. `xray, scale 2 (cfg)`; empty if there was none."""
     return _agreed(runs, _guidance)
 
 
 def weights_text(runs: Sequence[Run]) -> str:
-    """The weights of the terms beside L1, and the paper's where they are others; empty where there is none."""
+    """Return the weights of the terms beside L1, and the paper's if they differ; empty if there are none."""
     losses = [run.config["loss"] for run in runs if isinstance(run.config.get("loss"), Mapping)]
     terms = dict.fromkeys(name for loss in losses for name in loss if name not in ("name", "l1"))
     said = {name: _agreed(runs, partial(_weight, name)) for name in terms}
@@ -375,7 +375,7 @@ def _left_out(group: Group, used: Sequence[Run], refused: Set[str]) -> Iterable[
 
 
 def _agreed(runs: Iterable[Run], say: Callable[[Run], str]) -> str:
-    """What all runs say; where they differ, each saying with its variants. Nothing said is not printed."""
+    """Return the text that all runs share; if they differ, each text with its variants. Empty texts are not printed."""
     sayings: dict[str, list[str]] = {}
     for run in runs:
         try:

@@ -1,4 +1,4 @@
-"""Tables 1, 2 and 4 on a terminal and as Markdown, LaTeX, HTML and CSV."""
+"""Tables 1, 2 and 4 for a terminal, and as Markdown, LaTeX, HTML and CSV."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _CSV_FIELDS = (
 
 
 def terminal(table: Table, width: int = 120, ci: bool = False) -> RichTable:
-    """The table for a terminal: the measured value, and the paper's dimmed under it; with `ci` the mean's interval.
+    """Return the table for a terminal: measured values, and the paper's dimmed below; with `ci` the mean's interval.
 
-    All of it needs 100 columns; in less, metrics that the paper does not have go first, and a line says so.
+    The whole table needs 100 columns; with fewer, metrics that the paper lacks are left out, and a line says so.
     """
     columns, seeds = list(table.columns), _across_column(table)
     for key in ("", "across", "paired_feature_sqdist", "mae_hu", "ssim_2d", "frechet"):
@@ -75,27 +75,27 @@ def _terminal(table: Table, columns: list[Column], seeds: Column | None, ci: boo
 
 
 def notes(table: Table) -> Text:
-    """The footnotes for a terminal."""
+    """Return the footnotes for a terminal."""
     return sheets.notes(table.footnotes)
 
 
 def markdown(table: Table, ci: bool = False) -> str:
-    """The table as GitHub's Markdown, the paper's values in italic columns of their own."""
+    """Return the table as GitHub's Markdown, the paper's values in italic columns of their own."""
     return sheets.markdown(sheets_of(table, ci))
 
 
 def latex(table: Table, ci: bool = False) -> str:
-    """The table as a LaTeX document that compiles as it stands."""
+    """Return the table as a LaTeX document that compiles as it is."""
     return sheets.latex(sheets_of(table, ci))
 
 
 def html(table: Table, ci: bool = False) -> str:
-    """The table as a page."""
+    """Return the table as a page."""
     return sheets.html(sheets_of(table, ci))
 
 
 def sheets_of(table: Table, ci: bool = False) -> list[Sheet]:
-    """The table, the metrics that the paper does not have, and the differences to the reference row."""
+    """Return the table, the metrics that the paper does not have, and the differences to the reference row."""
     made = [_main_sheet(table, ci)]
     if table.more_columns:
         rows = [row for row in table.rows if any(column.key in row.cells for column in table.more_columns)]
@@ -130,12 +130,12 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
 
 
 def reference_label(table: Table) -> str:
-    """The name of the row that the others are compared with."""
+    """Return the name of the row that the others are compared with."""
     return next((row.label for row in table.rows if row.variant == table.reference), table.reference)
 
 
 def _across_column(table: Table) -> Column | None:
-    """The column whose differences across seeds stand in the table itself: PSNR; the others are with the differences."""
+    """Return the column with differences across seeds in the table itself: PSNR; others are with the differences."""
     return next((c for c in table.columns if c.key == "psnr" and any(k == c.key for _, k in table.across)), None)
 
 
@@ -175,13 +175,13 @@ def _difference_sheet(table: Table) -> Sheet:
 
 
 def across_text(one: Across) -> str:
-    """Mean ± SD of the differences of k seeds, with their p where k allows one: `−0.0481 ± 0.103 (k = 3)`."""
+    """Format mean ± SD of the differences of k seeds, with their p if k allows one: `−0.0481 ± 0.103 (k = 3)`."""
     p = "" if math.isnan(one.p) else f", {p_equals(one.p)}"
     return f"{number(one.mean, signed=True)} ± {number(one.sd)} (k = {one.k}{p})"
 
 
 def tidy_csv(table: Table) -> str:
-    """One line per variant and metric, unrounded; empty where there is no measurement or paper's value."""
+    """Return one line per variant and metric, unrounded; empty if there is no measurement or paper's value."""
     texts = {note.mark: note.text for note in table.footnotes if note.mark}
     stream = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(stream, _CSV_FIELDS, lineterminator="\n")
@@ -228,7 +228,7 @@ def _csv_across(one: Across) -> dict[str, Any]:
 
 
 def _heading(column: Column) -> list[str]:
-    """A column's name in lines as short as its numbers, with its direction and unit, its marks below."""
+    """Return a column's name in lines as short as its numbers, with its direction and unit, its marks below."""
     name, _, tag = column.name.partition("[")
     words = name.split()
     words[-1] += f" {_ARROWS[column.better]}"
@@ -304,7 +304,7 @@ def _measured(row: Row, column: Column, plus_minus: str, counted: bool = False) 
 
 
 def _as_mean(value: float, cell: Cell, column: Column, *, signed: bool = False) -> str:
-    """A mean, or a spread or an end of an interval beside it, with as many decimals as the column or the mean has."""
+    """Format a mean, or its spread or end of interval, with as many decimals as the column or the mean has."""
     if column.digits is not None:
         return fixed(value, column.digits, signed=signed)
     if 0 < abs(cell.mean) < SMALLEST:
@@ -313,7 +313,7 @@ def _as_mean(value: float, cell: Cell, column: Column, *, signed: bool = False) 
 
 
 def paper_text(value: Value, plus_minus: str = " ± ") -> str:
-    """A number of the paper as printed there."""
+    """Format a number of the paper as printed there."""
     return f"{value.mean:g}{plus_minus}{value.sd:g}"
 
 

@@ -9,12 +9,12 @@ from analysis.read.runs import Run
 from analysis.tabulate.measures import Cell, Value
 
 EXPLORATORY = "exploratory"
-"""Mark of a row that was not in the plan that was locked."""
+"""Mark of a row that was not in the locked plan."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A variant: what was measured, what the paper has, and how far its runs got."""
+    """A variant's row: its measurements, the paper's values, and the state of its runs."""
 
     variant: str
     section: str
@@ -29,9 +29,9 @@ class Row:
     runs: tuple[Run, ...] = field(default=(), repr=False)
     """All runs of its recipe, whatever their state and seed."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """By metric, why there is no cell though it was scored."""
+    """By metric, the reason why there is no cell though it was scored."""
     seeds: frozenset[int] | None = None
-    """Those that the table's rows share and its cells are over; None of a baseline, which depends on none."""
+    """Seeds that the table's rows share and its cells are over; None for a baseline, which has no seed."""
 
     @property
     def finished(self) -> list[Run]:
@@ -40,5 +40,5 @@ class Row:
 
     @property
     def done(self) -> list[Run]:
-        """The finished runs that its cells are over: those of the seeds that all rows of the table have."""
+        """The finished runs behind its cells: those of the seeds that all rows of the table have."""
         return [run for run in self.finished if self.seeds is None or run.seed in self.seeds]

@@ -1,4 +1,4 @@
-"""A search on one page: its trials as a table, their history, and what each parameter did to the metric."""
+"""The report of a search: its trials as a table, their history, and the effect of each parameter on the metric."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 FEW = 30
-"""Finished trials below which importances are called rough."""
+"""Number of finished trials below which importances are called rough."""
 GREY, DARK, ACCENT = "#9aa0a6", "#202124", "#1a73e8"
 
 
 @dataclass(frozen=True)
 class Search:
-    """What there is to tell of a search."""
+    """The results of a search."""
 
     name: str
     about: str
@@ -32,7 +32,7 @@ class Search:
     metric: str
     maximize: bool
     trials: pd.DataFrame
-    """In the order of their drawing: draw, state, value, one column a parameter, step, seconds, run."""
+    """Trials in the order of their draws: draw, state, value, one column a parameter, step, seconds, run."""
     parameters: tuple[str, ...]
     logarithmic: frozenset[str]
     """Parameters on a log scale."""
@@ -43,7 +43,7 @@ class Search:
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """The trials that ran to their end, the best first."""
+        """The trials that finished, the best first."""
         done = self.trials[self.trials.state == "done"]
         return done.sort_values("value", ascending=not self.maximize, kind="stable")
 
@@ -63,7 +63,7 @@ def show(search: Search, out: Path) -> None:
 
 
 def notes(search: Search) -> list[str]:
-    """What a reader must know to read the numbers right."""
+    """Return notes for reading the numbers."""
     states = search.trials.state.value_counts()
     counts = ", ".join(f"{states[state]} {state}" for state in sorted(states.index))
     lines = [
@@ -84,7 +84,7 @@ def notes(search: Search) -> list[str]:
 
 
 def markdown(search: Search) -> str:
-    """All trials, those that ran to their end first, and the notes."""
+    """Return all trials, the finished ones first, and the notes."""
     rest = search.trials[search.trials.state != "done"]
     rows = pd.concat([search.ranked, rest])
     columns = ["draw", "state", "value", *search.parameters, "step", "seconds", "run"]
@@ -95,7 +95,7 @@ def markdown(search: Search) -> str:
 
 
 def draw(search: Search, png: Path) -> None:
-    """History, importances, and the metric against every parameter, as PNG and PDF."""
+    """Draw history, importances, and the metric against every parameter, as PNG and PDF."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -155,7 +155,7 @@ def _against(axis: Axes, search: Search, name: str) -> None:
 
 
 def _split(search: Search) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Trials that ran to their end, and those that were given up with a value."""
+    """Return trials that finished, and pruned ones with a value."""
     with_value = search.trials[search.trials.value.notna()]
     done = with_value.state == "done"
     return with_value[done], with_value[~done]

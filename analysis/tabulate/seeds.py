@@ -1,4 +1,4 @@
-"""Over which seeds the rows of a table are compared, and what rows of more seeds say of the spread between seeds."""
+"""The seeds over which a table's rows are compared, and the spread between seeds of rows that have more of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from analysis.stats.paired import sign_flip, summary
 from analysis.tabulate.measures import Column, per_seed
 
 FEWEST = 6
-"""Seeds from which an exact sign-flip test of their differences can come below .05."""
+"""Number of seeds from which an exact sign-flip test of their differences can come below .05."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Across:
     seeds: tuple[int, ...]
     mean: float
     sd: float
-    """Of the differences (k - 1)."""
+    """SD of the differences (k - 1)."""
     p: float
-    """Exact sign-flip p; NaN where the seeds are too few for one below .05."""
+    """Exact sign-flip p; NaN if the seeds are too few for one below .05."""
 
     @property
     def k(self) -> int:
-        """How many seeds."""
+        """Number of seeds."""
         return len(self.seeds)
 
 
 def shared_seeds(of_rows: Mapping[str, Set[int]], reference: str) -> frozenset[int]:
-    """The seeds that all rows have; where there is none, those of the rows that have the most frequent seed.
+    """Return the seeds that all rows have; if there is none, those of the rows that have the most frequent seed.
 
     of_rows: the finished seeds by variant, rows without any left out. Among equally frequent seeds it is one of the
     reference row's, then the lowest.
@@ -56,7 +56,7 @@ def across_seeds(
     patients: Mapping[str, Set[str]],
     strange: Mapping[str, Container[str]],
 ) -> dict[tuple[str, str], Across]:
-    """By variant and metric the differences over all seeds that a row shares with the reference row, of two seeds or more.
+    """Return by variant and metric the differences over all seeds (two or more) shared with the reference row.
 
     rows: all finished runs of each row, of one sample size with the reference's or left out. patients: those whom a metric
     is averaged over. strange: by metric the ids of runs that another network measured.

@@ -1,4 +1,4 @@
-"""Which tables there are to show, and showing them."""
+"""Selection of the tables that can be shown, and their output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analysis.tabulate.source import Source
 from x2c.core.files import write_text
 
 NEEDS = {1: ("full", "ablation"), 4: ("lidc_lora", "lidc")}
-"""The variant that a table is about, and the sweep that runs it."""
+"""The variant that a table needs, and the sweep that runs it."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,19 @@ class Shown:
     stem: str
     of: Group | Classification
     view: Callable[[int], Sequence[RenderableType]]
-    """For a terminal of a width."""
+    """Function that renders it for a terminal of a width."""
     texts: Mapping[str, Callable[[], str]]
-    """By format."""
+    """By format, a function that returns its text."""
     readable: bool
-    """Whether all that belongs in it could be read."""
+    """Whether all its runs could be read."""
 
 
 def show(
     choice: Choice, table: int | None = None, form: str | None = None, *, ci: bool = False, reference: str | None = None
 ) -> bool:
-    """Print the tables that were asked for and write their files; returns whether all that belongs in them could be read.
+    """Print the requested tables and write their files; return whether all their runs could be read.
 
-    Raises NothingToShowError where there is none, UnknownChoiceError for a scale or data set without runs.
+    Raises NothingToShowError if there is none, UnknownChoiceError for a scale or data set without runs.
     """
     found, reasons = collect(choice, table, ci, reference)
     if not found:
@@ -55,7 +55,7 @@ def show(
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=120)
     paths: list[Path] = []
-    # All in one folder, after the first.
+    # All in the first one's folder.
     out = choice.folder(found[0].of)
     for shown in found:
         for part in shown.view(console.width):
@@ -73,7 +73,7 @@ def show(
 def collect(
     choice: Choice, table: int | None = None, ci: bool = False, reference: str | None = None
 ) -> tuple[list[Shown], list[str]]:
-    """The tables that can be shown, and of the others what is missing."""
+    """Return the tables that can be shown, and for others messages on what is missing."""
     wanted = (table,) if table else (1, 2, 3, 4)
     found: list[Shown] = []
     reasons: list[str] = []
@@ -104,7 +104,7 @@ def collect(
 
 
 def unclassified(choice: Choice) -> str:
-    """That Table 3 has no classification, and what makes one of what was asked for."""
+    """Return the message that Table 3 has no classification, with the command that makes one."""
     asked = [(name, getattr(choice, name)) for name in ("scale", "data")]
     asked += [("runs", choice.runs)] if choice.runs != Path("runs") else []
     options = [word for name, value in asked if value for word in (f"--{name}", str(value))]
@@ -113,18 +113,18 @@ def unclassified(choice: Choice) -> str:
 
 
 def lacking(number: int, group: Group, runs_dir: Path) -> str:
-    """That Table 1 or 4 has no run, and what makes one beside those of a group."""
+    """Return the message that Table 1 or 4 has no run, with the command that makes one beside those of a group."""
     variant, sweep = NEEDS[number]
     command = Source(group, runs_dir).sweep(sweep)
     return f"Table {number}: no finished run of {variant} in {runs_dir}; run: {command}"
 
 
 def group_for(number: int, groups: Sequence[Group]) -> Group | None:
-    """The group that a table is of: the latest; of Tables 1 and 4 the latest with a finished run of their variant."""
+    """Return the group of a table: the latest; for Tables 1 and 4 the latest with a finished run of their variant."""
     if number == 2:
         return groups[0] if groups else None
     variant = NEEDS[number][0]
-    # Table 1 belongs to the patients of Table 2; Table 4 is of other ones.
+    # Table 1 is on the patients of Table 2; Table 4 is on other ones.
     candidates = groups[:1] if number == 1 else groups
     return next((g for g in candidates if any(r.variant == variant and r.state == "done" for r in g.runs)), None)
 
@@ -171,7 +171,7 @@ def _shown3(of: Classification) -> Shown:
 
 
 def classifications(choice: Choice) -> list[Classification]:
-    """Those that match the flags; finished ones first, then the latest, what cannot be read last."""
+    """Return classifications that match the flags: finished ones first, then the latest; unreadable ones last."""
     asked = set((choice.only or "").split(",")) - {""}
     some = [
         c

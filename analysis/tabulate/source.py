@@ -1,4 +1,4 @@
-"""What the figures are drawn from, and what every one of them has to say about it."""
+"""The runs that figures, tables and claims are made from, and the captions that all figures need."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ class Source:
     elsewhere: tuple[Group, ...] = field(default=(), repr=False)
     """Groups of the same scale on other patients, the latest first."""
     found: tuple[Classification, ...] | None = field(default=None, repr=False)
-    """The classifications to choose from; None: those of the folder."""
+    """Available classifications; None: those of the folder."""
 
     @cached_property
     def table(self) -> Table:
-        """Table 2 of the group: its order of rows, and the runs that may stand beside each other."""
+        """Table 2 of the group: its order of rows, and the comparable runs."""
         return collect(self.group)
 
     @cached_property
     def rows(self) -> tuple[tuple[Row, tuple[Run, ...]], ...]:
-        """The table's rows that are finished, each with the runs behind its cells: the same seeds in all; the baselines last."""
+        """The table's finished rows, each with the runs behind its cells: the same seeds in all; the baselines last."""
         found = ((row, tuple(row.done)) for row in self.table.rows)
         return tuple((row, runs) for row, runs in found if runs)
 
     @cached_property
     def checked(self) -> Row | None:
-        """The row that the checks are about."""
+        """The row that is checked."""
         return chosen(self.table)
 
     @cached_property
     def classifications(self) -> tuple[Classification, ...]:
-        """The finished ones of the group's patients, in the order in which they were found."""
+        """Finished classifications of the group's patients, in the order in which they were found."""
         return finished_of(self.group, load_classifications(self.runs_dir) if self.found is None else self.found)
 
     @cached_property
     def classification(self) -> Classification | None:
-        """The one that Table 3, the claims and the ROC curves are about: of the checked row's volumes, if there is one."""
+        """The classification for Table 3, claims and ROC curves: that of the checked row's volumes, if there is one."""
         return classification_of(self.group, self.classifications, self.checked)
 
     @property
     def variants(self) -> list[tuple[Row, tuple[Run, ...]]]:
-        """The rows that are no baselines."""
+        """The rows that are not baselines."""
         return [(row, runs) for row, runs in self.rows if row.variant not in BASELINES]
 
     def column(self, key: str) -> Column:
-        """A metric under the name that its network earns it."""
+        """Return a metric with the name that its network gives it."""
         columns = (*self.table.columns, *self.table.more_columns, *COLUMNS)
         return next(column for column in columns if column.key == key)
 
     def pictured(self, file: str) -> tuple[Run, str]:
-        """The run whose samples/`file` is shown, and why that one: `full`, else the best by LPIPS; the lowest seed.
+        """Return the run whose samples/`file` is shown, and why: `full`, else the best by LPIPS; the lowest seed.
 
-        Raises NothingToShowError where no run kept the file.
+        Raises NothingToShowError if no run kept the file.
         """
         with_file = ((row, [r for r in runs if (r.path / "samples" / file).is_file()]) for row, runs in self.variants)
         kept = [(row, runs[0]) for row, runs in with_file if runs]
@@ -87,14 +87,14 @@ class Source:
         return best, why if len(kept) > 1 else "the only variant with volumes"
 
     def sweep(self, name: str, data: str | None = None) -> str:
-        """The command that runs a sweep at this scale, on this data set or another, into this folder."""
+        """Return the command that runs a sweep at this scale, on this data set or another, into this folder."""
         given = {"scale": self.group.scale, "data": data or self.data, "runs": str(self.runs_dir)}
         usual = {"scale": "cpu", "data": "phantom", "runs": "runs"}
         told = [f" {key}={value}" for key, value in given.items() if value != usual[key]]
         return f"make sweep name={name}" + "".join(told)
 
     def script(self, name: str, variant: str) -> str:
-        """The command of an entry point for a variant, at this scale and into this folder."""
+        """Return the command of an entry point for a variant, at this scale and into this folder."""
         given = {"scale": self.group.scale, "data": self.data, "runs": str(self.runs_dir)}
         usual = {"scale": "cpu", "data": "phantom", "runs": "runs"}
         told = [f" --{key} {value}" for key, value in given.items() if value != usual[key]]
@@ -102,13 +102,13 @@ class Source:
 
     @property
     def data(self) -> str:
-        """What `--data` takes for it: the folder of a prepared data set, else the name."""
+        """Value of `--data`: the folder of a prepared data set, else the name."""
         folders = [evaluated(run.config).get("folder") for run in self.group.runs[:1]]
         return str(next(filter(None, folders), self.group.dataset or "phantom"))
 
 
 def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, sampling: bool = True) -> str:
-    """Scale, data, n and seeds; with `ct` the window in which slices are shown, with `sampling` how it was done."""
+    """Describe scale, data, n and seeds; with `ct` the window of slices, with `sampling` the sampler."""
     seeds = sorted({run.seed for run in runs})
     parts = [
         f"Scale {group.scale}, data {group.dataset}" + (f" (cohort {group.cohort[:12]})" if group.cohort else ""),
@@ -125,28 +125,28 @@ def setting(group: Group, runs: Sequence[Run], n: str, *, ct: bool = False, samp
 
 
 def closing(runs: Iterable[Run | Classification], *, metrics: bool = True) -> str:
-    """The stand-in networks behind the runs, those that measure only with `metrics`; and what the picture is not for."""
+    """Describe the stand-in networks behind the runs (measuring ones with `metrics`), and the limits of use."""
     found = in_order(s for run in runs for s in run.stand_ins if metrics or s.part not in METRIC_PARTS)
     return ("Stand-in networks: " + "; ".join(s.text for s in found) + ". " if found else "") + NOT_FOR_DIAGNOSIS
 
 
 def patients(runs: Iterable[Run]) -> str:
-    """How many test patients were scored, e.g. `n = 24 test patients`."""
+    """Describe the number of scored test patients, e.g. `n = 24 test patients`."""
     numbers = sorted({len(run.scores) for run in runs if run.scores is not None})
     return f"n = {' or '.join(map(str, numbers))} test patients"
 
 
 def title_of(run: Run) -> str:
-    """How figures call a run's variant."""
+    """Return the name of a run's variant in figures."""
     return run.label + (f" ({run.note})" if run.note else "")
 
 
 def windowed(run: Run) -> tuple[float, float]:
-    """The HU window that slices of the run are shown in."""
+    """Return the HU window that slices of the run are shown in."""
     return window_hu(run.config)
 
 
 def mean_of(runs: Iterable[Run], key: str) -> float:
-    """Mean of a score over patients; NaN where there is none."""
+    """Return the mean of a score over patients; NaN if there is none."""
     means = patient_means(runs, key)
     return sum(means.values()) / len(means) if means else math.nan

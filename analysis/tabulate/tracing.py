@@ -1,4 +1,4 @@
-"""From a cell's name to what made it, printed."""
+"""Print the runs, recipe and scores behind a cell of a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIELDS = ("pretraining", "finetuning", "stages", "loss", "guidance", "encoder",
 
 
 def trace(cell: str, choice: Choice) -> None:
-    """Print what is behind a cell, first what sets its recipe apart from the reference row's. Raises UnknownChoiceError where a table, row or column does not exist."""
+    """Print a cell's provenance, first the recipe's differences from the reference row's. Raises UnknownChoiceError."""
     table, row, column = _parsed(cell)
     console = Console() if Console().is_terminal else Console(width=120)
     if table == 3:
@@ -71,7 +71,7 @@ def _trace_quality(choice: Choice, number: int, name: str, metric: str, console:
 
 
 def _print_recipe(table: Table, row: Row, console: Console) -> None:
-    """In what the row's recipe and making differ from the reference row's, beyond the variants' own files."""
+    """Print the differences of a row's recipe and making from the reference row's, beyond the variants' own files."""
     base = base_row(table.rows, table.reference)
     if base is None or base.variant == row.variant or not row.cells:
         return
@@ -200,7 +200,7 @@ def _print_scores(console: Console, what: str, scores: Iterable[tuple[str, str]]
 
 
 def _flat(value: Any, prefix: str = "") -> str:
-    """Nested options on one line: a.b=1, c=2."""
+    """Return nested options on one line: a.b=1, c=2."""
     if not isinstance(value, Mapping):
         return str(value)
     parts = []

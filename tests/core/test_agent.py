@@ -80,7 +80,7 @@ def test_a_macro_that_loses_a_value_is_refused(macro, said, flip):
 )
 def test_a_value_that_does_not_arrive_as_it_was_given_is_refused(name, value, more):
     values = {**VALUES, name: value}
-    with pytest.raises(UserError, match=rf"^{name}: expected .*; got another value by the command line"):
+    with pytest.raises(UserError, match=rf"^{name}: expected .*; got another value on the command line"):
         train.parse([*made(values)["args"], *more], values)
 
 

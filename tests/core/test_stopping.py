@@ -114,7 +114,7 @@ def test_a_program_that_was_asked_to_stop_leaves_with_its_code_however_it_ends(e
     with pytest.raises(SystemExit) as ended:
         exit_on_user_error(main)
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped by SIGINT; rerun the same command to go on where it stopped\n"
+    assert capsys.readouterr().err == "stopped by SIGINT; rerun the same command to resume\n"
 
 
 PROGRAM = """
@@ -155,7 +155,7 @@ def test_an_interrupt_of_imports_or_of_the_exit_is_one(body, code, out):
     done = subprocess.run(line, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (code, out), done.stderr
     said = done.stderr.splitlines()
-    expected = f"stopped by {'SIGINT' if code == 130 else 'SIGTERM'}; rerun the same command to go on where it stopped"
+    expected = f"stopped by {'SIGINT' if code == 130 else 'SIGTERM'}; rerun the same command to resume"
     assert said == ([] if out else [expected])
 
 

@@ -79,7 +79,7 @@ def test_where_needs_cannot_be_told_nothing_of_that_scale_and_seed_is_unused(com
     (stranger / "config.yaml").write_text("variant: odd\n")
     cache = f"--cache={tmp_path / 'none'}"
     assert unused(command, cache) == set()
-    assert "what odd-smoke-s0-0123456789ab needs of the stages cannot be told" in command("stages", cache)
+    assert "the stages that odd-smoke-s0-0123456789ab needs cannot be determined" in command("stages", cache)
     stranger.rename(runs / "odd-smoke-s1-0123456789ab")
     assert unused(command, cache) == stage_names(runs)
 
@@ -114,7 +114,7 @@ def test_a_run_at_work_is_not_deleted(command, runs, trained):
     for at_work in (RunDirectory(runs / trained.name).owned(), locked(runs / ".claims" / trained.name)):
         with (
             at_work,
-            pytest.raises(UserError, match=rf"{trained.name} \(.*\): expected runs that no one is at work"),
+            pytest.raises(UserError, match=rf"{trained.name} \(.*\): expected runs that no process works"),
         ):
             command("remove", trained.name, "--yes")
     assert (runs / trained.name / "scores.parquet").exists()

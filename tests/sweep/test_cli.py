@@ -84,9 +84,9 @@ def test_help_says_a_line_about_every_sweep(capsys):
         ("run losses --workers 0", "--workers: expected a whole number, 1 or more; got '0'"),
         (
             "run losses --seeds 0;1",
-            "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '0;1'",
+            "--seeds: expected whole numbers separated by commas, such as 0,1,2; got '0;1'",
         ),
-        ("run losses --seeds ²", "--seeds: expected whole numbers joined by commas, such as 0,1,2; got '²'"),
+        ("run losses --seeds ²", "--seeds: expected whole numbers separated by commas, such as 0,1,2; got '²'"),
         (
             "plan losses --seeds 0,2147483648",
             "--seeds: expected a whole number from 0 to 2147483647; got '2147483648'",
@@ -161,7 +161,7 @@ def test_a_worker_of_other_cells_than_were_planned_says_so(monkeypatch, more, me
 
 @pytest.mark.parametrize("option", ["--lock", "--json"])
 def test_a_search_has_no_cells_to_lock_or_to_list(monkeypatch, option):
-    with pytest.raises(UserError, match=f"^{option}: is for grids; the cells of a search are drawn while it runs"):
+    with pytest.raises(UserError, match=f"^{option}: applies to grids only; a search draws its cells at run time"):
         sweep(monkeypatch, f"plan loss_weights --scale smoke {option}")
 
 
@@ -255,5 +255,5 @@ def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "rerun the same command to go on" in err
+    assert "rerun the same command to resume" in err
     assert snapshot(cell).state == "interrupted"

@@ -75,7 +75,7 @@ def test_it_says_nothing_of_a_draw_without_its_parameters():
         ("__import__('os').system('x') <= 1", "there: expected a sum"),
         ("loss.adv.weight <= ", "there: expected"),
         ("1 <= 2", "there: '1 <= 2' names no parameter"),
-        ("encoder <= 1", "there: encoder has values that are no numbers: biomedclip, clip_l14"),
+        ("encoder <= 1", "there: encoder has values that are not numbers: biomedclip, clip_l14"),
         ("loss.adv.weight + loss.lpips.weight >= 2.5", "holds nowhere in the parameters' ranges; change one of them"),
         ("stages.xray.steps < 10", "holds nowhere in the parameters' ranges"),
     ],

@@ -92,7 +92,7 @@ def test_what_is_done_costs_nothing(measured):
     assert list(left.seconds) == [measured.cells[0].run_id]
     assert left.total_seconds < begun.total_seconds
     measured.cells[0].run.report("done", "done")
-    assert cost_lines(measured, estimate(measured, 1)) == ["nothing is left to do"]
+    assert cost_lines(measured, estimate(measured, 1)) == ["all cells are done"]
 
 
 def test_a_device_that_does_not_tell_its_power_is_not_guessed(measured):
@@ -184,7 +184,7 @@ def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file
     for _ in range(2):
         assert show_plan(measured, options) == 0
     made, again = [line for line in capsys.readouterr().out.splitlines() if " locked " in f" {line}"]
-    assert made.startswith("locked 2 of 2 cells, those that had not begun, in ")
+    assert made.startswith("locked 2 of 2 cells, those that had not started, in ")
     assert again.startswith(f"s was locked on {time.strftime('%Y')}") and ": 2 cells, in " in again
     options.json = True
     assert show_plan(measured, options) == 0
@@ -210,7 +210,7 @@ def test_what_has_begun_cannot_be_locked_any_more(measured, monkeypatch, tmp_pat
     first, second = measured.cells
     first.run.report("running", "train xray", 1, 9)
     second.run.report("done", "done")
-    with pytest.raises(UserError, match="every cell of s has begun; a plan is locked before it is run"):
+    with pytest.raises(UserError, match="all cells of s have started; lock a plan before running it"):
         lock(measured)
     (second.run.path / "status.json").unlink()
     assert list(registered.read_lock(lock(measured)[0].path).cells) == [second.run_id]

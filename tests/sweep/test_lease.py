@@ -315,7 +315,7 @@ def test_a_process_that_is_stopped_while_it_has_the_queue_does_not_stop_the_othe
     drain_anew(plan)
     assert sorted(ran()) == sorted(cell.run_id for cell in plan.cells)
     said = " ".join(capsys.readouterr().err.split())
-    assert said.count("held by process 77 for 5 s; going on") == 1
+    assert said.count("held by process 77 for 5 s; continuing without it") == 1
     stopped.kill()
     stopped.join()
 

@@ -69,7 +69,7 @@ def test_the_study_depends_on_the_choices_not_on_seeds_or_folders(sweep_file):
         ({"method": "gird"}, "sweeps/s.yaml: method: expected 'grid', 'random' or 'bayes'; got \"gird\""),
         (
             {"early_terminate": {"type": "hyperband", "min_iter": 3}},
-            "early_terminate: every cell of a grid runs to its end",
+            "early_terminate: x2c never stops a cell of a grid early",
         ),
         (
             {"metric": {"name": "psn"}},

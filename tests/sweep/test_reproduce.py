@@ -145,7 +145,7 @@ def test_a_failing_step_does_not_stop_the_others_and_is_told_of(faked, pages, ca
     assert ran() == ["phantom-a", "phantom-c"] and len(pages) == 1
     *_, failed, summary, hint = capsys.readouterr().out.splitlines()
     assert failed == "not finished: phantom: b" and summary.startswith("2 of 3 steps done, in ")
-    assert hint == "the same command goes on with what is not done"
+    assert hint == "rerun the same command to resume"
     faked.clear()
     assert reproduce.main(["--data", "phantom", "--scale", "smoke"]) == 0
     assert ran() == ["phantom-a", "phantom-c", "phantom-b"]
@@ -185,7 +185,7 @@ def test_being_asked_to_stop_goes_on_to_the_step_and_waits_for_it(faked, pages, 
     assert end.value.code == code
     assert Path("saved").exists() and ran() == ["phantom-a"] and pages == []
     err = capsys.readouterr().err
-    assert err == f"stopped by SIG{name}; rerun the same command to go on where it stopped\n"
+    assert err == f"stopped by SIG{name}; rerun the same command to resume\n"
     faked["b"] = f"test -e saved && {{ {WORK}; }}"
     assert reproduce.main(["--data", "phantom", "--scale", "smoke"]) == 0
     assert ran() == ["phantom-a", "phantom-b", "phantom-c"]

@@ -101,7 +101,7 @@ def test_a_disk_that_was_full_for_a_while_costs_no_cell(make_plan, no_pause, cap
     assert snapshot(plan.cells[0]).state == "done"
     assert [trial.state.name for trial in trials(plan)] == ["FAIL", "WAITING", "WAITING", "WAITING", "FAIL", "COMPLETE"]
     assert [pause for pause in no_pause if pause] == [5.0, 15.0]
-    assert "to be tried again, in 5 s or later: OSError: [Errno 28] No space left on device" in capsys.readouterr().out
+    assert "retry in 5 s or later: OSError: [Errno 28] No space left on device" in capsys.readouterr().out
 
 
 def test_a_disk_that_stays_full_fails_the_cell_with_the_reason(make_plan, no_pause, ran):
@@ -134,7 +134,7 @@ def test_while_a_cell_waits_for_its_next_try_it_says_why(make_plan, no_pause):
     shot = snapshot(plan.cells[0])
     assert (shot.state, shot.reason) == (
         "interrupted",
-        "to be tried again after OSError: [Errno 28] No space left on device",
+        "retry after OSError: [Errno 28] No space left on device",
     )
     assert "No space left on device" in (plan.cells[0].run.path / "error.log").read_text()
 

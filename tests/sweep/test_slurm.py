@@ -182,7 +182,7 @@ def test_what_slurm_refuses_is_one_line(slurm, database, resources, tmp_path):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     last = err.splitlines()[-1]
-    assert last.startswith("error: --executor slurm: expected that sbatch takes the jobs;")
+    assert last.startswith("error: --executor slurm: expected sbatch to accept the jobs;")
     assert "Invalid partition" in last and "Traceback" not in err
 
 

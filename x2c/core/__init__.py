@@ -1,1 +1,1 @@
-"""What everything else stands on: configuration, registries, errors, run directories. Imports nothing of x2c."""
+"""The base layer: configuration, registries, errors, run directories. It imports nothing else of x2c."""

@@ -10,13 +10,13 @@ from x2c.core.resolve import read_yaml
 
 
 def about(file: Path) -> str:
-    """The comment that a YAML file begins with, its first line; where there is none, the row of a table that it is."""
+    """Return the first line of a YAML file's leading comment; without one, the table row that the variant is."""
     try:
         with file.open(encoding="utf-8") as lines:
             first = lines.readline()
         row = {} if first.startswith("#") else read_yaml(file).get("table2")
     except (OSError, UnicodeDecodeError, UserError):
-        # Help is shown whatever a file holds; who uses the file is told what is wrong with it.
+        # Help must be printed whatever a file holds; using the file reports what is wrong with it.
         return "cannot be read"
     if first.startswith("#"):
         return first.strip("# \n")
@@ -24,7 +24,7 @@ def about(file: Path) -> str:
 
 
 def listed(title: str, folder: Path, names: Iterable[str]) -> str:
-    """A title, and below it the names of a folder's files with a line about each."""
+    """Return a title and, below it, the names of a folder's files, each with its line of description."""
     known = list(names)
     width = max(map(len, known), default=0)
     return "\n".join(

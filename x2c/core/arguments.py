@@ -1,4 +1,4 @@
-"""Types of command-line options. argparse names the option in front of what they complain of."""
+"""Types of command-line options. argparse puts the option's name in front of their error messages."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from x2c.core.seeding import SEEDS, is_seed
 
 MOST_DIGITS = 100
-"""The most digits that a seed is written with, leading zeros among them."""
+"""The most digits of a seed on the command line, leading zeros included."""
 
 
 def whole_number(least: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `least` on."""
+    """Return a parser of whole numbers that are at least `least`."""
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
@@ -24,27 +24,27 @@ def whole_number(least: int) -> Callable[[str], int]:
 
 
 def seed(text: str) -> int:
-    """A run's seed."""
-    # A longer word is no seed, and int() would refuse to read one of thousands of digits.
+    """Parse a run's seed."""
+    # A longer text is not a seed, and int() would refuse to read thousands of digits.
     if not text.isdecimal() or len(text) > MOST_DIGITS or not is_seed(int(text)):
         raise ArgumentTypeError(f"expected {SEEDS}; got {text!r}")
     return int(text)
 
 
 def seeds(text: str) -> tuple[int, ...]:
-    """Seeds, joined by commas."""
+    """Parse seeds separated by commas."""
     words = [word.strip() for word in text.split(",")]
     if not all(map(str.isdecimal, words)):
-        raise ArgumentTypeError(f"expected whole numbers joined by commas, such as 0,1,2; got {text!r}")
+        raise ArgumentTypeError(f"expected whole numbers separated by commas, such as 0,1,2; got {text!r}")
     return tuple(map(seed, words))
 
 
 def run_ids(text: str) -> tuple[str, ...]:
-    """Run ids, joined by commas; or `@FILE`, which has one a line."""
+    """Parse run ids separated by commas, or `@FILE` with one id per line."""
     if not text.startswith("@"):
         return tuple(text.split(","))
     try:
         return tuple(Path(text[1:]).read_text(encoding="utf-8").split())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise ArgumentTypeError(f"expected a file with a run id a line; got {text[1:]!r}: {reason}") from None

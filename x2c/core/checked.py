@@ -1,6 +1,6 @@
-"""Files that anything may have been written to: read, checked, and refused in one line where they cannot be used.
+"""Validated reading of files that anything may have been written to.
 
-Whatever cannot be used raises UnreadableError, whose one line names the file, the field, and what it holds.
+A file that cannot be used raises UnreadableError, whose one line names the file, the field, and what it holds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 _DEPTH, _BITS = 32, 64
-"""Levels of nesting and bits of an integer that a file may have: no run has more, and what prints them could fail."""
+"""Limits on levels of nesting and bits of an integer in a file: no run has more, and printing more could fail."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _EXPECTED = {
@@ -31,7 +31,7 @@ _EXPECTED = {
     "string_too_long": "text of fewer characters",
     "string_pattern_mismatch": "HEIGHTxWIDTHxDEPTH in voxels",
 }
-"""By pydantic's kind of error, what was expected, in the words of the files."""
+"""Descriptions of the expected value, by pydantic's kind of error, in the terms of the files."""
 
 
 class UnreadableError(Exception):
@@ -48,9 +48,9 @@ def short(text: str, most: int = 160) -> str:
 
 
 def one_line(tree: Any) -> Any:
-    """A tree of options with each control character and lone surrogate in its texts replaced: they would break a table."""
+    """Return a tree of options with each control character and lone surrogate replaced: they would break a table."""
     if isinstance(tree, str):
-        # What has nothing to replace stays as it is: paths may hold spaces.
+        # A text without such characters stays as it is: paths may hold spaces.
         found = _CONTROL.search(tree) or _SURROGATE.search(tree)
         return _SURROGATE.sub("\ufffd", _CONTROL.sub(" ", tree)).strip() if found else tree
     if isinstance(tree, Mapping):
@@ -59,20 +59,20 @@ def one_line(tree: Any) -> Any:
 
 
 class Loose(BaseModel):
-    """Fields of these types, whatever else there is."""
+    """A base of models with typed fields that accepts and ignores other fields."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
 
 def existing_file(path: Path) -> Path:
-    """The path, where a file is there. Raises UnreadableError."""
+    """Return the path of an existing file. Raises UnreadableError."""
     if not path.is_file():
         raise UnreadableError(path.name, "expected a file; got something else" if path.exists() else "absent")
     return path
 
 
 def read_tree(path: Path, language: str, load: Callable[[str], Any]) -> Any:
-    """What a text file holds, of names, numbers and texts that can be written again. Raises UnreadableError."""
+    """Return the content of a text file: names, numbers and texts that can be written again. Raises UnreadableError."""
     try:
         tree = load(existing_file(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -88,7 +88,7 @@ def read_tree(path: Path, language: str, load: Callable[[str], Any]) -> Any:
 
 
 def _refuse_odd(file: str, tree: Mapping[Any, Any]) -> None:
-    """Refuse what is nested too deeply, keys that are no text, huge integers, and text that no file can hold."""
+    """Raise UnreadableError for deep nesting, keys that are not text, huge integers, and unencodable text."""
     level: list[Any] = [tree]
     seen: set[int] = set()
     for _ in range(_DEPTH):
@@ -101,7 +101,7 @@ def _refuse_odd(file: str, tree: Mapping[Any, Any]) -> None:
                     raise UnreadableError(file, f"expected numbers of at most {_BITS} bits; got a larger one")
                 if isinstance(value, str) and _SURROGATE.search(value):
                     raise UnreadableError(file, "expected text; got half of a character (a lone surrogate)")
-                # What YAML's aliases repeat is looked at once.
+                # YAML aliases repeat the same object; it is checked once.
                 if isinstance(value, Mapping | list) and id(value) not in seen:
                     inner[id(value)] = value
         seen |= inner.keys()
@@ -112,12 +112,12 @@ def _refuse_odd(file: str, tree: Mapping[Any, Any]) -> None:
 
 
 def checked(file: str, validate: Callable[[Any], Any], tree: Any) -> Any:
-    """What pydantic's `validate` makes of the tree. Raises UnreadableError that tells its first complaint."""
+    """Return the tree validated by pydantic's `validate`. Raises UnreadableError with the first complaint."""
     try:
         return validate(tree)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    # `each` holds what stands beside `order` or `name` in the file.
+    # `each` holds the keys beside `order` or `name` in the file.
     where = ".".join(str(part) for part in first["loc"] if part != "each")
     if first["type"] == "value_error":
         said = first["msg"].removeprefix("Value error, ")
@@ -130,7 +130,7 @@ def checked(file: str, validate: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def got(value: Any) -> str:
-    """What was found instead, in a few words."""
+    """Describe the value that was found, in a few words."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What the entry points' command lines share."""
+"""Options and parsing that the entry points' command lines share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIELDS = [field for field in Config.model_fields if field not in RESERVED]
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains in one line, with the nearest option, and exit code 2."""
+    """An argument parser whose errors are one line, with the nearest option, and exit code 2."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}; see --help")
 
     def split(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Known options, and `--a.b=c` (or `--a.b c`) as overrides `a.b=c`. Raises UserError for anything else."""
+        """Return the known options, and `--a.b=c` (or `--a.b c`) as overrides `a.b=c`. Raises UserError for others."""
         known, rest = self.parse_known_args(arguments)
         overrides: list[str] = []
         while rest:
@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_config_options(parser: Parser, *, tracker: bool = True) -> None:
-    """The options that choose a config, apart from its variant; without a tracker's where nothing is tracked."""
+    """Add the options that choose a config, apart from its variant; `tracker=False` leaves out --tracker."""
     parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
     parser.add_argument(
         "--data",
@@ -66,13 +66,15 @@ def add_config_options(parser: Parser, *, tracker: bool = True) -> None:
     )
     if tracker:
         parser.add_argument(
-            "--tracker", metavar="NAMES", help="trackers Accelerate knows, joined by commas (default: wandb, offline)"
+            "--tracker",
+            metavar="NAMES",
+            help="trackers Accelerate knows, separated by commas (default: wandb, offline)",
         )
     parser.add_argument("--runs", metavar="DIR", help="folder of the run directories (default: runs)")
 
 
 def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The overrides, with those that --data, --tracker and --runs stand for. Raises UserError for names that are no text."""
+    """Return the overrides, with those of --data, --tracker and --runs. Raises UserError for names not in UTF-8."""
     asked = [] if options.data is None else [f"data={_text('--data', options.data)}"]
     asked += overrides
     if getattr(options, "tracker", None) is not None:
@@ -84,7 +86,7 @@ def overrides_from(options: argparse.Namespace, overrides: Sequence[str]) -> lis
 
 
 def _text(option: str, value: str) -> str:
-    """A name as YAML. Raises UserError for bytes that are not UTF-8, which neither YAML nor a database's URL can hold."""
+    """Return a name as YAML. Raises UserError if it is not UTF-8, which YAML and a database's URL require."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -93,13 +95,13 @@ def _text(option: str, value: str) -> str:
 
 
 def as_option(override: str) -> str:
-    """An override as the option of a command line that means the same; --data takes a name, where others take YAML."""
+    """Return an override as the equivalent command-line option; --data takes a name, other options take YAML."""
     key, _, value = override.partition("=")
     return f"--data={json.loads(value)}" if key == "data" and value.startswith('"') else f"--{override}"
 
 
 def choices_text() -> str:
-    """All variants and scales with a line about each, and all choices of all slots, for `--help`."""
+    """Return all variants and scales with a line about each, and all choices of all slots, for `--help`."""
     files = [listed("variants", EXPERIMENTS, variants()), listed("scales", EXPERIMENTS / "scales", scales())]
     lines = [f"  {'loss terms':<13} {', '.join(LOSS_TERMS.names())}"]
     lines += [f"  {slot:<13} {', '.join(registry.names())}" for slot, registry in SLOTS.items()]

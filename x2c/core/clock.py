@@ -1,4 +1,4 @@
-"""The clock by which leases end: no one sets it, and it goes on while the machine is suspended."""
+"""The clock for leases: it cannot be set, and it includes the time for which the machine is suspended."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def elapsed() -> float:
-    """Seconds since some moment in the past, those in which this machine was suspended among them."""
+    """Return seconds since some moment in the past, including those in which this machine was suspended."""
     return time.clock_gettime(_CLOCK)

@@ -1,6 +1,6 @@
-"""The typed configuration of a variant: every field that can change a result, and a few that cannot.
+"""The typed configuration of a variant: the fields that can change a result, and `compute`, which cannot.
 
-Fields are documented where they stand. Resolution (files, layers, command line) is in `x2c.core.resolve`.
+Each field's documentation is the text below it. Resolution (files, layers, command line) is in `x2c.core.resolve`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PUBLISHED_HEIGHT = 256
 
 
 class TermOptions(Section):
-    """What every loss term has."""
+    """Options that every loss term has."""
 
     weight: NonNegativeFloat
     """Weight λ of this term in the sum of the loss."""
@@ -57,14 +57,14 @@ class Loss(BaseModel):
 
 
 class TableRow(Section):
-    """Where a variant stands in a table of the paper."""
+    """The place of a variant in a table of the paper."""
 
     section: str
-    """Section of the paper's Table 2 in which the row stands."""
+    """Section of the paper's Table 2 that contains the row."""
     label: str
     """Name of the row in tables and figures."""
     note: str = ""
-    """Remark below the row's name, such as on what it lacks beside the paper's row."""
+    """Remark printed below the row's name, such as what the row lacks compared with the paper's. Empty: no remark."""
 
 
 class Resolution(Section):
@@ -90,7 +90,7 @@ class Resolution(Section):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(D, H, W)."""
+        """Voxels (D, H, W)."""
         height, width, depth = (voxels // self.reduction for voxels in self._published)
         return depth, height, width
 
@@ -101,11 +101,11 @@ class Resolution(Section):
 
 
 WINDOWS_HU = {"ctpa": (-100.0, 900.0), "ctpa_narrow": (-200.0, 500.0), "lidc": (-1200.0, 600.0)}
-"""By name: the paper's, the one in some of the authors' scripts, and LIDC's."""
+"""HU windows by name: the paper's, the one in some of the authors' scripts, and LIDC's."""
 
 
 class Window(Section):
-    """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics; in a file, a name of WINDOWS_HU will do."""
+    """The HU range mapped to [-1, 1] for the model and [0, 1] for the metrics; a file may give a name of WINDOWS_HU."""
 
     low_hu: float = -100.0
     """HU that is mapped to −1 for the model and to 0 for the metrics; lower values are clipped."""
@@ -129,12 +129,12 @@ class Window(Section):
 
 
 class DataOptions(Section):
-    """What every data set has."""
+    """Options that every data set has."""
 
     window: Window = Window()
     """HU window of the volumes: `{low_hu: -100, high_hu: 900}`, or the name of one: ctpa, ctpa_narrow, lidc."""
     flip: bool = False
-    """Whether every pair is trained on in a mirror as well: volume and radiograph with left and right exchanged."""
+    """Whether training also uses a mirrored copy of every pair: volume and radiograph with left and right exchanged."""
     radiographs: Literal["xray", "drr"] = "xray"
     """`xray`: the patients' real radiographs. `drr`: projections of their volumes, which differ between data sets: of
     phantom and atlas they are postero-anterior, in a field of view fitted to the volume
@@ -142,7 +142,7 @@ class DataOptions(Section):
     (`x2c.data.drr.render_drr`)."""
     fold: Annotated[str, Field(pattern=r"^([1-9]\d*/[1-9]\d*)?$")] = ""
     """Cross-validation fold as K/N: with `2/6` the second of six stratified folds is tested and the third validates, in
-    the place of the data set's own splits (x2c.data.folds). Empty: the data set's own splits."""
+    place of the data set's own splits (x2c.data.folds). Empty: the data set's own splits."""
 
     @field_validator("fold")
     @classmethod
@@ -154,10 +154,10 @@ class DataOptions(Section):
 
 
 class GuidanceOptions(Section):
-    """What every guidance has."""
+    """Options that every guidance has."""
 
     sampling_only: ClassVar[frozenset[str]] = frozenset()
-    """Options that do not change the training: stages are shared across them."""
+    """Names of options that do not change the training; stages are shared across their values."""
 
 
 @runtime_checkable
@@ -189,7 +189,7 @@ class Stage(Section):
     data: Literal["dataset", "pretraining", "finetuning"]
     """Data set of the stage: `dataset`, `pretraining` or `finetuning` of this configuration."""
     condition: Literal["none", "drr", "xray"]
-    """Condition that the denoiser is given: `none` (the learned null condition), or the radiographs of that kind."""
+    """Condition given to the denoiser: `none` (the learned null condition), or the radiographs of that kind."""
     learning_rate: PositiveFloat
     """Learning rate of AdamW at the beginning of the stage; it falls to zero over the stage on a cosine."""
     steps: PositiveInt
@@ -203,7 +203,7 @@ class Stage(Section):
 
 
 class Stages(BaseModel):
-    """The training of a variant, stage after stage."""
+    """The stages of a variant's training, in their order."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -224,7 +224,7 @@ class Stages(BaseModel):
 
 
 class Latents(Section):
-    """How the autoencoder's latents are scaled for the denoiser."""
+    """Scaling of the autoencoder's latents for the denoiser."""
 
     scaling: Literal["standard", "min_max", "codebook"]
     """Scaling of the latents for the denoiser. `standard`: per channel to mean 0 and SD 1. `min_max`: the data set's
@@ -233,7 +233,7 @@ class Latents(Section):
 
 
 class Embeddings(Section):
-    """How the encoder's embeddings are scaled for the denoiser."""
+    """Scaling of the encoder's embeddings for the denoiser."""
 
     scaling: Literal["standard", "none"] = "standard"
     """Scaling of embeddings. `standard`: per dimension to mean 0 and SD 1 over the training patients of each data set, projections (DRRs) and
@@ -306,7 +306,7 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """How a trained model is scored."""
+    """Scoring of a trained model."""
 
     batch_size: PositiveInt
     """Volumes that are sampled at once; it does not change a volume, whose noise is seeded by its patient."""

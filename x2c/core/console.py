@@ -1,6 +1,6 @@
-"""Progress with time left, for everything that takes more than a few seconds: bars on a terminal, lines elsewhere.
+"""Progress and time left of everything that takes more than a few seconds: bars on a terminal, lines elsewhere.
 
-Lines also go to the log.txt of a run that this process trains by itself.
+A run that this process trains by itself also gets the lines in its log.txt.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from x2c.core.script import PROJECT
 
 console = Console(stderr=True)
 LINE_SECONDS = 30.0
-"""Between two lines of progress."""
+"""Seconds between two lines of progress."""
 FEW_SECONDS = 3.0
-"""What is over sooner needs no line."""
+"""Seconds below which work is too short for a line of progress."""
 Item = TypeVar("Item")
 
 
 def print_page(text: str) -> None:
-    """Print a long text, of which a pipe such as `| head` may read only the beginning."""
+    """Print a long text to a pipe such as `| head`, which may close after the first lines."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python would complain once more when it flushes the stream at exit.
+        # Python would report the closed pipe once more when it flushes the stream at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _OnConsole(logging.Handler):
-    """Lines on the error stream, written at once; what a bar shows is no line where there is one."""
+    """Handler that writes lines to the error stream at once, without those that a progress bar shows."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "has_bar", False) and console.is_terminal:
             return
-        # Where the disk of a log is full, or its reader gone, the work goes on.
+        # If the disk of a log is full, or its reader gone, the work continues.
         with contextlib.suppress(OSError):
             console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
 class _OnDisk(logging.FileHandler):
-    """Lines in a file, with the time in UTC."""
+    """Handler that writes lines to a file, with the time in UTC."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
@@ -76,7 +76,7 @@ class _OnDisk(logging.FileHandler):
             super().close()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """As on the console: the work goes on."""
+        """Ignore the error, as on the console: the work continues."""
 
 
 _log = logging.getLogger("x2c.console")
@@ -86,13 +86,13 @@ _log.addHandler(_OnConsole(logging.INFO))
 
 
 def say(text: str, *, has_bar: bool = False) -> None:
-    """Say something in a line; what a bar shows as well (`has_bar`) only where there is no terminal."""
+    """Log a line; with `has_bar` (a progress bar shows it already) it is left out on a terminal."""
     _log.info(text, extra={"has_bar": has_bar})
 
 
 @contextmanager
 def logged(path: Path) -> Iterator[None]:
-    """Inside the block everything said is added to a file as well, once its folder is there, and what ends the block."""
+    """Inside the block, also append all lines, and the error that ends the block, to a file, once its folder exists."""
     handler = _OnDisk(path)
     _log.addHandler(handler)
     try:
@@ -107,13 +107,13 @@ def logged(path: Path) -> Iterator[None]:
 
 
 def say_where(what: str, folder: Path) -> None:
-    """Say where a folder is about to be made, where that is not in the project: a command typed elsewhere makes its own."""
+    """Say which folder is about to be made if it is outside of the project: paths are relative to the caller's."""
     if not folder.is_absolute() and not folder.exists() and Path.cwd() != PROJECT:
         say(f"{what}: making {folder.absolute()}, since this is where the command was typed; the project is {PROJECT}")
 
 
 class Lines:
-    """Progress in lines: the first at the beginning where it is given, else after FEW_SECONDS; then one every LINE_SECONDS."""
+    """Progress in lines: the first at once if given, else after FEW_SECONDS; then one every LINE_SECONDS."""
 
     def __init__(self, description: str, first: str = "") -> None:
         self.description, self.told = description, now()
@@ -123,19 +123,19 @@ class Lines:
             self.told -= LINE_SECONDS - FEW_SECONDS
 
     def tell(self, progress: str) -> None:
-        """Say how far it is, if it is time to."""
+        """Log the progress if a line is due."""
         if now() - self.told >= LINE_SECONDS:
             self.told = now()
             say(f"{self.description}: {progress}", has_bar=True)
 
 
 def now() -> float:
-    """Seconds on the clock by which lines are told."""
+    """Return seconds on the clock that times the lines of progress."""
     return time.monotonic()
 
 
 def progress(*extra: ProgressColumn, time_left: bool = True) -> Progress:
-    """A progress bar on the error stream; silent where that is no terminal."""
+    """Return a progress bar for the error stream; it is silent if that is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -148,7 +148,7 @@ def progress(*extra: ProgressColumn, time_left: bool = True) -> Progress:
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """Go through `items` under a progress bar, or with lines; an interrupt that got lost in one ends it before the next."""
+    """Iterate over `items` with a progress bar or lines; a swallowed interrupt is raised before the next item."""
     began, lines = now(), Lines(description)
     with progress() as bar:
         for done, item in enumerate(bar.track(items, total=total, description=description)):

@@ -1,4 +1,4 @@
-"""SHA-256 of large files, remembered between runs; and lists of them in the format of `sha256sum`."""
+"""SHA-256 of large files with a cache in the user's home, and lists of them in the format of `sha256sum`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from x2c.core.errors import UserError
 from x2c.core.files import file_digest, write_json, write_text
 
 REMEMBERED_BYTES = 8 * 2**20
-"""Smaller files are hashed each time: it takes milliseconds."""
+"""Files below this size in bytes are hashed each time: it takes milliseconds."""
 SUMS = "SHA256SUMS"
 
 
 def sha256(path: Path, *, fresh: bool = False) -> str:
-    """SHA-256 of a file's bytes. A large file's is remembered while its size and time stay, unless `fresh` is asked."""
+    """SHA-256 of a file's bytes. A large file's is cached until its size or time changes; `fresh` skips the cache."""
     state = path.stat()
     if state.st_size < REMEMBERED_BYTES:
         return file_digest(path)
@@ -31,7 +31,7 @@ def sha256(path: Path, *, fresh: bool = False) -> str:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """Digest by path relative to `folder`, from its SHA256SUMS; empty without one. Raises UserError for a bad line."""
+    """Digests by path relative to `folder`, from its SHA256SUMS; empty without one. Raises UserError on a bad line."""
     path = folder / SUMS
     if not path.is_file():
         return {}
@@ -59,7 +59,7 @@ def _memory_file() -> Path:
 
 
 def _memory() -> dict[str, list[int | str]]:
-    """What was remembered; nothing where that cannot be read."""
+    """Return the cached digests; empty if the cache cannot be read."""
     try:
         content = json.loads(_memory_file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -70,7 +70,7 @@ def _memory() -> dict[str, list[int | str]]:
 
 
 def _remember(key: str, entry: list[int | str]) -> None:
-    """Kept if it can be: a home that cannot be written costs time, not results."""
+    """Write a digest to the cache; if that fails (read-only home), the next call hashes again."""
     there = {path: old for path, old in _memory().items() if Path(path).exists()}
     with suppress(OSError):
         write_json(_memory_file(), {**there, key: entry})

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line that says where, what and how."""
+"""Errors that the user can fix: one line that says where, what and how."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from x2c.core.shared import denial
 from x2c.core.stopping import STOPPED, check, exit_code, interruptible, leave
 
 MOST_CHOICES = 100
-"""That a line names: a sweep may have tens of thousands of runs."""
+"""The most choices that an error lists: a sweep may have tens of thousands of runs."""
 
 
 class UserError(Exception):
     """`where: what was expected; what was got; what to do`: shown as one line, without a traceback."""
 
     code = 2
-    """Exit code of a program that ends by it."""
+    """Exit code of a program that ends with this error."""
 
 
 class FileError(UserError):
-    """A file that cannot be used. `reason` says why without naming it: paths of patients' files may identify them."""
+    """A file that cannot be used. `reason` does not name the file: paths of patients' files may identify them."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(path, reason)
@@ -34,7 +34,7 @@ class FileError(UserError):
 
 
 def nearest(name: str, choices: Iterable[str], hint: str = "") -> str:
-    """The sentence part `did you mean 'x'? choices: a, b, c` for a wrong name; `hint` takes the place of the first half."""
+    """Return `did you mean 'x'? choices: a, b, c` for a wrong name; `hint` replaces the first half."""
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = hint or (f"did you mean {close[0]!r}? " if close else "")
@@ -43,14 +43,14 @@ def nearest(name: str, choices: Iterable[str], hint: str = "") -> str:
 
 
 def unknown(where: str, kind: str, name: str, choices: Iterable[str], hint: str = "") -> UserError:
-    """The error for a name that is not among the choices; `hint` is what was meant, where that is not the nearest name."""
+    """Return the error for a name that is not among the choices; `hint` is used in place of the nearest name."""
     return UserError(f"{where}: expected a known {kind}; got {name!r}; {nearest(str(name), choices, hint)}")
 
 
 def reason_of(error: Exception) -> str:
-    """An error as status.json and logs tell of it, in one line: its type and what it says.
+    """Return an error's type and message in one line, for status.json and logs.
 
-    Of every kind of UserError the type is `UserError`: a worker tells by it what processes of its own have failed of.
+    Every kind of UserError is named `UserError`: a worker recognises by it why its child processes failed.
     """
     kind = UserError if isinstance(error, UserError) else type(error)
     text = denial(error) if isinstance(error, PermissionError) else " ".join(str(error).split())
@@ -60,10 +60,11 @@ def reason_of(error: Exception) -> str:
 def exit_on_user_error(main: Callable[[], int | None]) -> None:
     """Run `main` as a program: its return value is the exit code; a UserError is one line and its own code, mostly 2.
 
-    So is a file that this process may not use, most often another user's in a shared folder.
+    A file that this process may not use (PermissionError) is one line as well; it is mostly another user's file in a
+    shared folder.
 
-    Ctrl-C is one line and code 130; other requests to stop, where `stopping.listen` was called, code 75. So is whatever
-    `main` ends with after such a request.
+    Ctrl-C is one line and code 130; other requests to stop, after `stopping.listen`, code 75. Any error that `main`
+    raises after such a request counts as an interrupt.
     """
     code = 0
     try:
@@ -85,8 +86,8 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
 
 
 def end_of(stop: KeyboardInterrupt) -> int:
-    """Say that a program was interrupted; returns its exit code."""
-    # Whoever pressed Ctrl-C may have ended what we write to as well.
+    """Report that a program was interrupted; return its exit code."""
+    # Ctrl-C may have ended the process that reads our output as well.
     with contextlib.suppress(OSError):
-        print(f"{str(stop) or 'interrupted'}; rerun the same command to go on where it stopped", file=sys.stderr)
+        print(f"{str(stop) or 'interrupted'}; rerun the same command to resume", file=sys.stderr)
     return exit_code(stop)

@@ -1,7 +1,7 @@
-"""What keeps a process from writing when its work may have gone to another: everything asks before it is put in place.
+"""Write fence: called before any file is put in place; raises if this process has lost its lease.
 
-A process that slept through its lease does not know that it did. Without a fence it would write over the files of
-whoever took its place.
+A process that was suspended past its lease does not know it. Without a fence it would overwrite its successor's
+files.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from contextlib import contextmanager
 
 Check = Callable[[], None]
 _checks: list[Check] = []
-# In a forked process no thread renews leases, and it must not take in its own name what is its parent's.
+# A forked process has no thread that renews leases, and must not acquire its parent's lease in its own name.
 os.register_at_fork(after_in_child=_checks.clear)
 
 
 @contextmanager
 def fenced(check: Check) -> Iterator[None]:
-    """Inside the block `check` is called before a file is put in place; by raising it keeps the file out."""
+    """Inside the block, call `check` before each file is put in place; if it raises, the file is not replaced."""
     _checks.append(check)
     try:
         yield
@@ -27,6 +27,6 @@ def fenced(check: Check) -> Iterator[None]:
 
 
 def ask() -> None:
-    """Raise what a check raises, where this process has lost its work."""
+    """Run the checks; they raise if this process has lost its lease."""
     for check in _checks:
         check()

@@ -1,9 +1,9 @@
-"""A lease on a folder that needs neither a database nor locks of the file system, which some keep to each machine.
+"""A lease kept in a folder. It needs no database and no file locks, which some file systems keep per machine.
 
-`<folder>/` holds a numbered file for each time that the lease was taken, and the highest number has it. To take it is to
-create the next number, which file systems, those of networks too, grant to one process only. The file is rewritten with
-every heartbeat. A lease is over when its file says so, when its process is known to be dead, or when the file has not
-changed for the length of the lease by the clock of whoever watches it: the clocks of two machines are never compared.
+`<folder>/` gets a numbered file each time the lease is acquired; the highest number holds it. Acquiring it means to
+create the next number, which file systems, network ones too, grant to one process only. The file is rewritten with
+every heartbeat. A lease has expired when its file says so, when its process is known to be dead, or when the file has
+not changed for the length of the lease by the watching process's own clock: clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from x2c.core.lease import Lease
 from x2c.core.machine import holder, is_alive, machine, process_namespace, started
 
 SECONDS = 60.0
-"""Length of a lease where nothing else is asked for."""
+"""Default length of a lease in seconds."""
 FILE_BYTES = 1024
-"""Files are padded to this size and rewritten in place, so that a heartbeat needs no room on a full disk."""
+"""Files are padded to this size in bytes and rewritten in place, so that a heartbeat needs no room on a full disk."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-"""Seconds between two looks at a lease that is waited for."""
+"""Seconds between two looks at a lease that is waited for, at first and at most."""
 TOLD_SECONDS = 3.0
-"""Who waits for longer says for whom."""
+"""Seconds of waiting after which a message names the holder."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that took a lease."""
+    """The process that acquired a lease."""
 
     host: str
     pid: int
@@ -45,24 +45,24 @@ class Holder:
     """`<machine>:<process id>` of it, or of the sweep's worker that it trains for."""
     machine: str
     namespace: str
-    """In which its process id is meant."""
+    """The namespace in which its process id is valid."""
     started: str
-    """When the process began: ids are used again."""
+    """Start time of the process, since ids are reused."""
     seconds: float
-    """Length of the lease."""
+    """Length of the lease in seconds."""
     beat: int = 0
-    """Counts the heartbeats."""
+    """Number of heartbeats so far."""
     over: bool = False
-    """Whether it was given back."""
+    """Whether the lease was released."""
 
     @property
     def near(self) -> bool:
-        """Whether it can be seen from here if the process is dead."""
+        """Whether this process can see if the holder is dead."""
         return (self.machine, self.namespace) == (machine(), process_namespace())
 
     @property
     def ended(self) -> bool:
-        """Whether it is known to hold the lease no more."""
+        """Whether the holder is known to hold the lease no more."""
         return self.over or (self.near and not is_alive(self.pid, self.started))
 
     def __str__(self) -> str:
@@ -75,13 +75,13 @@ class Entry:
 
     number: int
     text: str
-    """Another one with each heartbeat."""
+    """Text of the file, which changes with each heartbeat."""
     holder: Holder | None
-    """None while the file is being written."""
+    """The holder; None while the file is being written."""
 
 
 _unchanged: dict[Path, tuple[str, float]] = {}
-"""What this process last saw of each lease, and since when it has been so."""
+"""By folder: the text of the lease that this process saw last, and since when it has been unchanged, in seconds."""
 
 
 class FileLease(Lease):
@@ -91,7 +91,7 @@ class FileLease(Lease):
         super().__init__(title, seconds)
         self.folder = folder
         self.others: list[Holder] = []
-        """Who has it in its place; once it is taken, who had it before."""
+        """The holders in this one's place; once it is acquired, the former holders."""
         self._number = 0
         self._holder = Holder(
             socket.gethostname(), os.getpid(), holder(), machine(), process_namespace(), started(os.getpid()), seconds
@@ -99,14 +99,15 @@ class FileLease(Lease):
 
     @property
     def other(self) -> str:
-        """Who has it in this one's place, in words."""
+        """The holder in this one's place, in words."""
         return str(self.others[0]) if self.others else "another process"
 
     @contextmanager
     def held(self, patience_seconds: float = math.inf, *, certain: bool = False) -> Iterator[bool]:
-        """Have the lease inside the block; yields False where another still has it after the time one is ready to wait.
+        """Hold the lease inside the block; yields False if another process still holds it after `patience_seconds`.
 
-        With `certain`, not before that other is known to be alive, which takes a heartbeat of its when it is elsewhere.
+        With `certain`, it yields False only once that process is known to be alive; on another machine that takes a
+        heartbeat.
         """
         try:
             if self._take(patience_seconds, certain=certain):
@@ -118,7 +119,7 @@ class FileLease(Lease):
             self._give_back()
 
     def renew(self) -> bool:
-        """Write a heartbeat; False where a higher number is there."""
+        """Write a heartbeat; return False if a higher number exists."""
         try:
             self._write(self._number, replace(self._holder, beat=self._holder.beat + 1))
         except FileNotFoundError:
@@ -126,7 +127,7 @@ class FileLease(Lease):
         return self._is_newest()
 
     def take_anew(self) -> bool:
-        """Create the next number, unless another has."""
+        """Create the next number; return False if another process has."""
         return self._is_newest() and self._create(self._number + 1)
 
     def _take(self, patience_seconds: float, *, certain: bool) -> bool:
@@ -146,20 +147,20 @@ class FileLease(Lease):
                     return False
                 if now - began > TOLD_SECONDS and not told:
                     told = True
-                    console.print(f"{self.title}: waiting for {self.other}, which is at it", markup=False)
-            # By chance, so that two do not get in each other's way again and again.
+                    console.print(f"{self.title}: waiting for {self.other}, which is working on it", markup=False)
+            # Random, so that two processes do not collide again and again.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(1.5 * pause, LONGEST_PAUSE)
 
     def _create(self, number: int) -> bool:
-        """Create a number; False where another has, or a higher one."""
+        """Create a number; return False if another process has, or a higher one."""
         path = self.folder / str(number)
         try:
             path.open("x").close()
         except FileExistsError:
             return False
         try:
-            # Folders of networks may be seen as they were a while ago, until something is changed in them.
+            # Network file systems may show an old listing until something is changed in the folder.
             mine = max(_numbers(self.folder)) == number
             if mine:
                 before = [_entry(self.folder, other) for other in sorted(_numbers(self.folder) - {number})]
@@ -175,13 +176,13 @@ class FileLease(Lease):
 
     def _write(self, number: int, text: Holder) -> None:
         self._holder = text
-        # Opened anew and closed: that is when networks let others see it.
+        # Opened again and closed: network file systems publish a file when it is closed.
         with (self.folder / str(number)).open("r+", encoding="utf-8") as stream:
             stream.write(_padded(text))
             stream.truncate()
 
     def _is_newest(self) -> bool:
-        """Whether no higher number is there. Removes the lower ones, of which whoever took the lease knows by then."""
+        """Whether no higher number exists. Removes the lower ones, since this process knows its predecessors by now."""
         numbers = _numbers(self.folder)
         if max(numbers, default=0) != self._number:
             return False
@@ -196,21 +197,21 @@ class FileLease(Lease):
 
 
 def newest(folder: Path) -> Entry | None:
-    """The file that has the lease, or had it last; None where it was never taken."""
+    """Return the file that holds the lease, or held it last; None if the lease was never acquired."""
     numbers = _numbers(folder)
     return _entry(folder, max(numbers)) if numbers else None
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process has the lease.
+    """Whether a living process holds the lease.
 
-    One that is elsewhere is believed to live until this process has seen no heartbeat for the length of the lease.
+    One on another machine counts as alive until this process has seen no heartbeat for the length of the lease.
     """
     return _believed(folder, newest(folder))
 
 
 def seems_held(folder: Path) -> bool:
-    """The same for whoever looks only once: trusts the clocks of other machines."""
+    """Like `is_held`, from a single look: it trusts the clocks of other machines."""
     entry = newest(folder)
     held = _believed(folder, entry)
     if not held or entry is None or entry.holder is None or entry.holder.near:
@@ -222,7 +223,7 @@ def seems_held(folder: Path) -> bool:
 
 
 def end(folder: Path, worker: str) -> None:
-    """End the lease of a worker that is known to have lost what it worked on, though it may still be alive."""
+    """End the lease of a worker that is known to have lost its cell, though its process may still be alive."""
     entry = newest(folder)
     if entry is not None and entry.holder is not None and entry.holder.worker == worker and not entry.holder.over:
         with (

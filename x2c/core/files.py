@@ -25,20 +25,20 @@ from x2c.core.machine import holder, machine
 from x2c.core.waiting import Wait
 
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?=/|$)")
-"""How temporary names end: machine, process id, and chance, since containers have equal ids."""
+"""Suffix of temporary names: machine, process id, and a random part, since containers have equal ids."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What a file system answers that knows no locks."""
+"""Errors of file systems that do not support locks."""
 FORSAKEN_SECONDS = 7 * 86400.0
-"""No build takes as long: what another machine has left for longer was killed."""
+"""Seconds after which a build that another machine left behind is taken to be killed: no build takes as long."""
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary path beside `path`: moved to `path` when the block ends without an error, removed otherwise.
 
     The file gets the mode that the umask gives.
 
-    After a power cut there is the old file or the new one; with `durable` off, perhaps an empty one.
+    After a power cut there is the old file or the new one; with `durable=False`, perhaps an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(path)
@@ -56,29 +56,29 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden path beside `path` that is no one else's: machines may share a folder and not see each other's locks."""
+    """Return a unique hidden path beside `path`: machines may share a folder and not see each other's locks."""
     return path.with_name(f".{path.name}.{_here()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
 
 
 def written_here(temporary: Path) -> bool:
-    """Whether a temporary path was named on this machine, since it was started last."""
+    """Whether a temporary path was named on this machine since it was last started."""
     ending = TEMPORARY.search(temporary.name)
     return ending is not None and ending[1] == _here()
 
 
 def written_by(temporary: Path, of_machine: str, pid: int) -> bool:
-    """Whether a temporary path was named by a process."""
+    """Whether a temporary path was named by that process of that machine."""
     ending = TEMPORARY.search(temporary.name)
     return ending is not None and ending.groups() == (digest(of_machine, 8), str(pid))
 
 
 def _here() -> str:
-    # The names of hosts may hold dots, and begin alike.
+    # Host names may contain dots, and one may be the beginning of another.
     return digest(machine(), 8)
 
 
 def open_up(path: Path) -> None:
-    """Let others use a file, or all files of a folder, as far as the umask says: some libraries write for their user alone."""
+    """Give others the access to a file, or to all files of a folder, that the umask allows: some libraries do not."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         mode = stat.S_IMODE(file.lstat().st_mode)
         if not mode & 0o077 and file.is_file() and not file.is_symlink():
@@ -90,7 +90,7 @@ def _umask() -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.partition("Umask:")[2].split()[0], 8)
     except (OSError, IndexError, ValueError):
-        # There is no other way to read it than to set it.
+        # The umask can only be read by setting it.
         mask = os.umask(0o077)
         os.umask(mask)
         return mask
@@ -112,16 +112,16 @@ def sync_tree(folder: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a hard link to a file, or a copy of it where the file system has no link for it."""
+    """Make `target` a hard link to a file, or a copy if the file system does not support links."""
     try:
-        # A link to a symbolic link would point elsewhere from here.
+        # A link to a relative symbolic link would point elsewhere from here.
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write `text` so that a reader sees the old file or the new one."""
+    """Write `text` so that a reader sees either the old file or the new one."""
     with replacing(path, durable=durable) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -132,7 +132,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value of a file; None where there is no such file."""
+    """Return the JSON value of a file; None if there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
@@ -150,10 +150,10 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, *, patience_seconds: float = math.inf, holder: str | None = None) -> Iterator[bool]:
-    """Hold an exclusive lock on `path`; yields False if it stays taken for longer than one is ready to wait.
+    """Hold an exclusive lock on `path`; yields False if it stays taken for longer than `patience_seconds`.
 
-    The kernel frees the lock when the process ends, however it ends. `holder` (`<machine>:<process id>`) is written into
-    the file, by which those who wait long tell who holds it.
+    The kernel releases the lock when the process ends, however it ends. `holder` (`<machine>:<process id>`) is written
+    into the file; processes that wait long report it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline, wait = time.monotonic() + patience_seconds, Wait(path)
@@ -161,7 +161,7 @@ def locked(path: Path, *, patience_seconds: float = math.inf, holder: str | None
         with path.open("a") as handle:
             if _try_lock(handle.fileno(), path):
                 if holder is not None:
-                    # On a disk that is full a lock without a name is a lock.
+                    # On a full disk, a lock without a holder's name is still a lock.
                     with contextlib.suppress(OSError):
                         os.ftruncate(handle.fileno(), 0)
                         os.write(handle.fileno(), holder.encode())
@@ -178,7 +178,7 @@ def is_locked(path: Path) -> bool:
     """Whether a living process of this machine holds the lock on a file."""
     try:
         with path.open() as handle:
-            # Shared, so that readers do not see one another; it is gone when the file closes.
+            # Shared, so that readers do not block one another; it is released when the file closes.
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -188,7 +188,7 @@ def is_locked(path: Path) -> bool:
 
 
 def break_lock(path: Path) -> None:
-    """Let others lock `path`, whoever holds it: a copy takes its place, and with it a lock that no one has."""
+    """Release `path` from any holder: a copy replaces the file, and nobody holds a lock on the copy."""
     temporary = temporary_beside(path)
     with contextlib.suppress(FileNotFoundError):
         shutil.copyfile(path, temporary)
@@ -198,7 +198,7 @@ def break_lock(path: Path) -> None:
 def _try_lock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A lock on a file that another has replaced meanwhile keeps no one out.
+        # A lock on a file that has been replaced meanwhile excludes nobody.
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
@@ -212,10 +212,10 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def build_once(folder: Path, build: Callable[[Path], object]) -> Path:
-    """`folder`, built by `build(temporary folder)` unless it is already there.
+    """Return `folder`, built by `build(temporary folder)` unless it exists.
 
-    Processes that want the same folder wait for the first; a build that dies leaves nothing that looks finished. Machines
-    that do not see each other's locks build it each, and the first to finish puts its own in place.
+    Processes that want the same folder wait for the first; a killed build leaves nothing that looks finished. Machines
+    that do not see each other's locks each build it, and the first to finish puts its own in place.
     """
     if folder.exists():
         return folder
@@ -237,7 +237,7 @@ def build_once(folder: Path, build: Callable[[Path], object]) -> Path:
 
 
 def _remove_killed_builds(folder: Path) -> None:
-    """Remove what is left of killed builds of `folder`, whose lock is held: no one else on this machine builds it."""
+    """Remove what killed builds of `folder` left; its lock is held, so no other process of this machine builds it."""
     for left in folder.parent.glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             of_this = TEMPORARY.sub("", left.name) == f".{folder.name}"

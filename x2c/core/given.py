@@ -1,6 +1,6 @@
-"""A value as the command line gives it: YAML, except that a field of text gets the text as it stands.
+"""Parsing of values on the command line: YAML, except that a text field gets the text exactly as typed.
 
-YAML cuts ` #` and what follows off, strips spaces, and reads `2024-05-01` as a date; a path with these is that path.
+YAML cuts off ` #` and what follows, strips spaces, and reads `2024-05-01` as a date; a path may contain any of these.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from x2c.core.yaml_text import FAST_LOADER, RepeatedKeyError, load_yaml
 
 @dataclass(frozen=True)
 class Unquoted:
-    """What YAML reads as a number, yes or no, a date or nothing, while it may be meant as text: the field decides."""
+    """A value that YAML reads as a number, boolean, date or null, but may be meant as text; the field decides."""
 
     value: Any
     text: str | None
-    """None where it says that there is no value: null, ~, None."""
+    """The text as typed; None if it says null, ~ or None."""
 
     def __repr__(self) -> str:
         return repr(self.value)
@@ -33,7 +33,7 @@ class Unquoted:
         return bool(self.text)
 
     def of(self, kind: Any) -> Any:
-        """The value for a field of this type."""
+        """Return the value for a field of this type."""
         return self.text if kind is str else self.value
 
 
@@ -43,9 +43,9 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^None$"), ["
 
 
 def read_value(text: str) -> Any:
-    """The value that a text of the command line stands for; what is no YAML is text. Raises RepeatedKeyError."""
+    """Return the value of a command-line text; text that is not YAML stays text. Raises RepeatedKeyError."""
     if text.startswith('"'):
-        # PyYAML reads the two halves of JSON's `\ud83d\ude00` as two characters, which are none.
+        # PyYAML reads the two halves of JSON's `\ud83d\ude00` as two characters, both invalid.
         try:
             return json.loads(text)
         except ValueError:

@@ -1,4 +1,4 @@
-"""The names that other tools have for options and fields of the configuration, and what they are called here."""
+"""Names that other tools use for options and fields, and their names in x2c."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ _GUESSES = {
     "output": _OUT,
     "output_dir": _OUT,
 }
-"""Names as they are typed elsewhere, with underscores and without a section."""
+"""Names used elsewhere, with underscores and without a section."""
 _OPTIONS = {"seeds": "seed", "seed": "seeds"}
-"""Options of some commands, and those that others have in their place."""
+"""Options of some commands, and the option that others have instead."""
 _SECTIONS = ("training", "stages", "compute")
-"""Sections in which these names are guesses; other sections have fields of their own by such names."""
+"""Sections in which these names are guesses; other sections have fields of their own with such names."""
 
 
 def meant(path: str) -> str:
-    """A hint for a dotted path that is no field, as `did you mean …? `; empty where there is none."""
+    """Return a hint `did you mean …? ` for a dotted path that is not a field; empty without one."""
     *sections, last = path.split(".")
     if sections and sections[0] not in _SECTIONS:
         return ""
@@ -58,7 +58,7 @@ def meant(path: str) -> str:
 
 
 def meant_option(option: str, options: list[str]) -> str:
-    """The same for an option that a command does not have, among the `options` it has."""
+    """Return such a hint for an option that a command does not have, among the `options` that it has."""
     name = option.removeprefix("--").partition("=")[0]
     other = f"--{_OPTIONS.get(name.lower(), '')}"
     return f"did you mean {other}? " if other in options else meant(name)

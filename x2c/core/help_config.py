@@ -1,4 +1,4 @@
-"""Every field of the configuration with its type, its value in a variant, and its documentation, for `--help-config`."""
+"""The text of `--help-config`: every field of the configuration with its type, its value, and its documentation."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Line:
-    """A field, or an option that a choice has in its place."""
+    """A field, or an option of an entry that the variant does not use."""
 
     path: str
-    """Dotted, as in `--a.b=value`."""
+    """Dotted path, as in `--a.b=value`."""
     kind: str
     value: str
-    """In the configuration; of a choice that it does not make, the default. Empty where there is none."""
+    """Value in the configuration; for an entry that it does not use, the default. Empty if there is none."""
     about: str
     choice: str = ""
-    """The choice that has the option, where the configuration makes another."""
+    """The entry that has the option, if the configuration uses another; else empty."""
 
 
 def config_help(config: Config, below: str = "") -> str:
-    """The fields below a dotted path, or all. Raises UserError for a path that is none, with the nearest one."""
+    """Return the help on all fields, or on those below a dotted path. Raises UserError for an unknown path."""
     lines = list(fields(config))
     chosen = [line for line in lines if not below or f"{line.path}.".startswith(f"{below}.")]
     if not chosen:
@@ -52,7 +52,7 @@ def config_help(config: Config, below: str = "") -> str:
 
 
 def fields(config: Config) -> Iterator[Line]:
-    """All fields of a configuration, in the order of its files."""
+    """Yield all fields of a configuration, in the order of its files."""
     properties = Config.model_json_schema()["properties"]
     for name, value in config:
         about = properties[name].get("description", "")
@@ -69,7 +69,7 @@ def fields(config: Config) -> Iterator[Line]:
 
 
 def _section(path: str, kind: type[BaseModel], values: BaseModel | None, choice: str = "") -> Iterator[Line]:
-    """The fields of a block, with the values of one, or the defaults."""
+    """Yield the fields of a block, with the block's values or the defaults."""
     schema = kind.model_json_schema()
     for name, field in kind.model_fields.items():
         inner = field.annotation
@@ -89,7 +89,7 @@ def _slot(path: str, registry: Registry, slot: AnySlot | None, about: str) -> It
     yield from own
     seen = {(line.path, line.about) for line in own}
     for name in registry.names():
-        # Options that another choice has as well are told once.
+        # An option that several entries have is listed once.
         for line in _section(path, registry.options(name), None, name):
             if (line.path, line.about) not in seen:
                 seen.add((line.path, line.about))
@@ -114,7 +114,7 @@ def _stages(stages: Stages, about: str) -> Iterator[Line]:
 
 
 def _shown(lines: Sequence[Line]) -> Iterator[str]:
-    """Text of the lines. What several have in common, such as all stages, is told with the first."""
+    """Yield the text of the lines. Documentation that several share, such as all stages, is printed with the first."""
     told: set[str] = set()
     for line in lines:
         where = f" (of {line.choice})" if line.choice else ""
@@ -126,13 +126,13 @@ def _shown(lines: Sequence[Line]) -> Iterator[str]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """What a value may be, from its JSON schema, in words."""
+    """Describe the type of a value in words, from its JSON schema."""
     if "anyOf" in schema:
         return ", or ".join(_kind(one) for one in schema["anyOf"])
     if "enum" in schema:
         return f"one of {', '.join(map(_text, schema['enum']))}"
     if schema.get("type") == "array":
-        # Of a fixed length where it has items of its own for each place.
+        # A list has a fixed length if its schema describes each item.
         items = schema.get("prefixItems") or [schema["items"]]
         count = f" of {len(items)}" if "prefixItems" in schema else ""
         return f"list{count}, each a {_kind(items[0])}"

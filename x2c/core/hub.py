@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what of it is on this machine, and whether more can be had. Imports it only when asked."""
+"""Access to the Hugging Face hub and its local cache. The library is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def offline() -> bool:
 
 @functools.cache
 def answers() -> bool:
-    """Whether the hub can be reached. One short request a process."""
+    """Whether the hub can be reached; asked with one short request per process."""
     from huggingface_hub import constants, get_session
 
     try:
         response = get_session().head(constants.ENDPOINT, timeout=PATIENCE_SECONDS)
-    except Exception:  # Which one depends on the HTTP library that huggingface_hub happens to use.
+    except Exception:  # The class of the error depends on the HTTP library that huggingface_hub uses.
         return False
     return bool(response.status_code < 500)
 
 
 def cached(name: str, files: Iterable[str], revision: str) -> Path | None:
-    """The folder of a repository's files in the local cache; None unless all are there."""
+    """Return the folder of a repository's files in the local cache; None unless all are there."""
     from huggingface_hub import try_to_load_from_cache
 
     paths = [try_to_load_from_cache(name, file, revision=revision or None) for file in files]
@@ -46,12 +46,12 @@ def cached(name: str, files: Iterable[str], revision: str) -> Path | None:
 
 
 def download(name: str, files: Iterable[str], revision: str) -> Path:
-    """The folder of a repository's files, fetched into the local cache. Raises OSError where that fails."""
+    """Download a repository's files into the local cache; return their folder. Raises OSError if that fails."""
     from huggingface_hub import snapshot_download
 
     if offline():
         raise OSError("HF_HUB_OFFLINE is set and it is not in the hub's cache")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files)))
-    except Exception as error:  # Which one depends on the HTTP library that huggingface_hub happens to use.
+    except Exception as error:  # The class of the error depends on the HTTP library that huggingface_hub uses.
         raise OSError(str(error)) from error

@@ -1,4 +1,4 @@
-"""What of a configuration can change a result."""
+"""Identity: the part of a configuration that can change a result."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from x2c.core.weights import needed, source_fingerprint
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """The part of a config that can change a result: what run ids are hashed from. Weights count by their content."""
+    """Return the part of a config that run ids are hashed from. Weights are represented by their content."""
     dump = config.model_dump(mode="json", exclude={"compute", "table2", "variant"})
     dump["denoiser"].pop("gradient_checkpointing")
     dump["evaluation"].pop("batch_size")
     dump["encoder"].pop("instead_of", None)
     dump["loss"].pop("name")
     for role in DATA_ROLES:
-        # Where a prepared data set lies; what it is, its fingerprint says.
+        # The location of a prepared data set; its fingerprint represents its content.
         (dump[role] or {}).pop("folder", None)
     for when in ("validate_every", "checkpoint_every"):
         dump["training"].pop(when)

@@ -1,8 +1,8 @@
-"""The right to write somewhere, which ends by itself when whoever has it is no longer heard of.
+"""A lease on the right to write somewhere; it expires when heartbeats stop.
 
-While the process lives, a thread renews its lease well before it would end. A lease that has ended by the process's own
-clock is not renewed: it is taken anew, which is granted to one only, so that a process that was asleep and the one that
-took its place can never both write.
+While the process lives, a thread renews its lease well before it expires. A lease that has expired by the process's
+own clock is not renewed but acquired again, which is granted to one process only: a process that was suspended and
+its successor can never both write.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from x2c.core.fence import fenced
 
 BEATS_PER_LEASE = 6
 MARGIN = 0.2
-"""Part of a lease that is not made use of: what a clock of whole seconds and a slow answer may cost."""
+"""Fraction of a lease kept in reserve for clocks with a resolution of a second and for slow answers."""
 ENDED = "its lease has ended"
 
 
 class LeaseLost(UserError):
-    """This process was not heard of in time, and what it worked on is another's now."""
+    """The lease expired, and another process holds it now."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__(f"{lease.title}: {ENDED}; another {lease.kind} has it now")
@@ -32,15 +32,15 @@ class LeaseLost(UserError):
 
 
 class Lease(ABC):
-    """As a context manager it is kept, and files are put in place only while it is this process's own."""
+    """A context manager that keeps the lease alive; inside it, files are put in place only while the lease is held."""
 
     kind: ClassVar[str] = "process"
-    """What may have it in this one's place."""
+    """Kind of process that may hold the lease instead, for messages."""
     renewal_errors: ClassVar[tuple[type[Exception], ...]] = (OSError,)
-    """What a renewal may fail of and be tried again."""
+    """Errors of a renewal after which it is tried again."""
 
     def __init__(self, title: str, seconds: float, began: float | None = None) -> None:
-        """`began` is `elapsed` as it was before the first heartbeat; None: there was none yet."""
+        """`began` is the value of `elapsed` before the first heartbeat; None: there has been none."""
         self.title = title
         self._seconds = seconds
         self._until = self._end(elapsed() if began is None else began)
@@ -51,11 +51,11 @@ class Lease(ABC):
 
     @abstractmethod
     def renew(self) -> bool:
-        """Let others hear of this process; False where the lease is another's."""
+        """Send a heartbeat; return False if another process holds the lease."""
 
     @abstractmethod
     def take_anew(self) -> bool:
-        """Take a lease that has ended once more; False where another was first, and that for good."""
+        """Acquire an expired lease again; return False if another process has, which is final."""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._keep, daemon=True).start()
@@ -69,9 +69,9 @@ class Lease(ABC):
         self._stack.close()
 
     def check(self) -> None:
-        """Raise LeaseLost where the lease is another's. Waits where only the place that grants leases can tell.
+        """Raise LeaseLost if another process holds the lease. Waits while only the place that grants leases can tell.
 
-        Raises that place's UserError where it does not come back: then, and ever after.
+        If that place does not answer, raises its UserError, then and in every later call.
         """
         if self._ended_by is None and elapsed() < self._until:
             return
@@ -85,7 +85,7 @@ class Lease(ABC):
 
     def _keep(self) -> None:
         while not self._over.wait(self._seconds / BEATS_PER_LEASE):
-            # What is not answered now may be at the next heartbeat.
+            # A heartbeat that fails now may succeed next time.
             with suppress(*self.renewal_errors, UserError):
                 self.check()
                 self._beat()
@@ -97,7 +97,7 @@ class Lease(ABC):
                 return
             if not self.renew():
                 self._ended_by = LeaseLost(self)
-            # An answer that took long may have come after the end.
+            # A slow answer may have arrived after the lease expired.
             elif elapsed() - began < self._seconds * MARGIN / 2:
                 self._until = self._end(began)
 

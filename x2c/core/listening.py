@@ -1,4 +1,4 @@
-"""Who listens to a run while it trains: a search that gives it up early."""
+"""Validation callbacks, called after each validation while a run trains; a search uses them for pruning."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _listeners: list[Listener] = []
 
 
 class Pruned(Exception):
-    """A search gave this run up for better ones."""
+    """A search pruned this run in favour of better ones."""
 
 
 @contextmanager
 def listened(listener: Listener) -> Iterator[None]:
-    """Inside the block `listener` is told the step after each validation before the last; it may raise Pruned."""
+    """Inside the block, call `listener` with the step after each validation but the last; it may raise Pruned."""
     _listeners.append(listener)
     try:
         yield
@@ -24,6 +24,6 @@ def listened(listener: Listener) -> Iterator[None]:
 
 
 def tell(step: int) -> None:
-    """There are validation scores of step `step`, counted over all stages, in metrics.jsonl."""
+    """Call the listeners: metrics.jsonl has validation scores of `step`, counted over all stages."""
     for listener in _listeners:
         listener(step)

@@ -1,4 +1,4 @@
-"""Which machine and which process this is."""
+"""Identification of this machine and of processes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WORKER = "X2C_WORKER"
-"""Environment variable of processes that train a worker's cell: the worker they belong to."""
+"""Environment variable of processes that train a worker's cell: the worker's `<machine>:<process id>`."""
 CLAIM = "X2C_CLAIM"
-"""And the file that names the worker as long as the cell is its own."""
+"""Environment variable with the file that names the worker as long as the worker holds the cell."""
 STORAGE = "X2C_STORAGE"
-"""Environment variable that stands for --storage: a password in it is seen neither in `ps` nor in a job's script."""
+"""Environment variable used instead of --storage, which keeps a password out of `ps` and out of scripts."""
 
 
 @cache
 def machine() -> str:
-    """Equal where processes share a kernel, and with it the locks of files: containers of one host do, nodes do not."""
+    """An id equal for processes that share a kernel and its file locks: containers of one host do, nodes do not."""
     try:
         return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -28,7 +28,7 @@ def machine() -> str:
 
 
 def processor_model() -> str:
-    """The CPU's model name, or its architecture where the system does not tell."""
+    """The CPU's model name, or its architecture if the system does not report one."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -39,7 +39,7 @@ def processor_model() -> str:
 
 @cache
 def process_namespace() -> str:
-    """Equal where process ids mean the same processes: each container of a host has its own."""
+    """An id equal for processes whose process ids mean the same: each container of a host has its own."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -47,27 +47,27 @@ def process_namespace() -> str:
 
 
 def started(pid: int) -> str:
-    """When a process began, in a unit of the kernel's, which tells it from a later one of the same id; empty: unknown."""
+    """Start time of a process in the kernel's units, which tells reused ids apart; empty: unknown."""
     return _stat(pid)[1]
 
 
 def is_alive(pid: int, since: str) -> bool:
-    """Whether the process of that id that `started` so is there, as far as can be told; of this namespace alone."""
+    """Whether the process with that id and start time exists, as far as this namespace can tell."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        # Another user's.
+        # The process is another user's.
         pass
     state, now = _stat(pid)
     return state not in ("Z", "X") and (not now or not since or now == since)
 
 
 def _stat(pid: int) -> tuple[str, str]:
-    """State and start of a process; empty where the system does not tell."""
+    """State and start of a process; empty if the system does not report them."""
     try:
-        # The name before them, in brackets, may hold anything.
+        # The name before them, in brackets, may contain anything.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return fields[0], fields[19]
     except (OSError, IndexError):
@@ -75,5 +75,5 @@ def _stat(pid: int) -> tuple[str, str]:
 
 
 def holder() -> str:
-    """`<machine>:<process id>` of this process, or of the worker that it trains for."""
+    """Return `<machine>:<process id>` of this process, or of the worker that it trains for."""
     return os.environ.get(WORKER) or f"{machine()}:{os.getpid()}"

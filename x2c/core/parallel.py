@@ -1,4 +1,4 @@
-"""Work shared among processes, with progress."""
+"""Work distributed over processes, with progress."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from x2c.core.console import console, track
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 ASKED_SECONDS = 1.0
-"""Within this time a signal that is sent to all processes has reached all."""
+"""Seconds within which a signal that is sent to all processes has reached all of them."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""What PyTorch reads when it is imported."""
+"""Environment variables for threads that PyTorch reads when it is imported."""
 NUMPY_THREADS = "OPENBLAS_NUM_THREADS"
-"""What NumPy's matrix products read. Shared among threads they round otherwise, so that here they have one, however many
-processes there are: the same files make the same data set."""
+"""Environment variable for the threads of NumPy's matrix products. Their number changes the rounding, so it is always
+one, however many processes there are: the same files make the same data set."""
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """The ids of the cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def shares_of_cores(count: int) -> list[set[int]]:
-    """The cores this process may use, dealt out to `count` others; whom none is left for may use all."""
+    """The cores this process may use, split among `count` processes; one that gets none may use all."""
     mine = sorted(os.sched_getaffinity(0))
     return [set(mine[number::count]) or set(mine) for number in range(count)]
 
@@ -43,11 +43,11 @@ def shares_of_cores(count: int) -> list[set[int]]:
 def in_processes(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int, description: str
 ) -> Iterator[Result]:
-    """`work(item)` for every item, in the items' order, under a progress bar; with one worker in this process.
+    """Yield `work(item)` for every item, in order, under a progress bar; with one worker in this process.
 
-    `work`, items and results are pickled. What NumPy computes is the same with any number of workers, to the bit.
+    `work`, items and results are pickled. NumPy's results are the same with any number of workers, to the bit.
     Raises concurrent.futures.process.BrokenProcessPool where a process is killed.
-    What was not begun is not begun any more once the caller stops taking results; Ctrl-C ends what was.
+    Items that have not begun are dropped once the caller stops taking results; Ctrl-C ends those that have.
     """
     workers = min(workers, len(items))
     if workers < 2:
@@ -55,8 +55,8 @@ def in_processes(
             yield from track(map(work, items), description, len(items))
         return
     threads = max(1, cores() // workers)
-    # Started anew rather than forked: a fork may inherit a lock that a thread of torch holds.
-    # joblib's processes, which leave when they have grown by some hundred MB, were seen to hang in doing so.
+    # Spawned rather than forked: a fork may inherit a lock that a thread of torch holds.
+    # joblib's processes, which end when they have grown by some hundred MB, were seen to hang while ending.
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
     try:
@@ -64,7 +64,7 @@ def in_processes(
             results = pool.map(work, items)
         yield from track(results, description, len(items))
     except BrokenProcessPool:
-        # Schedulers ask every process to stop: of one that was asked before us we may hear before we are.
+        # Schedulers signal every process: a child's report that it was stopped may arrive before our own signal.
         time.sleep(ASKED_SECONDS)
         stopping.check()
         raise
@@ -78,7 +78,7 @@ def in_processes(
 
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
-    """Processes begun meanwhile use `threads` each: they read it on import, which comes before any call in them."""
+    """In the block, new processes get `threads` threads each: they read the variables on import, before any call."""
     new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1"}
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
@@ -93,15 +93,15 @@ def _inherited(threads: int) -> Iterator[None]:
 
 
 def _begin() -> None:
-    # Their bars would be drawn over each other, and over the parent's.
+    # The children's bars would be drawn over each other, and over the parent's.
     console.quiet = True
-    # A terminal sends Ctrl-C to all: the parent ends the pool.
+    # A terminal sends Ctrl-C to all processes: the parent ends the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent was killed: a waiting process would never hear of it."""
+    """End with the parent: a waiting process would not notice that it was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""What a prepared data set says of itself (`x2c/prepare.py` makes one)."""
+"""The description of a prepared data set (`x2c/prepare.py` makes one)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ABOUT_FILE = "dataset.json"
 
 
 def about_prepared(folder: str) -> dict[str, Any]:
-    """The dataset.json of a prepared data set. Raises UserError where the folder holds none."""
+    """Return dataset.json of a prepared data set. Raises UserError if the folder has none."""
     try:
         about = read_json(Path(folder) / ABOUT_FILE)
     except ValueError:
@@ -20,6 +20,6 @@ def about_prepared(folder: str) -> dict[str, Any]:
     if not isinstance(about, dict) or "format" not in about or "fingerprint" not in about:
         raise UserError(
             f"{folder}: not a prepared data set; make one with "
-            "`python x2c/prepare.py --source folder --root FOLDER --out FOLDER`, or let that run to its end"
+            "`python x2c/prepare.py --source folder --root FOLDER --out FOLDER`, or let that command finish"
         )
     return about

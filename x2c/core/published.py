@@ -1,4 +1,4 @@
-"""The table of pretrained weights: what they are for, who publishes them, and the digests they are published with."""
+"""The table of pretrained weights: their use, their publisher, and their published digests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Weights:
     name: str
     purpose: str
     source: str
-    """A repository of the hub, or in words where to get the file."""
+    """A repository of the hub, or a description of where to get the file."""
     licence: str
     size_mb: int | None
     option: str
@@ -26,22 +26,22 @@ class Weights:
     revision: str = ""
     """The commit of the hub's repository that the digests belong to."""
     url: str = ""
-    """Where a file can be fetched without a hub."""
+    """URL of a file that can be fetched without a hub; else empty."""
     entry: str = ""
-    """The registry entry that loads it, where it is not called like the asset."""
+    """The registry entry that loads it; empty: the entry has the asset's name."""
     or_folder: bool = False
-    """Whether a file's asset may also be a folder, as one's own training saves it."""
+    """Whether a file's asset may also be a folder, as training saves it."""
     is_code: bool = False
-    """Whether loading it runs what is in it: then it must be vouched for by a digest."""
+    """Whether loading executes code in the file: then its digest must be known."""
 
     @property
     def kind(self) -> Literal["FOLDER", "FILE", "PATH"]:
-        """What a local copy is; PATH may be either."""
+        """Form of a local copy; PATH may be either."""
         return "FOLDER" if hub.repository(self.source) else "PATH" if self.or_folder else "FILE"
 
     @property
     def place(self) -> str:
-        """What a local copy is called in X2C_WEIGHTS."""
+        """Name of a local copy in X2C_WEIGHTS."""
         return {"FOLDER": f"{self.name}/", "FILE": f"{self.name}.pt", "PATH": f"{self.name}.pt or {self.name}/"}[
             self.kind
         ]
@@ -90,7 +90,7 @@ WEIGHTS = {
         Weights(
             "clip_l14",
             "X-ray encoder",
-            # What open_clip fetches for its tag `openai`.
+            # The files that open_clip fetches for its tag `openai`.
             "hf-hub:timm/vit_large_patch14_clip_224.openai",
             "MIT",
             1711,
@@ -115,7 +115,7 @@ WEIGHTS = {
         Weights(
             "torchxrayvision",
             "X-ray encoder",
-            # No digest: the release is a pickled module, and what is loaded is a state dict that one exports from it.
+            # No digest: the release is a pickled module, and x2c loads a state dict that the user exports from it.
             "torchxrayvision's densenet121-res224-all, as a state dict (github mlmed/torchxrayvision, release v1)",
             "Apache-2.0",
             28,
@@ -167,5 +167,5 @@ WEIGHTS = {
 
 
 def asset_of(entry: str) -> Weights | None:
-    """The asset that a registry entry loads; None for entries that need none."""
+    """Return the asset that a registry entry loads; None for entries that need none."""
     return next((weights for weights in WEIGHTS.values() if (weights.entry or weights.name) == entry), None)

@@ -1,4 +1,4 @@
-"""Plans that were written down before their runs: what was added later is exploratory."""
+"""Preregistered plans, written before their runs; anything added later is exploratory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCKS = PROJECT / "sweeps" / "locks"
 
 @dataclass(frozen=True)
 class Lock:
-    """What a sweep was to run, and how it was to be judged."""
+    """The preregistration of a sweep: its cells, its metric and its test."""
 
     sweep: str
     scale: str
@@ -26,12 +26,12 @@ class Lock:
     """Fingerprint of the patients."""
     date: str
     commit: str | None
-    """Of the code; None outside a checkout."""
+    """Commit of the code; None outside a checkout."""
     metric: str
     goal: str
     test: str
     cells: dict[str, str]
-    """Titles by run id."""
+    """Titles of the cells by run id."""
 
     @property
     def path(self) -> Path:
@@ -39,12 +39,12 @@ class Lock:
         return LOCKS / f"{self.sweep}-{self.scale}-{self.data}.yaml"
 
     def write(self) -> None:
-        """Write it, whole or not at all."""
+        """Write the file, whole or not at all."""
         write_text(self.path, yaml.safe_dump(asdict(self), sort_keys=False, allow_unicode=True))
 
 
 def read_lock(path: Path) -> Lock:
-    """A lock from its file. Raises FileError where it is none."""
+    """Return the lock in a file. Raises FileError if the file is not one."""
     try:
         return Lock(**load_yaml(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -52,6 +52,6 @@ def read_lock(path: Path) -> Lock:
 
 
 def locks_of(scale: str, cohort: str | None) -> list[Lock]:
-    """The locks that hold for tables of these patients at this scale."""
+    """Return the locks that apply to tables of these patients at this scale."""
     found = [read_lock(path) for path in sorted(LOCKS.glob("*.yaml"))]
     return [lock for lock in found if (lock.scale, lock.cohort) == (scale, cohort)]

@@ -1,4 +1,4 @@
-"""Slots: the named choices of a config field, found without importing them.
+"""Slots: config fields with named choices, which are found without imports.
 
 An entry is a class (or function) in its family's package, decorated with `@FAMILY.register("name")`. The names are
 read from the source text, so listing choices imports nothing heavy, and using one entry imports only its own file.
@@ -23,7 +23,7 @@ Entry = TypeVar("Entry", bound=Callable[..., Any])
 
 
 class Registry:
-    """The choices of one slot; `package` is the module or package whose files register them."""
+    """The choices of one slot; the files of `package`, a module or a package, register them."""
 
     def __init__(self, slot: str, package: str) -> None:
         self.slot = slot
@@ -87,7 +87,7 @@ class Registry:
 
     @cached_property
     def _modules(self) -> dict[str, dict[str, Path]]:
-        """Name of each choice -> the modules that register it, of which there is one unless there is a mistake."""
+        """The modules that register each choice, by its name: one, unless there is a mistake."""
         spec = importlib.util.find_spec(self.package)
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError(self.package)
@@ -102,7 +102,7 @@ class Registry:
 
 
 def line_in(file: Path, error: BaseException) -> str:
-    """`line N: `, where an error happened in a file; empty where it did not."""
+    """Return `line N: `, the line of a file at which an error happened; empty if it happened elsewhere."""
     if isinstance(error, SyntaxError) and error.filename == str(file):
         return f"line {error.lineno}: "
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
@@ -114,7 +114,7 @@ def _registered_names(file: Path) -> list[str]:
     try:
         tree = ast.parse(text, str(file))
     except (SyntaxError, ValueError):
-        # What it would register stays a choice, so that asking for it names the file, and asking for others is no matter.
+        # The names in a broken file stay choices: asking for one reports the file, and asking for others works.
         return re.findall(r"""^@\w+\.register\(\s*["'](\w+)["']""", text, re.MULTILINE)
     names: list[str] = []
     for node in ast.walk(tree):
@@ -138,7 +138,7 @@ SAMPLERS = Registry("sampler", "x2c.diffusion.samplers")
 LOSS_TERMS = Registry("loss", "x2c.losses")
 SOURCES = Registry("source", "x2c.data.sources")
 
-# Slots whose value is `name` plus the entry's own options. `loss` is apart: its name joins terms (see losses).
+# Slots whose value is `name` plus the entry's own options. `loss` is separate: its name joins terms (see losses).
 SLOTS = {
     registry.slot: registry
     for registry in (

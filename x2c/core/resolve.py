@@ -1,4 +1,4 @@
-"""From names to a validated Config: base <- scale <- variant <- the scale's stand-ins <- command line."""
+"""Resolution of names to a validated Config: base <- scale <- variant <- the scale's stand-ins <- command line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from x2c.core.yaml_text import RepeatedKeyError, line_of, load_yaml
 
 EXPERIMENTS = PROJECT / "experiments"
 RESERVED = {"variant", "scale", "seed"}
-"""Fields that say which config it is; each is given by an option of its own."""
+"""Fields that identify the config; each is set by an option of its own."""
 OPTIONS: dict[str, type[Section]] = {
     **dict.fromkeys(DATA_ROLES, DataOptions),
     "guidance": GuidanceOptions,
@@ -66,14 +66,14 @@ def _files_of(folder: Path, _changed_ns: int) -> tuple[str, ...]:
 
 
 def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable[str] = ()) -> Config:
-    """The validated config of a variant.
+    """Return the validated config of a variant.
 
-    `overrides` are `a.b=c` strings, values in YAML; `data=NAME` stands for all data sets of the variant, each keeping the
-    size and window of its role, and may be the folder of a prepared one. Raises UserError naming the dotted path, what was got, the nearest
-    name and the choices.
+    `overrides` are `a.b=c` strings, values in YAML; `data=NAME` sets all data sets of the variant, each with the size
+    and window of its role, and may be the folder of a prepared one. Raises UserError naming the dotted path, what was
+    got, the nearest name and the choices.
     """
     if Path(variant).suffix == ".yaml" and Path(variant).resolve().parent == EXPERIMENTS:
-        # Where a variant's file is given, as the shell completes it.
+        # A variant may be given as the path of its file, as shell completion writes it.
         variant = Path(variant).stem
     if variant not in variants():
         raise unknown("--variant", "variant", variant, variants())
@@ -107,7 +107,7 @@ def resolve(variant: str, scale: str = "cpu", seed: int = 0, overrides: Iterable
 
 
 def _complaint(raw: Layer, chosen: Layer) -> UserError | None:
-    """The error of a variant's own file, resolved without overrides of the command line; None where it has none."""
+    """Return the error of a variant's own file, resolved without the command line's overrides; None if it has none."""
     try:
         _validate(raw, chosen)
     except UserError as error:
@@ -116,23 +116,23 @@ def _complaint(raw: Layer, chosen: Layer) -> UserError | None:
 
 
 def _place(variant: str, path: str) -> str:
-    """The file of a variant, with the line of a dotted path where the file has it."""
+    """Return the file of a variant, with the line of a dotted path if the file has it."""
     line = line_of((EXPERIMENTS / f"{variant}.yaml").read_text(encoding="utf-8"), path.split("."))
     return f"experiments/{variant}.yaml" + (f":{line}" if line else "")
 
 
 def _refuse_joined_terms() -> None:
-    """Raise UserError for a loss term that no variant could name, whichever is asked for."""
+    """Raise UserError for a loss term whose name contains `_`: no variant could use it."""
     for term in LOSS_TERMS.names():
         if "_" in term:
             raise UserError(f"loss: term {term!r}: '_' joins terms; register it under a name without one")
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """The config of a resolved config.yaml, with `overrides` as in `resolve`.
+    """Return the config in a resolved config.yaml, with `overrides` as in `resolve`.
 
-    Raises UserError naming the file where it is not one that this version can build, and naming the dotted path where
-    an override is wrong.
+    Raises UserError naming the file if this version cannot build it, and naming the dotted path if an override is
+    wrong.
     """
     if not path.is_file():
         raise UserError(f"{path}: expected a run's resolved config; no such file; give a run directory of x2c")
@@ -140,10 +140,10 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def resolved(written: Layer, where: str, overrides: Iterable[str] = (), *, detached: bool = False) -> Config:
-    """The config of resolved values, which are from `where`, with `overrides` as in `resolve`.
+    """Return the config of resolved values, read from `where`, with `overrides` as in `resolve`.
 
-    `detached`: data sets are taken as they are written down, without a look at their folders, which may be on another
-    machine. Raises UserError as `read_config` does.
+    `detached`: data sets are taken as written, without access to their folders, which may be on another machine.
+    Raises UserError as `read_config` does.
     """
     _refuse_joined_terms()
     try:
@@ -157,7 +157,7 @@ def resolved(written: Layer, where: str, overrides: Iterable[str] = (), *, detac
 
 
 def read_yaml(path: Path) -> Layer:
-    """A YAML file that must hold a mapping (or nothing); the caller may change what it gets."""
+    """Return a YAML file's mapping, empty for an empty file; the caller may change it."""
     status = path.stat()
     layer: Layer = pickle.loads(_parsed(path, status.st_mtime_ns, status.st_size))
     return layer
@@ -165,7 +165,7 @@ def read_yaml(path: Path) -> Layer:
 
 @cache
 def _parsed(path: Path, _changed_ns: int, _size: int) -> bytes:
-    """Pickled, which is the fastest copy: a sweep of thousands of cells reads the same few files for each."""
+    """Return the content pickled, which is the fastest copy: a sweep of thousands of cells reads the same few files."""
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except RepeatedKeyError as error:
@@ -180,7 +180,7 @@ def _parsed(path: Path, _changed_ns: int, _size: int) -> bytes:
 
 
 def parse_override(text: str) -> Layer:
-    """`loss.lpips.weight=0.02` -> {"loss": {"lpips": {"weight": 0.02}}}, unquoted numbers as `Unquoted`."""
+    """Parse `loss.lpips.weight=0.02` to {"loss": {"lpips": {"weight": 0.02}}}, unquoted numbers as `Unquoted`."""
     path, equals, value = text.lstrip("-").partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", path):
         raise UserError(f"{text}: expected --a.b=value")
@@ -196,7 +196,7 @@ def parse_override(text: str) -> Layer:
 
 
 def _stand_in(layer: Layer, stand_ins: Layer) -> Layer:
-    """The layer with what this scale stands in for: `{slot: {pretrained entry: its stand-in}}`."""
+    """Return the layer with this scale's stand-ins: `{slot: {pretrained entry: its stand-in}}`."""
     replaced = dict(layer)
     for slot, entries in stand_ins.items():
         named = _by_name(layer[slot])
@@ -205,7 +205,7 @@ def _stand_in(layer: Layer, stand_ins: Layer) -> Layer:
 
 
 def merge(lower: Layer, upper: Layer) -> Layer:
-    """`upper` over `lower`. A slot given another name starts from that entry's own defaults."""
+    """Return `upper` merged over `lower`. A slot given another name starts from that entry's own defaults."""
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
@@ -223,7 +223,7 @@ def merge(lower: Layer, upper: Layer) -> Layer:
 
 
 def _everywhere(data: Any) -> Layer:
-    """One data set in all roles. A prepared one is no other cohort of itself: what is fine-tuned to has to be named."""
+    """Return one data set in all roles; a prepared one not as `finetuning`, which must name another cohort."""
     layer = {role: _data(data) for role in DATA_ROLES}
     if not isinstance(data, str) or data not in DATASETS.names():
         layer["finetuning"] = {**_mapping("data", layer["finetuning"]), "folder": ""}
@@ -231,20 +231,20 @@ def _everywhere(data: Any) -> Layer:
 
 
 def _data(value: Any) -> Any:
-    """A data set's short form: its name, or the folder of a prepared one."""
+    """Expand a data set's short form: its name, or the folder of a prepared one."""
     if isinstance(value, str) and value not in DATASETS.names() and (os.sep in value or Path(value).is_dir()):
         return {"name": "prepared", "folder": value}
     return _by_name(value)
 
 
 def _shared_options(below: Any, name: str) -> Layer:
-    """What another data set in the same role keeps: size, window and kind of radiographs belong to the role."""
+    """Return the options that another data set in the same role keeps: size, window and kind of radiographs."""
     fields = DATASETS.options(name).model_fields
     return {key: value for key, value in below.items() if key in fields}
 
 
 def _deep(below: Any, value: Any) -> Any:
-    """`value` over `below`, mapping by mapping."""
+    """Merge `value` over `below`, mapping by mapping."""
     if not (isinstance(below, dict) and isinstance(value, dict)):
         return value
     return {**below, **{key: _deep(below.get(key), inner) for key, inner in value.items()}}
@@ -255,12 +255,12 @@ def _renames(below: Layer, value: Layer) -> bool:
 
 
 def _by_name(value: Any) -> Any:
-    """A slot's short form `encoder: biomedclip` as a mapping."""
+    """Expand a slot's short form `encoder: biomedclip` to a mapping."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _by_order(value: Any) -> Any:
-    """The short form `stages: [ctpa, xray]` as a mapping."""
+    """Expand the short form `stages: [ctpa, xray]` to a mapping."""
     return {"order": value} if isinstance(value, list) else value
 
 
@@ -380,11 +380,11 @@ def _mapping(path: str, value: Any) -> Layer:
 
 
 def _section(model: type[Model], values: Mapping[str, Any], path: str, detached: bool = False) -> Model:
-    """`values` as a `model`; the first complaint becomes one line with its dotted path."""
+    """Validate `values` as a `model`; the first complaint becomes one line with its dotted path."""
     try:
         return model.model_validate(dict(values), context={"detached": detached})
     except ValidationError as error:
-        # A misspelt key that is needed is missing as well: what was written says more.
+        # A misspelt required key is also missing: the unknown key is the better message.
         first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
         location = [str(part) for part in first["loc"]]
         where = ".".join([*([path] if path else []), *location])
@@ -393,7 +393,7 @@ def _section(model: type[Model], values: Mapping[str, Any], path: str, detached:
             raise unknown(where, "key", location[-1], fields, meant(where)) from None
         if first["type"] == "missing":
             raise UserError(f"{where}: expected a value; got none; give --{where}=VALUE") from None
-        # Of the checks of our own the words without pydantic's before them.
+        # Messages of our own validators, without pydantic's prefix.
         said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"].lower()
         raise UserError(f"{where}: {said}; got {first['input']!r}") from None
 

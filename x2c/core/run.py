@@ -26,9 +26,9 @@ from x2c.core.status import STATUS, State, read_status
 
 FORMAT_VERSION = 4
 STATUS_SECONDS = 60.0
-"""No one takes as long to write status.json."""
+"""Upper bound in seconds on the time to write status.json."""
 ELSEWHERE_SECONDS = 3600.0
-"""On another machine no one takes as long to write a file."""
+"""Upper bound in seconds on the time in which another machine writes a file."""
 _TOLD_NOTHING: dict[str, Any] = {
     "phase": "",
     "step": 0,
@@ -38,30 +38,30 @@ _TOLD_NOTHING: dict[str, Any] = {
     "starts": 0,
     "updated": 0.0,
 }
-"""Fields of a status, with what stands for those that are not told."""
+"""Fields of a status with their default values."""
 UNREADABLE = "unreadable"
 """State of a run whose status.json cannot be used: it is run again, from its newest checkpoint."""
 
 
 def run_id(config: Config, data_fingerprint: str) -> str:
-    """`<variant>-<scale>-s<seed>-<12 hex>`: equal ids mean equal results."""
+    """Return `<variant>-<scale>-s<seed>-<12 hex>`: equal ids mean equal results."""
     return run_name(config, run_identity(config, data_fingerprint))
 
 
 def run_name(config: Config, made_from: dict[str, Any]) -> str:
-    """The id of a run that is made from `made_from`, as `run_identity` says it; its seed is the one in there."""
+    """Return the id of a run with the identity `made_from` (see `run_identity`), which includes its seed."""
     return f"{config.variant}-{config.scale}-s{made_from['config']['seed']}-{digest(made_from)}"
 
 
 def run_identity(config: Config, data_fingerprint: str) -> dict[str, Any]:
-    """What a run's id is the hash of. A run keeps it in provenance.json, so that readers can derive the id again."""
+    """Return the values that a run's id is the hash of; readers derive the id again from those in provenance.json."""
     return {"config": identity(config), "data": data_fingerprint, "format": FORMAT_VERSION}
 
 
 class RunDirectory:
     """`runs/<run id>/`: every file in it is whole; scores count when the state is `done`.
 
-    Of the processes that train one run together, all but the main one get it with `writes` off.
+    If several processes train one run, all but the main one get it with `writes=False`.
     """
 
     def __init__(self, path: Path, *, writes: bool = True, lease_seconds: float = SECONDS) -> None:
@@ -70,7 +70,7 @@ class RunDirectory:
         self.lease_seconds = lease_seconds
         self.starts = 0
 
-    # Named when they are asked for: a plan has tens of thousands of these.
+    # Computed when needed: a plan has tens of thousands of these.
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints, `step-<step>` each."""
@@ -78,7 +78,7 @@ class RunDirectory:
 
     @property
     def lease(self) -> Path:
-        """Folder of the lease that whoever writes here has."""
+        """Folder of the lease of the process that writes here."""
         return self.path / ".lease"
 
     @property
@@ -93,10 +93,10 @@ class RunDirectory:
 
     @contextmanager
     def owned(self, patience_seconds: float = 1.0) -> Iterator[None]:
-        """Be the only process that writes here, on whatever machine. Raises UserError when another one is, and stays so long.
+        """Be the only process that writes here, on any machine. Raises UserError if another one is, for longer than
+        `patience_seconds`.
 
-        And LeaseLost, at the next write, when this process was not heard of for the length of its lease and another has
-        taken its place.
+        Raises LeaseLost at the next write if the lease expired and another process holds it now.
         """
         if not self.writes:
             yield
@@ -108,20 +108,20 @@ class RunDirectory:
                     f"{self.path.name}: another process is running it ({lease.other}); wait for it or stop it"
                 )
             self._clear(lease.others)
-            # Told with the next report: looking at a finished run is no start.
+            # Written by the next `report()`; inspecting a finished run does not count as a start.
             self.starts = int(self.status().get("starts", 0)) + 1
             yield
 
     @property
     def held(self) -> bool:
-        """Whether a living process has it, as far as this one can tell by now."""
+        """Whether a living process holds its lease, as far as this process can tell by now."""
         return is_held(self.lease)
 
     def status(self) -> dict[str, Any]:
-        """What status.json says, each field of `Status` in its type; empty before the run began.
+        """Return status.json, each field of `Status` in its type; empty before the run began.
 
-        Of one that cannot be used the state is `unreadable`, and the reason says why. A power cut can leave it empty: as if
-        the run had not begun.
+        If the file cannot be used, the state is `unreadable` and the reason says why. A power cut can leave it empty,
+        which counts as not begun.
         """
         path = self.path / STATUS
         if not path.exists() or (path.is_file() and not path.stat().st_size):
@@ -134,8 +134,8 @@ class RunDirectory:
         return {**_TOLD_NOTHING, **told, "step": int(told.get("step", 0)), "steps": int(told.get("steps", 0))}
 
     def now(self) -> dict[str, Any]:
-        """The status, `interrupted` where it says `running` and no living process has its lease."""
-        # The lease first: a run that ends in between then reads as ended, not as interrupted.
+        """Return the status, with `interrupted` if it says `running` and no living process holds the lease."""
+        # The lease first: a run that ends between the two reads then counts as ended, not as interrupted.
         alive = seems_held(self.lease)
         status = self.status()
         lost = status.get("state") == "running" and not alive
@@ -143,7 +143,7 @@ class RunDirectory:
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended well."""
+        """Whether the run has finished successfully."""
         return self.status().get("state") == "done"
 
     def report(
@@ -162,16 +162,16 @@ class RunDirectory:
             "seconds_left": seconds_left,
             "starts": self.starts or self.status().get("starts", 0),
             "updated": time.time(),
-            # The same for people.
+            # A file for people with the same content.
             "updated_utc": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        # Twice a second while it runs: only what ends a run is worth waiting for the disk.
+        # Written twice a second during a run: only a final state must reach the disk.
         self._write_text(STATUS, json.dumps(status, indent=2) + "\n", durable=state != "running")
 
     def report_end(self, error: BaseException) -> None:
-        """Write how a run that `error` ends has ended, where it stood: interrupted, pruned or failed.
+        """Write how a run that `error` ends has ended, and at which step: interrupted, pruned or failed.
 
-        Whatever is raised after a request to stop is an interrupt: what the signal hit may have raised anything.
+        Any error after a request to stop counts as an interrupt: code that a signal hits may raise anything.
         """
         status = self.status()
         place = status.get("phase") or "prepare", status.get("step", 0), status.get("steps", 0)
@@ -193,40 +193,40 @@ class RunDirectory:
         """Append a line to metrics.jsonl."""
         if self.writes:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-                # Whoever takes this one's place replaces the file: what is open is either its own, or no one's any more.
+                # A successor replaces the file: the open one is either this process's own, or no longer in place.
                 fence.ask()
                 stream.write(json.dumps(record) + "\n")
 
     def logged(self, name: str) -> list[tuple[int, float]]:
-        """Steps and values of a number in metrics.jsonl, in the order in which they were logged."""
+        """Return steps and values of a number in metrics.jsonl, in the order in which they were logged."""
         path = self.path / "metrics.jsonl"
         records = [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
         return [(int(record["step"]), float(record[name])) for record in records if name in record]
 
     def forget_after(self, step: int) -> None:
-        """Drop what metrics.jsonl says of steps after `step`: a resumed run says it again."""
+        """Remove the lines of metrics.jsonl after `step`: a resumed run logs them again."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step]
             self._write_text("metrics.jsonl", "".join(kept))
 
     def sync_log(self) -> None:
-        """Wait until metrics.jsonl is on the disk: a checkpoint does not outlive the lines before it."""
+        """Wait until metrics.jsonl is on the disk: a checkpoint must not be newer than the lines before it."""
         if self.writes and (self.path / "metrics.jsonl").exists():
             sync(self.path / "metrics.jsonl")
 
     def saved_step(self) -> int:
-        """The step of the newest checkpoint; 0 where there is none."""
+        """The step of the newest checkpoint; 0 if there is none."""
         return max(map(step_of, self.checkpoints.glob("step-*")), default=0)
 
     def _clear(self, owners: list[Holder]) -> None:
-        """Remove what a former owner was about to write: asleep rather than dead, it would find nothing to put in place."""
+        """Remove files that a former owner was writing: if it is only suspended, it has nothing to put in place."""
         for left in list(self.path.rglob(".*.tmp")):
             with contextlib.suppress(FileNotFoundError):
                 age = max(0.0, time.time() - left.stat().st_mtime)
                 if age < _respite_seconds(left, owners):
                     continue
-                # At once, as a folder cannot be removed: it would be put in place half empty.
+                # In one step, since a folder cannot be removed at once: it would be put in place half empty.
                 forsaken = left.rename(temporary_beside(left))
                 if forsaken.is_dir():
                     shutil.rmtree(forsaken, ignore_errors=True)
@@ -244,7 +244,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _respite_seconds(left: Path, owners: list[Holder]) -> float:
-    """For how long someone else may yet be about to put a temporary file in place."""
+    """Return for how many seconds someone else may yet put a temporary file in place."""
     if any(written_by(left, owner.machine, owner.pid) for owner in owners):
         return 0.0
     if not written_here(left):
@@ -254,7 +254,7 @@ def _respite_seconds(left: Path, owners: list[Holder]) -> float:
 
 
 def _whole_lines(path: Path) -> Iterator[str]:
-    """The lines of a log up to the first that a killed process, or a power cut, left unfinished."""
+    """Yield the lines of a log up to the first that a killed process, or a power cut, left unfinished."""
     with path.open(encoding="utf-8", errors="replace") as stream:
         for line in stream:
             if not line.endswith("}\n"):

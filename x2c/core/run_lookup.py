@@ -1,4 +1,4 @@
-"""Which run a user means: its folder, its id, the unique beginning of an id, or a variant, whose newest finished run is taken."""
+"""Lookup of a run by its folder, its id, a unique prefix of the id, or a variant (its newest finished run)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from x2c.core.run import RunDirectory
 
 RUN_ID = re.compile(r"(?P<variant>[A-Za-z0-9_.+-]+)-(?P<scale>[A-Za-z0-9_.+]+)-s(?P<seed>0|[1-9][0-9]*)-[0-9a-f]{12}")
 RUN_FILES = ("status.json", "model.json")
-"""A folder that holds one of them is taken for a run, whatever it is called."""
+"""A folder that holds one of these files counts as a run, whatever its name."""
 SHOWN = 8
-"""Candidates that an error names at most."""
+"""The most candidates that an error lists."""
 
 
 def run_folders(runs: Path) -> list[Path]:
-    """The run directories in a folder, sorted by id; none where there is no such folder."""
+    """Return the run directories in a folder, sorted by id; empty if there is no such folder."""
     inside = sorted(runs.iterdir()) if runs.is_dir() else []
     return [path for path in inside if path.is_dir() and RUN_ID.fullmatch(path.name)]
 
 
 def find_run(asked: str, runs: Path, option: str = "--run") -> Path:
-    """The run directory that `asked` means: a path, or in the folder `runs` an id, the beginning of one, or a variant.
+    """Return the run directory for `asked`: a path, or in the folder `runs` an id, the beginning of one, or a variant.
 
-    Says on the error stream which run a variant or a beginning stands for. Raises UserError with the candidates where
-    it stands for several or for none.
+    The chosen run of a variant or a beginning is printed on the error stream. Raises UserError with the candidates if
+    several or none match.
     """
     path = Path(asked).expanduser()
     if asked and any((path / name).is_file() for name in RUN_FILES):
@@ -59,23 +59,23 @@ def find_run(asked: str, runs: Path, option: str = "--run") -> Path:
 
 
 def matching(asked: str, ids: Sequence[str]) -> list[str]:
-    """The ids that `asked` may mean: that very one, or else all that begin with it."""
+    """Return the ids that match `asked`: the equal one, or else all that begin with it."""
     return [asked] if asked in ids else [name for name in ids if name.startswith(asked)]
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of a list of names, and how many more there are."""
+    """Join the first of a list of names, and say how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def _newest_done(variant: str, folders: Sequence[Path], option: str) -> Path:
-    """The finished run of a variant that was reported last."""
+    """Return the finished run of a variant with the latest report."""
     status = {folder: RunDirectory(folder).status() for folder in folders}
     done = [folder for folder in folders if status[folder].get("state") == "done"]
     if not done:
         states = [f"{folder.name} ({status[folder].get('state', 'not begun')})" for folder in folders]
-        raise UserError(f"{option}: no run of variant {variant} is done: {some(states)}; train one to its end first")
+        raise UserError(f"{option}: no run of variant {variant} is done: {some(states)}; finish one first")
     newest = max(done, key=lambda folder: (_seconds(status[folder].get("updated")), folder.name))
     _say(f"{option} {variant}: {newest.name}{f', the newest of {len(done)} finished runs' if len(done) > 1 else ''}")
     return newest

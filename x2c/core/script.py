@@ -1,4 +1,4 @@
-"""Entry points: what they do before they import anything that takes time."""
+"""Start of entry points: signals and messages before the imports that take seconds."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HEAVY = {
     "sklearn",
     "SimpleITK",
 }
-"""Packages of which each takes long to import."""
+"""Packages that take long to import."""
 
 
 def begin(module: str, name: str) -> None:
-    """Begin an entry point whose `__name__` is `module`: from now on an interrupt is one, and nobody waits without a word.
+    """Begin an entry point whose `__name__` is `module`: install signal handlers and a message for slow imports.
 
-    All other imports come after it: they take seconds, in which a signal may come. As a module of another program it only
-    mends sys.path.
+    All other imports come after it: they take seconds, in which a signal may arrive. In a module that another program
+    imports it only corrects sys.path.
     """
     leave_script_folder()
     if module != "__main__":
@@ -37,19 +37,19 @@ def begin(module: str, name: str) -> None:
 
     sys.excepthook, sys.unraisablehook = _on_uncaught, _on_unraisable
     listen()
-    # Of several processes one speaks.
+    # Of several processes, one prints the message.
     if os.environ.get("RANK", "0") == "0":
         sys.meta_path.insert(0, _FirstLine(name))
 
 
 class _FirstLine:
-    """Says that a program is loading before the first import that takes long: help and most errors need none."""
+    """Prints that a program is loading, before the first slow import: help and most errors need none."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def find_spec(self, module: str, _path: object = None, _target: object = None) -> None:
-        """Called by Python with every module that is about to be imported; finds none."""
+        """Called by Python for every module that is about to be imported; finds none."""
         if self.name and module in HEAVY:
             with contextlib.suppress(OSError):
                 print(f"{self.name}: loading", file=sys.stderr, flush=True)
@@ -57,28 +57,28 @@ class _FirstLine:
 
 
 def leave_script_folder() -> None:
-    """Put the project root where Python put the script's own folder on sys.path.
+    """Replace the script's own folder, which Python put on sys.path, with the project root.
 
-    Otherwise `analysis/tables.py` would shadow PyTables, whose module has the same name, and so on, for every library
-    that looks for it.
+    Otherwise `analysis/tables.py` would shadow PyTables, whose module has the same name, and other files other
+    libraries.
     """
     own = {str(PROJECT / "x2c"), str(PROJECT / "analysis")}
     sys.path[:] = [str(PROJECT), *(p for p in sys.path if p not in own and p != str(PROJECT))]
 
 
 def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An interrupt of imports, or what they made of it, is one line and an exit code."""
+    """Report an interrupt during imports, or an error that it caused, as one line and an exit code."""
     from x2c.core.errors import end_of
     from x2c.core.stopping import Stopped, asked
 
     if not isinstance(error, KeyboardInterrupt) and not asked():
         sys.__excepthook__(kind, error, trace)
         return
-    # Python exits with the code of what its hook raises.
+    # Python exits with the code of the exception that its hook raises.
     sys.exit(end_of(error if isinstance(error, KeyboardInterrupt) else Stopped(asked())))
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    """An interrupt that came where nothing can be raised is raised by whatever asks for one next."""
+    """Keep an interrupt that arrived where nothing can be raised; the next `stopping.check` raises it."""
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)

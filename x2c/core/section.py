@@ -1,4 +1,4 @@
-"""A block of the configuration."""
+"""The base class of a block of the configuration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
     later: ClassVar[frozenset[str]] = frozenset()
-    """Fields that came after the first runs. Their default is what was done before, and at their default they are not
+    """Fields added after the first runs. Their default is the earlier behaviour, and at their default they are not
     written: an older run keeps its config, its id and its stages."""
 
     @model_serializer(mode="wrap")
@@ -32,7 +32,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _as_meant(cls, values: Any) -> Any:
-        """Values of the command line as the fields' types have them."""
+        """Convert values of the command line to the fields' types."""
         if not isinstance(values, dict):
             return values
         fields = cls.model_fields

@@ -1,4 +1,4 @@
-"""Seeds from names: every random number is a function of what it is for, never of when it was drawn."""
+"""Seeds from names: every random number is a function of its purpose, not of the order of draws."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 LARGEST_SEED = 2**31 - 1
 """The largest seed of a run, which NumPy, PyTorch and Optuna all take."""
 SEEDS = f"a whole number from 0 to {LARGEST_SEED}"
-"""The seeds of runs, in the words of an error."""
+"""The range of seeds, for error messages."""
 
 
 def is_seed(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Folders that several users share: who keeps whom out, and what to set so that they need not."""
+"""Permission problems in folders that several users share, and their remedy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def kept_out(root: Path, *names: str) -> str:
-    """In a line: which folder, or which of the named ones in it, this process cannot write to; empty where it can."""
+    """One line on the folder, or the one of `names` in it, that this process cannot write to; empty if it can."""
     paths = (root, *(root / name for name in names))
     return next((_sentence(path, root) for path in paths if os.path.exists(path) and not _usable(path)), "")
 
 
 def denial(error: PermissionError) -> str:
-    """In a line: whose file kept this process out, and what to set."""
+    """Return one line on the file that this process may not use, its owner, and what to set."""
     named = error.filename2 if isinstance(error.filename2, str | os.PathLike) else error.filename
     if not isinstance(named, str | os.PathLike):
         return f"expected to be allowed; got {error}"
@@ -27,7 +27,7 @@ def denial(error: PermissionError) -> str:
 
 
 def _culprit(path: Path) -> Path:
-    """The file, where it is there and cannot be used; otherwise the nearest folder that is there."""
+    """Return the file if it exists and cannot be used; otherwise the nearest existing folder."""
     if os.path.exists(path) and not _usable(path):
         return path
     return next(parent for parent in path.parents if os.path.exists(parent))

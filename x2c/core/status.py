@@ -1,4 +1,4 @@
-"""status.json: how far a run got, as whoever reads it has to expect it."""
+"""status.json: the state and progress of a run, validated on reading."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from x2c.core.checked import Loose, checked, read_tree
 
 STATUS = "status.json"
 State = Literal["running", "done", "failed", "pruned", "interrupted"]
-"""`running` of a run that no process works on was interrupted without a word: by a power cut, or kill -9."""
+"""`running` of a run without a living process means that it was interrupted by a power cut or kill -9."""
 Steps = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class Status(Loose):
-    """What a process has told of a run. What is not told is None."""
+    """The last report of a run. Fields that were not reported are None."""
 
     state: State
     phase: str | None = None
@@ -25,9 +25,9 @@ class Status(Loose):
     steps: Steps | None = None
     reason: str | None = None
     seconds_left: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
-    """Of the whole run, where that can be told."""
+    """Seconds left of the whole run; None if unknown."""
     starts: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    """How many processes have begun or gone on with it."""
+    """Number of processes that have started or resumed the run."""
     updated: Annotated[float, Field(ge=0, le=1e11)] | None = None
     """Unix time of the last report, in seconds."""
 

@@ -1,7 +1,7 @@
-"""Being asked to stop: what a checkpoint can hold is finished first, everything else ends at once.
+"""Requests to stop: work that a checkpoint can hold is finished first, everything else ends at once.
 
-The request stays noted until the process ends. Libraries may swallow what a signal raises, or raise something else over
-it: whatever is raised after a request is the stop, and no work is begun after one.
+The request stays noted until the process ends. Libraries may swallow the exception of a signal, or raise another one
+over it: any exception after a request counts as the stop, and no work is begun after one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ INTERRUPTED = 130
 REQUEUE = os.EX_TEMPFAIL
 """Exit code after SIGTERM and SIGUSR1, 75: schedulers read it as `start the same job again`."""
 STOPPED = (INTERRUPTED, REQUEUE)
-"""Exit codes of a process that was asked to stop: no crash, nothing lost."""
+"""Exit codes of a process that was asked to stop: not a crash, and nothing is lost."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 ECHO_SECONDS = 2.0
-"""Launchers pass on what the terminal or the scheduler has sent to every process: within this time it is one request."""
+"""Launchers repeat the signals of the terminal or the scheduler: signals within this many seconds are one request."""
 LAUNCHED = "TORCHELASTIC_RUN_ID"
-"""Environment variable of processes that torchrun or `accelerate launch` with several processes has started."""
+"""Environment variable of processes started by torchrun, or by `accelerate launch` with several processes."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -48,10 +48,10 @@ _request = _Request()
 
 
 def listen() -> None:
-    """Let Ctrl-C, SIGTERM and SIGUSR1 raise Stopped in the main thread, which must be the caller.
+    """Install handlers: Ctrl-C, SIGTERM and SIGUSR1 raise Stopped in the main thread, which must be the caller.
 
-    SIGUSR1 is what Slurm sends ahead of a preemption or a time limit (`--signal=USR1@120`). A process that listens already
-    goes on to: a request that came meanwhile is raised.
+    Slurm sends SIGUSR1 ahead of a preemption or a time limit (`--signal=USR1@120`). A second call keeps the
+    handlers and raises a request that has arrived meanwhile.
     """
     if all(signal.getsignal(number) is _on_signal for number in SIGNALS):
         check()
@@ -62,12 +62,12 @@ def listen() -> None:
 
 
 def forget() -> None:
-    """Forget a request that has been served, where the process goes on all the same."""
+    """Forget a request that has been handled, if the process continues."""
     _request.number, _request.waits = 0, False
 
 
 def leave() -> None:
-    """From now on a signal ends the process without another word: only what libraries do at exit is left."""
+    """From now on a signal ends the process at once: only exit handlers of libraries are left."""
     forget()
     for number in SIGNALS:
         signal.signal(number, lambda number, _frame: os._exit(code_of(number)))
@@ -75,7 +75,7 @@ def leave() -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside the block a first signal only shows in `asked`; it is raised at the block's end. A second one is raised at once."""
+    """Inside the block a first signal only sets `asked`; it is raised at the block's end, a second one at once."""
     check()
     _request.waits = True
     try:
@@ -87,7 +87,7 @@ def postponed() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Whatever is raised inside the block after a request to stop is raised as Stopped."""
+    """Inside the block, any exception after a request to stop is raised as Stopped."""
     try:
         yield
     except BaseException as error:
@@ -102,7 +102,7 @@ def asked() -> int:
 
 
 def check() -> None:
-    """Raise Stopped where this process was asked to stop, unless that is postponed. Called before work is begun."""
+    """Raise Stopped if this process was asked to stop, unless that is postponed. Called before work is begun."""
     if _request.number and not _request.waits:
         raise Stopped(_request.number)
 
@@ -114,13 +114,13 @@ def code_of(number: int) -> int:
 
 @contextmanager
 def children_spared() -> Iterator[None]:
-    """Processes begun inside the block do not see the signals that ask to stop, which terminals and schedulers send to all.
+    """Processes started inside the block ignore the signals to stop, which terminals and schedulers send to all.
 
-    Such a process calls `obey_parent` first. Here, what is sent meanwhile is handled at the block's end.
+    Such a process calls `obey_parent` first. Signals to this process are handled at the block's end.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        # Where multiprocessing begins its tracker it lets SIGINT and SIGTERM through again.
+        # Where multiprocessing starts its tracker it unblocks SIGINT and SIGTERM again.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
@@ -129,7 +129,7 @@ def children_spared() -> Iterator[None]:
 
 
 def obey_parent(*_: object) -> None:
-    """Let the parent, and no one else, end this process by SIGTERM: for processes begun in `children_spared`."""
+    """Let only the parent end this process, by SIGTERM: for processes started in `children_spared`."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
@@ -147,7 +147,7 @@ def exit_code(error: KeyboardInterrupt) -> int:
 def _on_signal(number: int, _frame: FrameType | None) -> None:
     now = time.monotonic()
     again = bool(_request.number)
-    # No one but a launcher passes Ctrl-C on as such: twice is meant.
+    # Only a launcher passes Ctrl-C on as SIGINT: two of them mean two requests.
     meant = number == _request.number == signal.SIGINT and LAUNCHED not in os.environ
     if again and not meant and now - _request.since < ECHO_SECONDS:
         return

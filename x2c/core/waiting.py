@@ -1,4 +1,4 @@
-"""What someone who waits for a lock is told: who holds it, since when, and what to do."""
+"""Messages for a process that waits for a lock: the holder, since when, and what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from x2c.core.machine import machine
 
 TELL_SECONDS = 5.0
-"""After so long with the same holder."""
+"""Seconds with the same holder before the message."""
 
 
 class Wait:
@@ -18,7 +18,7 @@ class Wait:
         self._path, self._taken_ns, self._since, self._told = path, 0, time.monotonic(), False
 
     def look(self) -> None:
-        """Say who holds the lock, once for each holder who does so for long."""
+        """Report the holder of the lock, once for each that holds it long."""
         try:
             taken_ns = self._path.stat().st_mtime_ns
         except OSError:
@@ -27,14 +27,14 @@ class Wait:
             self._taken_ns, self._since, self._told = taken_ns, time.monotonic(), False
         if not self._told and time.monotonic() - self._since >= TELL_SECONDS:
             self._told = True
-            # Imported here: most who lock never wait.
+            # Imported here: most processes that take a lock never wait.
             from x2c.core.console import console
 
             console.print(told(self._path), markup=False, highlight=False, soft_wrap=True)
 
 
 def told(path: Path) -> str:
-    """Who holds a lock, since when, and what to do, in one line."""
+    """Return one line: the holder of a lock, since when, and what to do."""
     try:
         named, since = path.read_text(encoding="utf-8"), path.stat().st_mtime
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def told(path: Path) -> str:
         return f"{path}: waiting for this lock, held by process {pid} of another machine ({where}) since {when}"
     return (
         f"{path}: waiting for this lock, held by {where}:{pid}, process {pid} of this machine{_stopped(pid)}, since {when}; "
-        f"if it was stopped, `kill -CONT {pid}` lets it go on; if it hangs, `kill -KILL {pid}` frees the lock"
+        f"if it was stopped, `kill -CONT {pid}` resumes it; if it hangs, `kill -KILL {pid}` frees the lock"
     )
 
 

@@ -1,9 +1,9 @@
-"""Pretrained weights: where each comes from, where it is on this machine, and that it is what it claims to be.
+"""Pretrained weights: their source, their place on this machine, and the check of their digests.
 
-A copy is looked for in this order: the path that the asset's option names; `X2C_WEIGHTS/<name>` (a folder) or
+A copy is searched for in this order: the path that the asset's option names; `X2C_WEIGHTS/<name>` (a folder) or
 `X2C_WEIGHTS/<name>.<suffix>` (a file); the library's own cache; the hub, unless HF_HUB_OFFLINE is set.
-What an option names is the user's own choice and is taken as it is. Anything else must have the digest that
-`X2C_WEIGHTS/SHA256SUMS` lists for it, or else the published one, where one is known.
+A copy that an option names is the user's own choice and is not checked. Any other must have the digest that
+`X2C_WEIGHTS/SHA256SUMS` lists for it, or else the published one, if one is known.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from x2c.core.slot import network_of, source_of
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 CONFIGS = ("config.json", "open_clip_config.json", "preprocessor_config.json")
-"""What libraries read beside the weights to build a network."""
+"""Files that libraries read beside the weights to build a network."""
 
 
 def weights_folder() -> Path | None:
-    """The folder X2C_WEIGHTS names; None where the variable is not set. Raises UserError if it is no folder."""
+    """Return the folder X2C_WEIGHTS names; None if the variable is not set. Raises UserError if it is not a folder."""
     text = os.environ.get("X2C_WEIGHTS", "")
     if text and not Path(text).expanduser().is_dir():
         raise UserError(f"X2C_WEIGHTS: expected a folder of pretrained weights; got {text}; make it or unset it")
@@ -38,13 +38,13 @@ def weights_folder() -> Path | None:
 
 
 def find(name: str) -> Path | None:
-    """Where an asset is without an option's help: in X2C_WEIGHTS, or in its library's cache."""
+    """Return the place of an asset without an option: in X2C_WEIGHTS, or in its library's cache."""
     weights = WEIGHTS[name]
     return _provided(weights) or (_in_hub_cache(weights) if weights.kind == "FOLDER" else _in_torch_cache(weights))
 
 
 def resolved_source(name: str, option: str = "") -> str:
-    """The local path that will be loaded; where there is none, the hub's repository or the asset's source in words.
+    """Return the local path that will be loaded; without one, the hub's repository or the asset's source in words.
 
     `option` is the value of the asset's option; empty or the default means that the user chose none.
     """
@@ -68,7 +68,7 @@ def local_copy(name: str, option: str = "") -> Path:
 
 
 def verify(weights: Weights, path: Path, *, published: bool) -> None:
-    """Raise UserError where a copy's digest is not the listed one, or not the `published` one if that is asked for."""
+    """Raise UserError if a copy's digest is not the listed one, or not the `published` one if that is required."""
     for file, digests, where in expectations(weights, path, published=published):
         came = sha256(file, fresh=weights.is_code) if file.is_file() else "no such file"
         if came not in digests:
@@ -85,7 +85,7 @@ def verify(weights: Weights, path: Path, *, published: bool) -> None:
 
 
 def expectations(weights: Weights, path: Path, *, published: bool) -> Iterator[tuple[Path, tuple[str, ...], str]]:
-    """Each file of a copy that has an expected digest: (file, digests that will do, who says so)."""
+    """Yield each file of a copy that has an expected digest: (file, accepted digests, their source)."""
     listed = _listed(path)
     if path.is_file():
         if listed:
@@ -103,7 +103,7 @@ def expectations(weights: Weights, path: Path, *, published: bool) -> Iterator[t
 
 
 def standing(weights: Weights, path: Path) -> Literal["published", "recorded", "unknown"]:
-    """Who vouches for a copy: its digests are the published ones, or X2C_WEIGHTS lists them, or nobody does."""
+    """Return the source of a copy's digests: published, recorded in X2C_WEIGHTS, or unknown."""
     listed = _listed(path)
     if path.is_file():
         came = sha256(path, fresh=weights.is_code)
@@ -116,10 +116,10 @@ def standing(weights: Weights, path: Path) -> Literal["published", "recorded", "
 
 
 def source_fingerprint(source: str, name: str = "") -> str:
-    """What tells weights apart, wherever they lie: a digest of their content, or of what the hub has published.
+    """Identify weights independent of their place: a digest of their content, or the one that the hub has published.
 
-    `source` is the value of an asset's option; `name` the asset, where the default of that option does not tell.
-    A source that is neither here nor has a published digest stands for itself.
+    `source` is the value of an asset's option; `name` is the asset, if the default of that option does not name it.
+    A source that is neither local nor has a published digest is its own fingerprint.
     """
     weights = WEIGHTS.get(name) or next((w for w in WEIGHTS.values() if w.source == source), None)
     if weights is not None:
@@ -133,19 +133,19 @@ def source_fingerprint(source: str, name: str = "") -> str:
         published = set(weights.sha256) if weights else set[str]()
         files = weight_files(path)
         if published and published <= {file.name for file in files}:
-            # Tokenisers and the like, which one copy has and another has not, change nothing.
+            # Tokenisers and the like, which some copies lack, change nothing.
             files = [file for file in files if file.name in {*published, *CONFIGS}]
         return _folder_digest({file.name: sha256(file) for file in files})
     if weights is None or source != weights.source:
         return source
-    # Not here yet: the digest it will have when it is.
+    # Not here yet: the digest that it will have after the download.
     if weights.kind == "FOLDER":
         return _folder_digest(weights.sha256)
     return next(iter(weights.sha256.values())) if len(weights.sha256) == 1 else source
 
 
 def check(config: Config) -> None:
-    """Raise one UserError that names every asset a config needs and that cannot be had, before any work is done."""
+    """Raise one UserError that names every needed asset that cannot be had, before any work is done."""
     missing: list[str] = []
     tried = False
     for option, weights, given in needed(config):
@@ -163,13 +163,13 @@ def check(config: Config) -> None:
         why = "HF_HUB_OFFLINE is set" if hub.offline() else "the hub does not answer"
         raise UserError(
             f"weights: {', '.join(missing)}: not on this machine{f' and {why}' if tried else ''}; give each option a "
-            "local copy or put copies into the folder X2C_WEIGHTS; `python -m x2c.weights` says what each is and where "
-            "it goes"
+            "local copy or put copies into the folder X2C_WEIGHTS; `python -m x2c.weights` lists each asset and its "
+            "place"
         )
 
 
 def needed(config: Config) -> Iterator[tuple[str, Weights, str]]:
-    """Every asset a config uses: (its option here, the asset, the option's value)."""
+    """Yield every asset that a config uses: (its option here, the asset, the option's value)."""
     used: list[tuple[str, str, Section]] = [(name, slot.name, slot.options) for name, slot in config.slots.items()]
     used += [(f"loss.{name}", network_of(term) or "", term) for name, term in config.loss.terms.items()]
     for path, entry, options in used:
@@ -178,7 +178,7 @@ def needed(config: Config) -> Iterator[tuple[str, Weights, str]]:
 
 
 def absent(name: str, cause: Exception | str, source: str = "") -> UserError:
-    """The error for weights that could be had neither from the hub nor locally, or that a library cannot read."""
+    """Return the error for weights that are neither on the hub nor local, or that a library cannot read."""
     weights = WEIGHTS[name]
     reason = " ".join(str(cause).split())[:160]
     return UserError(
@@ -188,7 +188,7 @@ def absent(name: str, cause: Exception | str, source: str = "") -> UserError:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold weights, and those beside them that say how to build the network."""
+    """The files of a folder that hold weights, and those beside them that describe the network."""
     return [file for file in sorted(folder.iterdir()) if file.suffix in {*SUFFIXES, ".json"} and file.is_file()]
 
 
@@ -217,7 +217,7 @@ def _in_hub_cache(weights: Weights) -> Path | None:
     repository = _repository(weights, weights.source)
     if pinned := hub.cached(repository, weights.sha256, weights.revision):
         return pinned
-    # Another commit will do if its files are the same ones.
+    # Another commit is accepted if its files are the same.
     latest = hub.cached(repository, weights.sha256, "")
     return latest if latest and standing(weights, latest) == "published" else None
 
@@ -262,7 +262,7 @@ def _folder_digest(digests: Mapping[str, str]) -> str:
 
 
 def _listed(path: Path) -> dict[Path, str]:
-    """What SHA256SUMS of X2C_WEIGHTS says of a file, or of the files in a folder."""
+    """Return the digests that SHA256SUMS of X2C_WEIGHTS lists for a file, or for the files in a folder."""
     root = weights_folder()
     path = path.absolute()
     if root is None or not path.is_relative_to(root):

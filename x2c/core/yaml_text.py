@@ -1,4 +1,4 @@
-"""YAML as the project reads it: a key that stands twice in one mapping is an error, where PyYAML takes the last one."""
+"""YAML with strict keys: a key that occurs twice in one mapping is an error, where PyYAML takes the last one."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class RepeatedKeyError(yaml.YAMLError):
-    """A key that one mapping has twice."""
+    """A key that occurs twice in one mapping."""
 
     def __init__(self, key: str, line: int, first: int) -> None:
         super().__init__(f"line {line}: {key}: expected once; got it again, after line {first}; remove one")
         self.key = key
-        """Its dotted path."""
+        """Dotted path of the key."""
         self.line = line
-        """Line of the second one, counted from 1."""
+        """Line of the second occurrence, counted from 1."""
         self.first = first
-        """Line of the first one."""
+        """Line of the first occurrence."""
 
 
 def load_yaml(text: str, loader_class: Any = FAST_LOADER) -> Any:
     """The content of a YAML text.
 
-    Raises yaml.YAMLError for what is not YAML, RepeatedKeyError among them, and ValueError for a scalar that looks like a
-    date or a number and is none.
+    Raises yaml.YAMLError for invalid YAML, RepeatedKeyError included, and ValueError for a scalar that looks like a
+    date or a number but is not one.
     """
     loader = loader_class(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        # Before anything is built: a merge (`<<`) writes other mappings' keys into a node, where they may be repeated.
+        # Checked before construction: a merge (`<<`) copies other mappings' keys into a node, where they may repeat.
         _refuse_repeated(loader, node, "", set())
         return loader.construct_document(node)
     finally:
@@ -46,14 +46,14 @@ def load_yaml(text: str, loader_class: Any = FAST_LOADER) -> Any:
 
 
 def quoted(value: Any) -> str:
-    """A value as JSON that is YAML as well: what YAML does not take as it is, such as a line separator, is escaped."""
-    # JSON's own escapes of what is beyond U+FFFF come in pairs, which YAML does not put together.
+    """Return a value as JSON that is also YAML: characters that YAML rejects, such as a line separator, are escaped."""
+    # JSON escapes characters beyond U+FFFF as pairs, which YAML does not join.
     text = json.dumps(value, ensure_ascii=False, default=str)
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """The line of the last of nested keys that a YAML text has, the first line being 1; None where it has none of them."""
+    """Return the line, from 1, of the last of nested keys in a YAML text; None if it has none of them."""
     node, line = yaml.compose(text, Loader=FAST_LOADER), None
     for key in keys:
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
@@ -66,7 +66,7 @@ def line_of(text: str, keys: Sequence[str]) -> int | None:
 
 
 def _refuse_repeated(loader: Any, node: yaml.Node, path: str, seen: set[int]) -> None:
-    # An alias is the node itself once more, and may lie inside of itself.
+    # An alias is the same node again, and may lie inside of itself.
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -88,6 +88,6 @@ def _refuse_repeated(loader: Any, node: yaml.Node, path: str, seen: set[int]) ->
 
 
 def _key(loader: Any, node: yaml.ScalarNode) -> Hashable:
-    """What a dict would hold: `yes` and `true` are one key."""
+    """Return the key as a dict holds it: `yes` and `true` are one key."""
     key = None if node.tag == "tag:yaml.org,2002:merge" else loader.construct_object(node)
     return key if key is not None and isinstance(key, Hashable) else (node.tag, node.value)

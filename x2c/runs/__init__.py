@@ -1,1 +1,1 @@
-"""The folder of runs: what is in it, what a run is made of, and how to pass one on or be rid of it."""
+"""Management of the folder of runs: list, show, remove and export runs, and find unused stages and caches."""

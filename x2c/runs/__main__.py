@@ -1,16 +1,16 @@
-"""Runs: list them, look into one, delete some, pass one on, and find stages and caches that no run needs.
+"""Runs: list, show, remove and export them, and find stages and caches that no run needs.
 
     python -m x2c.runs list                         every run: state, PSNR, size on disk, age; --json for scripts
     python -m x2c.runs list --variant l1 --state done
-    python -m x2c.runs show l1_lpips                what differs from its variant, where it comes from, scores, files
-    python -m x2c.runs remove l1-cpu-s0-7eaa        delete runs, and tell what nothing needs afterwards; asks first
-    python -m x2c.runs export l1 /media/usb/l1      a whole run without paths, names or single patients
+    python -m x2c.runs show l1_lpips                its changes to the variant, provenance, scores, files
+    python -m x2c.runs remove l1-cpu-s0-7eaa        delete runs, and list what is then unused; asks first
+    python -m x2c.runs export l1 /media/usb/l1      export a run without paths, names or single patients
     python -m x2c.runs export l1 l1.tar             the same as an archive
-    python -m x2c.runs stages                       stages and caches, and which of them no run needs
+    python -m x2c.runs stages                       list stages and caches, and those that no run needs
     python -m x2c.runs stages --remove --yes        delete those
 
-A run is named by its folder, its id, the beginning of one that no other id has, or (not to `remove`) by its variant, of which
-the newest finished run is taken.
+A run is named by its folder, its id, the beginning of one that no other id has, or (not for `remove`) by its variant,
+which means the newest finished run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STATES = ("done", "running", "interrupted", "failed", "pruned", "unreadable")
 
 
 def main() -> int:
-    """Parse and act; returns the exit code."""
+    """Parse the arguments and act; return the exit code."""
     parser = Parser(prog="python -m x2c.runs", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -38,28 +38,30 @@ def main() -> int:
         made.set_defaults(act=act)
         return made
 
-    listed = command("list", "every run, with state, PSNR, size on disk and age", _list)
+    listed = command("list", "list every run, with state, PSNR, size on disk and age", _list)
     for name in ("variant", "scale", "data"):
         listed.add_argument(f"--{name}", metavar="NAME", help=f"only runs of this {name}")
     listed.add_argument("--state", choices=STATES, help="only runs in this state")
-    listed.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    shown = command("show", "what a run is: its config beside its variant's, provenance, scores, files", _show)
+    listed.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    shown = command("show", "show a run: its changes to its variant's config, provenance, scores, files", _show)
     shown.add_argument("run", metavar="RUN", help="folder, id, beginning of an id, or variant")
-    removed = command("remove", "delete runs, and tell what nothing needs afterwards", _remove)
+    removed = command("remove", "delete runs, and list what is then unused", _remove)
     removed.add_argument("ids", nargs="+", metavar="ID", help="id, or the beginning of one")
     removed.add_argument("--yes", action="store_true", help="do not ask")
-    exported = command("export", "a run that can be passed on, as a folder or a .tar", _export)
+    exported = command("export", "write a copy of a run for other machines, as a folder or a .tar", _export)
     exported.add_argument("run", metavar="RUN", help="folder, id, beginning of an id, or variant")
-    exported.add_argument("out", type=Path, metavar="FOLDER|FILE.tar", help="a place where nothing is yet")
-    exported.add_argument("--with-weights", action="store_true", help="with published networks, which are only named")
-    exported.add_argument("--with-patients", action="store_true", help="with scores and volumes of single patients")
-    stages = command("stages", "stages and caches, and which of them no run and no planned sweep needs", _stages)
+    exported.add_argument("out", type=Path, metavar="FOLDER|FILE.tar", help="path of the new folder or archive")
+    exported.add_argument(
+        "--with-weights", action="store_true", help="include published networks, which are otherwise only named"
+    )
+    exported.add_argument("--with-patients", action="store_true", help="include scores and volumes of single patients")
+    stages = command("stages", "list stages and caches, and those that no run and no planned sweep needs", _stages)
     cache = "the cache; what runs of other folders use of it is made again when they do (default: cache)"
     stages.add_argument("--cache", type=Path, default=Path("cache"), metavar="DIR", help=cache)
     stages.add_argument("--storage", metavar="URL", help="database of the queue, where it is not beside the runs")
-    stages.add_argument("--remove", action="store_true", help="what would be deleted; with --yes it is")
+    stages.add_argument("--remove", action="store_true", help="list what would be deleted; with --yes delete it")
     stages.add_argument("--yes", action="store_true", help="delete it")
-    stages.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    stages.add_argument("--json", action="store_true", help="print JSON, for scripts")
     options = parser.parse_args()
     return int(options.act(options))
 

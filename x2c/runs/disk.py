@@ -1,4 +1,4 @@
-"""Sizes on disk and ages, as people read them."""
+"""Sizes on disk and ages, for people."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes of files, each counted once however many names it has."""
+    """Bytes of files, each counted once, also with several names."""
 
     held: int
-    """In the files."""
+    """Bytes in the files."""
     freed: int
-    """That deleting them gives back: of what has a further name elsewhere, nothing."""
+    """Bytes that deleting the files frees; a file with another name elsewhere counts as 0."""
 
 
 def usage(folders: Iterable[Path]) -> Usage:
-    """The usage of folders together; what symbolic links point to is not theirs."""
+    """Return the usage of folders together; targets of symbolic links do not count."""
     seen: dict[tuple[int, int], tuple[int, int, int]] = {}
     for folder in folders:
         for path in (folder, *folder.rglob("*")) if not folder.is_symlink() else ():
@@ -38,7 +38,7 @@ def usage(folders: Iterable[Path]) -> Usage:
 
 
 def size_text(count: float) -> str:
-    """`12 MB`."""
+    """Format bytes, such as `12 MB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
@@ -47,7 +47,7 @@ def size_text(count: float) -> str:
 
 
 def age_text(then: float) -> str:
-    """`3 h`, from a Unix time until now."""
+    """Format the age of a Unix time, such as `3 h`."""
     seconds = max(0.0, time.time() - then)
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= length:
@@ -56,6 +56,6 @@ def age_text(then: float) -> str:
 
 
 def wide_console() -> Console:
-    """The terminal; a pipe has no width of its own, and what reads it wants lines whole."""
+    """Return a console for the terminal; if the output is a pipe, it does not wrap lines."""
     console = Console()
     return console if console.is_terminal else Console(width=1000)

@@ -20,7 +20,7 @@ from x2c.runs.disk import age_text, size_text, usage, wide_console
 def list_runs(
     runs: Path, variant: str | None, scale: str | None, data: str | None, state: str | None, *, as_json: bool
 ) -> int:
-    """Print the runs that match; returns the exit code, 1 where there is none."""
+    """Print the runs that match; return the exit code, 1 if there is none."""
     if not runs.is_dir():
         raise UserError(f"--runs: no folder {runs}; expected a folder of runs; give one, or train a run first")
     rows = [_row(run) for run in load_runs(runs)]
@@ -66,14 +66,14 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _steps(run: Run) -> tuple[int | None, int | None]:
-    """Training steps made and asked for; both None where that is not known, as of baselines."""
+    """Training steps made and planned; both None if unknown, as for baselines."""
     stages = run.config.get("stages") or {}
     if run.variant.startswith("baseline_") or not stages:
         return None, None
     steps = sum(int(stages[name]["steps"]) for name in stages["order"])
     if run.state == "done":
         return steps, steps
-    # Of a phase after training, the steps are its own.
+    # Phases after training count their own steps.
     trains = run.phase.startswith("train")
     return (round((run.progress or 0.0) * steps) if trains else None), steps
 
@@ -86,7 +86,7 @@ def _print(rows: list[dict[str, Any]], runs: Path) -> None:
     for row in rows:
         cohort = f" ({row['cohort'][:6]})" if row["cohort"] else ""
         table.add_row(
-            # An id is copied from here: it is never cut or wrapped.
+            # Ids are copied from here: they are never cut or wrapped.
             Text(row["id"], no_wrap=True),
             row["variant"],
             row["scale"],

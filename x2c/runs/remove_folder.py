@@ -1,4 +1,4 @@
-"""Deleting a folder so that no one ever sees half of it."""
+"""Deletion of a folder in one step, so that no process ever sees half of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from x2c.core.files import temporary_beside
 from x2c.core.run import RunDirectory
 
 PATIENCE_SECONDS = 2 * SECONDS
-"""What was killed on another machine is found out by the silence of its lease."""
+"""Seconds to wait for a lease: a process killed on another machine is found dead by its missing heartbeats."""
 
 
 def remove_folder(folder: Path) -> None:
-    """Delete a folder and what is in it: it vanishes at once, under another name. Of a symbolic link only the link goes.
+    """Delete a folder and its content; it is renamed first, so that it vanishes at once. Only the link if it is one.
 
-    Raises UserError where it cannot be deleted.
+    Raises UserError if it cannot be deleted.
     """
     if folder.is_symlink():
         folder.unlink()
@@ -28,11 +28,11 @@ def remove_folder(folder: Path) -> None:
         os.rename(folder, gone)
         shutil.rmtree(gone)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be deleted ({error.strerror}); mind its permissions") from error
+        raise UserError(f"{folder}: cannot be deleted ({error.strerror}); check its permissions") from error
 
 
 def remove_run_folder(folder: Path) -> bool:
-    """Delete a run's folder unless a process has its lease; returns whether it did."""
+    """Delete a run's folder unless a process holds its lease; return whether it was deleted."""
     if folder.is_symlink():
         folder.unlink()
         return True

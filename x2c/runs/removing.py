@@ -1,4 +1,4 @@
-"""Deleting runs."""
+"""Deletion of runs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from x2c.runs.work import at_work
 
 
 def remove_runs(asked: Sequence[str], runs: Path, *, yes: bool) -> int:
-    """Delete runs of a folder after a question, unless `yes`; returns the exit code, 1 where the answer is no.
+    """Delete runs of a folder after a question, unless `yes`; return the exit code, 1 if the answer is no.
 
-    Raises UserError, and deletes nothing, where one is not there, not the only one that is meant, or at work.
+    Raises UserError, and deletes nothing, if one does not exist, is ambiguous, or is in use.
     """
     folders = [_run_of(name, runs) for name in dict.fromkeys(asked)]
     folders = list(dict.fromkeys(folders))
     if busy := [f"{folder.name} ({why})" for folder in folders if (why := at_work(folder))]:
-        raise UserError(f"{some(busy)}: expected runs that no one is at work on; stop it first, or wait")
+        raise UserError(f"{some(busy)}: expected runs that no process works on; stop it first, or wait")
     _tell(folders, runs)
     if not yes and not _agreed():
         print("nothing was deleted")
@@ -38,7 +38,7 @@ def remove_runs(asked: Sequence[str], runs: Path, *, yes: bool) -> int:
 
 
 def _run_of(asked: str, runs: Path) -> Path:
-    """The run of an id or of the beginning of one; never a folder elsewhere."""
+    """Return the run with an id or the beginning of one; never a folder elsewhere."""
     ids = {folder.name: folder for folder in run_folders(runs)}
     found = matching(Path(asked).name if Path(asked).parent == runs else asked, list(ids)) if asked else []
     if len(found) == 1:
@@ -50,9 +50,9 @@ def _run_of(asked: str, runs: Path) -> Path:
 
 def _tell(folders: Sequence[Path], runs: Path) -> None:
     for folder in folders:
-        what = "only the link: what it points to stays" if folder.is_symlink() else size_text(usage([folder]).held)
+        what = "only the link: its target stays" if folder.is_symlink() else size_text(usage([folder]).held)
         print(f"{folder.name}: {what}")
-    print(f"frees {size_text(usage(folders).freed)} (what stages and other runs share stays)")
+    print(f"frees {size_text(usage(folders).freed)} (files shared with stages and other runs stay)")
     uses = find_uses(runs)
     before = {item.path for item in stage_items(runs, uses) if item.unused}
     after = stage_items(runs, uses.without({folder.name for folder in folders}))
@@ -61,7 +61,7 @@ def _tell(folders: Sequence[Path], runs: Path) -> None:
         size = size_text(usage([*folders, *freed]).freed - usage(folders).freed)
         print(
             f"then unused: {some([path.name for path in freed])}, {size}; "
-            "`python -m x2c.runs stages --remove --yes` deletes what is unused"
+            "`python -m x2c.runs stages --remove --yes` deletes them"
         )
 
 

@@ -1,4 +1,4 @@
-"""All about one run."""
+"""The description of one run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_COMPARED = ("compute", "variant", "scale", "seed", "table2")
 
 
 def show_run(folder: Path) -> int:
-    """Print a run: what differs from its variant, where it comes from, what sampling needs, its scores and files."""
+    """Print a run: its changes to its variant, its provenance, needs for sampling, scores and files."""
     try:
         config = read_config(folder)
     except (UnreadableError, OSError) as error:
@@ -46,7 +46,7 @@ def show_run(folder: Path) -> int:
 
 
 def differences(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fields of a run's config that its variant's file, base and scale would not give it today."""
+    """Return the fields of a run's config in which it differs from today's config of its variant and scale."""
     try:
         usual = resolve(config["variant"], config["scale"], config["seed"]).model_dump(mode="json", exclude_none=True)
     except UserError as error:

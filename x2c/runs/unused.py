@@ -1,4 +1,4 @@
-"""Stages and caches, and which of them no run and no planned sweep needs."""
+"""Stages and caches, and those of them that no run and no planned sweep needs."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from x2c.sweep.queue.planned import waiting_configs
 
 @dataclass
 class Uses:
-    """What the runs in a folder, and the cells that wait for a worker, need of stages and cache."""
+    """The stages and cache entries that the runs in a folder, and the cells that wait for a worker, need."""
 
     stages: dict[str, list[str]] = field(default_factory=dict)
-    """By a stage's folder, the runs that went through it or will."""
+    """By a stage's folder, the runs that have used it or will."""
     cache: dict[str, list[str]] = field(default_factory=dict)
     unknown_stages: dict[str, str] = field(default_factory=dict)
-    """Runs of which the stages cannot be told, each with why: a stage of their scale and seed may be theirs."""
+    """Runs whose stages are unknown, each with the reason: a stage of their scale and seed may be theirs."""
     unknown_cache: dict[str, str] = field(default_factory=dict)
 
     def without(self, runs: Collection[str]) -> Uses:
-        """The same as if some runs were not there."""
+        """Return the uses without those of some runs."""
 
         def rest(users: dict[str, list[str]]) -> dict[str, list[str]]:
             return {name: [run for run in names if run not in runs] for name, names in users.items()}
@@ -53,7 +53,7 @@ class Item:
     path: Path
     used_by: list[str]
     why_kept: str
-    """Why it is kept though no run that is known uses it; empty where it can be deleted."""
+    """Reason for keeping it though no known run uses it; empty if it can be deleted."""
 
     @property
     def unused(self) -> bool:
@@ -62,7 +62,7 @@ class Item:
 
 
 def show_stages(runs: Path, cache: Path, storage: str | None, *, remove: bool, yes: bool, as_json: bool) -> int:
-    """Print stages and caches; with `remove` and `yes` delete those that are unused. Returns the exit code."""
+    """Print stages and caches; with `remove` and `yes` delete those that are unused. Return the exit code."""
     if not runs.is_dir():
         raise UserError(f"--runs: no folder {runs}; expected a folder of runs; give one, or train a run first")
     uses = find_uses(runs, storage)
@@ -75,7 +75,7 @@ def show_stages(runs: Path, cache: Path, storage: str | None, *, remove: bool, y
         _print([item for item in items if item.unused] if remove else items)
         for kind, unknown in (("stages", uses.unknown_stages), ("cache", uses.unknown_cache)):
             for run, why in list(unknown.items())[:3]:
-                print(f"what {run} needs of the {kind} cannot be told ({why}): what may be its own is kept")
+                print(f"the {kind} that {run} needs cannot be determined ({why}): entries that may be its own are kept")
     freed = size_text(usage(unused).freed)
     if remove and yes:
         for path in unused:
@@ -87,7 +87,7 @@ def show_stages(runs: Path, cache: Path, storage: str | None, *, remove: bool, y
 
 
 def find_uses(runs: Path, storage: str | None = None) -> Uses:
-    """What the runs in a folder need, and the cells that wait in the queue beside them or in that of `storage`."""
+    """Return the needs of the runs in a folder, and of the cells that wait in the queue beside them or in `storage`."""
     uses = Uses()
     folders = [path.parent for path in (*runs.glob("*/config.yaml"), *runs.glob("classifications/**/config.yaml"))]
     for folder in sorted(folders):
@@ -102,13 +102,13 @@ def find_uses(runs: Path, storage: str | None = None) -> Uses:
 
 
 def stage_items(runs: Path, uses: Uses) -> list[Item]:
-    """The stages in a folder of runs."""
+    """Return the stages in a folder of runs."""
     folders = [path for path in sorted((runs / "stages").glob("[!.]*")) if path.is_dir()]
     return [Item(path, uses.stages.get(path.name, []), _kept_stage(path, uses)) for path in folders]
 
 
 def cache_items(cache: Path, uses: Uses) -> list[Item]:
-    """The folders of a cache whose use can be told."""
+    """Return the folders of a cache whose use can be determined."""
     kept = f"perhaps {some(list(uses.unknown_cache))}" if uses.unknown_cache else ""
     items = []
     for path in cache_folders(cache):
@@ -125,16 +125,16 @@ def _kept_stage(path: Path, uses: Uses) -> str:
 
 
 def _may_be_of(stage: Path, run: str) -> bool:
-    """Whether a stage `<name>-<scale>-s<seed>-<hash>` is of a run's scale and seed."""
+    """Whether a stage `<name>-<scale>-s<seed>-<hash>` has a run's scale and seed."""
     named = RUN_ID.fullmatch(run)
     return named is None or f"-{named['scale']}-s{named['seed']}-" in stage.name
 
 
 def _add_run(uses: Uses, folder: Path) -> None:
-    """Add what a run needs: the stages that it says it went through, and what its config leads to today."""
+    """Add the needs of a run: the stages that it recorded, and those that its config leads to today."""
     named = RUN_ID.fullmatch(folder.name)
     if named and named["variant"] in BASELINES:
-        # It goes through no stage, and what it takes of the cache the run that scores it needs as well.
+        # It has no stages, and the run that scores it needs the same cache entries.
         return
     try:
         told = (read_json(folder / "provenance.json") or {}).get("stages") or []

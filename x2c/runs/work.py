@@ -1,4 +1,4 @@
-"""Whether someone is at work on a run or a stage, here or on another machine that shares the folder."""
+"""Check whether a process works on a run or a stage, on this or another machine that shares the folder."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from x2c.core.machine import machine
 from x2c.core.run import RunDirectory
 
 SILENCE_SECONDS = 600.0
-"""Another machine's worker whose last heartbeat is so recent is taken to be alive: its locks do not reach here."""
+"""Seconds since the last heartbeat up to which another machine's worker counts as alive: its locks are not seen here."""
 
 
 def at_work(folder: Path) -> str:
-    """What tells that a process works on a run or stage; empty where nothing does."""
+    """Return the sign that a process works on a run or stage; empty if none does."""
     claim = folder.parent / ".claims" / folder.name
     if seems_held(RunDirectory(folder).lease):
         return "a process has its lease"
     if is_locked(claim):
         return "a worker of a sweep has claimed it"
     if _is_elsewhere(claim) and _silence(claim) < SILENCE_SECONDS:
-        return f"a worker on another machine has claimed it, last heard of {_silence(claim):.0f} s ago"
+        return f"a worker on another machine has claimed it, last heartbeat {_silence(claim):.0f} s ago"
     return ""
 
 
 def _is_elsewhere(claim: Path) -> bool:
-    """Whether a claim names another machine as its holder."""
+    """Return whether a claim names another machine as its holder."""
     try:
         worker = str(json.loads(claim.read_text(encoding="utf-8", errors="replace"))["worker"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -1,19 +1,19 @@
-"""Sweeps: every cell of an ablation exactly once, and searches.
+"""Sweeps: run every cell of an ablation exactly once, or search for the best parameters.
 
     python -m x2c.sweep plan losses                 cells, their state, and what is left in time, disk and energy
-    python -m x2c.sweep plan losses --lock          write them down: what comes later is exploratory
-    python -m x2c.sweep run losses --seeds 0,1,2    run what is not done, then print the table
-    python -m x2c.sweep run loss_weights            search, then show what was found
-    python -m x2c.sweep status losses               how far it is, live; --json for scripts
+    python -m x2c.sweep plan losses --lock          preregister them: what is added later is exploratory
+    python -m x2c.sweep run losses --seeds 0,1,2    run the cells that are not done, then print the table
+    python -m x2c.sweep run loss_weights            search, then show the results
+    python -m x2c.sweep status losses               show the progress, live; --json for scripts
     python -m x2c.sweep retry losses                run the failed cells again
-    python -m x2c.sweep worker losses               one more worker for a sweep that runs, here or elsewhere
-    python -m x2c.sweep verify-resume l1_adv        prove that a killed run ends in the same bits
+    python -m x2c.sweep worker losses               add a worker to a running sweep, here or on another machine
+    python -m x2c.sweep verify-resume l1_adv        prove that a killed and resumed run gives the same bits
     python -m x2c.sweep dashboard                   Optuna's dashboard of a queue
-    python -m x2c.sweep reproduce                   all that RESULTS.md shows, from nothing
+    python -m x2c.sweep reproduce                   make everything in RESULTS.md from scratch
     python -m x2c.sweep run losses --executor slurm --storage postgresql+psycopg://HOST/NAME
 
 A sweep is a file of sweeps/ in W&B's sweep schema. Any field of the configuration can be given as
---a.b=value. The same command goes on where an interrupted sweep stopped; what is done is not run again.
+--a.b=value. The same command resumes an interrupted sweep; finished cells are not run again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def reports(options: argparse.Namespace, plan: Plan) -> Path | None:
-    """Where the tables and pictures of a plan go; None where none are asked for."""
+    """Return the folder of a plan's tables and pictures; None if they were not requested."""
     return None if options.no_tables else options.out or plan.reports
 
 
@@ -116,7 +116,7 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def show_plan(plan: Plan, options: argparse.Namespace) -> int:
-    """Print the cells and their cost, and lock them where that is asked for."""
+    """Print the cells and their cost, and lock them if requested."""
     from x2c.sweep.show import status, tables
 
     out = tables.wide_console()
@@ -124,7 +124,7 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
         for option in ("lock", "json"):
             if getattr(options, option):
                 raise UserError(
-                    f"--{option}: is for grids; the cells of a search are drawn while it runs; leave it out"
+                    f"--{option}: applies to grids only; a search draws its cells at run time; leave it out"
                 )
         out.print(tables.space_table(plan))
         return 0
@@ -132,9 +132,9 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
         from x2c.sweep.plan.preregister import lock
 
         made, new = lock(plan)
-        said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not begun, in {made.path}"
+        said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not started, in {made.path}"
         was = f"{plan.sweep.name} was locked on {made.date}: {len(made.cells)} cells, in {made.path}"
-        # What follows may be JSON, which stands alone.
+        # The output that follows may be JSON, which stands alone.
         print(said if new else was, file=sys.stderr if options.json else sys.stdout)
     costs = None
     if not options.no_cost:
@@ -150,7 +150,7 @@ def show_plan(plan: Plan, options: argparse.Namespace) -> int:
 
 
 def drawn(plan: Plan, storage: str | None) -> Plan:
-    """The plan of a search with the cells that were drawn so far; a grid's as it is."""
+    """Return the plan of a search with the cells drawn so far; a grid's plan unchanged."""
     if not plan.sweep.is_search:
         return plan
     from x2c.sweep.queue.factory import open_queue

@@ -19,12 +19,12 @@ from x2c.sweep.plan import cells as planning
 from x2c.sweep.plan.cells import sweeps
 
 COMMANDS = {
-    "plan": "show the cells, their state and what is left to do",
+    "plan": "show the cells, their state and the remaining cost",
     "run": "run every cell that is not done, then print the table and draw the picture",
-    "worker": "run waiting cells in this process until there is none",
-    "status": "show how far every cell is",
+    "worker": "run waiting cells in this process until none is left",
+    "status": "show the progress of every cell",
     "retry": "run the failed cells again",
-    "verify-resume": "kill a variant's run again and again, and compare what it ends in with an undisturbed one",
+    "verify-resume": "kill and resume a variant's run, and compare its files with those of an uninterrupted one",
     "dashboard": "serve Optuna's dashboard of a queue on loopback",
     "reproduce": "run everything behind RESULTS.md, and write it",
 }
@@ -33,7 +33,7 @@ EXECUTORS = ("local", "slurm")
 
 
 def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argparse.Namespace, list[str]]:
-    """The command, its options, and overrides `a.b=c`. Raises UserError for a name that is not known."""
+    """Return the command, its options, and overrides `a.b=c`. Raises UserError for an unknown name."""
     command = arguments[0] if arguments else "--help"
     if command in ("-h", "--help"):
         _print_help(description)
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argpars
     if command not in COMMANDS:
         raise unknown("python -m x2c.sweep", "command", command, COMMANDS)
     parser = Parser(prog=f"python -m x2c.sweep {command}", description=COMMANDS[command])
-    # Optional for argparse, so that our own line names the choices.
+    # Optional for argparse, so that our own message lists the choices.
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"a file of sweeps/: {', '.join(sweeps())}")
     add_config_options(parser)
     _add_options(parser, command)
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str], description: str = "") -> tuple[str, argpars
 
 
 def same_plan(options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    """The arguments by which another process makes the same plan."""
+    """Return the arguments with which another process makes the same plan."""
     arguments = [options.name, "--scale", options.scale, *map(as_option, overrides)]
     if options.seeds is not None:
         arguments += ["--seeds", ",".join(map(str, options.seeds))]
@@ -76,7 +76,7 @@ def _print_help(description: str) -> None:
 
 def _add_options(parser: Parser, command: str) -> None:
     add = parser.add_argument
-    add("--seeds", type=seeds, metavar="N,N", help="seeds, joined by commas (default: the sweep file's)")
+    add("--seeds", type=seeds, metavar="N,N", help="seeds, separated by commas (default: the sweep file's)")
     if command in ("run", "retry"):
         add(
             "--workers",
@@ -90,13 +90,13 @@ def _add_options(parser: Parser, command: str) -> None:
             metavar="DIR",
             help=f"folder of tables and pictures (default: {NAMES})",
         )
-        add("--no-tables", action="store_true", help="leave out tables and pictures, as where others will make them")
+        add("--no-tables", action="store_true", help="make no tables and pictures, as another command does")
         _add_choice(parser, "--executor", EXECUTORS, "local (default), or slurm: jobs of a cluster")
         add(
             "--cluster",
             type=Path,
             metavar="FILE",
-            help="what a job asks for (default: experiments/clusters/slurm.yaml)",
+            help="resources of a job, as YAML (default: experiments/clusters/slurm.yaml)",
         )
         add("--detach", action="store_true", help="with slurm: submit the jobs and do not watch them")
     if command == "run":
@@ -109,18 +109,22 @@ def _add_options(parser: Parser, command: str) -> None:
             help=f"database of the queue (default: ${STORAGE}, or sweeps.db beside the runs)",
         )
     if command == "worker":
-        only = "only these run ids: joined by commas, or one a line in a file, as @FILE (default: all cells)"
+        only = "only these run ids: separated by commas, or one per line in a file, as @FILE (default: all cells)"
         add("--cells", type=run_ids, metavar="RUN,RUN", help=only)
         add("--supervisor", type=int, help=argparse.SUPPRESS)
         add("--plan", help=argparse.SUPPRESS)
     if command in ("plan", "status"):
         add("--json", action="store_true", help="print JSON, for scripts")
     if command == "plan":
-        add("--workers", type=whole_number(1), metavar="N", help="worker processes that the time is for")
+        add("--workers", type=whole_number(1), metavar="N", help="number of workers for the estimate of the time")
         add("--no-cost", action="store_true", help="do not measure what a step takes on this device")
-        add("--lock", action="store_true", help="write the cells, the metric and the test down before any is run")
+        add(
+            "--lock",
+            action="store_true",
+            help="preregister the plan: write down the cells, the metric and the test before running",
+        )
     if command == "status":
-        add("--once", action="store_true", help="print it once; otherwise a terminal shows it while anything runs")
+        add("--once", action="store_true", help="print it once; by default a terminal shows it until no cell runs")
 
 
 def _add_choice(parser: Parser, name: str, choices: Sequence[str], text: str) -> None:

@@ -1,1 +1,1 @@
-"""Which cells a sweep has: sweep files, their parameters and conditions, preregistration."""
+"""The plan of a sweep: sweep files, their parameters and conditions, cells, preregistration."""

@@ -1,4 +1,4 @@
-"""From a sweep file to cells: what is to be run, in which order, under which run ids."""
+"""Conversion of a sweep file to cells, in the order in which they are run, with their run ids."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from x2c.sweep.plan.space import Hyperband, Parameter, checked, read_parameters
 
 SWEEPS = PROJECT / "sweeps"
 VALIDATION_PATIENTS = 16
-"""That a search samples and scores at every validation, where the configuration does not say."""
+"""Default number of validation patients that a search samples and scores at each validation."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Cell:
     config: Config
     run_id: str
     title: str
-    """What tells it from its neighbours: `l1_lpips s0`."""
+    """Short name within the sweep: `l1_lpips s0`."""
     parameters: Mapping[str, Any]
     """The sweep's parameters with this cell's values."""
     stages: tuple[PlannedStage, ...]
-    """Its training; equal keys in two cells are one training."""
+    """Stages of its training; equal keys in two cells are one training."""
     overrides: tuple[str, ...] = ()
-    """`a.b=c`: what makes its config of the variant's."""
+    """`a.b=c`: the changes from the variant's config to the cell's."""
 
     @property
     def recipe(self) -> tuple[str, ...]:
-        """Equal for cells of a plan that differ by their seeds alone."""
+        """A key that is equal for cells of a plan that differ only by their seeds."""
         return self.config.variant, *self.overrides
 
     @property
@@ -59,16 +59,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep at a scale: its cells and where they are kept. Of a search, the cells that were drawn so far."""
+    """A sweep at a scale: its cells and where they are kept. For a search, the cells drawn so far."""
 
     sweep: Sweep
     scale: str
     overrides: tuple[str, ...]
     cells: tuple[Cell, ...]
     configs: tuple[Config, ...]
-    """One for everything that has to be there before any cell is run."""
+    """Configs that together need all the data sets and weights that any cell needs."""
     seed: int = 0
-    """Of a search: of its draws, and of the runs it draws."""
+    """For a search: the seed of its draws, and of the runs it draws."""
 
     @property
     def runs(self) -> Path:
@@ -82,12 +82,12 @@ class Plan:
 
     @property
     def reports(self) -> Path:
-        """Folder of the tables and pictures, unless another is asked for."""
-        # All prepared data sets have one name.
+        """Default folder of the tables and pictures."""
+        # All prepared data sets have the same name.
         cohort = cohort_fingerprint(self.configs[0]) if self.data == "prepared" else ""
         changed = [text for text in self.overrides if not text.startswith(("compute.", "data="))]
         seeds = sorted({cell.config.seed for cell in self.cells} or {self.seed})
-        # Of a search the first seed counts alone.
+        # A search uses only its first seed.
         usual = _file_seeds(self.sweep)[:1] if self.sweep.is_search else sorted(set(_file_seeds(self.sweep)))
         if seeds != list(usual):
             changed.append(f"seeds={seeds}")
@@ -95,11 +95,11 @@ class Plan:
 
     @property
     def compute(self) -> Compute:
-        """Where and how the cells are computed."""
+        """Compute settings of the cells."""
         return self.configs[0].compute
 
     def cell(self, drawn: Mapping[str, Any]) -> Cell:
-        """The cell of a search that a draw stands for."""
+        """Return the cell for a draw of a search."""
         ranges = [key for key, axis in self.sweep.parameters.items() if not isinstance(axis, Parameter)]
         choices = [
             key for key, axis in self.sweep.parameters.items() if isinstance(axis, Parameter) and len(axis.choices) > 1
@@ -113,12 +113,12 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal where another process has planned the same runs."""
+        """A hash that is equal if another process has planned the same runs."""
         return digest([cell.run_id for cell in self.cells])
 
     @cached_property
     def study(self) -> str:
-        """Name of the Optuna study: Optuna holds choices fixed, so others make another study."""
+        """Name of the Optuna study; it depends on the choices, since Optuna does not let a study change them."""
         choices = {
             name: axis.choices if isinstance(axis, Parameter) else axis.model_dump()
             for name, axis in self.sweep.parameters.items()
@@ -133,14 +133,14 @@ class Plan:
 
 
 def sweeps() -> tuple[str, ...]:
-    """Names of all sweeps: the files of sweeps/."""
+    """Return the names of all sweeps: the files of sweeps/."""
     return tuple(sorted(path.stem for path in SWEEPS.glob("*.yaml")))
 
 
 def read_sweep(name: str) -> Sweep:
-    """The validated file `sweeps/<name>.yaml`.
+    """Return the validated file `sweeps/<name>.yaml`.
 
-    Raises UserError with the key, what came, the nearest name and the choices.
+    Raises UserError with the key, what was got, the nearest name and the choices.
     """
     if name not in sweeps():
         raise unknown("NAME", "sweep", name, sweeps())
@@ -187,13 +187,13 @@ def make_plan(
     seeds: Sequence[int] | None = None,
     overrides: Iterable[str] = (),
 ) -> Plan:
-    """The sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
+    """Return the sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
     sweep = read_sweep(name)
     asked = tuple(overrides)
     if sweep.is_search:
         return _search_plan(sweep, scale, seeds, asked)
     found = tuple(cells(sweep, scale, seeds, asked))
-    # What has to be there does not depend on seeds.
+    # The needed data sets and weights do not depend on seeds.
     configs = {cell.recipe: cell.config for cell in reversed(found)}
     return Plan(sweep, scale, asked, found, tuple(configs.values())[::-1])
 
@@ -210,9 +210,9 @@ def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: t
 
 
 def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()) -> list[Cell]:
-    """Every cell of a grid once, the file's first parameter varying slowest.
+    """Return every cell of a grid once, the file's first parameter varying slowest.
 
-    `seeds` take the place of the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
+    `seeds` replace the file's; `overrides` (`a.b=c`) win over the file. Equal run ids are one cell.
     """
     axes = {key: axis.choices for key, axis in sweep.parameters.items() if isinstance(axis, Parameter)}
     file_seeds = _file_seeds(sweep)
@@ -232,7 +232,7 @@ def _file_seeds(sweep: Sweep) -> tuple[Any, ...]:
 
 
 def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[Any]) -> None:
-    """Raise UserError for a seed that no run can have: of those asked for, or else of the file's."""
+    """Raise UserError for an invalid seed among `asked`, or else among the file's."""
     where = f"sweeps/{sweep.name}.yaml: parameters.seed" if asked is None else "--seeds"
     for seed in in_file if asked is None else asked:
         if not is_seed(seed):
@@ -240,15 +240,15 @@ def _check_seeds(sweep: Sweep, asked: Sequence[int] | None, in_file: Sequence[An
 
 
 def probe(sweep: Sweep, scale: str, seed: int | None = None, overrides: Iterable[str] = ()) -> list[Config]:
-    """Configs of a search, one of each of its `extremes`.
+    """Return configs of a search, one for each of its `extremes`.
 
-    Raises UserError for a parameter that is no field of the configuration, or a value that it cannot have.
+    Raises UserError for a parameter that is not a field of the configuration, or an invalid value.
     """
     return [config_of(chosen, scale, overrides) for chosen in extremes(sweep, seed)]
 
 
 def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
-    """Choices of parameters: every variant with every choice and both ends of every range, one at a time."""
+    """Return choices of parameters: every variant with every choice and both ends of every range, one at a time."""
     ends = {key: axis.choices if isinstance(axis, Parameter) else axis.bounds for key, axis in sweep.parameters.items()}
     ends["seed"] = (seed,) if seed is not None else ends.get("seed", (0,))
     found: dict[str, dict[str, Any]] = {}
@@ -261,12 +261,12 @@ def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
 
 
 def config_of(chosen: Mapping[str, Any], scale: str, overrides: Iterable[str]) -> Config:
-    """The config of a choice of parameters, `variant` and `seed` among them."""
+    """Return the config for a choice of parameters, `variant` and `seed` included."""
     return resolve(str(chosen["variant"]), scale, chosen["seed"], [*field_overrides(chosen), *overrides])
 
 
 def field_overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """A choice of parameters as overrides `a.b=c`, without `variant` and `seed`."""
+    """Return a choice of parameters as overrides `a.b=c`, without `variant` and `seed`."""
     return [f"{key}={quoted(value)}" for key, value in chosen.items() if key not in ("variant", "seed")]
 
 
@@ -277,10 +277,10 @@ def _resolved(variant: str, scale: str, overrides: tuple[str, ...]) -> tuple[Con
 
 
 def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, overrides: Iterable[str]) -> Cell:
-    """The cell of a choice of parameters, `variant` and `seed` among them; those that vary are in its title."""
+    """Return the cell for a choice of parameters, `variant` and `seed` included; its title lists those that vary."""
     fields, asked = field_overrides(chosen), tuple(overrides)
     named = [(key, value) for key, value in chosen.items() if key not in ("variant", "seed")]
-    # Cells that differ by their seeds alone are resolved once.
+    # Cells that differ only by their seeds are resolved once.
     seedless, identity = _resolved(str(chosen["variant"]), scale, (*fields, *asked))
     config = seedless.model_copy(update={"seed": chosen["seed"]})
     title = [f"{chosen['variant']} s{chosen['seed']}"]
@@ -300,7 +300,7 @@ def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, o
 
 
 def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
-    """A search with its conditions. Raises UserError for what a search cannot do without."""
+    """Return a search with its conditions. Raises UserError if a key that a search needs is missing."""
     if not has_metric:
         raise UserError(
             f"{where}: metric: a search needs one; got none; add metric: {{name: validation_psnr, goal: maximize}}"
@@ -324,9 +324,9 @@ def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
 
 
 def _refuse_search_keys(sweep: Sweep, where: str) -> None:
-    """Raise UserError for what only a search has."""
+    """Raise UserError for keys that only a search may have."""
     if sweep.early_terminate is not None:
-        raise UserError(f"{where}: early_terminate: every cell of a grid runs to its end here; remove it")
+        raise UserError(f"{where}: early_terminate: x2c never stops a cell of a grid early; remove it")
     for key, axis in sweep.parameters.items():
         if not isinstance(axis, Parameter):
             raise UserError(

@@ -1,13 +1,13 @@
-"""What W&B's schema has no place for: when a parameter of a search counts, and which draws are allowed.
+"""Conditions of a search that W&B's schema cannot express: when a parameter is active, and which draws are allowed.
 
-`sweeps/search/<name>.yaml` stands beside a search `sweeps/<name>.yaml`:
+`sweeps/search/<name>.yaml` belongs to the search `sweeps/<name>.yaml`:
 
     when:
       loss.adv.weight: {variant: [l1_adv, l1_lpips_adv]}   # a parameter of these variants alone
     constraints:
       - loss.adv.weight <= 0.1 * loss.lpips.weight         # sums of parameters and numbers, compared
 
-W&B's own engine cannot keep to it, so that a search which has one runs on Optuna alone.
+W&B's own engine cannot apply conditions, so a search that has them runs on Optuna only.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Constraint:
     """Σ coefficient · parameter + constant ≤ 0, or < 0."""
 
     text: str
-    """As the file has it."""
+    """The constraint as written in the file."""
     coefficients: Mapping[str, float]
     constant: float
     strict: bool
     """Whether equality is refused."""
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether a draw is allowed. It says nothing of a draw that lacks one of its parameters."""
+        """Whether a draw is allowed; true for a draw that lacks one of its parameters."""
         if not self.coefficients.keys() <= values.keys():
             return True
         excess: float = self.constant + sum(factor * values[name] for name, factor in self.coefficients.items())
@@ -55,23 +55,23 @@ class Conditions:
     order: tuple[str, ...]
     """All parameters; those that others depend on come first."""
     when: Mapping[str, Mapping[str, tuple[Any, ...]]]
-    """By parameter: the values that other parameters must have for it to count."""
+    """By parameter: the values that other parameters must have for it to be active."""
     constraints: tuple[Constraint, ...] = ()
 
     def active(self, name: str, values: Mapping[str, Any]) -> bool:
-        """Whether a parameter counts, given the values drawn before it."""
+        """Return whether a parameter is active, given the values drawn before it."""
         needed = self.when.get(name, {})
         return all(other in values and values[other] in allowed for other, allowed in needed.items())
 
     def broken(self, values: Mapping[str, Any]) -> Constraint | None:
-        """The first constraint that a draw breaks."""
+        """Return the first constraint that a draw breaks; None if it breaks none."""
         return next((constraint for constraint in self.constraints if not constraint.holds(values)), None)
 
 
 def read_conditions(raw: Mapping[str, Any], parameters: Mapping[str, Axis], where: str) -> Conditions:
-    """The content of a file of sweeps/search/, checked against the parameters of its sweep.
+    """Parse a file of sweeps/search/, checked against the parameters of its sweep.
 
-    Raises UserError with the key, what came, the nearest name and the choices.
+    Raises UserError with the key, what was got, the nearest name and the choices.
     """
     for key in raw:
         if key not in KEYS:
@@ -93,7 +93,7 @@ def read_conditions(raw: Mapping[str, Any], parameters: Mapping[str, Axis], wher
 
 
 def parse_constraint(text: Any, parameters: Mapping[str, Axis], where: str) -> Constraint:
-    """A comparison (<=, <, >=, >) of two sums of numbers and parameters, each with a number as factor or without."""
+    """Parse a comparison (<=, <, >=, >) of two sums of numbers and parameters, which may have a number as factor."""
     match = _COMPARISON.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise UserError(f"{where}: expected one comparison by <=, <, >= or > such as {EXAMPLE!r}; got {text!r}")
@@ -137,7 +137,7 @@ def _order(parameters: Mapping[str, Axis], when: Mapping[str, Mapping[str, Any]]
 
 
 def _sum(text: str, where: str) -> list[tuple[float, str]]:
-    """`a + 2 * b - 3` as [(1, "a"), (2, "b"), (-3, "")]."""
+    """Parse `a + 2 * b - 3` to [(1, "a"), (2, "b"), (-3, "")]."""
     terms: list[tuple[float, str]] = []
     at = 0
     while at < len(text):
@@ -155,7 +155,7 @@ def _sum(text: str, where: str) -> list[tuple[float, str]]:
 
 
 def _can_hold(constraint: Constraint, parameters: Mapping[str, Axis], where: str) -> None:
-    """Refuse what no draw can satisfy, and what is no number."""
+    """Raise UserError for a constraint that no draw can satisfy, or that compares what is not a number."""
     least = constraint.constant
     for name, factor in constraint.coefficients.items():
         low, high = _bounds(parameters[name], name, where)
@@ -170,7 +170,7 @@ def _bounds(axis: Axis, name: str, where: str) -> tuple[float, float]:
     if not isinstance(axis, Parameter):
         return axis.bounds
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in axis.choices):
-        raise UserError(f"{where}: {name} has values that are no numbers: {', '.join(map(str, axis.choices))}")
+        raise UserError(f"{where}: {name} has values that are not numbers: {', '.join(map(str, axis.choices))}")
     return min(axis.choices), max(axis.choices)
 
 

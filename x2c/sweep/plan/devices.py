@@ -1,4 +1,4 @@
-"""GPUs of this machine: which worker gets which, and whether they have the memory for it."""
+"""GPUs of this machine: their assignment to workers, and the check of their memory."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ QUERY_SECONDS = 30
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, or a part of one; what is not known of it is None."""
+    """A GPU, or a part of one; unknown properties are None."""
 
     key: str
-    """As CUDA_VISIBLE_DEVICES names it: an index, `GPU-…`, `MIG-…`."""
+    """Its name in CUDA_VISIBLE_DEVICES: an index, `GPU-…`, `MIG-…`."""
     uuid: str = ""
     name: str = ""
     total_gb: float | None = None
     free_gb: float | None = None
-    """GiB."""
+    """Free memory in GiB."""
 
     def __str__(self) -> str:
         return f"GPU {self.key} ({self.name})" if self.name else f"GPU {self.key}"
 
 
 def usable_devices(compute: Compute, visible: str | None) -> list[Device]:
-    """The GPUs that workers may use: none where the configuration stays on the CPU, or NVIDIA's driver shows none.
+    """Return the GPUs that workers may use: none if the configuration stays on the CPU, or NVIDIA's driver shows none.
 
-    `visible` is the value of CUDA_VISIBLE_DEVICES, None where it is not set.
+    `visible` is the value of CUDA_VISIBLE_DEVICES, None if it is not set.
     """
     program = shutil.which("nvidia-smi")
     if compute.cpu or program is None:
@@ -49,7 +49,7 @@ def usable_devices(compute: Compute, visible: str | None) -> list[Device]:
 
 
 def parse(text: str) -> list[Device]:
-    """The GPUs in what nvidia-smi prints; their keys are UUIDs, since CUDA may count them in another order."""
+    """Parse the output of nvidia-smi; keys are UUIDs, since CUDA may count GPUs in another order."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines())]
     return [
         Device(uuid, uuid, name, _gibibytes(total), _gibibytes(free))
@@ -58,9 +58,9 @@ def parse(text: str) -> list[Device]:
 
 
 def visible_devices(devices: Sequence[Device], visible: str | None) -> list[Device]:
-    """Those of all devices that CUDA_VISIBLE_DEVICES lets through, in its order and under its names.
+    """Return those of all devices that CUDA_VISIBLE_DEVICES allows, in its order and under its names.
 
-    As CUDA has it: a name that is none ends the list. A MIG instance is taken at its word; its memory is not known.
+    As in CUDA, an unknown name ends the list. A MIG instance is accepted unchecked; its memory is unknown.
     Indices are nvidia-smi's, which on a machine with GPUs of several kinds are CUDA's with CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     if visible is None:
@@ -75,10 +75,10 @@ def visible_devices(devices: Sequence[Device], visible: str | None) -> list[Devi
 
 
 def crew_for(workers: int | None, needs: Sequence[Compute], cells: int | None = None) -> tuple[int, list[Device]]:
-    """How many workers this machine gets for cells with these `needs`, and the GPUs that they take in turn.
+    """Return how many workers this machine gets for cells with these `needs`, and the GPUs that they take in turn.
 
-    `workers` are as many as were asked for, `cells` as many as there is work for where it is not one for each need.
-    Raises UserError where they need more GPU memory than there is.
+    `workers` is the requested number; `cells` is the number of cells, if it is not one for each need.
+    Raises UserError if they need more GPU memory than there is.
     """
     if not needs:
         return 0, []
@@ -90,17 +90,17 @@ def crew_for(workers: int | None, needs: Sequence[Compute], cells: int | None = 
 
 
 def default_workers(compute: Compute) -> int:
-    """Workers on this machine where --workers does not say."""
+    """Default number of workers on this machine, without --workers."""
     return worker_count(compute, usable_devices(compute, os.environ.get(VARIABLE)))
 
 
 def worker_count(compute: Compute, devices: Sequence[Device]) -> int:
-    """Workers on these GPUs, or without any, where --workers does not say."""
+    """Default number of workers on these GPUs, or without any."""
     return len(devices) // compute.processes * compute.workers_per_gpu or compute.workers
 
 
 def environment(worker: int, devices: Sequence[Device], processes: int = 1) -> dict[str, str]:
-    """What a worker (from 0) must be told so that it uses its own GPUs, as many as processes; workers take them in turn."""
+    """Return the environment of a worker (from 0) with GPUs of its own, one per process; workers take them in turn."""
     if not devices:
         return {}
     first = worker % (len(devices) // processes) * processes
@@ -108,7 +108,7 @@ def environment(worker: int, devices: Sequence[Device], processes: int = 1) -> d
 
 
 def check_processes(compute: Compute, devices: Sequence[Device]) -> None:
-    """Refuse more processes in a cell than there are GPUs, and cells of several processes that share a GPU."""
+    """Raise UserError for more processes in a cell than GPUs, and for cells of several processes that share a GPU."""
     if not devices or compute.processes == 1:
         return
     if compute.processes > len(devices):
@@ -124,9 +124,9 @@ def check_processes(compute: Compute, devices: Sequence[Device]) -> None:
 
 
 def check_memory(needs: Sequence[Compute], devices: Sequence[Device], workers: int) -> None:
-    """Refuse workers who may need more memory than a GPU has free; `needs` are their cells'. The unknown passes.
+    """Raise UserError if workers may need more memory than a GPU has free; `needs` are their cells'. Unknown ones pass.
 
-    Raises UserError with the numbers.
+    The error gives the numbers.
     """
     need, processes = max(compute.gpu_memory_gb or 0.0 for compute in needs), needs[0].processes
     groups = len(devices) // processes
@@ -150,7 +150,7 @@ def _named(devices: Sequence[Device], key: str) -> Device | None:
     if key.isdigit():
         match = [device for number, device in enumerate(devices) if number == int(key)]
     else:
-        # CUDA takes the beginning of a UUID that fits one GPU only.
+        # As in CUDA, the beginning of a UUID will do if it fits one GPU only.
         match = [device for device in devices if key.startswith("GPU-") and device.uuid.startswith(key)]
     if len(match) != 1:
         return None
@@ -162,5 +162,5 @@ def _gibibytes(mebibytes: str) -> float | None:
     try:
         return float(mebibytes) / 1024
     except ValueError:
-        # `[N/A]`, where GPU and processor share their memory.
+        # `[N/A]` if GPU and processor share their memory.
         return None

@@ -1,4 +1,4 @@
-"""Writing a plan down before it is run: its cells, its metric, and the test that will compare them."""
+"""Preregistration of a plan: its cells, its metric, and the test that will compare them, written before it is run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from x2c.sweep.plan.cells import Plan
 
 
 def lock(plan: Plan) -> tuple[Lock, bool]:
-    """Write the lock of a plan, unless it is there; returns it, and whether it is new.
+    """Write the lock of a plan, unless it exists; return it, and whether it is new.
 
-    A cell that has begun cannot be locked any more, and is left out. Raises UserError where another plan of that name is
-    locked already, or every cell has begun.
+    A cell that has started cannot be locked and is left out. Raises UserError if another plan of that name is locked,
+    or every cell has started.
     """
-    # Imported here: it takes numpy, which no command needs to show its help.
+    # Imported here: it imports numpy, which no command needs to show its help.
     from analysis.tabulate.differences import rule
 
     cohort = cohort_fingerprint(plan.configs[0])
@@ -27,7 +27,7 @@ def lock(plan: Plan) -> tuple[Lock, bool]:
     made = Lock(
         sweep=plan.sweep.name,
         scale=plan.scale,
-        # All prepared data sets have one name.
+        # All prepared data sets have the same name.
         data=f"{plan.data}-{cohort[:8]}" if plan.data == "prepared" else plan.data,
         cohort=cohort,
         date=time.strftime("%Y-%m-%d"),
@@ -42,24 +42,24 @@ def lock(plan: Plan) -> tuple[Lock, bool]:
         if changes := _changes(before, made, plan):
             raise UserError(
                 f"--lock: {made.path} was locked on {before.date}; {', '.join(changes)}; run them as they are, "
-                "exploratory, or delete the file to lock anew"
+                "exploratory, or delete the file to lock again"
             )
         return before, False
     if not fresh:
-        raise UserError(f"--lock: every cell of {plan.sweep.name} has begun; a plan is locked before it is run")
+        raise UserError(f"--lock: all cells of {plan.sweep.name} have started; lock a plan before running it")
     made.write()
     return made, True
 
 
 def added_later(plan: Plan) -> set[str]:
-    """Run ids of a plan that its lock does not have; none where there is no lock."""
+    """Return run ids of a plan that its lock does not contain; empty if there is no lock."""
     locks = locks_of(plan.scale, cohort_fingerprint(plan.configs[0]))
     planned = {run for lock in locks for run in lock.cells}
     return {cell.run_id for cell in plan.cells} - planned if locks else set()
 
 
 def _changes(before: Lock, now: Lock, plan: Plan) -> list[str]:
-    """What a plan would have otherwise than its lock: cells, patients, or how they are judged."""
+    """Describe the differences of a plan from its lock: cells, patients, metric or test."""
     later = [cell.title for cell in plan.cells if cell.run_id not in before.cells]
     named = f"{', '.join(later[:3])}{', …' if len(later) > 3 else ''}"
     judged = {name: (getattr(before, name), getattr(now, name)) for name in ("cohort", "metric", "goal", "test")}

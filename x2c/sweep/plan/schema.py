@@ -1,4 +1,4 @@
-"""A sweep file as W&B's sweep schema has it, with the metrics that cells can be compared by."""
+"""The schema of a sweep file, which is W&B's, and the metrics that cells can be compared by."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from x2c.sweep.plan.space import Count, Hyperband, Parameter, Range
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
 SET_METRICS = ("frechet", "kernel")
 SEARCH_METRICS = ("validation_psnr", "validation_mae_hu", "validation_ssim_3d", "validation_loss")
-"""Of validation patients: what is chosen by test patients' scores would look better on them than it is."""
+"""Metrics of validation patients: a score of test patients that chose the run would be biased in its favour."""
 
 
 class Metric(Section):
     """The score that a sweep compares."""
 
     name: str
-    """A column of scores.parquet (its mean is taken) or a key of set_scores.json."""
+    """Name of the metric: a column of scores.parquet (its mean is used) or a key of set_scores.json."""
     goal: Literal["minimize", "maximize"] = "minimize"
     target: float | None = None
     impute: Literal["latest", "best", "worst"] | None = None
@@ -29,22 +29,22 @@ class Metric(Section):
 
 
 class Sweep(Section):
-    """A file of sweeps/ in W&B's sweep schema. What is not explained here is for W&B's own agents."""
+    """A file of sweeps/ in W&B's sweep schema. Fields without documentation are for W&B's own agents."""
 
     name: str
-    """The file's name; the file's own key `name` is the title at W&B."""
+    """Name of the file; the file's own key `name` is the title at W&B."""
     title: str | None = None
     program: str | None = None
     method: Literal["grid", "random", "bayes"]
     metric: Metric
     parameters: dict[str, Parameter | Range]
-    """By dotted name, nested ones too. A grid has no ranges."""
+    """Parameters by dotted name, nested ones too. A grid has no ranges."""
     run_cap: Count | None = None
-    """Only this many cells: of a grid the first ones."""
+    """Number of cells to run at most; a grid runs the first ones. None: all of them."""
     early_terminate: Hyperband | None = None
-    """When a search gives a run up."""
+    """Rule by which a search prunes runs; None: no run is pruned."""
     conditions: InstanceOf[Conditions] | None = None
-    """Of sweeps/search/<name>.yaml, where there is one; not a key of the file."""
+    """Content of sweeps/search/<name>.yaml; not a key of the file. None if there is no such file."""
     command: list[str] | None = None
     description: str | None = None
     project: str | None = None
@@ -61,7 +61,7 @@ class Sweep(Section):
         return self.method != "grid"
 
     def counting(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the values drawn that count under the sweep's conditions."""
+        """Return the drawn values without parameters that are inactive under the sweep's conditions."""
         if self.conditions is None:
             return dict(drawn)
         found: dict[str, Any] = {}

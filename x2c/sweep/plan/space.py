@@ -1,6 +1,6 @@
-"""What a sweep varies and when it gives a run up: the parts of W&B's sweep schema that span a search.
+"""The search space and the pruning rule of a sweep: the parts of W&B's sweep schema that define a search.
 
-Pure data, checked before anything is run. What Optuna makes of it is in `x2c.sweep.queue.draw`.
+Pure data, checked before anything is run. The distributions of Optuna are made in `x2c.sweep.queue.draw`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INSTEAD = {
     "q_log_uniform_values": "log_uniform_values",
     "categorical_w_probabilities": "categorical",
 }
-"""Distributions of W&B that Optuna has no equal of, and the nearest that both have."""
+"""Distributions of W&B that Optuna lacks, and the nearest one that both have."""
 
 
 def _number(value: Any) -> Any:
@@ -50,7 +50,7 @@ def _number(value: Any) -> Any:
 Number = Annotated[int | float, BeforeValidator(_number)]
 Count = Annotated[int, Field(strict=True, gt=0)]
 MOST_BANDS = 100
-"""As many as W&B's engine looks at."""
+"""The most comparisons of a run: as many as in W&B's engine."""
 
 
 class Parameter(Section):
@@ -82,14 +82,14 @@ class Parameter(Section):
 
 
 class Range(Section):
-    """An interval to search in."""
+    """An interval of a search."""
 
     distribution: Literal["uniform", "int_uniform", "log_uniform", "log_uniform_values", "q_uniform"]
     min: Number
     max: Number
-    """Both ends belong to it. For `log_uniform` they are exponents of e, for all others values."""
+    """Upper end, which is included, as `min` is. For `log_uniform` the ends are exponents of e, else values."""
     q: Number | None = None
-    """`q_uniform`: only multiples of q; whole numbers where q is written as one."""
+    """For `q_uniform`: only multiples of q; whole numbers if q is written as one."""
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Range:
@@ -118,7 +118,7 @@ class Range(Section):
 
     @property
     def step(self) -> int | float:
-        """What values are multiples of, for `q_uniform`; W&B's default is 1.0."""
+        """The value whose multiples `q_uniform` draws; W&B's default is 1.0."""
         return 1.0 if self.q is None else self.q
 
     @property
@@ -138,7 +138,7 @@ class Range(Section):
 
 
 class Hyperband(Section):
-    """`early_terminate`: when runs are compared at fixed numbers of logged metric values, and the worse stopped.
+    """`early_terminate`: runs are compared at fixed numbers of logged metric values, and the worse ones are pruned.
 
     The semantics are those of W&B's engine (package sweeps 0.3.0, hyperband_stopping.py).
     """
@@ -147,12 +147,12 @@ class Hyperband(Section):
     min_iter: Count | None = None
     """Runs are compared at min_iter, min_iter·eta, min_iter·eta², … logged values."""
     max_iter: Count | None = None
-    """Or, where it is given with `s`, at max_iter/eta, max_iter/eta², …, max_iter/eta^s."""
+    """Used with `s` instead: runs are compared at max_iter/eta, max_iter/eta², …, max_iter/eta^s logged values."""
     s: Count | None = None
     eta: Annotated[float, Field(strict=True, gt=1)] = 3
-    """The best 1/eta of the runs that got there go on."""
+    """The best 1/eta of the runs at a comparison continue."""
     strict: StrictBool = True
-    """Compare the value logged there; else the best value so far, which stops fewer."""
+    """Whether the value logged there is compared; else the best value so far, which prunes fewer runs."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Hyperband:
@@ -165,7 +165,7 @@ class Hyperband(Section):
         return self
 
     def bands(self, reached: int) -> tuple[int, ...]:
-        """The numbers of logged values up to `reached` at which runs are compared, ascending."""
+        """Return the numbers of logged values up to `reached` at which runs are compared, ascending."""
         counts: list[int] = []
         if self.max_iter is not None and self.s is not None:
             counts = [int(self.max_iter / self.eta**power) for power in range(self.s, 0, -1)]
@@ -178,9 +178,9 @@ Axis = Parameter | Range
 
 
 def read_parameters(raw: Any, where: str) -> dict[str, Axis]:
-    """The parameters of a sweep file by their dotted names, nested ones too, in the file's order.
+    """Parse the parameters of a sweep file to dotted names, nested ones too, in the file's order.
 
-    Raises UserError with the key, what came, the nearest name and the choices.
+    Raises UserError with the key, what was got, the nearest name and the choices.
     """
     found: dict[str, Axis] = {}
     for name, value in flat(raw, where):
@@ -193,7 +193,7 @@ def read_parameters(raw: Any, where: str) -> dict[str, Axis]:
 
 
 def flat(raw: Any, where: str = "parameters", prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The parameters as the file has them, by their dotted names. Raises UserError for what is no parameter."""
+    """Yield the parameters as written in the file, by dotted names. Raises UserError for an invalid one."""
     if not isinstance(raw, dict) or not raw:
         raise UserError(f"{where}: expected a mapping of parameters; got {_text(raw)}")
     for key, value in raw.items():
@@ -211,7 +211,7 @@ def flat(raw: Any, where: str = "parameters", prefix: str = "") -> Iterator[tupl
 
 
 def checked(model: type[Model], values: Any, where: str) -> Model:
-    """`values` as a `model`; the first complaint becomes one line."""
+    """Validate `values` as a `model`; the first complaint becomes one line."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: expected `key: value` lines; got {_text(values)}")
     for key in (key for key, value in values.items() if value is None and key != "value"):
@@ -234,7 +234,7 @@ def _axis(raw: dict[str, Any], where: str) -> Axis:
     asked = raw.get("distribution", "categorical_w_probabilities" if "probabilities" in raw else None)
     if asked in INSTEAD:
         raise UserError(
-            f"{where}.distribution: {asked} is W&B's alone; Optuna has nothing like it; take {INSTEAD[asked]} "
+            f"{where}.distribution: {asked} exists only at W&B; Optuna has no equivalent; use {INSTEAD[asked]} "
             f"(choices: {', '.join((*CHOICES, *RANGES))})"
         )
     if asked is not None and asked not in (*CHOICES, *RANGES):
@@ -244,7 +244,7 @@ def _axis(raw: dict[str, Any], where: str) -> Axis:
             raise unknown(f"{where}.{key}", "key", str(key), KEYS)
     if asked in CHOICES or (asked is None and not raw.keys() & {"min", "max", "q"}):
         return checked(Parameter, raw, where)
-    # As W&B guesses: whole ends make whole numbers.
+    # As W&B guesses: whole ends mean whole numbers.
     whole = all(isinstance(raw.get(end), int) for end in ("min", "max"))
     return checked(Range, {"distribution": "int_uniform" if whole else "uniform", **raw}, where)
 

@@ -1,1 +1,1 @@
-"""Which cell is next, and whose it is: Optuna's trials, leases, retries, the states of cells."""
+"""The queue of a sweep's cells: Optuna's trials, leases, retries, and the states of cells."""

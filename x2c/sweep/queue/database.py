@@ -1,4 +1,4 @@
-"""The database of a queue, through Optuna; it may be away for a while, as when it is restarted."""
+"""The database of a queue, through Optuna; calls are retried while it is unreachable, as during a restart."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from x2c.sweep.queue.storage import EXPECTED, connected, parsed, shown
 from x2c.sweep.queue.trials import RUN_ID
 
 AWAY_SECONDS = 600.0
-"""For so long a database is waited for, where not for longer."""
+"""Default number of seconds to wait for an unreachable database."""
 FIRST_WAIT_SECONDS = 0.5
 SLOW_SECONDS = 20.0
-"""After so long without an answer it is told that one waits."""
+"""Seconds without an answer after which a message says that this process waits."""
 REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -43,12 +43,12 @@ REFUSALS = (
     "readonly database",
     "no such table",
 )
-"""What servers say in English when another try would end alike. What they say in other languages is waited for."""
+"""English error messages of servers after which a retry is useless. Messages in other languages are retried."""
 DAMAGED = ("file is not a database", "database disk image is malformed")
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-# What is read here of Optuna's tables: it has no call that lists trials without building all of each.
+# Queries on Optuna's own tables: it has no call that lists trials without building all of each.
 _TRIALS = sa.table(
     "trials", *map(sa.column, ("trial_id", "study_id", "number")), sa.column("state", sa.Enum(TrialState))
 )
@@ -58,29 +58,29 @@ _BEATS = sa.table("trial_heartbeats", sa.column("trial_id"), sa.column("heartbea
 
 @dataclass(frozen=True)
 class Record:
-    """A trial that waits or runs."""
+    """A trial that is waiting or running."""
 
     trial_id: int
     number: int
     waits: bool
     run_id: str
     heartbeat: datetime | None
-    """The last one, by the database's clock; None where there was none."""
+    """Time of the last heartbeat, by the database's clock; None if there was none."""
     silence: float | None
-    """Seconds since then, by the same clock."""
+    """Seconds since that heartbeat, by the same clock."""
 
 
 class DatabaseAway(UserError):
-    """A database did not come back in time. The exit code asks a scheduler for another try."""
+    """An unreachable database did not come back in time. The exit code asks a scheduler for a retry."""
 
     code = REQUEUE
 
 
 class Patient(Protocol):
-    """What has a database and methods that wait for it."""
+    """An object with a database whose methods wait for it."""
 
     database: str
-    """Its URL, without a password."""
+    """URL of the database, without a password."""
     patience_seconds: float
 
 
@@ -88,24 +88,24 @@ Host = TypeVar("Host", bound=Patient)
 
 
 def open_database(url: str) -> RDBStorage:
-    """The database of a URL, with tables. Raises UserError for one that cannot be used, and what `wait_for` waits for."""
+    """Return a URL's database, with tables. Raises UserError for an unusable one, and errors that `wait_for` retries."""
     try:
         _check_file(url)
         return connected(url)
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, TypeError, RuntimeError) as error:
-        # A file that cannot be made at first will not be later; one that was there may come back.
+        # A file that cannot be created now will not be later; one that existed may come back.
         if is_away(error) and "unable to open database file" not in str(_cause(error)):
             raise
         raise refusal(error, shown(url)) from None
 
 
 def _check_file(url: str) -> None:
-    """Raise UserError where an SQLite file is another user's, who does not share it."""
+    """Raise UserError if an SQLite file belongs to another user who does not share it."""
     parts = parsed(url)
     file = Path(parts.database or "")
     if parts.get_backend_name() != "sqlite" or not file.name or not file.parent.is_dir():
         return
-    # Its journal is written beside it.
+    # SQLite writes its journal beside it.
     if why := kept_out(file.parent, file.name):
         raise UserError(why)
     if "uri" not in parts.query and file.name != ":memory:":
@@ -116,9 +116,9 @@ def _check_file(url: str) -> None:
 def live_trials(
     storage: RDBStorage, study_id: int, *states: TrialState, after: int = -1, most: int | None = None
 ) -> list[Record]:
-    """The trials of a study that wait or run, or of these `states` alone, in the order of their numbers.
+    """Return the trials of a study that wait or run, or that have one of `states`, in the order of their numbers.
 
-    Of those whose number is greater than `after`, the first `most`; all where there is none.
+    Only trials with a number greater than `after`, and only the first `most` of them; None: no limit.
     """
     now: sa.ColumnElement[datetime] = sa.func.now(type_=sa.DateTime)
     joined = _TRIALS.outerjoin(
@@ -146,7 +146,7 @@ def live_trials(
 def patient(
     method: Callable[Concatenate[Host, Given], Result],
 ) -> Callable[Concatenate[Host, Given], Result]:
-    """A method that is called again while its database is away; what it does twice must do no harm."""
+    """Decorate a method so that it is called again while its database is unreachable; a repetition must do no harm."""
 
     @wraps(method)
     def call(self: Host, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
@@ -156,9 +156,9 @@ def patient(
 
 
 def wait_for(ask: Callable[[], Result], database: str, patience_seconds: float) -> Result:
-    """What a database answers, asked again for so long while it is away.
+    """Return the answer of `ask`, which is called again for up to `patience_seconds` while the database is unreachable.
 
-    Raises DatabaseAway where it does not come back, and UserError where it is there and will not do.
+    Raises DatabaseAway if it does not come back, and UserError if it refuses.
     """
     deadline, wait = time.monotonic() + patience_seconds, FIRST_WAIT_SECONDS
     while True:
@@ -166,7 +166,7 @@ def wait_for(ask: Callable[[], Result], database: str, patience_seconds: float) 
             with _told_when_slow(database):
                 return ask()
         except (StorageInternalError, DBAPIError) as error:
-            # What an interrupted query raises looks like this as well.
+            # An interrupted query raises the same errors.
             stopping.check()
             if is_refused(error):
                 raise refusal(error, database) from None
@@ -185,19 +185,19 @@ def wait_for(ask: Callable[[], Result], database: str, patience_seconds: float) 
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a database did not answer, rather than answer that something is wrong."""
+    """Whether an error means that the database did not answer, rather than that it reported a problem."""
     return isinstance(_cause(error), OperationalError | InterfaceError) and not is_refused(error)
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether a database answered that it will not do: a wrong password or name, a file that is damaged."""
+    """Whether the database refused: a wrong password or name, or a damaged file."""
     cause = _cause(error)
     told = str(cause.orig).lower() if isinstance(cause, OperationalError) else ""
     return _is_damaged(error) or any(text in told for text in REFUSALS)
 
 
 def refusal(error: BaseException, database: str) -> UserError:
-    """The error for a database that cannot be used."""
+    """Return the error for a database that cannot be used."""
     if _is_damaged(error):
         return UserError(
             f"{database}: expected a queue; the file is damaged ({first_line(error)}); delete it: the runs are kept"
@@ -206,7 +206,7 @@ def refusal(error: BaseException, database: str) -> UserError:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line."""
+    """Return the first line of an error's message."""
     cause = _cause(error)
     cause = getattr(cause, "orig", None) or cause
     return (str(cause).splitlines() or [type(cause).__name__])[0]
@@ -223,7 +223,7 @@ def _is_damaged(error: BaseException) -> bool:
 
 @contextmanager
 def _told_when_slow(database: str) -> Iterator[None]:
-    """Say so where the block takes long: whoever hangs has no other word to say."""
+    """Print a message if the block takes long: without it a blocked process is silent."""
     text = (
         f"{database}: no answer for {SLOW_SECONDS:.0f} s: the database is slow, or another process holds the queue's lock; "
         "waiting for it"
@@ -242,5 +242,5 @@ def _say(text: str) -> None:
 
 
 def _seconds(beat: datetime | None, clock: datetime) -> float | None:
-    # PostgreSQL's clock comes with a time zone, what it stored of it without.
+    # PostgreSQL returns its clock with a time zone, and stored times without.
     return None if beat is None else (clock.replace(tzinfo=None) - beat).total_seconds()

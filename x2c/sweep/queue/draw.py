@@ -1,6 +1,6 @@
 """Optuna's side of a search: distributions, sampler, pruner, and the next draw.
 
-What the file says is in `x2c.sweep.plan.space` and `x2c.sweep.plan.conditions`.
+The file's content is defined in `x2c.sweep.plan.space` and `x2c.sweep.plan.conditions`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from x2c.sweep.plan.schema import Sweep
 from x2c.sweep.plan.space import Axis, Hyperband, Parameter, Range
 
 STARTUP_TRIALS = 10
-"""Runs of a `bayes` search that are drawn at random before the model draws."""
+"""Runs of a `bayes` search that are drawn at random before its model is used."""
 MOST_DRAWS = 1000
-"""Draws against the constraints before a search gives up."""
+"""Draws that may break the constraints before a search raises an error."""
 MODEL_DRAWS = 100
-"""The first of these, in a `bayes` search, are the model's."""
+"""Number of these, the first ones, that come from the model of a `bayes` search."""
 
 
 def to_optuna(parameters: Mapping[str, Axis]) -> dict[str, BaseDistribution]:
-    """The parameters that vary, by dotted name; what has one value is no dimension of a search.
+    """Return the distributions of the parameters that vary, by dotted name; a single value is not a dimension.
 
-    A choice that Optuna cannot store, such as a list, stands there as JSON.
+    A choice that Optuna cannot store, such as a list, is stored as JSON.
     """
     return {
         name: _choices(axis) if isinstance(axis, Parameter) else _interval(axis)
@@ -45,11 +45,11 @@ def to_optuna(parameters: Mapping[str, Axis]) -> dict[str, BaseDistribution]:
 
 
 def sampler(sweep: Sweep, seed: int, number: int) -> BaseSampler:
-    """The sampler for the trial `number` of a search; everything that can change a draw is pinned.
+    """Return the sampler for the trial `number` of a search; everything that can change a draw is pinned.
 
-    `random` draws from the ranges as they are; `bayes` is a multivariate TPE, which also shuns what other workers
-    are trying. Seeded by the search's seed and the trial's number: neither a second worker nor a restarted one
-    repeats draws, and a search that was killed goes on with the draws it would have had.
+    `random` draws from the ranges as they are; `bayes` is a multivariate TPE, which also avoids the values that other
+    workers are trying. Seeded by the search's seed and the trial's number: neither a second worker nor a restarted one
+    repeats draws, and a search that was killed resumes with the draws it would have had.
     """
     mixed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     if sweep.method == "random":
@@ -61,14 +61,14 @@ def sampler(sweep: Sweep, seed: int, number: int) -> BaseSampler:
             n_ei_candidates=24,
             seed=mixed,
             multivariate=True,
-            # Without it a parameter that only some draws have would be drawn apart from all others.
+            # Without it, a parameter that only some draws have would be drawn independently of all others.
             group=sweep.conditions is not None and bool(sweep.conditions.when),
             constant_liar=True,
         )
 
 
 def pruner(sweep: Sweep) -> BasePruner:
-    """The pruner of a search: W&B's hyperband, or one that stops nothing."""
+    """Return the pruner of a search: W&B's hyperband, or one that prunes nothing."""
     return NopPruner() if sweep.early_terminate is None else Halving(sweep.early_terminate)
 
 
@@ -76,10 +76,10 @@ class Halving(BasePruner):
     """W&B's hyperband on Optuna, rule for rule: a trial's n-th reported value is the n-th logged value of a W&B run.
 
     min_iter, eta (or max_iter, s, eta) give the numbers of values at which trials are compared. At the latest of
-    them that a trial has reached, it goes on if it is among the best 1/eta of all trials that got there, by its value
-    there (`strict`) or by its best so far. Trials that ended or were stopped count. Optuna's SuccessiveHalvingPruner
-    is close to it, but has neither `strict` nor a last comparison. Its HyperbandPruner deals trials out to brackets,
-    and a TPE sees its own bracket's alone: with three of them, a search of 30 runs hardly leaves its random start.
+    them that a trial has reached, it continues if it is among the best 1/eta of all trials that got there, by its value
+    there (`strict`) or by its best so far. Trials that ended or were pruned count. Optuna's SuccessiveHalvingPruner
+    is close to it, but has neither `strict` nor a last comparison. Its HyperbandPruner assigns trials to brackets,
+    and a TPE sees its own bracket's only: with three of them, a search of 30 runs hardly leaves its random start.
 
     Report in the direction of the study, and do not ask after a trial's last value.
     """
@@ -88,7 +88,7 @@ class Halving(BasePruner):
         self.rule = rule
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial is to be stopped now."""
+        """Return whether the trial is to be pruned now."""
         sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
         own = _history(trial, sign)
         bands = self.rule.bands(len(own))
@@ -104,11 +104,11 @@ class Halving(BasePruner):
 
 
 def draw(trials: Sequence[FrozenTrial], sweep: Sweep, seed: int, number: int) -> dict[str, Any]:
-    """The parameters of the draw `number` of a search, as a cell has them, given all trials there are.
+    """Return the parameters of the draw `number` of a search, as a cell has them, given all trials so far.
 
-    Drawn in memory, from copies of the trials: waiting ones count as running. What breaks a constraint is drawn again
-    and leaves no trace; the model may be drawn to where nothing is allowed, so that after MODEL_DRAWS such draws the
-    ranges alone decide. Raises UserError where the constraints leave hardly a draw.
+    Drawn in memory, from copies of the trials: waiting ones count as running. A draw that breaks a constraint is
+    repeated and leaves no trace; the model may prefer values that no constraint allows, so after MODEL_DRAWS such draws
+    only the ranges are used. Raises UserError if the constraints allow hardly any draw.
     """
     study = _rehearsal(trials, sweep)
     modelled, at_random = (
@@ -128,7 +128,7 @@ def draw(trials: Sequence[FrozenTrial], sweep: Sweep, seed: int, number: int) ->
 
 
 def _rehearsal(trials: Sequence[FrozenTrial], sweep: Sweep) -> Study:
-    """A study in memory that knows what the sampler may know; of a cell that was tried several times its last trial."""
+    """Return a study in memory of the trials that the sampler may know; a cell with retries counts by its last."""
     study = create_study(direction=sweep.metric.goal)
     for trial in trials:
         if trial.state == TrialState.FAIL:
@@ -141,7 +141,7 @@ def _rehearsal(trials: Sequence[FrozenTrial], sweep: Sweep) -> Study:
 
 
 def suggest(trial: Trial, sweep: Sweep) -> dict[str, Any]:
-    """Draw the parameters that count, those first on which others depend."""
+    """Draw the active parameters, those first on which others depend."""
     drawn: dict[str, Any] = {}
     distributions = to_optuna(sweep.parameters)
     for name in sweep.conditions.order if sweep.conditions else sweep.parameters:
@@ -156,7 +156,7 @@ def suggest(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 
 
 def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
-    """The parameters of a stored trial (`FrozenTrial.params`), as `draw` gave them."""
+    """Return the parameters of a stored trial (`FrozenTrial.params`), as `draw` gave them."""
     found = {name: _value(sweep.parameters[name], value) for name, value in params.items()}
     fixed = {
         name: axis.choices[0]
@@ -167,7 +167,7 @@ def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
 
 
 def stored(parameters: Mapping[str, Any], sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """The inverse of `drawn`: the values that a trial of these parameters has, and their distributions."""
+    """The inverse of `drawn`: return the values that a trial of these parameters has, and their distributions."""
     distributions = {name: d for name, d in to_optuna(sweep.parameters).items() if name in parameters}
     return {name: _stored(parameters[name]) for name in distributions}, distributions
 
@@ -210,6 +210,6 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
 
 
 def _history(trial: FrozenTrial, sign: int) -> list[float]:
-    """Reported values in their order, the smaller the better. NaN, which W&B does not log, is left out."""
+    """Reported values in order, smaller is better. NaN, which W&B does not log, is left out."""
     values = (value for _, value in sorted(trial.intermediate_values.items()))
     return [sign * value for value in values if not np.isnan(value)]

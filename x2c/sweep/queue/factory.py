@@ -1,4 +1,4 @@
-"""The queue of a plan, be it a grid or a search."""
+"""Opening of queues: a grid's or a search's, by the plan."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from x2c.sweep.queue.search import SearchQueue
 
 
 def open_queue(plan: Plan, storage: str | None = None, *, create: bool = False) -> Queue:
-    """The queue of a plan, be it a grid or a search."""
+    """Return the queue of a plan, a grid or a search."""
     kind = SearchQueue if plan.sweep.is_search else Queue
     return kind(plan, storage, create=create)

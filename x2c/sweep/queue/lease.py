@@ -1,4 +1,4 @@
-"""A worker's hold on a cell: a lease that it renews in the database, which grants a cell to one only."""
+"""A worker's lease on a cell, renewed by heartbeats in the database; it expires when they stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Lease", "LeaseLost"]
 
 
 class Lease(lease.Lease):
-    """A cell that this process alone works on, and its trial."""
+    """The lease on a cell that only this process works on, and its trial."""
 
     kind = "worker"
     renewal_errors = (OptunaError, SQLAlchemyError)
@@ -37,15 +37,15 @@ class Lease(lease.Lease):
         self._renew, self._take_anew = renew, take_anew
 
     def renew(self) -> bool:
-        """Record a heartbeat, in the claim as well; False where someone has ended the trial."""
+        """Record a heartbeat in the database and the claim; return False if another process has ended the trial."""
         mine = self._renew(self.trial_id)
         if mine:
             beat(self.cell)
         return mine
 
     def take_anew(self) -> bool:
-        """Another trial in the place of this one; False where someone has ended it. Waits for the database.
+        """Begin another trial in place of this one; return False if another process has ended it.
 
-        Raises DatabaseAway where that does not come back.
+        Waits for the database. Raises DatabaseAway if the database does not come back.
         """
         return self._take_anew(self)

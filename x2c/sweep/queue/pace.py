@@ -1,4 +1,4 @@
-"""Many cells are looked at, and written down, at a pace that leaves the machine and the queue to those who work."""
+"""Pauses in work on many cells, so that the machine and the queue stay usable for the workers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 TURN_SECONDS = 0.1
-"""Longer than those who wait for a lock sleep between two tries."""
+"""Longer than the interval at which processes that wait for a lock try again, in seconds."""
 PAUSE_PER_LOOK = 10.0
 MOST_PAUSE_SECONDS = 30.0
 Item = TypeVar("Item")
 
 
 def in_turns(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """So many at a time, with a pause in between in which others who wait for the same lock have their turn."""
+    """Yield `size` items at a time, with pauses in which other processes can get the lock."""
     for start in range(0, len(items), size):
         if start:
             time.sleep(TURN_SECONDS)
@@ -22,6 +22,6 @@ def in_turns(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
 
 
 def pause_after(began: float, least_seconds: float) -> float:
-    """Seconds until the next look, after one since `began` by the monotonic clock: the longer, the more there is to see."""
+    """Return the seconds until the next look; the longer the last look (since `began`, monotonic clock), the longer."""
     took = time.monotonic() - began
     return min(max(least_seconds, PAUSE_PER_LOOK * took), max(least_seconds, MOST_PAUSE_SECONDS))

@@ -1,4 +1,4 @@
-"""What sweeps still have to run: the configs of the cells that wait in a queue's database."""
+"""Configs of the cells that wait in a queue's database."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from x2c.sweep.queue.trials import RECIPE, RUN_ID
 
 
 def waiting_configs(runs: Path, storage: str | None = None) -> dict[str, Config | str]:
-    """Run id -> the config of every cell that waits or runs in the queue beside the runs, or in that of `storage`.
+    """Return run id -> config of every cell that waits or runs in the queue beside the runs, or in that of `storage`.
 
-    In the place of a config that can no longer be resolved stands why. Raises UserError for a database that cannot be read.
+    A config that can no longer be resolved is replaced by the reason. Raises UserError for a database that cannot be
+    read.
     """
     file = runs / "sweeps.db"
     if storage is None and not file.is_file():

@@ -1,8 +1,8 @@
 """The queue of a sweep's cells: an Optuna study whose trials the planner enqueues and workers take.
 
 Optuna keeps the record and its dashboard shows it; no sampler chooses a grid's cells. The truth about a cell is its
-run directory: a trial that says otherwise is set right when the sweep is planned. A trial is one try at a cell: whoever
-gives a cell up, or finds that its worker is gone, ends the trial and enqueues the cell again with another.
+run directory: a trial that contradicts it is corrected when the sweep is planned. A trial is one try at a cell: the
+process that gives a cell back, or finds its worker dead, ends the trial and enqueues the cell again with another.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ POLL_SECONDS = 1.0
 BATCH = 200
 """Trials that are read or added at once."""
 MOST_TOLD = 10
-"""Trials that get the values of runs that others have finished, before the queue's lock is let go of."""
+"""Trials that get the values of runs that others have finished, before the queue's lock is released."""
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class Queue:
-    """The study of a plan. One machine needs no `storage`: the default is an SQLite file beside the runs.
+    """The study of a plan. On one machine `storage` is not needed: the default is an SQLite file beside the runs.
 
-    While the database is away, its methods wait for it.
+    While the database is unreachable, its methods wait for it.
     """
 
     def __init__(self, plan: Plan, storage: str | None = None, *, create: bool = False) -> None:
-        """Open the study, or make it with `create`. Raises UserError for a storage that cannot be used or stays away."""
+        """Open the study, or create it with `create`. Raises UserError for an unusable or unreachable storage."""
         self.plan = plan
         self._cells = {cell.run_id: cell for cell in plan.cells}
         self._lease_seconds = plan.compute.lease_seconds
@@ -78,9 +78,9 @@ class Queue:
         self._open(url, create)
 
     def enqueue(self, cells: Sequence[Cell]) -> list[Cell]:
-        """Put cells that are not done in the queue, each once, in batches; returns those that are open.
+        """Put cells that are not done in the queue, each once, in batches; return those that are open.
 
-        Between two batches others have their turn with the queue.
+        Between two batches other processes can use the queue.
         """
         self.reclaim(())
         known = begun(cells)
@@ -96,9 +96,9 @@ class Queue:
 
     @contextmanager
     def next(self, among: Sequence[Cell]) -> Iterator[Lease | None]:
-        """The next waiting cell, this process's own until the block ends; None when no more waits.
+        """Yield a lease on the next waiting cell, held until the block ends; None when no cell waits.
 
-        Waits for cells that another sweep or a single run is at work on.
+        Waits for cells that another sweep or a single run is working on.
         """
         with ExitStack() as claim:
             while True:
@@ -111,7 +111,7 @@ class Queue:
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
-        """How many of these cells wait for a worker."""
+        """Return how many of these cells wait for a worker."""
         wanted = self._wanted(among)
         return len(runs_of(self._storage, self._id, TrialState.WAITING) & wanted)
 
@@ -121,37 +121,37 @@ class Queue:
         return len(runs_of(self._storage, self._id, TrialState.COMPLETE))
 
     def judge(self, lease: Lease) -> None:
-        """Look at what a cell has reached so far: every cell of a grid goes on to its end."""
+        """Look at the values that a cell has reached so far: no cell of a grid is pruned."""
 
     @patient
     def prune(self, lease: Lease) -> None:
-        """Record that a cell was given up for better ones."""
+        """Record that a cell was pruned in favour of better ones."""
         self._study.tell(lease.trial, state=TrialState.PRUNED, skip_if_finished=True)
 
     @patient
     def finish(self, lease: Lease) -> float | UnreadableError:
-        """Record that a cell is done, with the sweep's metric; returns it, or why the cell has none."""
+        """Record that a cell is done, with the sweep's metric; return it, or why the cell has none."""
         value = self.value(lease.cell)
         self._tell(lease.trial, lease.trial_id, value)
         return value
 
     @patient
     def fail(self, lease: Lease) -> None:
-        """Record that a cell failed and is not to be tried again."""
+        """Record that a cell failed and is not to be retried."""
         self._refuse(lease.trial_id)
         self._end(lease.trial_id)
 
     @patient
     def put_back(self, lease: Lease, tries: Tries | None = None) -> None:
-        """Give a cell up and let it wait again, with what it has been through."""
+        """Release a cell and let it wait again; `tries` are its errors and deaths so far."""
         with self._lock():
-            # Another may have found us dead, and have put it back.
+            # Another process may have taken this one for dead and have put it back.
             if self._end(lease.trial_id):
                 self._add(lease.cell, tries or lease.tries)
 
     @patient
     def release(self) -> None:
-        """Let wait again what this process took and did not give back: an interrupt can come between any two lines."""
+        """Put back the cells that this process took and did not release: an interrupt can come at any line."""
         with self._lock():
             for record in self._live(TrialState.RUNNING):
                 cell, known = self._cells.get(record.run_id), self._storage.get_trial(record.trial_id).user_attrs
@@ -160,20 +160,20 @@ class Queue:
 
     @patient
     def reclaim(self, among: Sequence[Cell]) -> list[str]:
-        """Let cells wait again whose workers are gone, here or elsewhere; returns a line for each."""
+        """Let cells of dead workers wait again, from this or other machines; return a line for each."""
         wanted = self._wanted(among)
         with self._lock():
             lines = self._reclaim()
-            # Nobody else may be left to see these: a supervisor starts workers for cells that wait, and for no others.
+            # No other process may look at these any more: a supervisor starts workers only for cells that wait.
             lost = self._enqueue_lost(wanted)
-        return lines + [f"{cell.title}: whoever gave it up was killed at once; it waits again" for cell in lost]
+        return lines + [f"{cell.title}: the process that released it was killed; it waits again" for cell in lost]
 
     def cells(self) -> tuple[Cell, ...]:
-        """All cells there are so far."""
+        """All cells so far."""
         return tuple(self._cells.values())
 
     def value(self, cell: Cell) -> float | UnreadableError:
-        """The sweep's metric of a finished cell: the mean over test patients, or the value of the set; or why it has none."""
+        """Return a finished cell's metric: the mean over test patients, or the set's value; or why it has none."""
         try:
             return read_value(cell.run.path, self.plan.sweep.metric.name)
         except UnreadableError as error:
@@ -182,9 +182,9 @@ class Queue:
     @patient
     def _open(self, url: str, create: bool) -> None:
         name, direction = self.plan.study, self.plan.sweep.metric.goal
-        # The sampler is never asked; a fixed one keeps Optuna from choosing a default.
+        # The sampler is never used; a fixed one keeps Optuna from choosing a default.
         sampler = RandomSampler(seed=0)
-        # One at a time: processes that race to create the schema crash.
+        # One process at a time: processes that race to create the schema crash.
         with self._lock():
             self._storage = open_database(url)
             if create:
@@ -198,14 +198,14 @@ class Queue:
 
     @patient
     def _take(self, wanted: set[str], claim: ExitStack) -> tuple[Lease | None, float]:
-        """A cell of its own for this process; where there is none, the seconds until another look is worth it, or 0."""
+        """Take a cell for this process; if there is none, return the seconds until the next look, or 0 for none."""
         told = 0
         with self._lock():
             began = time.monotonic()
             self._reclaim()
             running = self._live(TrialState.RUNNING)
             taken = self._stages_of(record.run_id for record in running)
-            # Their workers may be gone: a few heartbeats later it is known.
+            # Their workers may be dead, which is known after a few heartbeats.
             waiting = any(record.run_id in wanted and self._is_late(record) for record in running)
             # Cells share stages: each is looked at once.
             seen: dict[str, bool] = {}
@@ -213,7 +213,7 @@ class Queue:
                 cell = self._cells.get(record.run_id)
                 if cell is None or cell.run_id not in wanted:
                     continue
-                # Its worker would only wait for another's stage: there may be a cell that is worth more now.
+                # Its worker would only wait for a stage of another cell: a more useful cell may be free now.
                 for stage in cell.stages:
                     if stage.key not in seen:
                         busy = stage.key in taken or stage.directory.held
@@ -227,7 +227,7 @@ class Queue:
                     if told == MOST_TOLD:
                         return None, TURN_SECONDS
                     continue
-                # Asked before it is claimed, which counts as an attempt.
+                # Read before the claim, which counts as an attempt.
                 if cell.run.held or is_held(cell, self._silence):
                     waiting = True
                     continue
@@ -238,29 +238,29 @@ class Queue:
                     if lease := self._lease(record, cell):
                         claim.push(attempt.pop_all())
                         return lease, 0.0
-            # Meanwhile no one else could look.
+            # In the meantime no other process could look.
             return None, pause_after(began, POLL_SECONDS) if waiting else 0.0
 
     def _live(self, *states: TrialState) -> list[Record]:
         return live_trials(self._storage, self._id, *states)
 
     def _waiting(self) -> Iterator[Record]:
-        """The trials that wait, in their order, a page at a time: mostly one of the first is taken."""
+        """Yield the waiting trials in their order, a page at a time: mostly one of the first is taken."""
         after = -1
         while page := live_trials(self._storage, self._id, TrialState.WAITING, after=after, most=BATCH):
             yield from page
             after = page[-1].number
 
     def _stages_of(self, runs: Iterable[str]) -> set[str]:
-        """Keys of the stages that these cells will train, unless they are done."""
+        """Return the keys of the stages that these cells will train, unless they are done."""
         cells = (self._cells[run] for run in runs if run in self._cells)
         return {stage.key for cell in cells for stage in open_stages(cell)}
 
     def _lease(self, record: Record, cell: Cell) -> Lease | None:
         began = elapsed()
-        # Before it runs, so that there is no moment in which it runs and could never be missed.
+        # Before the state changes, so that a running trial always has a heartbeat and can be found dead.
         self._storage.record_heartbeat(record.trial_id)
-        # False when a worker of another machine, which does not see our lock, was first.
+        # False if a worker of another machine, which does not see our lock, was first.
         if not self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING):
             return None
         self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
@@ -269,12 +269,12 @@ class Queue:
 
     @patient
     def _take_up(self, wanted: set[str]) -> bool:
-        """Enqueue the cells that were lost, as `_enqueue_lost` does; were there any?"""
+        """Enqueue lost cells (see `_enqueue_lost`); return whether there were any."""
         with self._lock():
             return bool(self._enqueue_lost(wanted))
 
     def _enqueue_lost(self, wanted: set[str]) -> list[Cell]:
-        """Enqueue the cells that someone gave up and was killed before enqueuing them again; returns them."""
+        """Enqueue cells whose trial was ended by a process that was killed before it enqueued them; return them."""
         given = given_up(self._storage, self._id) & wanted
         lost = [cell for run, cell in self._cells.items() if run in given and not cell.run.done]
         for cell in lost:
@@ -282,7 +282,7 @@ class Queue:
         return lost
 
     def _draw(self) -> bool:
-        """Enqueue a cell more, where a sweep has more than it planned; was there one?"""
+        """Enqueue one more cell, if a sweep has more than it planned; return whether there was one."""
         return False
 
     def _wanted(self, among: Sequence[Cell]) -> set[str]:
@@ -294,7 +294,7 @@ class Queue:
 
     @patient
     def _take_anew(self, lease: Lease) -> bool:
-        """Another trial in place of one whose lease has ended; False where someone else has ended the trial."""
+        """Begin a new trial in place of one whose lease has expired; return False if another process ended it."""
         with self._lock():
             if not self._end(lease.trial_id):
                 return False
@@ -316,7 +316,7 @@ class Queue:
                 lines += self._give_up(record, cell, worker, "its worker was killed")
                 continue
             if record.silence is None:
-                # Optuna itself never misses what has no heartbeat: from now on it can be missed.
+                # Optuna itself never finds a trial without a heartbeat dead: from now on this one can be.
                 self._storage.record_heartbeat(record.trial_id)
                 continue
             seconds = self._silence.seconds(record.trial_id, record.heartbeat, record.silence)
@@ -326,11 +326,11 @@ class Queue:
         return lines
 
     def _is_late(self, record: Record) -> bool:
-        """Whether a worker has not been heard of for a lease by the database's clock, which may have been set."""
+        """Whether a worker's lease has expired by the database's clock, which may have been set."""
         return not record.waits and record.silence is not None and record.silence > self._lease_seconds
 
     def _give_up(self, record: Record, cell: Cell, worker: str, why: str) -> list[str]:
-        """End a trial whose worker is gone, and let its cell wait again, or fail it after too many such ends."""
+        """End the trial of a dead worker, and let its cell wait again, or fail it after too many deaths."""
         if cell.run.done:
             self._tell_done(record, cell)
             return []
@@ -340,7 +340,7 @@ class Queue:
         if not self._end(record.trial_id):
             return []
         append_error(cell, f"{why}; the end of its log:\n{log_tail(read_claim(cell))}")
-        # What the disk has no room for must not keep the cell out of the queue.
+        # A full disk must not keep the cell out of the queue.
         with contextlib.suppress(OSError):
             evict(cell, worker)
             if tries is None:
@@ -363,12 +363,12 @@ class Queue:
         self._study.add_trial(trial_of(cell, self.plan.sweep, tries))
 
     def _refuse(self, trial_id: int) -> None:
-        """Note that the cell of a trial is not to be tried again; of one that has ended no one can."""
+        """Record that the cell of a trial is not to be retried; impossible for a trial that has ended."""
         with contextlib.suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(trial_id, FAILED, value=True)
 
     def _end(self, trial_id: int) -> bool:
-        """End a trial without a value; False where someone else has ended it."""
+        """End a trial without a value; return False if another process has ended it."""
         try:
             return self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
@@ -389,11 +389,11 @@ class Queue:
                 self._tell_done(record, cell)
 
     def _tell_done(self, record: Record, cell: Cell) -> None:
-        """A trial of a cell that is done gets its value, unless another has it: a cell ends once."""
+        """Give the trial of a finished cell its value, unless another trial has it: a cell has one value."""
         if has_value(self._storage, self._id, cell.run_id):
             self._end(record.trial_id)
             return
-        # Another may have told so since we looked.
+        # Another process may have recorded it since we looked.
         with contextlib.suppress(UpdateFinishedTrialError):
             if record.waits:
                 self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING)
@@ -404,14 +404,17 @@ class Queue:
         path = Path(self.plan.runs) / ".sweeps.lock"
         with locked(path, patience_seconds=self._lease_seconds, holder=holder()) as mine:
             if not mine:
-                # A stopped process must not stop the others. Machines that do not see each other's locks do the same at
-                # once, too: the database lets one of them have a trial, and a cell that two trials stand for ends once.
+                # A suspended process must not block the others. Machines that do not see each other's locks may work
+                # at once, too: the database gives a trial to one of them, and a cell with two trials is recorded once.
                 who = path.read_text(encoding="utf-8").rpartition(":")[2] or "unknown"
-                console.print(f"{path}: held by process {who} for {self._lease_seconds:.0f} s; going on", markup=False)
+                console.print(
+                    f"{path}: held by process {who} for {self._lease_seconds:.0f} s; continuing without it",
+                    markup=False,
+                )
                 break_lock(path)
             yield
 
 
 def default_storage(plan: Plan) -> str:
-    """The SQLite file beside the runs."""
+    """Return the URL of the SQLite file beside the runs."""
     return sqlite_url(plan.runs / "sweeps.db")

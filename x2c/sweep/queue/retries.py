@@ -1,4 +1,4 @@
-"""Which failures are worth another try, and how many."""
+"""The retry policy: which failures are retried, and how often."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from x2c.core.errors import UserError
 from x2c.core.lease import ENDED
 
 MOST_ERRORS = 4
-"""A cell that raised so often is failed."""
+"""Number of errors after which a cell is failed."""
 MOST_DEATHS = 10
-"""So is one whose workers died so often without a checkpoint more in between."""
+"""Number of deaths of a cell's workers, without a new checkpoint in between, after which it is failed."""
 PASSING = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EIO", "ESTALE", "EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ETIMEDOUT", "ECONNRESET")
 }
-"""Numbers of operating system errors that may be gone a minute later."""
+"""Operating system errors that may be gone a minute later."""
 PASSING_TEXTS = (
-    # A stage that another has taken over, told by one of several processes.
+    # A stage that another process has taken over, reported by one of several processes.
     ENDED,
     "out of memory",
     "no space left on device",
@@ -27,16 +27,16 @@ PASSING_TEXTS = (
     "input/output error",
     "stale file handle",
     "cannot allocate memory",
-    # torch.save, when a write falls short.
+    # Error of torch.save when a write is incomplete.
     "pytorchstreamwriter failed writing",
     "unexpected pos",
 )
-"""What libraries say that hide the number."""
+"""Messages of libraries that hide the error number."""
 
 
 @dataclass(frozen=True)
 class Tries:
-    """What a cell has been through, kept with its trial."""
+    """The errors and deaths of a cell so far, kept with its trial."""
 
     errors: int = 0
     deaths: int = 0
@@ -45,28 +45,28 @@ class Tries:
 
     @staticmethod
     def of(attributes: dict[str, Any]) -> Tries:
-        """As a trial's user attributes have it."""
+        """Read the tries from a trial's user attributes."""
         return Tries(**attributes.get("tries", {}))
 
     def after_error(self, error: Exception) -> Tries | None:
-        """After one more error; None where there is to be no other try."""
+        """Return the tries after one more error; None if there is to be no retry."""
         after = replace(self, errors=self.errors + 1)
         return after if passing(error) and after.errors < MOST_ERRORS else None
 
     def after_death(self, saved: int) -> Tries | None:
-        """After one more death of the worker; None where there is to be no other try."""
+        """Return the tries after one more death of the worker; None if there is to be no retry."""
         deaths = 1 if saved > self.saved else self.deaths + 1
         return replace(self, deaths=deaths, saved=saved) if deaths < MOST_DEATHS else None
 
     def pause_seconds(self) -> float:
-        """How long to wait after an error: what is short, such as disk or memory, is not freed at once."""
+        """Seconds to wait after an error: a full disk or memory is not freed at once."""
         return 5.0 * 3.0 ** (self.errors - 1)
 
 
 def passing(error: BaseException) -> bool:
     """Whether an error comes from memory, disk or network, rather than from the cell itself."""
     if isinstance(error, UserError) and ENDED not in str(error):
-        # What a user is to mend stays, unless the system's error behind it passes.
+        # An error that the user must fix is not retried, unless the operating system's error behind it is temporary.
         cause = error.__cause__ or error.__context__
         return cause is not None and passing(cause)
     if isinstance(error, MemoryError):

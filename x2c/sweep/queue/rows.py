@@ -1,6 +1,6 @@
-"""Optuna's tables, for what concerns many trials at once: Optuna itself builds, and commits, one trial after the other.
+"""Bulk access to Optuna's tables: Optuna itself builds, and commits, one trial after the other.
 
-What is written here is what `Study.add_trial` writes, by the same lock; a test compares the two.
+The rows written here equal those of `Study.add_trial`, under the same lock; a test compares the two.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ATTRIBUTES = sa.table("trial_user_attributes", *map(sa.column, ("trial_id", "ke
 
 
 def add_missing(storage: RDBStorage, study_id: int, waiting: Mapping[str, FrozenTrial]) -> None:
-    """Add trials that wait, by run id, but for runs that have one that waits or runs: all of them, or after a kill none."""
+    """Add waiting trials, by run id, for runs without one that waits or runs: all of them, or after a kill none."""
     with storage.engine.begin() as connection:
-        # Whoever adds a trial to a study locks its row; this does so on every kind of database.
+        # To add a trial, a process locks its study's row; this works on every kind of database.
         connection.execute(
             sa.update(_STUDIES).where(_STUDIES.c.study_id == study_id).values(study_name=_STUDIES.c.study_name)
         )
@@ -56,13 +56,13 @@ def add_missing(storage: RDBStorage, study_id: int, waiting: Mapping[str, Frozen
 
 
 def runs_of(storage: RDBStorage, study_id: int, state: TrialState) -> set[str]:
-    """Run ids of the trials in a state."""
+    """Return run ids of the trials in a state."""
     with storage.engine.connect() as connection:
         return set(map(json.loads, connection.scalars(_runs(study_id, state))))
 
 
 def given_up(storage: RDBStorage, study_id: int) -> set[str]:
-    """Run ids whose newest trial has ended without a value, though they are to be tried again."""
+    """Return run ids whose newest trial has ended without a value and that are to be retried."""
     newest = (
         _runs(study_id, *TrialState)
         .add_columns(sa.func.max(_TRIALS.c.trial_id).label("trial_id"))
@@ -80,14 +80,14 @@ def given_up(storage: RDBStorage, study_id: int) -> set[str]:
 
 
 def has_value(storage: RDBStorage, study_id: int, run_id: str) -> bool:
-    """Whether a trial of a run has ended with a value."""
+    """Return whether a trial of a run has ended with a value."""
     query = _runs(study_id, TrialState.COMPLETE).where(_ATTRIBUTES.c.value_json == json.dumps(run_id))
     with storage.engine.connect() as connection:
         return connection.scalar(query.limit(1)) is not None
 
 
 def _runs(study_id: int, *states: TrialState) -> sa.Select[Any]:
-    """The run ids of a study's trials in these states, as JSON."""
+    """Return a query for the run ids of a study's trials in these states, as JSON."""
     return (
         sa.select(_ATTRIBUTES.c.value_json)
         .join_from(_TRIALS, _ATTRIBUTES, _ATTRIBUTES.c.trial_id == _TRIALS.c.trial_id)
@@ -108,7 +108,7 @@ def _parameters(trial_id: int, trial: FrozenTrial, texts: dict[int, str]) -> lis
 
 
 def _text(distribution: BaseDistribution, texts: dict[int, str]) -> str:
-    """A distribution as JSON; trials share them."""
+    """Return a distribution as JSON; trials share the texts."""
     if id(distribution) not in texts:
         texts[id(distribution)] = distribution_to_json(distribution)
     return texts[id(distribution)]

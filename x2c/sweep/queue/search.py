@@ -1,4 +1,4 @@
-"""The queue of a search: a cell is drawn when a worker finds none that waits, given what the others have reached."""
+"""The queue of a search: when no cell waits, a worker draws one, given the results of the others."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from x2c.sweep.queue.value import last_value, logged
 
 
 class SearchQueue(Queue):
-    """A queue whose cells come one after the other, until there are as many as the sweep's run_cap."""
+    """A queue whose cells are drawn one after the other, up to the sweep's run_cap."""
 
     @patient
     def cells(self) -> tuple[Cell, ...]:
-        """The cells that were drawn so far, in their order."""
+        """The cells drawn so far, in their order."""
         for trial in self._trials():
             self._meet(trial)
         return super().cells()
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
-        """How many cells are still to be run, drawn or not."""
+        """Return how many cells are still to be run, drawn or not."""
         return super().waiting(among) + self._left(self._trials())
 
     @patient
     def judge(self, lease: Lease) -> None:
-        """Report what a cell has reached so far. Raises Pruned where the sweep's early_terminate gives it up."""
+        """Report the values that a cell has reached so far. Raises Pruned if the sweep's early_terminate prunes it."""
         self._report(lease)
         trial = self._storage.get_trial(lease.trial_id)
         if pruner(self.plan.sweep).prune(self._study, trial):
@@ -46,13 +46,13 @@ class SearchQueue(Queue):
 
     @patient
     def finish(self, lease: Lease) -> float | UnreadableError:
-        """Record that a cell is done, with the sweep's metric; returns it, or why the cell has none."""
+        """Record that a cell is done, with the sweep's metric; return it, or why the cell has none."""
         with contextlib.suppress(UnreadableError):
             self._report(lease)
         return super().finish(lease)
 
     def value(self, cell: Cell) -> float | UnreadableError:
-        """The metric at the cell's last step, of validation patients; or why it has none."""
+        """Return the metric of validation patients at the cell's last step; or why it has none."""
         try:
             return last_value(cell.run, self.plan.sweep.metric.name)
         except UnreadableError as error:
@@ -72,32 +72,32 @@ class SearchQueue(Queue):
 
     @patient
     def repeats(self) -> int:
-        """How many draws were of a cell that had been drawn before: they count, and are not run again."""
+        """Number of draws of a cell that had been drawn before: they count, and are not run again."""
         trials = self._trials()
         return self._draws(trials) - len({trial.user_attrs[RUN_ID] for trial in trials})
 
     def _left(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many draws are to come."""
+        """Number of draws to come."""
         return max(0, (self.plan.sweep.run_cap or 0) - self._draws(trials))
 
     def _draws(self, trials: Sequence[FrozenTrial]) -> int:
-        """How many trials are draws; one that is another try at a cell is none."""
+        """Number of trials that are draws; a retry of a cell is not."""
         return sum("tries" not in trial.user_attrs for trial in trials)
 
     def _wanted(self, among: Sequence[Cell]) -> set[str]:
-        """Whatever was drawn, by whichever worker."""
+        """All cells, whichever worker drew them."""
         return {cell.run_id for cell in self.cells()}
 
     @patient
     def trials(self) -> list[FrozenTrial]:
-        """All trials; of a cell that was tried several times there are several."""
+        """All trials; a cell with retries has several."""
         return self._trials()
 
     def _trials(self) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._id, deepcopy=False)
 
     def _meet(self, trial: FrozenTrial) -> None:
-        """Know the cell that a trial stands for."""
+        """Add the cell of a trial to the known cells."""
         run = str(trial.user_attrs[RUN_ID])
         if run not in self._cells:
             cell = self.plan.cell(drawn(trial.params, self.plan.sweep))
@@ -106,7 +106,7 @@ class SearchQueue(Queue):
             self._cells[run] = cell
 
     def _report(self, lease: Lease) -> None:
-        """Hand on the metric's values so far; after a kill those of before are in the run's own log."""
+        """Report the metric's values so far; after a kill the earlier ones are read from the run's own log."""
         known = self._storage.get_trial(lease.trial_id).intermediate_values
         for step, value in logged(lease.cell.run, self.plan.sweep.metric.name):
             if step not in known:

@@ -1,4 +1,4 @@
-"""What is known of a cell: its run directory is the truth, a claim says who works on it."""
+"""The state of a cell: its run directory is the truth, and a claim names the worker that has it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from x2c.sweep.queue.silence import Silence
 
 TAIL_LINES = 20
 CLAIMS = ".claims"
-"""Folder of the claims, beside the runs."""
+"""Name of the folder of claims, beside the runs."""
 Line = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
 CellState = Literal["done", "failed", "running", "interrupted", "unreadable", "to do", "pruned"]
 """`unreadable` is a cell whose status.json cannot be used: it is run again, from its newest checkpoint."""
@@ -38,7 +38,7 @@ CellState = Literal["done", "failed", "running", "interrupted", "unreadable", "t
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A cell at a moment."""
+    """The state of a cell at one moment."""
 
     state: CellState
     phase: str = ""
@@ -46,42 +46,42 @@ class Snapshot:
     steps: int = 0
     reason: str | None = None
     seconds_left: float | None = None
-    """Of the phase."""
+    """Seconds left of the phase; None if unknown."""
     seconds: float | None = None
-    """Spent on it by its latest worker."""
+    """Seconds spent on it by its latest worker; None if unknown."""
     updated: float = 0.0
-    """Unix time of the run's last word."""
+    """Unix time of the run's last report, in seconds."""
     claim: Claim | None = None
-    """Of its latest worker."""
+    """Claim of its latest worker; None if there was none."""
     silence: float | None = None
-    """Seconds since that worker's last heartbeat, while it works."""
+    """Seconds since that worker's last heartbeat, while it works; else None."""
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False, extra="ignore"))
 class Claim:
-    """Who took a cell, and when. The time at which its file was changed last is the worker's last heartbeat."""
+    """The worker that took a cell, and when. The modification time of its file is the worker's last heartbeat."""
 
     host: Line
     pid: Annotated[int, Field(ge=0, le=2**31)]
     since: Annotated[float, Field(ge=0, le=1e11)]
     attempts: Annotated[int, Field(ge=0, le=10**6)] = 1
-    """How often the cell was taken, this time included."""
+    """Number of times the cell was taken, this one included."""
     worker: Line = ""
-    """Machine and process, as locks name their holder."""
+    """`<machine>:<process id>` of the worker, as in locks."""
     log: Line = ""
-    """Where the worker writes; empty for a terminal."""
+    """Log file of the worker; empty for a terminal."""
     before: float = 0.0
-    """The run's `updated` when the cell was taken."""
+    """The run's `updated` when the cell was taken, Unix time in seconds."""
 
     def reported(self, status: dict[str, Any]) -> bool:
-        """Whether a run's status was written since the cell was taken. Equal times tell it whichever way clocks are set."""
+        """Whether a run's status was written since the cell was taken: its time then differs, whatever the clocks."""
         return float(status.get("updated", 0.0)) != self.before
 
 
 def snapshot(cell: Cell) -> Snapshot:
     """Read a cell's state."""
     claim = read_claim(cell)
-    # Leases first: a run that ends in between then reads as ended, not as interrupted.
+    # Leases first: a run that ends between the two reads then counts as ended, not as interrupted.
     silence = heard_of(cell, claim)
     alive = silence is not None or seems_held(cell.run.lease)
     status = cell.run.status()
@@ -93,7 +93,7 @@ def snapshot(cell: Cell) -> Snapshot:
         return Snapshot("running" if alive else "to do", claim=claim, silence=silence)
     state: CellState = status["state"]
     if alive and state in ("interrupted", UNREADABLE):
-        # Whoever goes on with it has not said so yet.
+        # The process that resumes it has not reported yet.
         state = "running"
     elif state == "running" and not alive:
         state = "interrupted"
@@ -113,9 +113,9 @@ def snapshot(cell: Cell) -> Snapshot:
 
 
 def begun(cells: Sequence[Cell]) -> set[str]:
-    """Names of the runs and stages, those of these cells among them, that have a folder or a claim.
+    """Return names of the runs and stages, those of these cells included, that have a folder or a claim.
 
-    Three folders are listed, however many cells there are.
+    Lists three folders, however many cells there are.
     """
     found: set[str] = set()
     for runs in {Path(cell.config.compute.runs) for cell in cells}:
@@ -129,7 +129,7 @@ def begun(cells: Sequence[Cell]) -> set[str]:
 def claimed(cell: Cell) -> Iterator[bool]:
     """Claim a cell for this process; yields False at once if another holds it.
 
-    The kernel gives the claim up when the process ends, however it ends; what the file says stays.
+    The kernel releases the claim when the process ends, however it ends; the file's content stays.
     """
     path = claim_path(cell)
     with locked(path, patience_seconds=0) as mine:
@@ -147,14 +147,14 @@ def claimed(cell: Cell) -> Iterator[bool]:
 
 
 def beat(cell: Cell) -> None:
-    """Tell those who read the claim, on whatever machine, that this process is alive and works on the cell."""
+    """Write a heartbeat to the claim, which processes on any machine can read."""
     _beat(cell, None)
 
 
 def heard_of(cell: Cell, claim: Claim | None) -> float | None:
-    """Seconds since the heartbeat of the worker that holds a cell; None where no living worker does.
+    """Return the seconds since the last heartbeat of the worker that holds a cell; None if no living worker does.
 
-    Its lock tells on its own machine; elsewhere a heartbeat within the lease.
+    On the worker's own machine its lock decides; elsewhere, a heartbeat within the lease.
     """
     if claim is None:
         return None
@@ -169,18 +169,18 @@ def heard_of(cell: Cell, claim: Claim | None) -> float | None:
 
 
 def is_held(cell: Cell, silence: Silence) -> bool:
-    """Whether a living worker holds a cell, by more than a look: machines' clocks differ, and are set."""
+    """Whether a living worker holds a cell, judged by several looks: machines' clocks differ, and are set."""
     claim, last = read_claim(cell), _last_beat(cell)
     if is_locked(claim_path(cell)):
         return True
-    # One that was given up has the time 0.
+    # A released claim has the time 0.
     if claim is None or not last or claim.worker.startswith(f"{machine()}:"):
         return False
     return silence.seconds(cell.run_id, last, time.time() - last) < cell.config.compute.lease_seconds
 
 
 def read_claim(cell: Cell) -> Claim | None:
-    """The latest claim of a cell, alive or not; None where there is none, or the file cannot be used: as if no one had it."""
+    """Return the latest claim of a cell, alive or not; None if there is none, or the file cannot be used."""
     path = claim_path(cell)
     with contextlib.suppress(UnreadableError):
         claim: Claim = checked(path.name, lambda tree: Claim(**tree), read_tree(path, "JSON", json.loads))
@@ -189,7 +189,7 @@ def read_claim(cell: Cell) -> Claim | None:
 
 
 def evict(cell: Cell, worker: str) -> None:
-    """End what a worker still holds of a cell though its lease has ended: the claim, the run and the stages."""
+    """Release the claim, the run and the stages that a worker still holds of a cell though its lease has expired."""
     claim = read_claim(cell)
     if claim is not None and claim.worker == worker:
         break_lock(claim_path(cell))
@@ -200,12 +200,12 @@ def evict(cell: Cell, worker: str) -> None:
 
 
 def open_stages(cell: Cell) -> list[PlannedStage]:
-    """The stages of a cell that no one has trained to the end."""
+    """Return the stages of a cell that are not fully trained."""
     return [stage for stage in cell.stages if not stage.directory.done]
 
 
 def saved_steps(cell: Cell) -> int:
-    """Training steps that whoever goes on with a cell need not make again."""
+    """Return the training steps of a cell that a resumed run need not repeat."""
     saved = 0
     for stage in cell.stages:
         saved += stage.stage.steps if stage.directory.done else stage.directory.saved_step()
@@ -213,9 +213,9 @@ def saved_steps(cell: Cell) -> int:
 
 
 def record_failure(cell: Cell, error: Exception) -> str:
-    """Mark a cell failed and keep the traceback in its error.log; returns the reason as one line.
+    """Mark a cell failed and keep the traceback in its error.log; return the reason as one line.
 
-    What the engine has already said of this failure stays.
+    A reason that the engine has already written for this failure stays.
     """
     reason, run = reason_of(error), cell.run
     claim = read_claim(cell)
@@ -228,7 +228,7 @@ def record_failure(cell: Cell, error: Exception) -> str:
 
 
 def append_error(cell: Cell, text: str) -> None:
-    """Add to the error.log of a cell, where the disk has room for it."""
+    """Append to the error.log of a cell, if the disk has room for it."""
     with contextlib.suppress(OSError):
         cell.run.path.mkdir(parents=True, exist_ok=True)
         with (cell.run.path / "error.log").open("a", encoding="utf-8") as log:
@@ -236,7 +236,7 @@ def append_error(cell: Cell, text: str) -> None:
 
 
 def log_tail(claim: Claim | None) -> str:
-    """The last lines that a cell's latest worker wrote."""
+    """Return the last lines that a cell's latest worker wrote."""
     # A pipe or a device has no end.
     if claim is None or not Path(claim.log).is_file():
         return "(it has none)"
@@ -248,14 +248,14 @@ def log_tail(claim: Claim | None) -> str:
 
 
 def mark_failed(cell: Cell, reason: str) -> None:
-    """Write that a cell failed, where it stood."""
+    """Write that a cell failed, keeping its phase and step."""
     cell.run.report("failed", *_place(cell), reason=reason)
     if not (cell.run.path / "config.yaml").exists():
         cell.run.write_config(cell.config)
 
 
 def mark_waiting(cell: Cell, reason: str) -> None:
-    """Write why a cell was given up, where it stood, and that it will be gone on with."""
+    """Write why a cell was released, keeping its phase and step, and that it will be resumed."""
     cell.run.report("interrupted", *_place(cell), reason=reason)
 
 
@@ -265,7 +265,7 @@ def _place(cell: Cell) -> tuple[str, int, int]:
 
 
 def claim_path(cell: Cell) -> Path:
-    """The file that whoever works on a cell keeps locked."""
+    """Return the path of the file that a cell's worker keeps locked."""
     return Path(cell.config.compute.runs) / CLAIMS / cell.run_id
 
 
@@ -275,7 +275,7 @@ def _beat(cell: Cell, when: float | None) -> None:
         path = claim_path(cell)
         with contextlib.suppress(OSError):
             if when is not None and path.stat().st_uid != os.geteuid():
-                # Only its owner may set another time than now: a copy is ours.
+                # Only the owner may set a time other than now: a copy is owned by this process.
                 break_lock(path)
             os.utime(path, None if when is None else (when, when))
 
@@ -287,7 +287,7 @@ def _last_beat(cell: Cell) -> float | None:
 
 
 def _log() -> str:
-    """The file that this process's output goes to."""
+    """Return the file that this process's output goes to."""
     with contextlib.suppress(OSError):
         path = Path(os.readlink("/proc/self/fd/1"))
         return str(path) if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""A queue's database: its URL, which may hold a password, and how it is connected to."""
+"""The connection to a queue's database: its URL, which may hold a password, and the drivers' settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBPQ = {
     "keepalives_idle": 20,
     "keepalives_interval": 5,
     "keepalives_count": 4,
-    # Keepalives rest while data that was sent waits for its acknowledgement. In milliseconds.
+    # Keepalives are off while sent data waits for its acknowledgement; this is its time limit, in milliseconds.
     "tcp_user_timeout": 40_000,
 }
 MYSQL = {"connect_timeout": 10, "read_timeout": 55, "write_timeout": 55}
@@ -29,18 +29,18 @@ OPTIONS: Mapping[str, Mapping[str, int]] = {
     "pymysql": MYSQL,
     "mysqldb": MYSQL,
 }
-"""Of drivers: a server that has vanished without a word is noticed within a minute, a file that is locked in ten seconds."""
+"""Settings by driver: a server that has vanished is noticed within a minute, a locked file within ten seconds."""
 UTC = {
     "postgresql": "SET TIME ZONE 'UTC'",
     "mysql": "SET time_zone = '+00:00'",
     "mariadb": "SET time_zone = '+00:00'",
 }
-"""What a connection is told first: Optuna stores heartbeats in the session's time, without a zone. SQLite's is UTC. As a
-statement it has the last word, after the server's settings, the URL's options, PGOPTIONS and PGTZ."""
+"""First statement of a connection: Optuna stores heartbeats in the session's time, without a zone. SQLite's is UTC. As
+a statement it overrides the server's settings, the URL's options, PGOPTIONS and PGTZ."""
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever its folders are called. Raises UserError for bytes that are not UTF-8."""
+    """Return the URL of an SQLite file, for any folder name. Raises UserError for bytes that are not UTF-8."""
     try:
         return URL.create("sqlite", database=str(path.resolve())).render_as_string()
     except UnicodeEncodeError:
@@ -48,7 +48,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def parsed(text: str) -> URL:
-    """The URL that a text is. Raises UserError where it is none, without showing what may be a password."""
+    """Parse a URL. Raises UserError for an invalid one, without showing what may be a password."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -60,19 +60,19 @@ def parsed(text: str) -> URL:
 
 
 def shown(text: str) -> str:
-    """A URL without its password, for messages. Raises UserError where it is none."""
-    # What follows the question mark may hold passwords, too.
+    """Return a URL without its password, for messages. Raises UserError for an invalid one."""
+    # The part after the question mark may also hold passwords.
     return parsed(text).set(query={}).render_as_string()
 
 
 def connected(text: str) -> RDBStorage:
-    """The database of a URL, with Optuna's tables; its connections keep UTC. Raises whatever stands in the way."""
+    """Return a URL's database, with Optuna's tables; its connections keep UTC. Raises any error of the connection."""
     url = parsed(text)
     backend = url.get_backend_name()
     options = OPTIONS.get(url.get_driver_name(), {})
     more: dict[str, Any] = {
         "connect_args": {name: value for name, value in options.items() if name not in url.query},
-        # Connections of before a restart are found out before they are used.
+        # Connections from before a restart are detected before they are used.
         "pool_pre_ping": backend != "sqlite",
     }
     if backend in UTC:
@@ -85,7 +85,7 @@ def _telling(statement: str) -> Callable[[Any, Any], None]:
         cursor = connection.cursor()
         cursor.execute(statement)
         cursor.close()
-        # In a transaction that is rolled back the setting would go with it.
+        # In a transaction that is rolled back the setting would be lost.
         connection.commit()
 
     return tell

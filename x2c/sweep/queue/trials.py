@@ -1,4 +1,4 @@
-"""A cell as a trial of Optuna's."""
+"""Conversion of a cell to a trial of Optuna."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECIPE = "recipe"
 WORKER = "worker"
 """User attribute: the machine and process that took the trial."""
 FAILED = "failed"
-"""User attribute of a trial after which its cell is not tried again."""
+"""User attribute of a trial after which its cell is not retried."""
 NO_VALUE = "no_value"
 """User attribute of a trial whose cell is done: why the sweep's metric could not be read."""
 
@@ -30,7 +30,7 @@ NO_VALUE = "no_value"
 def trial_of(
     cell: Cell, sweep: Sweep, tries: Tries | None = None, state: TrialState = TrialState.WAITING, **attributes: Any
 ) -> FrozenTrial:
-    """A trial with a cell's parameters, and with its run id, title and tries as user attributes."""
+    """Return a trial with a cell's parameters, and with its run id, title and tries as user attributes."""
     values, distributions = stored(cell.parameters, sweep) if sweep.is_search else _of_grid(cell, sweep)
     named = {"variant": cell.config.variant, "scale": cell.config.scale, "seed": cell.config.seed}
     recipe = json.dumps({**named, "overrides": cell.overrides})
@@ -48,7 +48,7 @@ def _of_grid(cell: Cell, sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDi
     for name in values:
         axis = sweep.parameters.get(name)
         if name == "seed" or not isinstance(axis, Parameter):
-            # The command line's seeds take the place of the file's.
+            # Seeds on the command line replace those of the file.
             distributions[name] = IntDistribution(0, 2**31 - 1)
         else:
             distributions[name] = CategoricalDistribution([_scalar(choice) for choice in axis.choices])

@@ -1,4 +1,4 @@
-"""The number by which a sweep compares finished runs."""
+"""The value by which a sweep compares finished runs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SCORES, SET_SCORES, LOG = "scores.parquet", "set_scores.json", "metrics.jsonl"
 
 
 def read_value(run: Path, metric: str) -> float:
-    """The metric of a finished run: its mean over test patients, or its value for the set of them.
+    """Return the metric of a finished run: its mean over test patients, or its value for the set of them.
 
-    Raises UnreadableError where the file that holds it is absent, cannot be used, or has no finite number for it.
+    Raises UnreadableError if its file is absent or cannot be used, or has no finite number for it.
     """
     file, value = SCORES, _mean(run, metric)
     if value is None:
@@ -25,12 +25,12 @@ def read_value(run: Path, metric: str) -> float:
 
 
 def last_value(run: RunDirectory, metric: str) -> float:
-    """The metric at a run's last validation. Raises UnreadableError as `read_value` does."""
+    """Return the metric at a run's last validation. Raises UnreadableError as `read_value` does."""
     return _finite(LOG, metric, [None, *(value for _, value in logged(run, metric))][-1])
 
 
 def logged(run: RunDirectory, metric: str) -> list[tuple[int, float]]:
-    """Steps and values of the metric in a run's log. Raises UnreadableError where it cannot be used."""
+    """Return steps and values of the metric in a run's log. Raises UnreadableError if it cannot be used."""
     try:
         return run.logged(metric)
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -44,7 +44,7 @@ def _finite(file: str, metric: str, value: Any) -> float:
 
 
 def _mean(run: Path, metric: str) -> float | None:
-    # Imported here: it takes seconds, which a worker pays anyway.
+    # Imported here: it takes seconds, and a worker has loaded it anyway.
     import pandas as pd
     import pyarrow as pa
 

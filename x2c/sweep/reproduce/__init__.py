@@ -1,1 +1,1 @@
-"""All that RESULTS.md shows, from nothing: python -m x2c.sweep reproduce."""
+"""Reproduction of RESULTS.md from scratch: python -m x2c.sweep reproduce."""

@@ -1,12 +1,12 @@
-"""Everything behind RESULTS.md: sweeps, classifications, tables, claims and figures, of every data set.
+"""Reproduce RESULTS.md: sweeps, classifications, tables, claims and figures, for every data set.
 
     python -m x2c.sweep reproduce                       phantom and atlas at scale cpu: half an hour and more on two cores
-    python -m x2c.sweep reproduce --scale smoke         the same path in minutes; its numbers are of no use
-    python -m x2c.sweep reproduce --plan                what there is to do, what is done, and the time left
+    python -m x2c.sweep reproduce --scale smoke         the same path in minutes; its numbers mean nothing
+    python -m x2c.sweep reproduce --plan                list the steps, those that are done, and the time left
 
-It runs commands that can be typed one by one, and shows each; without a GPU the data sets are worked on at the same
-time, each on its share of the cores. Ctrl-C or a kill loses nothing: the same command goes on where it stopped, and what
-is done is not run again. A step that fails is told of at the end; the others go on. The page, RESULTS.md and
+It runs commands that can be typed one by one, and shows each; without a GPU, the data sets are processed at the same
+time, each on its share of the cores. Ctrl-C or a kill loses nothing: rerun the same command to resume; finished work
+is not run again. A step that fails is reported at the end; the others continue. The page, RESULTS.md and
 docs/results/, is written into this folder; at scale smoke into reports/reproduce-smoke.
 Any field of the configuration can be given as --a.b=value.
 """
@@ -42,7 +42,7 @@ LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """A command for a data set, and what to say of it."""
+    """A command for a data set, and its description."""
 
     command: Sequence[str]
     where: Where
@@ -53,7 +53,7 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """Return the file of its output."""
         name = self.title.replace(", seeds ", "-").replace(" ", "-")
         return Path(self.where.reports) / "logs" / f"{name}.log"
 
@@ -68,21 +68,21 @@ class Running:
 
 
 Chain = Generator[Job, int | None, list[Step]]
-"""The jobs of a data set, one after the other; is sent each one's exit code, and returns the steps that failed."""
+"""The jobs of a data set, one after the other; it receives each one's exit code, and returns the steps that failed."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, plan and run; returns the exit code: 0 where everything is done, else 1."""
+    """Parse, plan and run; return the exit code: 0 if everything is done, else 1."""
     parser = Parser(prog="python -m x2c.sweep reproduce", description=__doc__)
     add_config_options(parser)
-    parser.add_argument("--plan", action="store_true", help="show what is left to do, and run nothing")
+    parser.add_argument("--plan", action="store_true", help="show the remaining steps, and run nothing")
     parser.add_argument("--out", metavar="DIR", help="folder of the logs (default: reports/reproduce-SCALE)")
     options, overrides = parser.split(arguments)
     names = options.data.split(",") if options.data else DATA
     runs, options.runs, options.data = options.runs or "runs", None, None
     asked = tuple(overrides_from(options, overrides))
     reports = Path(options.out or FOLDER / f"reproduce-{options.scale}")
-    # Of a prepared data set the name of its folder.
+    # A prepared data set is named by its folder.
     everywhere = [Where(options.scale, name, runs, str(reports / Path(name).name), asked) for name in names]
     listen()
     began = time.monotonic()
@@ -102,12 +102,12 @@ def main(arguments: Sequence[str]) -> int:
         out.print(f"not finished: {step.where.data}: {step.title}", style="bold red", highlight=False)
     out.print(f"{count - len(failed)} of {count} steps done, in {clock(time.monotonic() - began)}", highlight=False)
     if failed:
-        out.print("the same command goes on with what is not done", highlight=False)
+        out.print("rerun the same command to resume", highlight=False)
     return int(bool(failed) or not written)
 
 
 def print_plan(groups: Sequence[Sequence[tuple[Where, Sequence[Step]]]], out: Console) -> None:
-    """Print what is left to do, step by step; those of a group are worked on at the same time."""
+    """Print the remaining steps; the data sets of a group are processed at the same time."""
     total = 0.0
     for group in groups:
         left = [seconds_left(steps) for _, steps in group]
@@ -140,11 +140,11 @@ def _table(where: Where, steps: Sequence[Step], left: Sequence[float]) -> Table:
 
 
 def _chain(where: Where, steps: Sequence[Step], out: Console, *, alone: bool) -> Chain:
-    """What is not done for a data set. Raises Stopped where a command was asked to stop."""
+    """Yield the remaining jobs of a data set. Raises Stopped if a command was asked to stop."""
     todo = [step for step in steps if step.done()[0] < step.done()[1]]
     if todo and not alone:
-        # Patients are made and steps measured in a process of its own, meanwhile another data set goes on.
-        out.print(f"{where.data}: making what all steps share, and measuring what they cost here", highlight=False)
+        # Patients are made and steps measured in a process of its own, while another data set continues.
+        out.print(f"{where.data}: preparing what all steps share, and measuring their cost", highlight=False)
         code = yield Job(_plan_command(where), where, "plan", lambda: (0, 1))
         _pass_on_stop(code)
     left = seconds_left(steps)
@@ -171,9 +171,9 @@ def _plan_command(where: Where) -> list[str]:
 
 
 def _drive(chains: Sequence[Chain], out: Console, *, alone: bool) -> list[Step]:
-    """Run chains at the same time to their ends; returns the steps that failed.
+    """Run chains at the same time until they end; return the steps that failed.
 
-    Who asks this process to stop asks the commands, and waits for their ends.
+    A request to stop this process is passed to the commands, whose ends are awaited.
     """
     at_work: dict[int, Running] = {}
     failed: list[Step] = []
@@ -186,7 +186,7 @@ def _drive(chains: Sequence[Chain], out: Console, *, alone: bool) -> list[Step]:
             at_work.pop(number, None)
             failed.extend(end.value)
             return
-        # A request that comes before the command can be told of it waits until it can.
+        # A request that arrives before the command can receive it waits until it can.
         with postponed():
             at_work[number] = Running(job, _start(job, shares[number], alone=alone), time.monotonic())
 
@@ -201,7 +201,7 @@ def _drive(chains: Sequence[Chain], out: Console, *, alone: bool) -> list[Step]:
                     if code is not None:
                         go_on(number, code)
     except KeyboardInterrupt:
-        # Ctrl-C has reached them already, a signal to this process alone has not; twice is once.
+        # Ctrl-C has reached them already, a signal to this process alone has not; twice counts as once.
         for running in at_work.values():
             running.process.terminate()
         for running in at_work.values():
@@ -213,18 +213,18 @@ def _drive(chains: Sequence[Chain], out: Console, *, alone: bool) -> list[Step]:
 def _start(job: Job, share: Set[int], *, alone: bool) -> subprocess.Popen[bytes]:
     """Start a job on a share of the cores.
 
-    Tables go to its log: the page shows them all; bars and notes too where others would draw between them.
+    Tables go to its log: the page shows them all; so do bars and notes if other jobs would draw between them.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("wb") as stream:
         process = subprocess.Popen(job.command, stdout=stream, stderr=None if alone else subprocess.STDOUT)
-    # Two that train with as many threads as there are cores wait for each other.
+    # Two jobs that train with as many threads as there are cores block each other.
     os.sched_setaffinity(process.pid, share)
     return process
 
 
 def _view(at_work: dict[int, Running], out: Console, *, alone: bool) -> AbstractContextManager[object]:
-    """What is being done, where a terminal can show it and no command does so itself."""
+    """Show the running jobs, if there is a terminal and no command does so itself."""
     if alone or not out.is_terminal:
         return nullcontext()
 
@@ -242,7 +242,7 @@ def _view(at_work: dict[int, Running], out: Console, *, alone: bool) -> Abstract
 
 
 def _pass_on_stop(code: int | None) -> None:
-    """Raise Stopped where a command ended because it was asked to."""
+    """Raise Stopped if a command ended because it was asked to."""
     if code in (INTERRUPTED, -signal.SIGINT):
         raise Stopped(signal.SIGINT)
     if code in (REQUEUE, -signal.SIGTERM):
@@ -250,7 +250,7 @@ def _pass_on_stop(code: int | None) -> None:
 
 
 def _page(scale: str, runs: str, folder: Path) -> bool:
-    """Write the page; returns whether there was anything to show, which it says itself."""
+    """Write the page; return whether there was anything to show, which it reports itself."""
     from analysis import results
 
     return results.main(["--runs", runs, "--scale", scale, "--out", str(folder)]) == 0

@@ -1,4 +1,4 @@
-"""What `reproduce` runs on a data set, in which order, how much of it is done and how long the rest will take."""
+"""The steps of `reproduce` on a data set, their order, their progress and the time that is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from x2c.sweep.plan.devices import VARIABLE, default_workers, usable_devices
 from x2c.sweep.queue.state import snapshot
 from x2c.sweep.show.cost import device_name, estimate
 
-# The tables show the recipe of most finished seeds, of several the latest: what asks for another comes before them.
+# The tables show the recipe with the most finished seeds, of several the latest: sweeps of other recipes come first.
 SWEEPS: tuple[tuple[str, str | None], ...] = (
     ("samples", None),
     ("sampler_steps", None),
@@ -28,14 +28,14 @@ SWEEPS: tuple[tuple[str, str | None], ...] = (
     ("ablation", None),
     ("losses", "0,1,2"),
 )
-"""With their seeds, where the sweep's file does not say."""
+"""Sweeps with their seeds; None: those of the sweep's file."""
 CLASSIFIED = "full"
 """The variant whose generated volumes are classified: the paper's."""
 
 
 @dataclass(frozen=True)
 class Where:
-    """What all steps of a reproduction share."""
+    """Settings that all steps of a reproduction share."""
 
     scale: str
     data: str
@@ -45,11 +45,11 @@ class Where:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The same as overrides of a configuration."""
+        """The same settings as overrides of a configuration."""
         return (f"data={quoted(self.data)}", *self.overrides, f"compute.runs={quoted(self.runs)}")
 
     def arguments(self) -> list[str]:
-        """The same as a command's options."""
+        """The same settings as a command's options."""
         options = ["--scale", self.scale, "--data", self.data, "--runs", self.runs]
         return options + [as_option(text) for text in self.overrides]
 
@@ -64,33 +64,33 @@ class SweepStep:
 
     @property
     def title(self) -> str:
-        """What a plan calls it."""
+        """Title of the step in a plan."""
         return self.name + (f", seeds {self.seeds}" if self.seeds else "")
 
     @cached_property
     def plan(self) -> Plan:
-        """Its cells."""
+        """The plan of its sweep."""
         seeds = tuple(map(int, self.seeds.split(","))) if self.seeds else None
         return make_plan(self.name, self.where.scale, seeds, self.where.asked)
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """What is to be trained."""
+        """The cells to be trained."""
         return self.plan.cells
 
     def command(self) -> list[str]:
-        """The command that goes on with it."""
+        """The command that runs or resumes it."""
         seeds = ["--seeds", self.seeds] if self.seeds else []
         run = [sys.executable, "-m", "x2c.sweep", "run", self.name]
-        # The page has the tables and pictures of all.
+        # The page has the tables and pictures of all steps.
         return [*run, *self.where.arguments(), *seeds, "--no-tables"]
 
     def done(self) -> tuple[int, int]:
-        """How many of its cells are done, and how many there are."""
+        """Number of its finished cells, and of all."""
         return sum(snapshot(cell).state == "done" for cell in self.cells), len(self.cells)
 
     def more_seconds(self) -> float:
-        """Of one process, beside what its cells take."""
+        """Seconds of one process, besides those of its cells."""
         return 0.0
 
 
@@ -103,20 +103,20 @@ class ClassifyStep:
 
     @property
     def title(self) -> str:
-        """What a plan calls it."""
+        """Title of the step in a plan."""
         return f"classify {self.variant}"
 
     @cached_property
     def request(self) -> Request:
-        """What is asked of classify.py."""
+        """The request to classify.py."""
         return Request(self.variant, self.where.scale, 0, self.where.asked)
 
     @cached_property
     def cells(self) -> Sequence[Cell]:
-        """The generators, each without a fold; none once all is done."""
+        """The generators, each without a fold; empty once all is done."""
         if directory_of(self.request).done:
             return ()
-        # The config without a fold: what a step takes does not depend on it, and is measured once.
+        # The config without a fold: the cost of a step does not depend on it, and is measured once.
         config = self.request.config()
         return [
             Cell(config, f"fold {fold}", f"fold {fold}", {}, tuple(planned_stages(self.request.config(fold))))
@@ -124,23 +124,23 @@ class ClassifyStep:
         ]
 
     def command(self) -> list[str]:
-        """The command that goes on with it."""
+        """The command that runs or resumes it."""
         return [sys.executable, "-m", "x2c.classify", "--variant", self.variant, *self._arguments()]
 
     def done(self) -> tuple[int, int]:
-        """How many classifiers are trained, and how many there are."""
+        """Number of trained classifiers, and of all."""
         folds = range(1, self.request.settings().folds + 1)
         directory = directory_of(self.request)
         files = [fold_file(directory, arm, fold) for arm in ARMS for fold in folds]
-        # All are there before they are put together: one more.
+        # Merging them is one more step.
         return sum(file.exists() for file in files) + int(directory.done), len(files) + 1
 
     def more_seconds(self) -> float:
-        """Of one process, beside what its generators take."""
+        """Seconds of one process, besides those of its generators."""
         return seconds_to_fit(self.request, device_name(self.request.config()))
 
     def _arguments(self) -> list[str]:
-        # Nothing is tracked here.
+        # No tracker is used here.
         tracked = "compute.tracker"
         return replace(
             self.where, overrides=tuple(text for text in self.where.overrides if not text.startswith(tracked))
@@ -151,14 +151,14 @@ Step = SweepStep | ClassifyStep
 
 
 def steps_of(where: Where) -> list[Step]:
-    """All that is run on a data set, in order."""
+    """Return all steps on a data set, in order."""
     return [*(SweepStep(where, name, seeds) for name, seeds in SWEEPS), ClassifyStep(where, CLASSIFIED)]
 
 
 def side_by_side(everywhere: Sequence[Where]) -> list[list[Where]]:
-    """Data sets in groups that are worked on at the same time: all, where no GPU has to be shared, else one at a time.
+    """Return groups of data sets to process at the same time: all, unless they share a GPU, else one at a time.
 
-    The processes that a machine has for a sweep are then dealt out. One alone often waits for a stage that another trains.
+    A machine's processes for a sweep are then split among them. One alone often waits for a stage of another process.
     """
     compute = SweepStep(everywhere[0], SWEEPS[0][0]).plan.compute
     share = default_workers(compute) // len(everywhere)
@@ -170,7 +170,7 @@ def side_by_side(everywhere: Sequence[Where]) -> list[list[Where]]:
 
 
 def seconds_left(steps: Sequence[Step]) -> list[float]:
-    """How long each step of a data set will take; measures what was never measured on this device.
+    """Return how long each step of a data set will take, in seconds; measures what was never measured on this device.
 
     A stage that steps share counts in the first of them.
     """

@@ -1,8 +1,8 @@
-"""What W&B's agents will start for a sweep, by its file's `command`: checked before the sweep is registered.
+"""Check of a sweep file's `command`, with which W&B's agents start runs, before the sweep is registered.
 
-The command is expanded as the agent does it, for every value of every parameter and both ends of every range, and read as
-`x2c/train.py` reads it. What another program would run, what train.py does not understand, and what would train
-something else than Optuna's engine does, is refused.
+The command is expanded as the agent does it, for every value of every parameter and both ends of every range, and
+parsed as `x2c/train.py` parses it. A command is refused if it runs another program, if train.py does not accept it,
+or if it would train another config than Optuna's engine.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from x2c.sweep.plan.cells import Plan, config_of, extremes
 
 PROGRAM = PROJECT / "x2c/train.py"
 READ = ("env", "interpreter", "program", "args", "args_no_equals", "args_no_boolean_flags")
-"""Macros of W&B's whose words train.py can read. It reads no booleans without a value, which is checked with each value."""
+"""W&B's macros whose output train.py can read. It reads no booleans without a value; each value is checked for that."""
 OTHERS = ("args_no_hyphens", "args_json", "args_json_file", "args_dict", "args_append_hydra", "args_override_hydra")
 """W&B's other macros."""
 PYTHON_OPTIONS = ("-u", "-B")
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 ASSIGNMENT = re.compile(r"(?!(PATH|PYTHONPATH|PYTHONHOME)=)\w+=")
-"""What `env` may set without starting another Python, or another x2c."""
+"""Variables that `env` may set: none that starts another Python, or another x2c."""
 
 
 def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
-    """Raise UserError where agents would not train what Optuna's engine trains for the same sweep.
+    """Raise UserError if agents would not train the configs that Optuna's engine trains for the same sweep.
 
-    `registered` is the sweep as W&B's server gets it: the file with the command line in its parameters.
+    `registered` is the sweep as sent to W&B's server: the file with the command line in its parameters.
     """
     where = f"sweeps/{plan.sweep.name}.yaml: command"
     command: list[Any] = registered.get("command") or [f"${{{name}}}" for name in READ[:4]]
@@ -48,7 +48,7 @@ def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
     fixed = {name: axis["value"] for name, axis in registered["parameters"].items() if "value" in axis}
     seed, *_ = registered["parameters"].get("seed", {}).get("values", [fixed.get("seed", 0)])
     for chosen in extremes(plan.sweep, seed):
-        # The server sends them sorted.
+        # The server sends the parameters sorted.
         values = {name: fixed.get(name, chosen.get(name)) for name in sorted(registered["parameters"])}
         given = {name: _sent(name, value, where) for name, value in values.items()}
         arguments = arguments_of(expanded(command, registered["program"], given), where)
@@ -62,7 +62,7 @@ def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
 
 
 def refuse_macros(command: Sequence[Any], where: str) -> None:
-    """Raise UserError for a macro that the agent or train.py does not know, and for a variable that is not there."""
+    """Raise UserError for a macro that the agent or train.py does not know, and for a variable that is not set."""
     for word in map(str, command):
         for name in ENVIRONMENT_VARIABLE.findall(word):
             if name not in os.environ:
@@ -80,10 +80,10 @@ def refuse_macros(command: Sequence[Any], where: str) -> None:
 
 
 def expanded(command: Sequence[Any], program: str, values: Mapping[str, Any]) -> list[str]:
-    """The words that W&B's agent starts for a run with these parameters, as `wandb.wandb_agent.Agent` makes them."""
+    """Return the words that W&B's agent starts for these parameters, as `wandb.wandb_agent.Agent` makes them."""
     from wandb.sdk.launch.sweeps import utils
 
-    # It fills the environment's variables into the list that it is given.
+    # The agent replaces the environment's variables in the list that it is given.
     words = utils.create_sweep_command(list(command))
     known = {
         **utils.create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}}),
@@ -98,7 +98,7 @@ def expanded(command: Sequence[Any], program: str, values: Mapping[str, Any]) ->
 
 
 def arguments_of(words: Sequence[str], where: str) -> list[str]:
-    """What follows the program. Raises UserError where something else than train.py is run, or not by this Python."""
+    """Return the arguments after the program. Raises UserError for a program other than train.py, or another Python."""
     for word in words:
         if "\0" in word:
             raise UserError(f"{where}: {word!r}: no program can be started with the character \\0; remove it")
@@ -125,7 +125,7 @@ def arguments_of(words: Sequence[str], where: str) -> list[str]:
 
 
 def is_this_python(word: str) -> bool:
-    """Whether a word of an agent's command runs the Python that runs now; agents look where it lies first."""
+    """Whether a word of an agent's command runs the current Python; agents search PATH for it."""
     folder = Path(sys.executable).parent
     found = shutil.which(word, path=os.pathsep.join([str(folder), os.environ.get("PATH", "")]))
     if found is None:
@@ -135,7 +135,7 @@ def is_this_python(word: str) -> bool:
 
 
 def _sent(name: str, value: Any, where: str) -> Any:
-    """A value after its way to the server and back."""
+    """Return a value as it comes back from the server."""
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):

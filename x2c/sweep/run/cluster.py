@@ -1,4 +1,4 @@
-"""What a cluster's jobs ask for: a small YAML file beside the scales."""
+"""The resources of a cluster's jobs: a small YAML file beside the scales."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from x2c.core.resolve import EXPERIMENTS, read_yaml
 
 DEFAULT = EXPERIMENTS / "clusters" / "slurm.yaml"
 OURS = ("array", "error", "job-name", "open-mode", "output", "requeue", "signal", "time", "mem", "partition")
-"""Options of sbatch that other keys stand for, or on which the way back into the queue rests."""
+"""Options of sbatch that other keys set, or that requeueing depends on."""
 
 
 class Cluster(Section):
     """The jobs of a sweep's workers on Slurm. A job has as many workers as `compute.workers_per_gpu` puts on its GPUs."""
 
     partition: str | None = None
-    """Where to run; the cluster's default where it is not given."""
+    """Partition of the jobs. None: the cluster's default."""
     hours: PositiveFloat
-    """Time limit of a job. A worker leaves before it, and its job is queued again until no cell waits."""
+    """Time limit of a job in hours. A worker stops before it, and its job is requeued until no cell waits."""
     workers: PositiveInt
-    """Workers in all, where --workers does not say."""
+    """Default number of workers in all, without --workers."""
     gpus: NonNegativeInt = 0
-    """GPUs of a job; with 0 a job is one worker on the CPU."""
+    """GPUs per job; with 0 a job is one worker on the CPU."""
     cpus: PositiveInt = 1
-    """Cores of a worker."""
+    """Cores per worker."""
     memory_gb: PositiveFloat
-    """Main memory of a worker."""
+    """Main memory per worker in GiB."""
     signal_seconds: PositiveInt = 180
-    """So long before the time limit a worker is told to checkpoint and leave (Slurm: give or take a minute)."""
+    """Seconds before the time limit at which a worker is told to checkpoint and stop (Slurm: give or take a minute)."""
     crashes: NonNegativeInt = 3
-    """A job whose worker crashes, or ends with an error, is queued again this many times."""
+    """Number of times that a job is requeued after its worker crashed or ended with an error."""
     sbatch: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """More options of sbatch, by their long names."""
     setup: list[str] = Field(default_factory=list)
-    """Lines of shell before the worker starts."""
+    """Lines of shell that are run before the worker starts."""
 
     @field_validator("sbatch")
     @classmethod
@@ -69,18 +69,18 @@ class Cluster(Section):
         return math.ceil(self.hours * 60)
 
     def workers_per_job(self, per_gpu: int) -> int:
-        """How many workers a job starts, with so many on each GPU."""
+        """Return how many workers a job starts, with `per_gpu` on each GPU."""
         return max(1, self.gpus * per_gpu)
 
 
 def read_cluster(path: Path | None = None) -> Cluster:
-    """The validated file; the default one where none is given.
+    """Return the validated file; the default one if `path` is None.
 
-    Raises UserError naming the file and the key, with what came and the choices.
+    Raises UserError naming the file and the key, with what was got and the choices.
     """
     path = path or DEFAULT
     if not path.is_file():
-        raise UserError(f"--cluster: expected a YAML file such as {DEFAULT.name}; {path} is none; copy {DEFAULT}")
+        raise UserError(f"--cluster: expected a YAML file such as {DEFAULT.name}; {path} is not one; copy {DEFAULT}")
     try:
         return Cluster.model_validate(read_yaml(path))
     except ValidationError as error:

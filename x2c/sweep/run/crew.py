@@ -22,25 +22,25 @@ from x2c.sweep.queue.state import read_claim
 from x2c.sweep.run.processes import stop_all, storage_environment, worker_arguments, worker_environment
 
 SETTLE_SECONDS = 5.0
-"""Between two looks for cells whose workers, on whatever machine, are gone."""
+"""Seconds between two checks for cells of dead workers, on any machine."""
 MOST_CRASHES = 3
-"""Times that workers may end by themselves without having held a cell before no more are started. What ends before new ones
-are started counts as one: a full disk ends all of them at once."""
+"""Number of times that workers may end by themselves without a cell before no more are started. Ends before new ones
+are started count as one: a full disk ends all of them at once."""
 PAUSE_SECONDS = 1.5
-"""Before a new worker after such an end, doubled with each: a disk that is full for a moment is no reason to give up."""
+"""Seconds before a new worker after such an end, doubled with each: a full disk may be temporary."""
 MOST_KILLED = 20
-"""Workers that may be killed from outside, likewise."""
+"""Number of times that workers without a cell may be killed from outside before no more are started."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker process and where it writes."""
+    """A worker process and its log."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def last_line(self) -> str:
-        """The end of its log."""
+        """Return the last line of its log."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line for line in reversed(lines) if line.strip()), "")
 
@@ -62,7 +62,7 @@ class Crew:
         worker = worker_arguments(plan, cells, arguments)
         self.command = [sys.executable, "-m", "x2c.sweep", *worker, "--supervisor", str(os.getpid())]
         self.storage = storage_environment(storage)
-        # Workers give up what does not come back; who starts others in their place does not.
+        # Workers give up on a database that stays unreachable; the supervisor waits for it without limit.
         queue.patience_seconds = math.inf
         self.workers: dict[int, Worker] = {}
         self.crashes = self.killed = 0
@@ -75,7 +75,7 @@ class Crew:
             self.workers[number] = self._start(number)
 
     def tend(self, say: Callable[[str], None]) -> bool:
-        """See after workers that ended, and after cells whose workers are gone; is any at work, or to be?"""
+        """Replace workers that ended and reclaim cells of dead ones; return whether any worker is left or to come."""
         ended = [number for number, worker in self.workers.items() if worker.process.poll() is not None]
         for number in ended:
             self._bury(number, say)
@@ -89,7 +89,7 @@ class Crew:
         return bool(self.workers) or (self.waiting > 0 and self._hopeful)
 
     def stop(self) -> None:
-        """Ask the workers to stop, then make them."""
+        """Ask the workers to stop, then kill those that do not."""
         stop_all([worker.process for worker in self.workers.values()])
 
     def _bury(self, number: int, say: Callable[[str], None]) -> None:
@@ -108,7 +108,7 @@ class Crew:
         say(f"worker {number} died ({cause}) without a cell: {worker.last_line()}  [{worker.log}]")
 
     def _replace(self) -> None:
-        """Start workers for cells that wait, unless they seem to die whatever they are given."""
+        """Start workers for waiting cells, unless workers seem to die whatever they are given."""
         before = self.waiting, self.ended
         self.waiting, self.ended = self.queue.waiting(self.cells), self.queue.ended()
         if before != (self.waiting, self.ended):
@@ -120,16 +120,16 @@ class Crew:
 
     @property
     def _hopeful(self) -> bool:
-        """Whether workers do not seem to die whatever they are given."""
+        """Return whether starting workers is worth it: not after too many of them died without a cell."""
         return self.crashes < MOST_CRASHES and self.killed < MOST_KILLED
 
     def _start(self, number: int) -> Worker:
-        # No one else's, be it another user's or on another machine.
+        # Only cells of this user and this machine.
         name = f"{self.plan.sweep.name}-{socket.gethostname()}-{os.getpid()}-worker-{number}.log"
         log = self.plan.runs / "logs" / name
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
-            # A session of its own: Ctrl-C reaches the supervisor alone, which asks the workers to stop.
+            # A session of its own: Ctrl-C reaches only the supervisor, which asks the workers to stop.
             process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -146,7 +146,7 @@ class Crew:
         return Worker(process, log)
 
     def _held_by(self, pid: int) -> Cell | None:
-        """The cell that a process had claimed and left unfinished."""
+        """Return the cell that a process had claimed and left unfinished."""
         worker = f"{machine()}:{pid}"
         for cell in self.cells:
             claim = read_claim(cell)

@@ -1,4 +1,4 @@
-"""A cell that several processes train together: started by its worker, watched by it, and stopped with it."""
+"""A cell that several processes train together: its worker starts, watches and stops them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ LOOK_SECONDS = 0.2
 
 
 class ProcessesFailed(RuntimeError):
-    """The processes of a cell ended with an error; the message is what they said."""
+    """The processes of a cell ended with an error; the message is their output."""
 
 
 def run(cell: Cell) -> RunDirectory:
-    """Train, sample and score a cell by `compute.processes` processes, as `x2c.engine.experiment.run` does by one.
+    """Train, sample and score a cell with `compute.processes` processes, as `x2c.engine.experiment.run` does with one.
 
-    Raises UserError for what the user can mend, ProcessesFailed for everything else; what interrupts the worker stops
-    them after a checkpoint.
+    Raises UserError for errors that the user can fix, ProcessesFailed for all others; an interrupt of the worker
+    stops them after a checkpoint.
     """
     before = cell.run.status().get("updated")
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def run(cell: Cell) -> RunDirectory:
     try:
         _watch(process, cell)
     except BaseException as error:
-        # What lost its cell has nothing to save.
+        # A process that lost its cell has nothing to save.
         asked = stopping.asked() or isinstance(error, KeyboardInterrupt | listening.Pruned)
         _stop(process, signal.SIGTERM if asked else signal.SIGKILL)
         if isinstance(error, listening.Pruned):
@@ -64,7 +64,7 @@ def run(cell: Cell) -> RunDirectory:
 
 
 def command(cell: Cell) -> list[str]:
-    """The words after torchrun's own: as many processes, and the training script on exactly this cell."""
+    """Return the words after torchrun's own: the number of processes, and the training script for exactly this cell."""
     config = cell.config
     chosen = [f"--variant={config.variant}", f"--scale={config.scale}", f"--seed={config.seed}"]
     script = str(PROJECT / "x2c" / "train.py")
@@ -73,10 +73,10 @@ def command(cell: Cell) -> list[str]:
 
 
 def _watch(process: subprocess.Popen[bytes], cell: Cell) -> None:
-    """Until they end; tells listeners of validations, and raises where the cell is another's by now."""
+    """Wait until they end; notify listeners of validations, and raise if the worker lost the cell."""
     last_stage = cell.config.steps - cell.stages[-1].stage.steps
     validations = _Validations(cell.run.path / "metrics.jsonl")
-    # Those of before were told of when they were made.
+    # Validations of an earlier process were reported when they were made.
     validations.more()
     while process.poll() is None:
         time.sleep(LOOK_SECONDS)
@@ -93,10 +93,10 @@ class _Validations:
         self.log, self.offset = log, 0
 
     def more(self) -> list[int]:
-        """Steps of the validations since the last look."""
+        """Return steps of the validations since the last call."""
         size = self.log.stat().st_size if self.log.exists() else 0
         if size < self.offset:
-            # A resume has dropped what came after its checkpoint. Who is told of a step again judges as before.
+            # A resume removes the lines after its checkpoint. A listener called again for a step decides as before.
             self.offset = 0
         if size == self.offset:
             return []
@@ -125,7 +125,7 @@ def _failure(cell: Cell, code: int, before: float | None) -> BaseException:
     status = cell.run.status()
     told = status.get("state") if status.get("updated") != before else None
     if told == "interrupted":
-        # They were asked to stop before this worker was, or without it: a job that is preempted takes no new work.
+        # They were asked to stop before this worker was, or without it: a preempted job takes no new work.
         return Stopped(signal.SIGTERM)
     if told == "failed":
         reason = str(status.get("reason"))

@@ -1,4 +1,4 @@
-"""Running a sweep from one terminal: plan, prepare, start workers, watch them, show the results."""
+"""Running a grid from one terminal: plan, prepare, start workers, watch them, show the results."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def run_sweep(
     arguments: Sequence[str],
     reports: Path | None,
 ) -> int:
-    """Run the cells that are not done; returns 0 when every cell of `chosen` is done, else 1.
+    """Run the cells that are not done; return 0 if every cell of `chosen` is done, else 1.
 
-    `arguments` are those by which a worker's command line makes the same plan. Tables and pictures go to `reports`;
-    None: there are none.
+    `arguments` are those with which a worker's command line makes the same plan. Tables and pictures go to `reports`;
+    None: they are not made.
     """
     listen()
     began = time.time()
@@ -45,7 +45,7 @@ def run_sweep(
     todo = [cell for cell in chosen if shots[cell.run_id].state != "done"]
     size, devices = crew_for(workers, [cell.config.compute for cell in todo])
     unready = prepare_all(todo, out.print) if todo else set()
-    # Cells that are done go along: a trial that says otherwise, of a worker killed at its last step, is set right.
+    # With finished cells: a trial that contradicts one, of a worker killed at its last step, is corrected.
     opened = queue.enqueue([cell for cell in chosen if cell.run_id not in unready])
     size = min(size, len(opened))
     if size:
@@ -54,7 +54,7 @@ def run_sweep(
 
 
 def work(crew: Crew, view: View) -> None:
-    """Start the workers and watch them to the end; asks them to stop when this process is."""
+    """Start the workers and watch them until they end; if this process is asked to stop, ask them to."""
     with view:
         try:
             crew.start()
@@ -68,21 +68,21 @@ def work(crew: Crew, view: View) -> None:
 
 
 def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
-    """Make once what the cells share; returns the run ids of those for which it did not work, which are marked failed.
+    """Make once what the cells share; return the run ids of those for which that failed, which are marked failed.
 
-    Raises UserError when it works for none and the user can mend it.
+    Raises UserError if it fails for all of them and the user can fix it.
     """
-    # Imported here: it takes seconds, and a finished sweep needs none of it.
+    # Imported here: it takes seconds, and a finished sweep does not need it.
     from x2c.engine.experiment import prepare, prepare_patients
 
     say("preparing what the cells share: data, frozen networks, latents, baselines")
     began = time.monotonic()
-    # Seeds are no part of what is prepared, but which stages are still to be trained is.
+    # Preparation does not depend on seeds, but on the stages that are still to be trained.
     alike: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         alike.setdefault((*cell.recipe, *(stage.name for stage in open_stages(cell))), []).append(cell)
     configs = [first.config for first, *_ in alike.values()]
-    # What stands in the way of one cell is told when it is its turn.
+    # An error of a single cell is reported when the cell is run.
     with suppress(Exception), interruptible():
         prepare_patients(configs)
     errors = [_attempt(prepare, config) for config in configs]
@@ -105,7 +105,7 @@ def prepare_all(cells: Sequence[Cell], say: Callable[[str], None]) -> set[str]:
 
 
 def watch(crew: Crew, view: View) -> None:
-    """Keep the workers going and the view fresh until every cell has ended here or elsewhere."""
+    """Replace workers and refresh the view until every cell has ended, on this or another machine."""
     while True:
         began = time.monotonic()
         stopping.check()
@@ -118,11 +118,11 @@ def watch(crew: Crew, view: View) -> None:
 
 
 def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: float) -> int:
-    """Show the tables of finished runs unless there is no folder for them, the failures and the sum; returns the exit code."""
+    """Show the tables of finished runs (if `reports` is a folder), the failures and the sum; return the exit code."""
     shots = snapshots(chosen)
     states = [shot.state for shot in shots.values()]
     if reports is not None and "done" in states:
-        # Imported here: plan, status and --help need none of it.
+        # Imported here: plan, status and --help do not need it.
         from analysis import figures, tables
 
         fingerprint = cohort_fingerprint(plan.cells[0].config)
@@ -136,7 +136,7 @@ def conclude(plan: Plan, chosen: Sequence[Cell], reports: Path | None, began: fl
     out.print(f"{plan.sweep.name}: {counts(shots)}, in {clock(time.time() - began)}", highlight=False)
     if set(states) <= {"done"}:
         return 0
-    out.print("the same command goes on with what is not done", highlight=False)
+    out.print("rerun the same command to resume", highlight=False)
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Running a search from one terminal: prepare, start workers that draw and run cells, show what was found."""
+"""Running a search from one terminal: prepare, start workers that draw and run cells, show the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run_search(
     arguments: Sequence[str],
     reports: Path | None,
 ) -> int:
-    """Draw and run cells until there are as many as the sweep asks for; returns 0 when none has failed.
+    """Draw and run cells up to the sweep's run_cap; return 0 if none has failed.
 
     `again` are failed cells that are to be run again.
     """
@@ -41,7 +41,7 @@ def run_search(
 
 
 def prepare_search(plan: Plan, say: Callable[[str], None]) -> None:
-    """Make once what the cells of a search share, whatever is drawn. Raises what stands in the way."""
+    """Make once what all cells of a search share. Raises the first error."""
     from x2c.engine.experiment import prepare
 
     say("preparing what the cells share: data, frozen networks, latents, baselines")
@@ -52,7 +52,7 @@ def prepare_search(plan: Plan, say: Callable[[str], None]) -> None:
 
 
 def conclude_search(plan: Plan, queue: SearchQueue, reports: Path | None, began: float) -> int:
-    """Show what a search has found unless there is no folder for it; returns the exit code."""
+    """Show the results of a search (if `reports` is a folder); return the exit code."""
     cells = queue.cells()
     shots = snapshots(cells)
     out = wide_console()
@@ -72,5 +72,5 @@ def conclude_search(plan: Plan, queue: SearchQueue, reports: Path | None, began:
         )
     left = queue.waiting(())
     if left:
-        out.print(f"the same command goes on with the {left} that are left", highlight=False)
+        out.print(f"rerun the same command to resume; {left} are left", highlight=False)
     return 1 if left or "failed" in states else 0

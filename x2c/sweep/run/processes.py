@@ -1,4 +1,4 @@
-"""How a worker process is started, on this machine or on another."""
+"""Start and stop of worker processes, on this machine or on another."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from x2c.core.script import PROJECT
 from x2c.sweep.plan.cells import Cell, Plan
 
 CHECKPOINT_SECONDS = 60.0
-"""That a worker gives the processes of its cell for a checkpoint, before it makes them stop."""
+"""Seconds that a worker gives the processes of its cell for a checkpoint before it kills them."""
 STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
-"""Before a process that was asked to stop is made to: it may wait for processes of its own."""
+"""Seconds after which a process that was asked to stop is killed: it may wait for its own child processes."""
 
 
 def worker_arguments(plan: Plan, cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
-    """The words after `python -m x2c.sweep` for a worker of these cells; `arguments` are those that make the same plan.
+    """Return the words after `python -m x2c.sweep` for a worker of these cells; `arguments` make the same plan.
 
-    Run ids go by a file beside the workers' logs: a system takes only so long a command line.
+    Run ids are passed in a file beside the workers' logs: the length of a command line is limited.
     """
     line = ["worker", *arguments]
     if not plan.sweep.is_search:
@@ -33,7 +33,7 @@ def worker_arguments(plan: Plan, cells: Sequence[Cell], arguments: Sequence[str]
 
 
 def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
-    """A file with the run ids of these cells; of the same cells the same file."""
+    """Write the run ids of these cells to a file; the same cells give the same file."""
     runs = [cell.run_id for cell in cells]
     path = plan.runs.resolve() / "logs" / f"{plan.sweep.name}-cells-{digest(runs)}.txt"
     write_text(path, "".join(f"{run}\n" for run in runs))
@@ -41,18 +41,18 @@ def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
 
 
 def worker_environment() -> dict[str, str]:
-    """What a worker needs to import this x2c, and to be heard at once."""
+    """Return the environment in which a worker can import this x2c and writes its output at once."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def storage_environment(storage: str | None) -> dict[str, str]:
-    """How a worker is told the database of its queue."""
+    """Return the environment that passes the database of the queue to a worker."""
     return {} if storage is None else {STORAGE: storage}
 
 
 def stop_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask processes to stop, then make them."""
+    """Ask processes to stop, then kill those that do not."""
     alive = [process for process in processes if process.poll() is None]
     for process in alive:
         process.terminate()

@@ -1,7 +1,7 @@
-"""A sweep on Slurm: one array of workers that drain the queue, and a watcher on the login node.
+"""A sweep on Slurm: an array of workers that run the queue's cells, and a watcher on the login node.
 
-A job that is told to leave, before preemption or its time limit, ends with a code that its own script, which outlives
-the worker, answers with a way back into Slurm's queue. What it worked on waits in the sweep's queue meanwhile.
+A worker that gets a signal, before preemption or the time limit, ends with a code for which the job's script, which
+outlives the worker, requeues the job. Its cell waits in the sweep's queue meanwhile.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from x2c.sweep.run.worker_command import work_by
 from x2c.sweep.show.tables import View, plan_table, snapshots, space_table, wide_console
 
 SQUEUE_SECONDS = 10.0
-"""Between two looks at the jobs; a controller serves everyone."""
+"""Seconds between two calls of squeue: all users share the controller."""
 ARRAY = 1000
-"""Jobs of an array: a controller takes 1001 unless its MaxArraySize says otherwise."""
+"""Jobs per array: a controller takes 1001 unless its MaxArraySize says otherwise."""
 SIGNAL = "USR1"
-# Codes: 0, no cell waits; 75, 130 and death by SIGUSR1 or SIGTERM, told to leave, or the database is away; anything else,
-# a crash, or an error of the user's, which may be this node's alone, as where a file system is not there: a few tries. Only a job that Slurm sees running goes back: one that was cancelled does not.
-# An array's tasks are named one by one, since the array's own number stands for all of them.
+# Exit codes: 0, no cell waits; 75, 130 and death by SIGUSR1 or SIGTERM, asked to stop, or the database is unreachable;
+# any other: a crash, or an error that may be this node's only (such as a missing mount), which is retried a few times.
+# Only a job that Slurm sees running is requeued: a cancelled one is not.
+# The tasks of an array are named one by one, since the array's own number means all of them.
 BACK_INTO_THE_QUEUE = """
 code=$?
 job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
@@ -84,8 +85,8 @@ def run_on_slurm(
 ) -> int:
     """Enqueue the cells that are not done, submit workers, and watch until all have ended.
 
-    Returns 0 when every cell of `chosen` is done (with `detach`: when the jobs are submitted), else 1. Workers of the
-    same command that are there already count. Raises UserError for a storage or a cluster that cannot be used.
+    Return 0 if every cell of `chosen` is done (with `detach`: if the jobs are submitted), else 1. Existing workers of
+    the same command count. Raises UserError for an unusable storage or cluster.
     """
     began = time.time()
     cluster = read_cluster(cluster_file)
@@ -116,10 +117,10 @@ def run_on_slurm(
         return ended()
     line = worker_arguments(plan, chosen, arguments)
     name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
-    # sbatch hands it on to the jobs.
+    # sbatch passes it to the jobs.
     os.environ.update(storage_environment(storage))
     os.environ.update(exported(cluster))
-    # From here on jobs are at work, which come back by themselves.
+    # From here on jobs are running, which requeue themselves.
     queue.patience_seconds = math.inf
     per_job = cluster.workers_per_job(plan.compute.workers_per_gpu)
     there = len(jobs(name))
@@ -127,10 +128,10 @@ def run_on_slurm(
     if missing > 0:
         submit(cluster, folder, name, line, missing, per_job)
     out.print(f"{max(missing, 0)} jobs submitted, {there} were there, as {name}; they write to {plan.runs}/logs/slurm/")
-    out.print(f"they go on by themselves; to stop them: scancel --name={name}")
+    out.print(f"they run by themselves; to stop them: scancel --name={name}")
     if detach:
         status = shlex.join(["python", "-m", "x2c.sweep", "status", *arguments])
-        out.print(f"to see how far they are: {status}", soft_wrap=True)
+        out.print(f"to see their progress: {status}", soft_wrap=True)
         return 0
     with View(plan, chosen, min(wanted, left), began) as view:
         watch(view, queue, name)
@@ -138,7 +139,7 @@ def run_on_slurm(
 
 
 def check_storage(storage: str | None, workers: int) -> None:
-    """Raises UserError where several machines would share an SQLite file."""
+    """Raise UserError if several machines would share an SQLite file."""
     if workers > 1 and (storage is None or storage.startswith("sqlite")):
         raise UserError(
             f"--storage: expected postgresql+psycopg://USER@HOST/DATABASE for {workers} workers on Slurm; got "
@@ -147,29 +148,29 @@ def check_storage(storage: str | None, workers: int) -> None:
 
 
 def submit(cluster: Cluster, folder: Path, name: str, line: Sequence[str], count: int, per_job: int) -> None:
-    """Submit `count` jobs of `per_job` workers each, as arrays. Raises UserError where Slurm is not there or refuses."""
+    """Submit `count` jobs of `per_job` workers each, as arrays. Raises UserError if Slurm is missing or refuses."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
         executor = SlurmExecutor(folder=folder)
         executor.update_parameters(**parameters(cluster, folder, name, per_job))
-        # sbatch's complaint is in the error; submitit prints it too.
+        # The error holds sbatch's message; submitit prints it too.
         with contextlib.redirect_stderr(io.StringIO()):
             for start in range(0, count, ARRAY):
                 executor.map_array(work_here, [list(line)] * min(ARRAY, count - start))
     except (FailedJobError, FailedSubmissionError, RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[-1]
-        raise UserError(f"--executor slurm: expected that sbatch takes the jobs; {reason}") from None
+        raise UserError(f"--executor slurm: expected sbatch to accept the jobs; {reason}") from None
 
 
 def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[str, object]:
-    """What submitit writes into the job's script."""
+    """Return submitit's parameters for the job's script."""
     memory_mb = math.ceil(cluster.memory_gb * per_job * 1024)
     exports = [f"export {key}={shlex.quote(value)}" for key, value in worker_environment().items()]
-    # The script itself must outlive a signal to all of the job; a trap is not handed down to the worker.
+    # The script itself must outlive a signal to all of the job; the worker does not inherit a trap.
     trap = "trap : TERM USR1"
-    # What reached the script is to reach the worker, whatever sbatch was told to hand on.
+    # The worker must get the script's environment, whatever sbatch was told to export.
     exports.append("export SLURM_EXPORT_ENV=ALL")
     more = {"requeue": True, "signal": f"{SIGNAL}@{cluster.signal_seconds}", **cluster.sbatch}
     given = {
@@ -181,7 +182,7 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
     }
     return {
         "job_name": name,
-        # submitit's own would let so many alone run at a time.
+        # submitit's own option would limit how many run at a time.
         "array_parallelism": ARRAY,
         "time": cluster.minutes,
         "stderr_to_stdout": True,
@@ -193,8 +194,8 @@ def parameters(cluster: Cluster, folder: Path, name: str, per_job: int) -> dict[
 
 
 def exported(cluster: Cluster) -> dict[str, str]:
-    """How sbatch is told to hand the database on, where a site or a cluster's file keeps the environment out of jobs."""
-    # Of the two sbatch follows the environment.
+    """Return sbatch's export option for the database, if a site or cluster file keeps the environment out of jobs."""
+    # If both are set, sbatch follows the environment.
     names = os.environ.get("SBATCH_EXPORT", str(cluster.sbatch.get("export", "ALL"))).split(",")
     if "ALL" in names or STORAGE not in os.environ:
         return {}
@@ -202,14 +203,14 @@ def exported(cluster: Cluster) -> dict[str, str]:
 
 
 def work_here(line: Sequence[str]) -> None:
-    """Be a worker, in a job. Ends the process with the worker's exit code."""
+    """Run a worker in a job. Ends the process with the worker's exit code."""
     listen()
     os.environ.update(own_device(os.environ))
     exit_on_user_error(lambda: work_by(line))
 
 
 def own_device(environment: Mapping[str, str]) -> dict[str, str]:
-    """The GPU of this worker among those that Slurm gave the job, where workers are several: they take them in turn."""
+    """Return the GPU of this worker among those that Slurm gave the job; several workers take them in turn."""
     visible = [key for key in environment.get(VARIABLE, "").split(",") if key]
     if not visible or environment.get("SLURM_NTASKS", "1") == "1":
         return {}
@@ -217,9 +218,9 @@ def own_device(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def jobs(name: str) -> list[str]:
-    """Of every job with that name that waits or runs, the state and, where it waits, why.
+    """Return the state of every job of that name that waits or runs and, if it waits, the reason.
 
-    Raises UserError where Slurm does not answer.
+    Raises UserError if Slurm does not answer.
     """
     command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", f"--name={name}", "--format=%T %r"]
     try:
@@ -234,7 +235,7 @@ def jobs(name: str) -> list[str]:
 
 
 def watch(view: View, queue: Queue, name: str) -> None:
-    """Keep the view fresh until every cell has ended, or no job is left. Jobs without a cell to come are cancelled."""
+    """Refresh the view until every cell has ended, or no job is left. Jobs that have no cell left are cancelled."""
     said, looked = "", -math.inf
     while True:
         began = time.monotonic()
@@ -258,12 +259,12 @@ def watch(view: View, queue: Queue, name: str) -> None:
 
 
 def _ended(shot: Snapshot) -> bool:
-    """Whether a cell has come to an end; one that has failed waits again before its worker lets go of it, or never."""
+    """Whether a cell has ended; a failed one is put back before its worker releases it, or never."""
     return shot.state in ("done", "pruned") or (shot.state == "failed" and shot.silence is None)
 
 
 def _jobs_or_none(name: str) -> list[str] | None:
-    """None where Slurm does not answer now: its controller may be back soon."""
+    """Return the jobs; None if Slurm does not answer now: its controller may be back soon."""
     try:
         return jobs(name)
     except UserError:

@@ -1,9 +1,9 @@
 """A sweep on W&B's own engine: the same file, registered with its server, and agents of this machine.
 
 The server chooses the cells and hands them to agents, which start `x2c/train.py` with a cell's parameters as options.
-What the command line adds (scale, seeds, data, fields) goes into the registered copy as parameters of one value: it
-reaches every agent's command line, on any machine, and stands in W&B's table. Run folders are the same as Optuna's:
-what is done is not run again, and what W&B counts as done though it failed, `--engine optuna` runs.
+The command line's settings (scale, seeds, data, fields) go into the registered copy as parameters of one value: they
+reach every agent's command line, on any machine, and are shown in W&B's table. Run folders are the same as Optuna's:
+finished cells are not run again, and a cell that W&B counts as done though it failed is run by `--engine optuna`.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def run_on_wandb(
     workers: int | None,
     reports: Callable[[Plan], Path | None],
 ) -> int:
-    """Register a sweep with W&B and run agents until it ends; returns 0 when all went well.
+    """Register a sweep with W&B and run agents until it ends; return 0 if no agent failed.
 
-    `reports` tells where the tables and pictures of a plan go.
+    `reports` returns the folder for the tables and pictures of a plan.
 
-    Raises UserError before anything is registered for whatever would stop a run, and without an account.
+    Raises UserError, before anything is registered, for any error that would stop a run, and without an account.
     """
     listen()
     began = time.time()
@@ -86,7 +86,7 @@ def run_on_wandb(
 
 
 def refuse(sweep: Sweep) -> None:
-    """Raise UserError for a sweep that W&B's engine would run otherwise than the file says."""
+    """Raise UserError for a sweep that W&B's engine would not run as the file says."""
     where = f"sweeps/{sweep.name}.yaml"
     if sweep.program is None:
         raise UserError(f"{where}: program: W&B's agents need one; got none; add program: x2c/train.py")
@@ -105,7 +105,7 @@ def refuse(sweep: Sweep) -> None:
 
 
 def check_login() -> None:
-    """Raise UserError where W&B's server is out of reach: offline mode, or no key in environment, settings or netrc."""
+    """Raise UserError if W&B's server cannot be used: offline mode, or no key in environment, settings or netrc."""
     import wandb
 
     mode = wandb.setup().settings.mode
@@ -123,12 +123,12 @@ def check_login() -> None:
 def registered(
     sweep: Sweep, scale: str, seeds: Sequence[int] | None, overrides: Iterable[str], folder: Path | None = None
 ) -> dict[str, Any]:
-    """The sweep file as it is registered: with the command line in its parameters, its program as seen from `folder`.
+    """Return the sweep file as registered: with the command line in its parameters, its program as seen from `folder`.
 
-    `folder` is where agents are started, by default the present one.
+    `folder` is where agents are started, by default the current one.
     """
     raw = read_yaml(planning.SWEEPS / f"{sweep.name}.yaml")
-    # Flat: options of a nested file would be Python's text of a mapping, and a field could not be set beside it.
+    # Flat: nested options would become Python's text of a mapping, and a field beside them could not be set.
     parameters = {**dict(flat(raw["parameters"])), "scale": {"value": scale}}
     if seeds is not None:
         parameters["seed"] = {"value": seeds[0]} if len(seeds) == 1 else {"values": list(seeds)}
@@ -144,9 +144,9 @@ def registered(
 
 
 def register(config: Mapping[str, Any], project: str) -> str:
-    """Register a sweep; returns its path `entity/project/id`, without the entity where it is the account's own.
+    """Register a sweep; return its path `entity/project/id`, without the entity if it is the account's own.
 
-    `project` is taken where neither the file nor WANDB_PROJECT has one.
+    `project` is used if neither the file nor WANDB_PROJECT has one.
     """
     import wandb
 
@@ -173,7 +173,7 @@ class Agents:
         self.logs = [self.runs / "logs" / f"{name}-{number}.log" for number in range(1, size + 1)]
         self.environment = {
             **os.environ,
-            # `${interpreter}` of the sweep file is the first `python`: this one, activated or not.
+            # The agent runs the first `python` for `${interpreter}`: this one, whether activated or not.
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
             "PYTHONUNBUFFERED": "1",
             "WANDB_DIR": str(self.runs),
@@ -186,7 +186,7 @@ class Agents:
         for number, log in enumerate(self.logs):
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("ab") as stream:
-                # A session of its own: Ctrl-C reaches us alone, and we ask the agents to stop.
+                # A session of its own: Ctrl-C reaches only this process, which asks the agents to stop.
                 self.processes.append(
                     subprocess.Popen(
                         self.command,
@@ -203,7 +203,7 @@ class Agents:
         return any(process.poll() is None for process in self.processes)
 
     def failures(self) -> list[str]:
-        """A line for each agent that ended with an error: its exit code and its last lines."""
+        """Return a line for each agent that ended with an error: its exit code and its last lines."""
         ended = zip(self.processes, self.logs, strict=False)
         return [
             f"agent ended with code {process.returncode}: {_tail(log)}  [{log}]"
@@ -212,12 +212,12 @@ class Agents:
         ]
 
     def stop(self) -> None:
-        """Ask the agents to stop their runs, then make them."""
+        """Ask the agents to stop their runs, then kill those that do not."""
         stop_all(self.processes)
 
 
 def follow(agents: Agents, plan: Plan, began: float) -> None:
-    """Wait for the agents; show the cells of a grid meanwhile."""
+    """Wait for the agents; meanwhile show the cells of a grid."""
     if plan.sweep.is_search:
         _until(lambda: not agents.alive())
         return
@@ -237,19 +237,19 @@ def _until(ended: Callable[[], bool]) -> None:
 
 
 def _refuse_parent(key: str, sweep: Sweep) -> None:
-    """W&B sorts options by name: a field given above one that varies would come first and lose, where here it wins."""
+    """Raise UserError for a field above one that varies: W&B sorts options by name, and the override would lose."""
     for name in sweep.parameters:
         if name.startswith(f"{key}."):
             raise UserError(f"--{key}: {name} varies in the sweep, and W&B's engine would let it win; give --{name}")
 
 
 def _as_value(key: str, text: str) -> Any:
-    """The value of an override in a form whose `str` says the same again: a number as one, else the text."""
+    """Return an override's value in a form whose `str` reads the same: a number as a number, else the text."""
     value = given = read_value(text)
     if isinstance(given, Unquoted):
         value = given.value
     plain = isinstance(value, bool | int | float | str)
-    # --data takes a name, where others take YAML.
+    # --data takes a name, other options take YAML.
     again = value if key == "data" else read_value(str(value))
     return value if plain and (again == given or str(again) == value) else text
 

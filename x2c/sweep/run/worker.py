@@ -1,4 +1,4 @@
-"""A worker: one process that runs cell after cell until none waits, so that imports are paid once."""
+"""A worker: one process that runs cells one after the other until none waits, so that imports are paid once."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Run = Callable[[Config], RunDirectory]
 
 
 def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int | None = None) -> int:
-    """Run waiting cells until there is none; returns the exit code.
+    """Run waiting cells until there is none; return the exit code.
 
-    With a supervisor's process id it stops when that process is gone, as if asked to.
+    With a supervisor's process id it stops when that process has ended, as if asked to.
     """
     listen()
     if supervisor is not None:
@@ -45,15 +45,15 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
     queue: Queue | None = None
     try:
         queue = open_queue(plan, storage)
-        # Imported here: it takes seconds, which a worker pays once and a planner never.
+        # Imported here: it takes seconds, which a planner need not spend.
         from x2c.engine.experiment import run
 
-        # What is imported stays: collecting after each cell need not look through it.
+        # Imported modules stay in memory: garbage collection after each cell need not scan them.
         gc.freeze()
         with interruptible():
             drain(queue, cells, run)
     except KeyboardInterrupt as stop:
-        # Without the database it is found out by whoever comes next.
+        # If the database is unreachable, the next process finds the cell's worker dead.
         with contextlib.suppress(KeyboardInterrupt, SQLAlchemyError, OptunaError):
             if queue is not None:
                 queue.release()
@@ -63,9 +63,9 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
 
 
 def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
-    """Run the waiting ones of `cells`, one after the other. After a cell's error comes the next."""
+    """Run the waiting ones of `cells`, one after the other. An error of a cell does not stop the next."""
     while True:
-        # A library may have swallowed the request: a job that is preempted takes no new work.
+        # A library may have swallowed the request: a preempted job takes no new work.
         stopping.check()
         with queue.next(cells) as lease:
             if lease is None:
@@ -77,13 +77,13 @@ def drain(queue: Queue, cells: Sequence[Cell], run: Run) -> None:
 
 
 def rest(seconds: float) -> None:
-    """Wait before the next cell, where one is to be tried again."""
+    """Wait before the next cell, if one is to be retried."""
     if seconds:
         time.sleep(seconds)
 
 
 def _run(queue: Queue, lease: Lease, run: Run) -> float:
-    """Run a cell and record what became of it; returns how long to wait before another, in seconds."""
+    """Run a cell and record the outcome; return how long to wait before another, in seconds."""
     cell = lease.cell
     _say(f"{cell.title}: running as {cell.run_id}")
     try:
@@ -118,7 +118,7 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
         if cell.run.done:
             _finish(queue, lease, time.monotonic() - began)
         else:
-            # Whoever comes next goes on with it.
+            # The next process resumes it.
             queue.put_back(lease)
         raise
     except Exception as error:
@@ -130,7 +130,7 @@ def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
 
 
 def _finish(queue: Queue, lease: Lease, seconds: float) -> None:
-    """Record that a cell is done, with its value or why it has none: whatever its files hold, it stays done."""
+    """Record that a cell is done, with its value or why it has none: unusable score files do not make it undone."""
     value, name = queue.finish(lease), queue.plan.sweep.metric.name
     score = f", without {name}: {value}" if isinstance(value, UnreadableError) else f", {name} {value:.4g}"
     _say(f"{lease.cell.title}: done in {seconds:.0f} s{score}")
@@ -139,11 +139,11 @@ def _finish(queue: Queue, lease: Lease, seconds: float) -> None:
 def _after(error: Exception, queue: Queue, lease: Lease) -> float:
     cell = lease.cell
     if isinstance(error, LeaseLost) or cell.run.held:
-        # Someone ran it by hand in the moment between our look and our start, or while this process was asleep.
+        # Another process ran it between our check and our start, or while this process was suspended.
         queue.put_back(lease)
         return POLL_SECONDS
     tries = lease.tries.after_error(error)
-    # A disk that is full has no room for what went wrong either: the queue and our log have.
+    # A full disk has no room for the error either: the queue and our log have.
     with contextlib.suppress(OSError):
         record_failure(cell, error)
     if tries is None:
@@ -152,8 +152,8 @@ def _after(error: Exception, queue: Queue, lease: Lease) -> float:
         return 0.0
     pause = tries.pause_seconds()
     with contextlib.suppress(OSError):
-        mark_waiting(cell, f"to be tried again after {reason_of(error)}")
-    _say(f"{cell.title}: to be tried again, in {pause:.0f} s or later: {reason_of(error)}")
+        mark_waiting(cell, f"retry after {reason_of(error)}")
+    _say(f"{cell.title}: retry in {pause:.0f} s or later: {reason_of(error)}")
     queue.put_back(lease, tries)
     return pause
 
@@ -165,6 +165,6 @@ def _stop_with(supervisor: int) -> None:
 
 
 def _say(text: str) -> None:
-    # Where the log's disk is full the work goes on.
+    # If the log's disk is full, the work continues.
     with contextlib.suppress(OSError):
         print(f"{time.strftime('%H:%M:%S')} [{os.getpid()}] {text}", flush=True)

@@ -1,4 +1,4 @@
-"""`python -m x2c.sweep worker`, typed by a user, by the supervisor of a sweep, or in a job of a cluster."""
+"""`python -m x2c.sweep worker`, started by a user, by the supervisor of a sweep, or in a job of a cluster."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from x2c.sweep.run.worker import work
 
 
 def work_by(arguments: Sequence[str]) -> int:
-    """Be the worker of a command line, which begins with `worker`; returns the exit code."""
+    """Run the worker of a command line, which begins with `worker`; return the exit code."""
     _, options, overrides = parse(arguments)
     return work_as(options, overrides)
 
 
 def work_as(options: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Be the worker of parsed options; returns the exit code."""
+    """Run the worker of parsed options; return the exit code."""
     plan = make_plan(options.name, options.scale, options.seeds, overrides)
-    # W&B writes a program's arguments into its run's folder, where no password is to be.
+    # W&B writes a program's arguments into its run's folder, which must not contain a password.
     sys.argv[1:] = ["worker", *same_plan(options, overrides)]
     return work(plan, wanted(plan, options), options.storage, options.supervisor)
 
 
 def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
-    """The cells that a worker is for. Raises UserError where they are others than those that were planned."""
+    """Return the cells of a worker. Raises UserError if they differ from those that were planned."""
     if options.plan not in (None, plan.fingerprint):
         raise UserError(f"{options.name}: the code or the data changed since this sweep was planned; start it again")
     if options.cells is None:

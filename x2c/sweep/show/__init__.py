@@ -1,1 +1,1 @@
-"""Status and cost of sweeps, results of searches, Optuna's dashboard."""
+"""Views of a sweep: its status and cost, the results of searches, Optuna's dashboard."""

@@ -1,4 +1,4 @@
-"""What is left of a sweep in hours, disk and energy: a few steps of every recipe, measured on this device and kept."""
+"""The remaining cost of a sweep in hours, disk and energy, from steps of every recipe, measured once per device."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from x2c.sweep.plan.devices import VARIABLE, usable_devices
 from x2c.sweep.queue.state import begun
 
 CHECKPOINTS = 2
-"""Of every stage at work; a third is there for a moment, while the next is written."""
+"""Checkpoints kept per running stage (briefly one more during rotation)."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What the cells that are not done will take."""
+    """The estimated cost of the cells that are not done."""
 
     device: str
     seconds: dict[str, float]
-    """Of one process, by run id; a stage that cells share is counted with the first that trains it."""
+    """Seconds of one process, by run id; a stage that cells share counts for the first that trains it."""
     wall_seconds: float
-    """With all workers, each of whom waits where a stage that it needs is trained by another."""
+    """Seconds with all workers, each of which waits if another trains a stage that it needs."""
     disk_bytes: int
-    """That stay, and while `workers` are at it their checkpoints."""
+    """Bytes that stay, and the checkpoints while `workers` are running."""
     joules: float | None
     workers: int
 
     @property
     def total_seconds(self) -> float:
-        """Of all cells one after the other."""
+        """Seconds of all cells one after the other."""
         return sum(self.seconds.values())
 
 
@@ -47,17 +47,17 @@ class Job:
 
     run_id: str
     stages: dict[str, float]
-    """Seconds of every stage that no one has trained, by its key, in order."""
+    """Seconds of every untrained stage, by its key, in order."""
     rest: float
     """Seconds to open, sample and score."""
 
 
 def estimate(plan: Plan, workers: int) -> Costs:
-    """Measure what was never measured on this device, and add up. Raises what stands in the way of a first step."""
+    """Measure what was never measured on this device, and sum up. Raises errors of a first step."""
     known = begun(plan.cells)
     open_cells = [cell for cell in plan.cells if cell.run_id not in known or not cell.run.done]
     kept = Measurements(device_name(plan.configs[0]))
-    # Of a stage that has not begun there is no folder to look into.
+    # A stage that has not begun has no folder.
     left = {
         stage.key: remaining_steps(stage) if stage.directory.path.name in known else stage.stage.steps
         for cell in open_cells
@@ -65,11 +65,11 @@ def estimate(plan: Plan, workers: int) -> Costs:
     }
     work = _to_measure(open_cells, left, kept)
     if work:
-        # Imported here: it takes seconds, and a plan whose costs are known needs none of it.
+        # Imported here: it takes seconds, and a plan with known costs does not need it.
         from x2c.engine import calibration
         from x2c.engine.experiment import prepare, prepare_patients
 
-        # Where no bar is drawn, this is all that is seen for minutes.
+        # Without a progress bar, this line is the only output for minutes.
         say(f"preparing what {len(open_cells)} cells share, and measuring what their steps cost here (once)")
         with progress() as bar:
             task = bar.add_task("measuring what a step costs here (once)", total=len(work))
@@ -85,21 +85,21 @@ def estimate(plan: Plan, workers: int) -> Costs:
 
 
 def device_name(config: Config) -> str:
-    """What the measurements are of: the GPU's name, or processor and threads."""
+    """Return the name of the measured device: the GPU's name, or processor and threads."""
     if devices := usable_devices(config.compute, os.environ.get(VARIABLE)):
         return devices[0].name
     return processor_name(config)
 
 
 def remaining_steps(planned: PlannedStage) -> int:
-    """Steps of a stage that a resume has still to make."""
+    """Return the steps of a stage that a resumed run has still to make."""
     if planned.directory.done:
         return 0
     return planned.stage.steps - planned.directory.saved_step()
 
 
 class Measurements:
-    """What was measured on a device; cells that differ by their seeds alone share it."""
+    """The measurements on a device; cells that differ only by their seeds share them."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -107,18 +107,18 @@ class Measurements:
         self._read: dict[Path, Any] = {}
 
     def path(self, cell: Cell, planned: PlannedStage | None) -> Path:
-        """Where the measurement of a stage, or without one of the evaluation, is kept."""
+        """Return the file for the measurement of a stage, or of the evaluation if `planned` is None."""
         key = (*cell.recipe, planned.name if planned else "")
         if key not in self._paths:
             self._paths[key] = kept_at(cell.config, self.device, planned)
         return self._paths[key]
 
     def evaluation(self, cell: Cell) -> EvaluationCost:
-        """That was measured of a cell's evaluation."""
+        """Return the measured cost of a cell's evaluation."""
         return EvaluationCost(**self._values(self.path(cell, None)))
 
     def stage(self, cell: Cell, planned: PlannedStage) -> StageCost:
-        """That was measured of a stage."""
+        """Return the measured cost of a stage."""
         return StageCost(**self._values(self.path(cell, planned)))
 
     def _values(self, path: Path) -> Any:
@@ -171,7 +171,7 @@ def _add_up(cells: Sequence[Cell], left: Mapping[str, int], kept: Measurements, 
 
 
 def wall_seconds(jobs: Sequence[Job], workers: int) -> float:
-    """When the last of so many workers is done, who take cells as the queue gives them out."""
+    """Return when the last of `workers` workers is done, which take cells in the queue's order, in seconds."""
     free, ends, left = [0.0] * max(1, workers), dict[str, float](), list(jobs)
     while left:
         worker = min(range(len(free)), key=free.__getitem__)
@@ -190,7 +190,7 @@ def wall_seconds(jobs: Sequence[Job], workers: int) -> float:
 
 
 def _seconds(jobs: Sequence[Job]) -> dict[str, float]:
-    """Of each cell what it trains itself, and its evaluation."""
+    """Return the seconds for the stages that each cell trains itself, and for its evaluation."""
     seen: set[str] = set()
     seconds: dict[str, float] = {}
     for job in jobs:

@@ -1,10 +1,10 @@
-"""Optuna's dashboard of a queue, on this machine alone.
+"""Optuna's dashboard of a queue, served to this machine only.
 
     python -m x2c.sweep dashboard
     python -m x2c.sweep dashboard --storage postgresql+psycopg://HOST/NAME --port 8081
 
-Shows every study in the database: trials with their states, parameters, values and workers, and of searches history,
-importances and intermediate values. Ctrl-C ends it.
+It shows every study in the database: trials with their states, parameters, values and workers, and for searches
+history, importances and intermediate values. Ctrl-C ends it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse and serve until interrupted; returns the exit code."""
+    """Parse the arguments and serve until interrupted; return the exit code."""
     parser = Parser(prog="python -m x2c.sweep dashboard", description=__doc__)
     parser.add_argument(
         "--storage", metavar="URL", help=f"database of the queue (default: ${STORAGE}, or sweeps.db beside the runs)"
@@ -35,13 +35,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     options, rest = parser.split(arguments)
     if rest:
-        raise UserError(f"--{rest[0]}: the dashboard shows all that is in a database; leave it out")
+        raise UserError(f"--{rest[0]}: the dashboard shows the whole database; leave it out")
     serve(options.storage or os.environ.get(STORAGE) or default_url(options.runs), options.port)
     return 0
 
 
 def default_url(runs: Path) -> str:
-    """The SQLite file beside the runs. Raises UserError where there is none yet."""
+    """Return the URL of the SQLite file beside the runs. Raises UserError if there is none yet."""
     path = runs / "sweeps.db"
     if not path.is_file():
         raise UserError(
@@ -53,9 +53,9 @@ def default_url(runs: Path) -> str:
 
 
 def serve(url: str, port: int) -> None:
-    """Serve the dashboard of a database. Raises UserError where it is not installed, or the port or database is not there.
+    """Serve the dashboard of a database. Raises UserError if it is not installed, or port or database are unavailable.
 
-    A database that is away is waited for.
+    Waits for an unreachable database.
     """
     try:
         from optuna_dashboard import run_server

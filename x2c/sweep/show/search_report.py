@@ -1,4 +1,4 @@
-"""What a search has found: its trials, the best of them, and which parameters mattered."""
+"""The report of a search: its trials, the best of them, and the importance of the parameters."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from x2c.sweep.queue.state import snapshot
 from x2c.sweep.queue.trials import RUN_ID
 
 FEWEST = 10
-"""Finished trials below which nothing is said of importance."""
+"""Number of finished trials below which no importance is reported."""
 
 
 def report(plan: Plan, queue: SearchQueue, out: Path) -> None:
-    """Print the trials and write table and pictures of a search to `out`, as soon as one trial has a value."""
-    # Imported here, with matplotlib: plan, status and --help need none of it.
+    """Print the trials and write table and pictures of a search to `out`, once a trial has a value."""
+    # Imported here, with matplotlib: plan, status and --help do not need it.
     from analysis.tabulate import search as page
 
     trials = _one_per_cell(queue.trials())
@@ -53,9 +53,9 @@ def report(plan: Plan, queue: SearchQueue, out: Path) -> None:
 
 
 def importances(plan: Plan, trials: list[FrozenTrial]) -> dict[str, float]:
-    """Shares of the variance of the metric that parameters explain (fANOVA, pinned); empty for too few trials.
+    """Return the share of the metric's variance that each parameter explains (fANOVA); empty for too few trials.
 
-    Of trials that ran to their end, and of parameters that all of those have.
+    Uses trials that finished, and parameters that all of those have.
     """
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     shared = [name for name in to_optuna(plan.sweep.parameters) if all(name in trial.params for trial in complete)]
@@ -70,7 +70,7 @@ def importances(plan: Plan, trials: list[FrozenTrial]) -> dict[str, float]:
 
 
 def _one_per_cell(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """By run id, of several tries the one that ended well, else the last."""
+    """Return one trial per run id: among several tries the one that succeeded, else the last."""
     chosen: dict[str, FrozenTrial] = {}
     for trial in trials:
         before = chosen.get(trial.user_attrs[RUN_ID])
@@ -94,7 +94,7 @@ def _table(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> pd
 
 
 def _command(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> str:
-    """The line that trains the best cell with another seed: one seed says little."""
+    """Return the command that trains the best cell with another seed: one seed says little."""
     sign = 1 if plan.sweep.metric.goal == "maximize" else -1
     complete = [cell for cell in queue.cells() if trials[cell.run_id].state == TrialState.COMPLETE]
     best = max(complete, key=lambda cell: sign * (trials[cell.run_id].value or 0.0))

@@ -1,4 +1,4 @@
-"""How far a sweep is, on one screen: cells, attempts, workers, throughput, time left and disk."""
+"""The progress of a sweep on one screen: cells, attempts, workers, throughput, time left and disk."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ from x2c.sweep.show.tables import (
 
 REFRESH_SECONDS = 2.0
 DISK_SECONDS = 60.0
-"""Between two walks through all files of the runs."""
+"""Seconds between two walks through all files of the runs."""
 HOUR = 3600.0
 AROUND = 12
-"""Lines of the screen that are not of the table of cells, without workers."""
+"""Lines of the screen besides the table of cells, without workers."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A sweep at a moment."""
+    """The progress of a sweep at one moment."""
 
     shots: Shots
     workers: tuple[tuple[Cell, Snapshot], ...]
-    """Those at work, by the cell that each holds."""
+    """The living workers, by the cell that each holds."""
     steps_per_second: float
-    """Of all workers together."""
+    """Training steps per second of all workers together."""
     cells_per_hour: float | None
-    """Cells that ended within the last hour, or since the first of them began; None where none did."""
+    """Cells that ended within the last hour, or since the first of them began; None if none did."""
     seconds_left: float | None
     disk_used: int
     """Bytes in the folder of the runs."""
     disk_looked: float
-    """When they were counted, by the monotonic clock."""
+    """Time of that count, by the monotonic clock."""
     disk_free: int
 
 
 def gather(plan: Plan, before: Status | None = None) -> Status:
-    """Look at all run directories; of those that were done `before` not again, and at the whole disk once a minute."""
+    """Read the run directories that were not done `before`, and the disk once a minute."""
     shots = snapshots(plan.cells, before=before.shots if before else None)
     found = [(cell, shots[cell.run_id]) for cell in plan.cells]
     workers = tuple((cell, shot) for cell, shot in found if shot.claim is not None and shot.silence is not None)
@@ -81,7 +81,7 @@ def gather(plan: Plan, before: Status | None = None) -> Status:
 
 
 def show(plan: Plan, *, once: bool) -> None:
-    """Print the status; on a terminal, unless `once`, again and again while anything runs."""
+    """Print the status; on a terminal, unless `once`, repeat while anything runs."""
     console, began = wide_console(), time.monotonic()
     status = gather(plan)
     if once or not console.is_terminal or not status.workers:
@@ -98,7 +98,7 @@ def show(plan: Plan, *, once: bool) -> None:
 
 
 def screen(plan: Plan, status: Status, room: int = MOST_ROWS) -> RenderableType:
-    """Tables of cells, workers and failures, and the totals."""
+    """Return tables of cells, workers and failures, and the totals."""
     parts: list[RenderableType] = [progress_table(plan, plan.cells, status.shots, room)]
     if status.workers:
         parts.append(worker_table(status))
@@ -116,7 +116,7 @@ def screen(plan: Plan, status: Status, room: int = MOST_ROWS) -> RenderableType:
 
 
 def worker_table(status: Status) -> Table:
-    """The workers at work: where, on what, and when they were last heard of."""
+    """Return a table of the living workers: machine, cell, and last heartbeat."""
     table = Table(title="workers", title_justify="left")
     for heading in ("worker", "cell", "heartbeat", "at it for", "log"):
         table.add_column(heading, overflow="fold")
@@ -131,7 +131,7 @@ def worker_table(status: Status) -> Table:
 
 
 def as_json(plan: Plan, status: Status) -> dict[str, Any]:
-    """The same for scripts."""
+    """Return the same content for scripts."""
     return {
         "sweep": plan.sweep.name,
         "scale": plan.scale,
@@ -167,7 +167,7 @@ def _cell(plan: Plan, cell: Cell, shot: Snapshot) -> dict[str, Any]:
 
 
 def _speed(shot: Snapshot) -> float:
-    """Steps per second of a cell that is being trained."""
+    """Return the steps per second of a cell that is being trained."""
     return (shot.steps - shot.step) / shot.seconds_left if shot.seconds_left and shot.phase.startswith("train") else 0.0
 
 
@@ -181,12 +181,12 @@ def _cells_per_hour(shots: Sequence[Snapshot] | Any) -> float | None:
 
 
 def used_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; one that has several names counts once."""
+    """Return the bytes of all files below a folder; a file with several names counts once."""
     return sum({(status.st_dev, status.st_ino): status.st_size for status in _files(folder)}.values())
 
 
 def _files(folder: Path) -> Iterator[os.stat_result]:
-    """Every file below a folder, as many as are there at the moment."""
+    """Yield every file below a folder, as many as exist at the moment."""
     try:
         entries = list(os.scandir(folder))
     except OSError:

@@ -1,4 +1,4 @@
-"""What a sweep looks like: tables, a live picture on a terminal, one line per change elsewhere."""
+"""Display of a sweep: tables, a live view on a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ ORDER: tuple[CellState, ...] = ("running", "failed", "unreadable", "interrupted"
 GIB = 2.0**30
 RIGHT = ("step", "steps", "time", "left", "took", "tries")
 MOST_ROWS = 500
-"""Of a table; a terminal takes seconds for thousands."""
+"""The most rows of a table; a terminal takes seconds for thousands."""
 Shots = Mapping[str, Snapshot]
 """Snapshots by run id."""
 
 
 def wide_console(*, stderr: bool = False) -> Console:
-    """A console that does not fold tables to 80 columns where there is no terminal."""
+    """Return a console that does not fold tables to 80 columns if there is no terminal."""
     console = Console(stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         return Console(stderr=stderr, width=120)
@@ -48,7 +48,7 @@ def wide_console(*, stderr: bool = False) -> Console:
 
 
 def snapshots(cells: Sequence[Cell], since: float = 0.0, before: Shots | None = None) -> dict[str, Snapshot]:
-    """The state of every cell. Failures from before the Unix time `since` are `to do`: another try."""
+    """Return the state of every cell. Failures before the Unix time `since` count as `to do`: a retry."""
     shots: dict[str, Snapshot] = {}
     known = begun(cells)
     for cell in cells:
@@ -74,7 +74,7 @@ def counts(shots: Shots) -> str:
 
 
 def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
-    """Estimated time to the end, from cells that ended after `since`; before any has, from those that run."""
+    """Estimate the seconds to the end, from cells that ended after `since`; before any has, from those that run."""
     running = [shot for shot in shots.values() if shot.state == "running"]
     took = [s.seconds for s in shots.values() if s.state == "done" and s.updated >= since and s.seconds is not None]
     took = took or [s.seconds + s.seconds_left for s in running if s.seconds is not None and s.seconds_left is not None]
@@ -87,7 +87,7 @@ def seconds_left(shots: Shots, workers: int, since: float) -> float | None:
 
 
 def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots, costs: Costs | None = None) -> RenderableType:
-    """Cells with state, the stages each trains and those it shares, and the totals; with costs the time each takes."""
+    """Return a table of cells with state, own and shared stages, and the totals; with `costs`, the time each takes."""
     time_column, exploratory = ("time",) if costs else (), added_later(plan)
     table = _table(plan, "cell", "state", "trains", "shares", "steps", *time_column, "run")
     for cell in cells[:MOST_ROWS]:
@@ -111,11 +111,11 @@ def plan_table(plan: Plan, cells: Sequence[Cell], shots: Shots, costs: Costs | N
 
 
 def cost_lines(plan: Plan, costs: Costs) -> list[str]:
-    """What is left to do in time, disk and energy."""
+    """Return lines on the remaining time, disk and energy."""
     if not costs.seconds:
-        return ["nothing is left to do"]
+        return ["all cells are done"]
     free = free_bytes(plan.runs)
-    energy = "energy: this device does not tell" if costs.joules is None else f"{costs.joules / 3.6e6:.3g} kWh"
+    energy = "energy: not reported by this device" if costs.joules is None else f"{costs.joules / 3.6e6:.3g} kWh"
     workers = f"{costs.workers} worker" + ("s" if costs.workers > 1 else "")
     lines = [
         f"left: {clock(costs.total_seconds)} of one process, {clock(costs.wall_seconds)} with {workers} · "
@@ -128,12 +128,12 @@ def cost_lines(plan: Plan, costs: Costs) -> list[str]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk of a folder that may not be there yet."""
+    """Return the free bytes on the disk of a folder that may not exist yet."""
     return shutil.disk_usage(next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())).free
 
 
 def space_table(plan: Plan) -> RenderableType:
-    """What a search draws from, and how many runs it makes."""
+    """Return a table of the ranges that a search draws from, and its number of runs."""
     table = _table(plan, "parameter", "drawn from", "where")
     when = plan.sweep.conditions.when if plan.sweep.conditions else {}
     for name, axis in plan.sweep.parameters.items():
@@ -151,12 +151,12 @@ def space_table(plan: Plan) -> RenderableType:
         places = (
             f"at {rule.min_iter}·{rule.eta:g}^k validations" if rule.min_iter else f"up to {rule.max_iter} validations"
         )
-        lines.append(f"compared {places}: the best 1/{rule.eta:g} go on")
+        lines.append(f"compared {places}: the best 1/{rule.eta:g} continue")
     return Group(table, *map(Text, lines), Text(f"runs in {plan.runs}/"))
 
 
 def sharing(cells: Sequence[Cell]) -> str:
-    """What training every distinct stage once saves; empty where nothing is shared."""
+    """Describe what training every distinct stage once saves; empty if nothing is shared."""
     every = [stage for cell in cells for stage in cell.stages]
     once = {stage.key: stage.stage.steps for stage in every}
     whole, needed = sum(stage.stage.steps for stage in every), sum(once.values())
@@ -167,7 +167,7 @@ def sharing(cells: Sequence[Cell]) -> str:
 
 
 def steps_to_go(cells: Sequence[Cell]) -> int:
-    """Training steps that no one has made yet, each distinct stage counted once."""
+    """Return the training steps still to be made, each distinct stage counted once."""
     known = begun(cells)
     left = [cell for cell in cells if cell.run_id not in known or not cell.run.done]
     distinct = {stage.key: stage for cell in left for stage in cell.stages}
@@ -179,7 +179,7 @@ def steps_to_go(cells: Sequence[Cell]) -> int:
 
 
 def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int = MOST_ROWS) -> RenderableType:
-    """Cells with phase, progress and times; where there are more than `room`, those that matter most."""
+    """Return a table of cells with phase, progress and times; of more than `room` cells, the most relevant ones."""
     shown = list(cells)
     if len(shown) > room:
         ranked = sorted(shown, key=lambda cell: ORDER.index(shots[cell.run_id].state))[: max(1, room)]
@@ -198,7 +198,7 @@ def progress_table(plan: Plan, cells: Sequence[Cell], shots: Shots, room: int = 
 
 
 def failure_table(cells: Sequence[Cell], shots: Shots) -> RenderableType:
-    """Failed cells with their reasons and where the whole story is."""
+    """Return a table of failed cells with their reasons and the file with details."""
     table = Table(title="failed", title_justify="left", title_style="bold red")
     for heading in ("cell", "where", "reason", "log"):
         table.add_column(heading, overflow="fold")
@@ -231,11 +231,11 @@ class View:
             self.live.stop()
 
     def note(self, text: str) -> None:
-        """Say something beside the table."""
+        """Print a line beside the table."""
         self.console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False, highlight=False, soft_wrap=True)
 
     def update(self) -> None:
-        """Look at the run directories again and show what changed."""
+        """Read the run directories again and show the changes."""
         before, self.shots = self.shots, snapshots(self.cells, self.since, self.shots)
         left = seconds_left(self.shots, self.workers, self.since)
         foot = f"{counts(self.shots)} · {clock(time.time() - self.since)} elapsed"
@@ -251,9 +251,9 @@ class View:
 
 
 def _more(cells: Sequence[Cell]) -> str:
-    """How many cells a table has no row for; empty where it has all."""
+    """Say how many cells the table leaves out; empty if none."""
     hidden = len(cells) - MOST_ROWS
-    return f"and {hidden} more; --json, of plan and status, has all" if hidden > 0 else ""
+    return f"and {hidden} more; plan and status list all with --json" if hidden > 0 else ""
 
 
 def _table(plan: Plan, *headings: str) -> Table:
@@ -268,7 +268,7 @@ def _state(shot: Snapshot) -> Text:
 
 
 def _phase(shot: Snapshot) -> Text:
-    """With the reason why a cell waits to be gone on with, where there is one."""
+    """Return the phase, with the reason why a cell waits to be resumed, if there is one."""
     why = f"; {shot.reason}" if shot.state in ("interrupted", "unreadable") and shot.reason else ""
     return Text.assemble(shot.phase, (why, "dim"))
 

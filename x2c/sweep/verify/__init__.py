@@ -1,1 +1,1 @@
-"""Proof that a killed run ends in the same bits: python -m x2c.sweep verify-resume."""
+"""Proof that a killed and resumed run gives the same bits: python -m x2c.sweep verify-resume."""

@@ -1,11 +1,11 @@
-"""Prove that killed runs end as uninterrupted ones, on the user's own machine.
+"""Proof, on the user's own machine, that killed and resumed runs give the same bits as uninterrupted ones.
 
     python -m x2c.sweep verify-resume l1_adv
     python -m x2c.sweep verify-resume full --kills 12 --seed 3
     python -m x2c.sweep verify-resume l1 --processes 2
 
-One run goes through undisturbed. Another is killed with -9, started again, killed at a later moment, and so on, to its
-end. Then everything the two have written is compared: weights, losses and scores, bit for bit. The moments are drawn
+One run is uninterrupted. Another is killed with -9, resumed, killed at a later moment, and so on, until it finishes.
+Then all files of the two are compared: weights, losses and scores, bit for bit. The moments are drawn
 from --seed over all phases of a run and shown, so that the same line repeats them. The exit code is 0 when nothing
 differs, else 1. Any field of the configuration can be given as --a.b=value.
 """
@@ -45,13 +45,13 @@ from x2c.sweep.verify.compare import Comparison, compare
 from x2c.sweep.verify.killed_run import PHASES, Moment
 
 NOTEWORTHY_SECONDS = 0.01
-"""Moments that are further apart have something between them that is worth being killed in."""
+"""Seconds between two moments above which a kill between them is worth a test."""
 RUN_HASH = re.compile(r"-\w+-s\d+-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
 class Kill:
-    """When a process is killed: some time after a moment, or at once."""
+    """The time at which a process is killed: some time after a moment, or at once."""
 
     moment: Moment
     delay_seconds: float
@@ -67,7 +67,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Job:
-    """What is run: train.py's arguments, without the folder of the runs, by so many processes."""
+    """A training to run: train.py's arguments, without the folder of the runs, and the number of processes."""
 
     arguments: tuple[str, ...]
     processes: int
@@ -88,28 +88,30 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A process that was to be killed, and what became of it."""
+    """A process that was to be killed, and the outcome."""
 
     kill: Kill
     killed: bool
     went_on: str
-    """What the next process found."""
+    """State that the next process found."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Parse, run, compare and report; returns the exit code."""
+    """Parse, run, compare and report; return the exit code."""
     parser = Parser(prog="python -m x2c.sweep verify-resume", description=__doc__)
-    # Optional for argparse, so that our own line names the choices.
+    # Optional for argparse, so that our own message lists the choices.
     parser.add_argument("variant", nargs="?", metavar="VARIANT", help="a file of experiments/")
     parser.add_argument("--scale", default="smoke", metavar="NAME", help=f"{', '.join(scales())} (default: smoke)")
     parser.add_argument("--data", metavar="NAME", help="data set, as for train.py (default: the variant's)")
-    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="of the run and of the moments (default: 0)")
-    count = whole_number(1)
     parser.add_argument(
-        "--kills", type=count, default=len(PHASES), metavar="N", help="how often it is killed (default: 7)"
+        "--seed", type=seed, default=0, metavar="N", help="seed of the run and of the moments (default: 0)"
     )
-    parser.add_argument("--processes", type=count, default=1, metavar="N", help="that train it together (default: 1)")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="where to work (default: the system's place for it)")
+    count = whole_number(1)
+    parser.add_argument("--kills", type=count, default=len(PHASES), metavar="N", help="number of kills (default: 7)")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="processes that train it together (default: 1)"
+    )
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="working folder (default: a temporary one)")
     parser.set_defaults(tracker="none", runs=None)
     options, rest = parser.split(arguments)
     if options.variant is None:
@@ -134,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def verify(title: str, job: Job, kills: int, seed: int, folder: Path) -> bool:
-    """Run, kill, resume, compare and print; returns whether all is equal. Raises UserError where no run comes to its end."""
+    """Run, kill, resume, compare and print; return whether all is equal. Raises UserError if a run does not finish."""
     began = time.monotonic()
     with console.status("") as line:
 
@@ -142,15 +144,15 @@ def verify(title: str, job: Job, kills: int, seed: int, folder: Path) -> bool:
             line.update(text)
             console.print(f"{clock(time.monotonic() - began)}  {text}", markup=False, highlight=False, soft_wrap=True)
 
-        say("the undisturbed run")
+        say("the uninterrupted run")
         moments = undisturbed(job, folder)
         planned = draw(moments, kills, seed)
-        say(f"{len(moments)} moments to be killed at, {len(planned)} of them drawn")
+        say(f"{len(moments)} moments for a kill, {len(planned)} of them drawn")
         attempts = [_attempt(job, folder, kill, f"{n} of {len(planned)}", say) for n, kill in enumerate(planned, 1)]
-        say("the last resume, to the end")
+        say("the last resume, which is not killed")
         code = _wait(job.start(folder / "killed", folder / "log.txt"))
         if code:
-            raise UserError(f"{title}: a killed run did not come to its end: {_last_line(folder / 'log.txt')}")
+            raise UserError(f"{title}: the resumed run did not finish: {_last_line(folder / 'log.txt')}")
     compared = compare(folder / "calm", folder / "killed")
     out = wide_console()
     out.print(attempts_table(title, attempts))
@@ -158,21 +160,21 @@ def verify(title: str, job: Job, kills: int, seed: int, folder: Path) -> bool:
     done = sum(attempt.killed for attempt in attempts)
     same = not any(item.differences for item in compared) and done > 0
     processes = "" if job.processes == 1 else f", {job.processes} processes"
-    verdict = "equal, bit for bit" if same else "DIFFERS" if done else "was never killed: nothing is shown"
+    verdict = "equal, bit for bit" if same else "DIFFERS" if done else "was never killed: nothing is proved"
     out.print(f"{title}: killed {done} times and resumed{processes}: {verdict}", highlight=False)
     return same
 
 
 def undisturbed(job: Job, folder: Path) -> dict[Moment, float]:
-    """Run to the end in `folder`/calm; returns its moments in order, with the seconds to the next."""
+    """Run without interruption in `folder`/calm; return its moments in order, with the seconds to the next."""
     code = _wait(job.start(folder / "calm", folder / "log.txt", "--trace", str(folder / "trace.json")))
     if code:
-        raise UserError(f"the undisturbed run failed: {_last_line(folder / 'log.txt').removeprefix('error: ')}")
+        raise UserError(f"the uninterrupted run failed: {_last_line(folder / 'log.txt').removeprefix('error: ')}")
     return {Moment(**entry["moment"]): entry["seconds"] for entry in read_json(folder / "trace.json")}
 
 
 def draw(moments: dict[Moment, float], count: int, seed: int) -> list[Kill]:
-    """Up to `count` moments, in order, taken in turn from each phase of a run."""
+    """Return up to `count` moments, in order, taken in turn from each phase of a run."""
     generator = random.Random(seed)
     phases = [[moment for moment in moments if moment.phase == phase] for phase in PHASES]
     for phase in phases:
@@ -188,19 +190,19 @@ def draw(moments: dict[Moment, float], count: int, seed: int) -> list[Kill]:
 
 
 def attempts_table(title: str, attempts: Sequence[Attempt]) -> Table:
-    """What was killed when, and what was left to go on from."""
+    """Return a table of the kills: when, and from which state the run was resumed."""
     table = Table(title=f"{title}: killed with -9", title_justify="left")
     for heading in ("phase", "killed at", "went on from"):
         table.add_column(heading, overflow="fold")
     for attempt in attempts:
-        end = attempt.went_on if attempt.killed else "not killed: it ended before"
+        end = attempt.went_on if attempt.killed else "not killed: it ended earlier"
         table.add_row(attempt.kill.moment.phase, str(attempt.kill), end)
     return table
 
 
 def comparison_table(compared: Sequence[Comparison]) -> Table:
-    """What was compared, and what came of it."""
-    table = Table(title="undisturbed and killed, bit for bit", title_justify="left")
+    """Return a table of the compared files and the results."""
+    table = Table(title="uninterrupted and killed, bit for bit", title_justify="left")
     for heading in ("what", "files", "verdict"):
         table.add_column(heading, justify="right" if heading == "files" else "left", overflow="fold")
     for item in compared:
@@ -216,12 +218,12 @@ def _attempt(job: Job, folder: Path, kill: Kill, number: str, say: Callable[[str
     runs, log = folder / "killed", folder / "log.txt"
     code = _wait(job.start(runs, log, *options))
     if code not in (0, -signal.SIGKILL):
-        raise UserError(f"a killed run could not go on (exit code {code}): {_last_line(log)}")
+        raise UserError(f"a killed run could not be resumed (exit code {code}): {_last_line(log)}")
     return Attempt(kill, code != 0, _what_is_there(runs))
 
 
 def _what_is_there(runs: Path) -> str:
-    """What a resume finds."""
+    """Describe the state that a resumed run finds."""
     for stage in sorted((runs / "stages").glob("*")):
         name = stage.name.partition("-")[0]
         directory = RunDirectory(stage)
@@ -236,7 +238,7 @@ def _what_is_there(runs: Path) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process; it does not outlive this one."""
+    """Return the exit code of a process, which is killed if this one is interrupted."""
     try:
         return process.wait()
     finally:

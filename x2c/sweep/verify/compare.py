@@ -1,4 +1,4 @@
-"""Two folders of runs, file by file and bit by bit."""
+"""Comparison of two folders of runs, file by file and bit by bit."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IGNORED = re.compile(r"\.lock|(\..*)?status\.json.*|config\.yaml|log\.txt|provenance\.json")
-"""They hold times, process ids and the folder's own name."""
+"""Files that contain times, process ids or the folder's own name, and so are not compared."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one kind of file came to."""
+    """The result for one kind of file."""
 
     what: str
     files: int
     differences: tuple[str, ...]
-    """`path: how it differs`; empty where all are equal."""
+    """`path: how it differs`; empty if all are equal."""
 
 
 def compare(calm: Path, other: Path) -> list[Comparison]:
-    """Compare what two folders of runs hold, by kind of file; both must hold the same files, and no more."""
+    """Compare the files of two folders of runs, by kind; both must hold the same files, and no more."""
     ours, theirs = _files(calm), _files(other)
     kinds: dict[str, list[Path]] = {}
     for path in sorted(ours & theirs):
@@ -64,7 +64,7 @@ def _differences(calm: Path, other: Path, paths: Iterable[Path]) -> list[str]:
 
 
 def _explain(one: Path, other: Path) -> str:
-    """How two files differ, as far as can be told in a line."""
+    """Describe the difference of two files in one line."""
     if one.suffix == ".jsonl":
         return _first_line(one, other)
     if one.suffix not in READERS:

@@ -1,12 +1,11 @@
-"""A training process that is killed at a moment chosen beforehand: the hands of `verify-resume`.
+"""A training process that is killed at a chosen moment, for `verify-resume`.
 
     python -m x2c.sweep.verify.killed_run RUNS --trace FILE -- --variant l1 …
     python -m x2c.sweep.verify.killed_run RUNS --moment JSON -- --variant l1 …
 
-What kill -9 leaves behind is what a process has done to files by then. So every change of a file in the folder of the
-runs is a moment, named after how far the training was and not after the clock: a resumed process, which does the same
-again, comes to the same moments. The interpreter tells of file operations by audit events, so that nothing in the code
-under test knows of this.
+After kill -9 only a process's changes of files are left. So every change of a file in the folder of the runs is a
+moment, named after the training step and not after the clock: a resumed process, which repeats the changes, passes
+the same moments. The interpreter reports file operations as audit events, so that the tested code needs no changes.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ CHANGES = {
     "os.rmdir": "remove",
 }
 PHASES = ("step", "checkpoint", "sampling", "between stages", "scoring", "removal", "start")
-"""The parts of a run, those first that must not be left out."""
+"""The phases of a run, the most important ones first."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Just before a file is changed."""
+    """A moment just before a file is changed."""
 
     stage: str
     """The stage that was trained last; empty before the first."""
     lines: int
-    """What it had logged by then."""
+    """Number of lines it had logged."""
     step: int
-    """Its step by then."""
+    """Its training step."""
     change: str
     path: str
-    """In the folder of the runs."""
+    """Path of the file in the folder of the runs."""
 
     @property
     def phase(self) -> str:
-        """Which part of a run it is in: one of PHASES."""
+        """Its phase of a run: one of PHASES."""
         if not self.stage:
             return "start"
         if self.change == "remove":
@@ -74,13 +73,13 @@ class Watch:
     def __init__(self, runs: Path, target: Moment | None = None, delay_seconds: float = 0.0) -> None:
         self.runs, self.target, self.delay_seconds = runs.resolve(), target, delay_seconds
         self.seen: dict[Moment, float] = {}
-        """When each moment first came, in order."""
+        """The moments in order, each with the time of its first occurrence."""
         self.stage: Path | None = None
         self.busy = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """What the interpreter calls at each audit event."""
-        # Looking at files and killing are events as well.
+        """Called by the interpreter at each audit event."""
+        # Reading files and killing are events as well.
         if event not in CHANGES or self.busy:
             return
         self.busy = True
@@ -95,7 +94,7 @@ class Watch:
             self.busy = False
 
     def trace(self) -> list[dict[str, Any]]:
-        """Every moment, with the seconds until the next."""
+        """Return every moment, with the seconds until the next."""
         times = [*self.seen.values(), time.monotonic()]
         steps = zip(self.seen, times[:-1], times[1:], strict=True)
         return [{"moment": asdict(moment), "seconds": after - at} for moment, at, after in steps]
@@ -116,7 +115,7 @@ class Watch:
         return Moment(self.stage.name.partition("-")[0], len(lines), step, CHANGES[event], where)
 
     def _changed(self, event: str, arguments: tuple[Any, ...]) -> Path | None:
-        """The path that is about to change, if it is one of the runs' and a rerun would change it again."""
+        """Return the path that is about to change, if it is one of the runs' and a rerun would change it again."""
         name = arguments[0]
         if not isinstance(name, str | os.PathLike):
             return None
@@ -127,21 +126,21 @@ class Watch:
         if event in ("os.remove", "os.rmdir") and not path.is_absolute() and arguments[1] >= 0:
             path = Path(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
         path = Path(os.path.abspath(path))
-        # Leases are kept by the clock.
+        # Leases change by the clock.
         if self.runs not in path.parents or ".lease" in path.parts:
             return None
         if event == "os.mkdir" and (path.exists() or not path.parent.exists()):
             return None
         if event == "os.remove" and not path.exists():
             return None
-        # While a run goes on, status.json is written by the clock.
+        # During a run, status.json is written by the clock.
         if "status.json" in path.name and (event != "os.rename" or read_json(path)["state"] == "running"):
             return None
         return path
 
 
 def kill_all(delay_seconds: float) -> None:
-    """kill -9 for this process, and for its launcher and siblings where there are several: now, or soon, from outside."""
+    """kill -9 this process, and its launcher and siblings if there are several: now, or later from outside."""
     pids = [os.getpid()]
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         launcher = os.getppid()
@@ -164,7 +163,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()
     watch = Watch(options.runs, options.moment and Moment(**options.moment), options.delay)
-    # The other processes of a run change next to nothing.
+    # The other processes of a run change almost no files.
     watching = os.environ.get("RANK", "0") == "0"
     if watching:
         sys.addaudithook(watch)
