@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from x2c.core import stopping
 from x2c.core.console import console, track
+from x2c.core.script import idle_environment
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,7 +80,7 @@ def in_processes(
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
     """Processes begun meanwhile use `threads` each: they read it on import, which comes before any call in them."""
-    new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1"}
+    new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1", **idle_environment()}
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     try:

@@ -16,7 +16,7 @@ the newest finished run is taken.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from x2c.core.cli import Parser
@@ -25,7 +25,7 @@ from x2c.core.errors import exit_on_user_error
 STATES = ("done", "running", "interrupted", "failed", "pruned", "unreadable")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse and act; returns the exit code."""
     parser = Parser(prog="python -m x2c.runs", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -60,7 +60,7 @@ def main() -> int:
     stages.add_argument("--remove", action="store_true", help="what would be deleted; with --yes it is")
     stages.add_argument("--yes", action="store_true", help="delete it")
     stages.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     return int(options.act(options))
 
 
