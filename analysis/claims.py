@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-if not __package__:
-    # Run by path: Python put this folder first on sys.path, where tables.py would shadow PyTables for pandas.
-    _folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [os.path.dirname(_folder), *(p for p in sys.path if os.path.abspath(p) != _folder)]
-
 from x2c.core.script import begin
 
 begin(__name__, "claims.py")

@@ -13,8 +13,11 @@ from x2c.core import stopping
 from x2c.core.config import Config
 from x2c.core.parallel import shares_of_cores
 from x2c.core.resolve import resolve
+from x2c.core.script import idle_environment
 
 torch.set_num_threads(1)
+# For the programs that tests start; of this process the threads are set above.
+os.environ.update(idle_environment())
 CORES = os.sched_getaffinity(0)
 pytest_plugins = ["services.network", "services.postgres", "services.slurm"]
 

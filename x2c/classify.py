@@ -12,7 +12,7 @@ runs/classifications/; the table is made from them, here and by `python analysis
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 
 from x2c.core.script import begin
 
@@ -32,7 +32,7 @@ what can be changed:
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, classify, and print the table."""
     parser = Parser(prog="classify.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--variant", default="full", metavar="NAME", help="whose generators (default: full)")
@@ -44,7 +44,7 @@ def main() -> int:
         help="generators that never saw the patient, or one that saw most (default: cross_fitted)",
     )
     add_config_options(parser, tracker=False)
-    options, overrides = parser.split(sys.argv[1:])
+    options, overrides = parser.split(argv)
     asked = overrides_from(options, overrides)
     # Wrong names are told before the imports, which take many seconds.
     from x2c.engine.classification.settings import PREFIX, resolve_settings

@@ -10,8 +10,8 @@ slices. The same command goes on where an interrupted one stopped, and redoes on
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentTypeError
+from collections.abc import Sequence
 from pathlib import Path
 
 from x2c.core.script import begin
@@ -49,7 +49,7 @@ exit codes: 0 every pair is in, 1 some were left out (see the report), 2 nothing
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, prepare, and say what came of it."""
     parser = Parser(prog="prepare.py", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
@@ -78,7 +78,7 @@ def main() -> int:
     add("--strict", action="store_true", help="leave out what is doubtful, too")
     add("--key", type=Path, metavar="DIR", help="folder of the pseudonyms' key (default: --root)")
     add("--workers", type=whole_number(0), default=0, metavar="N", help="processes (default: one a core)")
-    options = parser.parse_args(sys.argv[1:])
+    options = parser.parse_args(argv)
     from x2c.data.prepare.folders import check_folders
 
     if options.source not in SOURCES.names():

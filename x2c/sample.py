@@ -12,6 +12,7 @@ no frontal chest, or whose header says so, is warned of. Generated volumes are r
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from x2c.core.script import begin
@@ -51,7 +52,7 @@ exit codes: 0 all was written, 2 something is wrong with the request: nothing wa
 """
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, sample, and print what was written."""
     parser = Parser(prog="sample.py", description=__doc__, epilog=EPILOG)
     parser.add_argument("--run", required=True, metavar="RUN", help="a run that is done: its folder, id or variant")
@@ -70,7 +71,7 @@ def main() -> int:
     )
     parser.add_argument("--strict", action="store_true", help="refuse doubtful X-rays instead of warning of them")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    options, overrides = parser.split(sys.argv[1:])
+    options, overrides = parser.split(argv)
     from x2c.engine.sampling_paths import Request, check_paths, done_run
 
     options.run = find_run(options.run, options.runs)

@@ -10,7 +10,7 @@ Any field of the configuration can be given as --a.b=value.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ from x2c.core.errors import UserError, exit_on_user_error
 from x2c.core.resolve import resolve, scales
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse, resolve, train or load, save, and print the table."""
     parser = Parser(prog="train_autoencoder.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")
     parser.add_argument("--scale", default="cpu", metavar="NAME", help=f"{', '.join(scales())} (default: cpu)")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="a new folder to save it in")
-    options, overrides = parser.split(sys.argv[1:])
+    options, overrides = parser.split(argv)
     config = resolve(options.variant, options.scale, 0, overrides)
     if options.out is not None and options.out.exists():
         raise UserError(f"--out: expected a new folder; {options.out} exists; name another")

@@ -20,6 +20,7 @@ exception: I3D is an archive of code, and is loaded only if its digest is the pu
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from x2c.core.script import begin
@@ -35,12 +36,12 @@ from x2c.core.weights import WEIGHTS, Weights, expectations, find, standing, wei
 VOUCHED = {"published": "as published", "recorded": f"as in {SUMS}", "unknown": "nothing to compare with"}
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, record or verify if asked, and print the table; returns the exit code."""
     parser = Parser(prog="python -m x2c.weights", description=__doc__)
     parser.add_argument("--verify", action="store_true", help="hash what was found and compare it")
     parser.add_argument("--record", action="store_true", help=f"write the digests of X2C_WEIGHTS to its {SUMS}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.record:
         record()
     found = {name: find(name) for name in WEIGHTS}

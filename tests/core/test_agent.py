@@ -10,7 +10,7 @@ import pytest
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from wandb.sdk.lib.config_util import save_config_file_from_dict
 
-from x2c import train
+from x2c import train_command as train
 from x2c.core import agent
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from x2c import train
+from x2c import train_command as train
 from x2c.core.errors import UserError
 from x2c.core.resolve import resolve
 from x2c.sweep.plan import cells

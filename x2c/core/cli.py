@@ -30,8 +30,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog}: {message}; see --help")
 
-    def split(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Return the known options, and `--a.b=c` (or `--a.b c`) as overrides `a.b=c`. Raises UserError for others."""
+    def split(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+        """Return the known options, and `--a.b=c` (or `--a.b c`) as overrides `a.b=c`; None: of this process's command line.
+
+        Raises UserError for anything else.
+        """
         known, rest = self.parse_known_args(arguments)
         overrides: list[str] = []
         while rest:

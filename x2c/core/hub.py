@@ -45,6 +45,16 @@ def cached(name: str, files: Iterable[str], revision: str) -> Path | None:
     return Path(str(paths[0])).parent if paths and all(isinstance(path, str) for path in paths) else None
 
 
+def snapshot(name: str, revision: str = "") -> Path:
+    """The folder of a whole repository, from the local cache or fetched into it. Raises OSError where it cannot be had."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision or None))
+    except Exception as error:  # Which one depends on the HTTP library that huggingface_hub happens to use.
+        raise OSError(" ".join(str(error).split())) from error
+
+
 def download(name: str, files: Iterable[str], revision: str) -> Path:
     """Download a repository's files into the local cache; return their folder. Raises OSError if that fails."""
     from huggingface_hub import snapshot_download

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from x2c.core import stopping
 from x2c.core.console import console, track
+from x2c.core.script import idle_environment
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -79,7 +80,7 @@ def in_processes(
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
     """In the block, new processes get `threads` threads each: they read the variables on import, before any call."""
-    new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1"}
+    new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1", **idle_environment()}
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     try:

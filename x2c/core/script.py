@@ -22,6 +22,9 @@ HEAVY = {
     "SimpleITK",
 }
 """Packages that take long to import."""
+IDLE = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "4"}
+"""Idle threads of PyTorch and NumPy sleep at once rather than spin: two processes that share two cores would otherwise
+take several times as long as one after the other. No result depends on it. Those libraries read it when they are loaded."""
 
 
 def begin(module: str, name: str) -> None:
@@ -33,6 +36,7 @@ def begin(module: str, name: str) -> None:
     leave_script_folder()
     if module != "__main__":
         return
+    os.environ.update(idle_environment())
     from x2c.core.stopping import listen
 
     sys.excepthook, sys.unraisablehook = _on_uncaught, _on_unraisable
@@ -54,6 +58,15 @@ class _FirstLine:
             with contextlib.suppress(OSError):
                 print(f"{self.name}: loading", file=sys.stderr, flush=True)
             self.name = ""
+
+
+def idle_environment() -> dict[str, str]:
+    """The variables IDLE, with the user's own values where there are any.
+
+    Programs set them before they import NumPy or PyTorch, and for the processes that they start. The library leaves the
+    environment of whoever imports it as it is.
+    """
+    return {name: os.environ.get(name, value) for name, value in IDLE.items()}
 
 
 def leave_script_folder() -> None:

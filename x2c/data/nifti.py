@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from x2c.core.files import replacing
@@ -12,6 +13,17 @@ from x2c.core.files import replacing
 SUFFIX = ".nii.gz"
 DESCRIPTION_BYTES = 79
 """NIfTI-1's `descrip` holds 80 with its closing zero."""
+
+
+def affine(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
+    """The matrix [4, 4] from voxels (w, h, d, 1) to mm (right, anterior, superior, 1), as NIfTI's readers give it of a file
+    that `write_nifti` wrote; `shape` is (D, H, W), `spacing_mm` (z, y, x).
+    """
+    # NIfTI's axes point to the right and the front, those of the array to the left and the back.
+    steps = np.array(spacing_mm[::-1], np.float64) * (-1, -1, 1)
+    matrix = np.diag([*steps, 1.0])
+    matrix[:3, 3] = -steps * (np.array(shape[::-1]) - 1) / 2
+    return matrix
 
 
 def write_nifti(path: Path, values: NDArray[Any], spacing_mm: tuple[float, float, float], description: str) -> None:

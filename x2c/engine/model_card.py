@@ -1,4 +1,8 @@
-"""README.md of an exported run: what it is, what it was trained on, what it scored, how to sample from it."""
+"""README.md of an exported run: what it is, what it was trained on, what it scored, how to sample from it.
+
+It is a model card in the format of the Hugging Face hub: metadata in YAML (https://huggingface.co/docs/hub/model-cards),
+then the text.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,112 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from x2c.core.files import read_json
+
+CODE_LICENCE = "Apache-2.0"
+NOTICE = "Research material. Not for diagnosis."
 SCORES = {"psnr": "PSNR, dB", "ssim_2d": "SSIM (2D)", "mae_hu": "MAE, HU", "lpips": "LPIPS"}
 
 
 def model_card(values: dict[str, Any], run: Path) -> str:
     """The text, from what model.json says and the scores of the run."""
+    return f"---\n{metadata(values, run)}---\n\n{_text(values, run)}"
+
+
+def metadata(values: dict[str, Any], run: Path) -> str:
+    """The card's metadata, YAML: the hub's own fields, and below `x2c` what they have no place for."""
+    config = values["config"]
+    data = _trained_on(config)
+    # The hub's field is about the weights: those made of this project's own patients alone are free as the code is.
+    licence = {"license": "apache-2.0"} if _own_work(values) else {"license": "other", "license_name": "undecided"}
+    about = {
+        **licence,
+        "library_name": "x2c",
+        "pipeline_tag": "image-to-3d",
+        "tags": ["x2c", "chest-x-ray", "computed-tomography", "latent-diffusion", "medical", "not-for-diagnosis"],
+        "model-index": [{"name": values["run"], "results": _results(values, run)}],
+        "x2c": {
+            "notice": NOTICE,
+            "code_license": CODE_LICENCE,
+            "version": values["x2c"],
+            "run": values["run"],
+            "variant": config["variant"],
+            "scale": config["scale"],
+            "seed": config["seed"],
+            "data": data,
+            "cohort": (values["data"] or {}).get("cohort"),
+            "stand_ins": [
+                {"part": s["part"], "name": s["name"], "in_place_of": s.get("instead_of") or "a pretrained network"}
+                for s in values["stand_ins"]
+            ],
+        },
+    }
+    return str(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=120))
+
+
+def _results(values: dict[str, Any], run: Path) -> list[dict[str, Any]]:
+    """The mean scores in the form of the hub's leaderboards; none where no scores are known."""
+    table = _table(run)
+    if table is None:
+        return []
+    name = _scored_on(values["config"])
+    return [
+        {
+            "task": {"type": "image-to-3d", "name": "CT from a chest X-ray"},
+            "dataset": {"type": name, "name": f"{name}, {len(table)} test patients, scale {values['config']['scale']}"},
+            "metrics": [
+                {"type": kind, "name": f"{label}, mean over patients", "value": float(f"{table[metric].mean():.6g}")}
+                for metric, kind, label in _measured(table, run)
+            ],
+        }
+    ]
+
+
+def _trained_on(config: dict[str, Any]) -> dict[str, str]:
+    """The names of the data sets by their roles."""
+    return {role: config[role]["name"] for role in ("dataset", "pretraining", "finetuning") if role in config}
+
+
+def _scored_on(config: dict[str, Any]) -> str:
+    stages = config["stages"]
+    return str(config[stages[stages["order"][-1]]["data"]]["name"])
+
+
+def _own_work(values: dict[str, Any]) -> bool:
+    """Whether nothing of anyone else's is in the weights: no patients' images, no one's CT, no pretrained network."""
+    parts = values["parts"].values()
+    return set(_trained_on(values["config"]).values()) == {"phantom"} and not any(about["asset"] for about in parts)
+
+
+def _measured(table: pd.DataFrame, run: Path) -> list[tuple[str, str, str]]:
+    """Column, kind and label of each score that is shown; one that a stand-in measured has another name."""
+    told = (read_json(run / "provenance.json") or {}).get("stand_ins") or []
+    stand_in = any(one["part"] == "perceptual" for one in told)
+    named = {"lpips": ("lpips_stand_in", "LPIPS[stand-in]")} if stand_in else {}
+    return [(name, *named.get(name, (name, label))) for name, label in SCORES.items() if name in table]
+
+
+def _of_people(config: dict[str, Any]) -> bool:
+    return "prepared" in _trained_on(config).values()
+
+
+def _table(run: Path) -> pd.DataFrame | None:
+    """The scores by patient; None where there are none that can be read."""
+    try:
+        return pd.read_parquet(run / "scores.parquet")
+    except (OSError, ValueError):
+        return None
+
+
+def _text(values: dict[str, Any], run: Path) -> str:
     config, volume = values["config"], values["volume"]
     depth, height, width = volume["shape"]
     low, high = volume["window_hu"]
     stages = config["stages"]
     trained = " → ".join(f"{name} {stages[name]['steps']}" for name in stages["order"])
-    data = {role: config[role]["name"] for role in ("dataset", "pretraining", "finetuning") if role in config}
+    data = _trained_on(config)
     dirty = ", with changes that were not committed" if values["dirty"] else ""
     lines = [
         f"# {values['run']}",
@@ -31,6 +129,13 @@ def model_card(values: dict[str, Any], run: Path) -> str:
         "",
         "    python x2c/sample.py --run THIS_FOLDER --xray image.png --out volume.nii.gz",
         "",
+        "or in Python, where the hub's name of this repository does as well:",
+        "",
+        "    import x2c",
+        "",
+        '    model = x2c.from_pretrained("THIS_FOLDER")',
+        '    model.sample("image.png", samples=8).save("volume.nii.gz")',
+        "",
         *_needed(values),
         "## What it is",
         "",
@@ -40,6 +145,8 @@ def model_card(values: dict[str, Any], run: Path) -> str:
         f"in the HU window {low:g} to {high:g}",
         f"- sampler: {config['sampler']['name']} with {config['sampler']['steps']} steps; guidance: {config['guidance']['name']}",
         f"- code: x2c {values['x2c']}, commit {values['commit'] or 'not known'}{dirty}",
+        f"- licence of the code: {CODE_LICENCE}"
+        + ("; that of the weights is for whoever answers for the data to decide" if _of_people(config) else ""),
         *_stand_ins(values),
         "",
         "## Scores",
@@ -47,7 +154,7 @@ def model_card(values: dict[str, Any], run: Path) -> str:
         *_scores(run),
         "",
     ]
-    if "prepared" in data.values():
+    if _of_people(config):
         lines += [
             "## Data protection",
             "",
@@ -82,14 +189,12 @@ def _stand_ins(values: dict[str, Any]) -> list[str]:
 
 def _scores(run: Path) -> list[str]:
     """Mean and SD over test patients."""
-    try:
-        table = pd.read_parquet(run / "scores.parquet")
-    except (OSError, ValueError):
+    table = _table(run)
+    if table is None:
         return ["None are known."]
     lines = ["| score | mean | SD |", "| --- | ---: | ---: |"]
-    for name, label in SCORES.items():
-        if name in table:
-            lines.append(f"| {label} | {table[name].mean():.4g} | {table[name].std():.4g} |")
+    for name, _, label in _measured(table, run):
+        lines.append(f"| {label} | {table[name].mean():.4g} | {table[name].std():.4g} |")
     return [
         *lines,
         "",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator as Iterated
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -18,6 +22,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import file_digest, read_json
 from x2c.core.run import RunDirectory
 from x2c.core.weights import needed, source_fingerprint
+from x2c.data.volume import unwindow
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.accelerating import use_threads
 from x2c.engine.experiment import best_device
@@ -25,7 +30,7 @@ from x2c.engine.generator import FRAME_FILE, Frame, Generator
 from x2c.engine.identity import WEIGHTS
 from x2c.engine.model_file import MODEL_FILE, Model, older_model, read_model, write_model
 from x2c.engine.parts import Parts
-from x2c.engine.sampling_paths import Request, check_paths, done_run
+from x2c.engine.sampling_paths import Changes, Request, check_paths, done_run
 from x2c.engine.stages import trained_denoiser
 from x2c.engine.volume_files import NOTICE, Made, Writer, XRay
 from x2c.engine.xrays import open_xrays
@@ -54,22 +59,34 @@ def sample_xrays(request: Request) -> list[Made]:
     model.load_encoder(parts)
     # Before the autoencoder, which may have to be made: X-rays that cannot be used are told of at once.
     xrays = open_xrays(targets, parts, strict=request.strict, in_folder=request.xray.is_dir())
-    generate = _generator(request, model, config, parts)
+    generate = open_generator(model, config, parts, request.adapter)
     frame = generate.frame
     writer = Writer(request.samples, frame.window_hu, frame.spacing_mm, _record(request, model, config))
-    jobs = [(xray, sample) for xray in xrays for sample in range(1, request.samples + 1)]
-    made: list[Made] = []
+    with closing(draw(generate, xrays, request.samples)) as drawn:
+        return [writer.take(*one) for one in drawn]
+
+
+def draw(
+    generate: Generator, xrays: Sequence[XRay], samples: int
+) -> Iterated[tuple[XRay, int, NDArray[np.float32], float]]:
+    """Every radiograph with the number of a sample (from 1), the volume [D, H, W] in HU, and the seconds that it took.
+
+    All samples of a radiograph come one after the other. Volumes are made `evaluation.batch_size` at a time, under a
+    progress bar.
+    """
+    jobs = [(xray, sample) for xray in xrays for sample in range(1, samples + 1)]
+    done = 0
     with progress() as bar:
         task, lines = bar.add_task("sampling volumes", total=len(jobs)), Lines("sampling volumes")
-        for batch in _batches(jobs, config.evaluation.batch_size):
-            lines.tell(f"{len(made)} of {len(jobs)}")
+        for batch in _batches(jobs, generate.config.evaluation.batch_size):
+            lines.tell(f"{done} of {len(jobs)}")
             began = time.perf_counter()
             volumes = _sample(generate, batch)
             seconds = (time.perf_counter() - began) / len(batch)
             for (xray, sample), volume in zip(batch, volumes, strict=True):
-                made.append(writer.take(xray, sample, volume.numpy(), seconds))
+                yield xray, sample, unwindow(volume.numpy(), *generate.frame.window_hu), seconds
+                done += 1
                 bar.advance(task)
-    return made
 
 
 def finished_run(path: Path) -> RunDirectory:
@@ -92,8 +109,8 @@ def model_of(run: RunDirectory) -> Model:
     return read_model(run.path) if (run.path / MODEL_FILE).exists() else older_model(run)
 
 
-def sampling_config(request: Request, model: Model) -> Config:
-    """The run's config with what the request changes of it. Raises UserError for changes that sampling cannot make."""
+def sampling_config(request: Changes, model: Model) -> Config:
+    """The run's config with what a request changes of it. Raises UserError for changes that sampling cannot make."""
     trained = model.config()
     for override in request.overrides:
         _check_override(override.partition("=")[0], trained)
@@ -146,14 +163,17 @@ def _check_override(field: str, trained: Config) -> None:
         )
 
 
-def _generator(request: Request, model: Model, config: Config, parts: Parts) -> Generator:
-    """The run's model, with the autoencoder loaded. A run of an older x2c is completed."""
+def open_generator(model: Model, config: Config, parts: Parts, adapter: Path | None = None) -> Generator:
+    """The run's model, with the autoencoder of `parts` loaded. A run of an older x2c is completed.
+
+    Raises UserError where weights cannot be read, and for adapters of another base.
+    """
     weights = model.folder / WEIGHTS
     try:
-        denoiser = trained_denoiser(config, RunDirectory(model.folder), request.adapter)
+        denoiser = trained_denoiser(config, RunDirectory(model.folder), adapter)
     except SafetensorError as error:
         raise UserError(f"{weights}: not readable as weights ({error}); copy the run again") from error
-    frame = _frame(request, model)
+    frame = _frame(adapter, model)
     model.load_autoencoder(parts, before_training=lambda: _say_it_is_made(config))
     if not model.whole:
         complete(model, parts)
@@ -170,11 +190,11 @@ def complete(model: Model, parts: Parts) -> None:
     console.print(f"{model.folder.name} is of an older x2c; {done}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _frame(request: Request, model: Model) -> Frame:
+def _frame(adapter: Path | None, model: Model) -> Frame:
     """The frame of the adapters where they bring one, else the run's. Raises UserError for adapters of another base."""
-    if request.adapter is None:
+    if adapter is None:
         return model.frame
-    path = request.adapter / FRAME_FILE
+    path = adapter / FRAME_FILE
     if not path.is_file():
         console.print(
             f"--adapter: no {FRAME_FILE} with these adapters: window and scales of the run are assumed", markup=False
@@ -187,7 +207,7 @@ def _frame(request: Request, model: Model) -> Frame:
         raise UserError(f"{path}: expected what sampling needs; not readable ({error}); copy the run again") from error
     if values.get("base_sha256") not in (None, model.denoiser_sha256):
         raise UserError(
-            f"--adapter: {request.adapter} was trained on other weights than {model.folder / WEIGHTS}; "
+            f"--adapter: {adapter} was trained on other weights than {model.folder / WEIGHTS}; "
             "give the run that it fine-tunes"
         )
     return frame

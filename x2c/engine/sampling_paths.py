@@ -12,8 +12,20 @@ from x2c.core.run import RunDirectory
 from x2c.data.nifti import SUFFIX
 
 
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What sampling may change of a run."""
+
+    seed: int | None = None
+    """None: the run's."""
+    label: str | None = None
+    """Embolism label, of runs guided by it; None: the run's."""
+    overrides: tuple[str, ...] = ()
+    """`a.b=value`, of the fields that `x2c/sample.py --help` lists."""
+
+
 @dataclass(frozen=True)
-class Request:
+class Request(Changes):
     """A request to `x2c/sample.py`."""
 
     run: Path
@@ -24,10 +36,6 @@ class Request:
     samples: int = 1
     """Volumes per radiograph."""
     adapter: Path | None = None
-    seed: int | None = None
-    """None: the run's."""
-    label: str | None = None
-    overrides: tuple[str, ...] = ()
     overwrite: bool = False
     strict: bool = False
     """Refuse doubtful X-rays (default: warn of them)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from x2c.core.files import write_json
 from x2c.data.nifti import SUFFIX, write_nifti
-from x2c.data.volume import Array, unwindow
+from x2c.data.volume import Array
 from x2c.engine.preview import Row, draw_preview
 from x2c.engine.sampling_paths import volume_names
 
@@ -55,6 +55,37 @@ class Made:
     seconds: float
 
 
+class Spread:
+    """Mean and SD of the samples of a radiograph as they come, voxel by voxel, in double precision.
+
+    By Welford's update, for which no sample has to be kept (Technometrics 4, 1962).
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: NDArray[np.float64] = np.zeros(0)
+        self.squares: NDArray[np.float64] = np.zeros(0)
+
+    def add(self, volume: Array) -> None:
+        """Take in one more sample; all have one shape."""
+        if not self.count:
+            self.mean, self.squares = np.zeros(volume.shape), np.zeros(volume.shape)
+        self.count += 1
+        apart = volume - self.mean
+        self.mean += apart / self.count
+        self.squares += apart * (volume - self.mean)
+
+    @property
+    def sd(self) -> NDArray[np.float64]:
+        """The standard deviation over samples, with n − 1 below; NaN where there is but one."""
+        return np.sqrt(self.squares / (self.count - 1)) if self.count > 1 else np.full(self.mean.shape, np.nan)
+
+
+def stored(hu: Array) -> NDArray[np.int16]:
+    """HU as files hold them: whole numbers."""
+    return np.rint(hu).astype(np.int16)
+
+
 class Writer:
     """Writes volumes as they come, radiograph by radiograph; of several samples, their mean and SD at the end."""
 
@@ -68,20 +99,16 @@ class Writer:
         """`record` is what the JSON files of all volumes share."""
         self.samples, self.window_hu, self.spacing_mm, self.record = samples, window_hu, spacing_mm, record
         self.rows: list[Row] = []
-        self.mean = self.squares = np.zeros(0)
+        self.spread = Spread()
 
-    def take(self, xray: XRay, sample: int, volume: Array, seconds: float) -> Made:
-        """Write sample number `sample` (from 1) of a radiograph: a volume [D, H, W] in [0, 1]."""
-        hu = unwindow(volume, *self.window_hu)
+    def take(self, xray: XRay, sample: int, hu: Array, seconds: float) -> Made:
+        """Write sample number `sample` (from 1) of a radiograph: a volume [D, H, W] in HU."""
         name = volume_names(xray.out, self.samples)[sample - 1]
-        self._write(xray, name, np.rint(hu).astype(np.int16), f"sample {sample} of {self.samples}")
+        self._write(xray, name, stored(hu), f"sample {sample} of {self.samples}")
         if sample == 1:
             self.rows = [Row("generated" if self.samples == 1 else "sample 1", hu, *self.window_hu)]
-            self.mean, self.squares = np.zeros(hu.shape), np.zeros(hu.shape)
-        # Welford's update: no sample is kept.
-        apart = hu - self.mean
-        self.mean += apart / sample
-        self.squares += apart * (hu - self.mean)
+            self.spread = Spread()
+        self.spread.add(hu)
         if sample == self.samples:
             self._finish(xray)
         return Made(
@@ -90,9 +117,9 @@ class Writer:
 
     def _finish(self, xray: XRay) -> None:
         if self.samples > 1:
-            mean, sd = self.mean, np.sqrt(self.squares / (self.samples - 1))
+            mean, sd = self.spread.mean, self.spread.sd
             *_, mean_name, sd_name = volume_names(xray.out, self.samples)
-            self._write(xray, mean_name, np.rint(mean).astype(np.int16), f"mean of {self.samples} samples")
+            self._write(xray, mean_name, stored(mean), f"mean of {self.samples} samples")
             self._write(xray, sd_name, sd.astype(np.float32), f"standard deviation of {self.samples} samples")
             self.rows += [
                 Row("mean", mean, *self.window_hu),

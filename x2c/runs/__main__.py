@@ -16,7 +16,7 @@ which means the newest finished run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from x2c.core.cli import Parser
@@ -25,7 +25,7 @@ from x2c.core.errors import exit_on_user_error
 STATES = ("done", "running", "interrupted", "failed", "pruned", "unreadable")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments and act; return the exit code."""
     parser = Parser(prog="python -m x2c.runs", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -62,7 +62,7 @@ def main() -> int:
     stages.add_argument("--remove", action="store_true", help="list what would be deleted; with --yes delete it")
     stages.add_argument("--yes", action="store_true", help="delete it")
     stages.add_argument("--json", action="store_true", help="print JSON, for scripts")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     return int(options.act(options))
 
 

@@ -21,14 +21,7 @@ def list_runs(
     runs: Path, variant: str | None, scale: str | None, data: str | None, state: str | None, *, as_json: bool
 ) -> int:
     """Print the runs that match; return the exit code, 1 if there is none."""
-    if not runs.is_dir():
-        raise UserError(f"--runs: no folder {runs}; expected a folder of runs; give one, or train a run first")
-    rows = [_row(run) for run in load_runs(runs)]
-    for name, wanted in (("variant", variant), ("scale", scale), ("data", data), ("state", state)):
-        known = {row[name] for row in rows} | {row["cohort"] for row in rows if name == "data" and row["cohort"]}
-        rows = [row for row in rows if wanted in (None, row[name]) or (name == "data" and _of_cohort(row, wanted))]
-        if known and not rows and name != "state":
-            raise UserError(f"--{name}: {no_choice(str(wanted), f'a {name} that has runs', known)}")
+    rows = run_rows(runs, variant, scale, data, state)
     if as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
@@ -36,8 +29,33 @@ def list_runs(
     return 0 if rows else 1
 
 
-def _of_cohort(row: dict[str, Any], wanted: str | None) -> bool:
-    return bool(wanted and row["cohort"] and row["cohort"].startswith(wanted))
+def run_rows(
+    runs: Path, variant: str | None = None, scale: str | None = None, data: str | None = None, state: str | None = None
+) -> list[dict[str, Any]]:
+    """What is known of each run that matches, sorted by id. Raises UserError for no folder, and for names without a run."""
+    return [_row(run) for run in matching_runs(runs, variant, scale, data, state)]
+
+
+def matching_runs(
+    runs: Path, variant: str | None = None, scale: str | None = None, data: str | None = None, state: str | None = None
+) -> list[Run]:
+    """The runs that match, sorted by id. Raises UserError for no folder, and for names without a run."""
+    if not runs.is_dir():
+        raise UserError(f"--runs: no folder {runs}; expected a folder of runs; give one, or train a run first")
+    found = load_runs(runs)
+    for name, wanted in (("variant", variant), ("scale", scale), ("data", data), ("state", state)):
+        told = {"data": "dataset"}.get(name, name)
+        known = {getattr(run, told) for run in found} | {run.cohort for run in found if name == "data" and run.cohort}
+        found = [
+            run for run in found if wanted in (None, getattr(run, told)) or (name == "data" and _of_cohort(run, wanted))
+        ]
+        if known and not found and name != "state":
+            raise UserError(f"--{name}: {no_choice(str(wanted), f'a {name} that has runs', known)}")
+    return found
+
+
+def _of_cohort(run: Run, wanted: str | None) -> bool:
+    return bool(wanted and run.cohort and run.cohort.startswith(wanted))
 
 
 def _row(run: Run) -> dict[str, Any]:

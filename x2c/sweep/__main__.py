@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -37,21 +38,22 @@ from x2c.sweep.plan.cells import Plan, make_plan
 from x2c.sweep.plan.devices import default_workers
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, plan and act; returns the exit code."""
-    if sys.argv[1:2] == ["verify-resume"]:
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["verify-resume"]:
         from x2c.sweep.verify import command as verify
 
-        return verify.main(sys.argv[2:])
-    if sys.argv[1:2] == ["reproduce"]:
+        return verify.main(words[1:])
+    if words[:1] == ["reproduce"]:
         from x2c.sweep.reproduce import command as reproduce
 
-        return reproduce.main(sys.argv[2:])
-    if sys.argv[1:2] == ["dashboard"]:
+        return reproduce.main(words[1:])
+    if words[:1] == ["dashboard"]:
         from x2c.sweep.show import dashboard
 
-        return dashboard.main(sys.argv[2:])
-    command, options, overrides = parse(sys.argv[1:], __doc__ or "")
+        return dashboard.main(words[1:])
+    command, options, overrides = parse(words, __doc__ or "")
     if command == "run" and options.engine == "wandb":
         from x2c.sweep.run.wandb_engine import run_on_wandb
 

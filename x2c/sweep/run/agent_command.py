@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from x2c import train
 from x2c.core.config import Config
 from x2c.core.errors import UserError, nearest
 from x2c.core.script import PROJECT
 from x2c.sweep.plan.cells import Plan, config_of, extremes
+from x2c.train_command import parse
 
 PROGRAM = PROJECT / "x2c/train.py"
 READ = ("env", "interpreter", "program", "args", "args_no_equals", "args_no_boolean_flags")
@@ -53,7 +53,7 @@ def check_command(plan: Plan, registered: Mapping[str, Any]) -> None:
         given = {name: _sent(name, value, where) for name, value in values.items()}
         arguments = arguments_of(expanded(command, registered["program"], given), where)
         try:
-            options, config = train.parse(arguments, given)
+            options, config = parse(arguments, given)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         if options.check:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from x2c.core.files import digest, write_text
 from x2c.core.machine import STORAGE
-from x2c.core.script import PROJECT
+from x2c.core.script import PROJECT, idle_environment
 from x2c.sweep.plan.cells import Cell, Plan
 
 CHECKPOINT_SECONDS = 60.0
@@ -41,9 +41,9 @@ def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment in which a worker can import this x2c and writes its output at once."""
+    """Return the environment in which a worker can import this x2c, writes its output at once, and idles without spinning."""
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
-    return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1", **idle_environment()}
 
 
 def storage_environment(storage: str | None) -> dict[str, str]:

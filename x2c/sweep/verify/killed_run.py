@@ -167,10 +167,9 @@ def main() -> None:
     watching = os.environ.get("RANK", "0") == "0"
     if watching:
         sys.addaudithook(watch)
-    from x2c.train import main as train
+    from x2c.train_command import main as train
 
-    sys.argv = ["train.py", *options.arguments]
-    train()
+    train(options.arguments)
     if watching and options.trace is not None:
         write_json(options.trace, watch.trace())
 
