@@ -163,6 +163,18 @@ def test_every_metric_and_every_column_of_a_manifest_is_explained():
         assert f"`{name}`" in files, name
 
 
+def test_the_source_of_the_guide_lists_pairs(tmp_path):
+    guide = (DOCS / "how-to/own-data-set.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(# x2c/data/sources/mine\.py\n.*?)```", guide, re.DOTALL)
+    made: dict[str, object] = {}
+    exec(compile(code, "mine.py", "exec"), made)
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+    pairs = made["mine"](tmp_path)
+    assert [(pair.where, pair.patient) for pair in pairs] == [("folder 1", "a"), ("folder 2", "b")]
+    assert pairs[0].ct == tmp_path / "a" / "ct.nii.gz"
+
+
 def folders_of_the_tree(page: Path) -> Iterator[str]:
     tree = page.read_text(encoding="utf-8").split("## The tree")[1].split("```")[1]
     yield from (line.split()[0] for line in tree.removeprefix("text").strip().splitlines())
