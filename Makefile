@@ -32,13 +32,15 @@ takes.results = $(SHOWN)
 takes.trace = $(SHOWN) cell
 takes.test = options
 takes.chaos = cells workers every seed real options
-targets := help setup atlas sweep plan status retry worker dashboard verify services test chaos check train sample runs classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
+targets := help setup atlas sweep plan status retry worker dashboard verify services test chaos check docs train sample runs classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
 
 known := $(sort $(foreach target,$(targets),$(takes.$(target))))
 $(foreach variable,$(known),$(eval $(variable) =))
 # What .venv was made with last, which $(READY) holds, stays until other extras are asked for.
 installed := $(shell cat $(READY) 2>/dev/null)
-extras = $(or $(installed),dev)
+kept = $(or $(installed),dev)
+# The first `make docs` adds what builds the site.
+extras = $(kept)$(if $(filter docs,$(goals)),$(if $(filter docs,$(subst $(comma),$(space),$(kept))),,$(comma)docs))
 
 # As one word of the shell, whatever characters it has.
 quoted = '$(subst ','\'',$(1))'
@@ -147,6 +149,10 @@ chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=6
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(READY) ## the documentation as a site, in build/site
+	@$(BIN)/python docs/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 train: $(needed) ## train, sample and score one variant (variant=full)
 	@$(BIN)/python x2c/train.py --variant $(call usual,variant,full) $(CONFIG) $(call given,seed tracker) $(options)

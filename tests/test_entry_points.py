@@ -1,4 +1,4 @@
-"""The commands of the README and of W&B's agents, exactly as they are typed."""
+"""The commands of the documentation and of W&B's agents, exactly as they are typed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
-def test_accelerate_launch_as_in_the_readme(smoke_cache, tmp_path):
+def test_accelerate_launch_as_documented(smoke_cache, tmp_path):
     places = [f"--compute.cache={smoke_cache}", "--runs", str(tmp_path)]
     run = shell("accelerate", "launch", "x2c/train.py", "--variant", "full", "--scale", "smoke", *places)
     assert run.returncode == 0, run.stderr
@@ -88,14 +88,6 @@ def test_nothing_of_ours_is_found_from_a_script_folder():
         )
         run = shell(sys.executable, "-c", code)
         assert "shadowed: []" in run.stdout, run.stdout + run.stderr
-
-
-def test_readme_tells_the_truth_about_the_tree():
-    readme = (PROJECT / "README.md").read_text()
-    tree = readme.split("## The tree")[1].split("```")[1]
-    paths = [line.split()[0] for line in tree.strip().splitlines()]
-    for path in paths:
-        assert list(PROJECT.glob(path.rstrip("/"))), path
 
 
 BLOCKED = """

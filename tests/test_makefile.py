@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+from typed import make
 
 from x2c.core.script import PROJECT
 
-MADE = (".venv/.ready", *(str(path.relative_to(PROJECT)) for path in PROJECT.glob(".venv/share/x2c/*.whl")))
-"""Files that are not to be made again."""
 PROGRAMS = (
     *("sweep", "plan", "status", "retry", "worker", "dashboard", "verify", "reproduce"),
     *("train", "sample", "runs", "classify", "prepare", "autoencoder", "weights"),
@@ -24,14 +21,6 @@ PROGRAMS = (
 """Targets that start one program of the project."""
 POSITIONAL = {"name", "variant", "cell"}
 """Variables that are no option of some programs."""
-
-
-def make(*words: str) -> subprocess.CompletedProcess[str]:
-    """`make` that prints what it would run."""
-    # Of the `make` that may have started the tests.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
-    line = ["make", "--dry-run", *(f"--old-file={path}" for path in MADE), *words]
-    return subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True)
 
 
 def command(*words: str) -> list[str]:
@@ -139,17 +128,10 @@ def test_a_sweep_alone_is_the_losses_at_scale_cpu():
     assert command("reproduce", "data=atlas")[-1] == "atlas"
 
 
-def _lines(path: Path) -> list[str]:
-    # In documents a line of a shell stands by itself, after a prompt or not, with a remark after it.
-    text = re.sub(r"\$\w+", "place", path.read_text(encoding="utf-8"))
-    found = re.findall(r"^(?:\$ )?make [a-z][^\n#>|]*", text, re.MULTILINE)
-    lines = [line.removeprefix("$ ") for line in found]
-    return lines if path.suffix != ".md" else [line for line in lines if "=" in line or len(line.split()) == 2]
-
-
-@pytest.mark.parametrize("name", [".ci/run", "README.md", "docs/add_a_row.md"])
-def test_the_lines_that_are_written_down_are_taken(name):
-    lines = _lines(PROJECT / name)
+def test_the_lines_of_the_check_of_a_new_machine_are_taken():
+    """Those of documents are in test_docs.py."""
+    text = re.sub(r"\$\w+", "place", (PROJECT / ".ci/run").read_text(encoding="utf-8"))
+    lines = re.findall(r"^make [a-z][^\n#>|]*", text, re.MULTILINE)
     assert len(lines) > 3
     for line in lines:
         done = make(*shlex.split(line)[1:])

@@ -1,8 +1,10 @@
-"""README.md and RESULTS.md show the same runs: every score that both print has the same digits."""
+"""README.md, Getting started and RESULTS.md show the same runs: every score that two of them print has the same digits."""
 
 from __future__ import annotations
 
 import re
+
+import pytest
 
 from x2c.core.script import PROJECT
 
@@ -49,13 +51,21 @@ def test_the_first_table_of_the_readme_is_that_of_the_results() -> None:
     assert compared >= 80
 
 
-def test_the_table_printed_in_the_readme_is_that_of_the_results() -> None:
+PRINTED = {
+    "README.md": ("L1", "L1 + Classifier", "Autoencoder ceiling"),
+    "docs/getting-started.md": ("L1", "L1 + LPIPS", "L1 + ADV", "L1 + LPIPS + ADV", "L1 + Classifier",
+                                "Mean training volume", "Nearest training X-ray", "Autoencoder ceiling"),
+}  # fmt: skip
+"""The rows of Table 2 that pages print as a terminal shows them."""
+
+
+@pytest.mark.parametrize("page", PRINTED)
+def test_a_printed_table_is_that_of_the_results(page: str) -> None:
     columns, expected = table2_of("phantom")
     (column,) = [i for i, name in enumerate(columns) if name.startswith("PSNR")]
-    block = README.split("Table 2. Ablation at scale cpu on phantom")[1].split("```")[0]
-    labels = ("L1", "L1 + LPIPS", "L1 + ADV", "L1 + LPIPS + ADV", "L1 + Classifier", "Mean training volume",
-              "Nearest training X-ray", "Autoencoder ceiling")  # fmt: skip
-    for label in labels:
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    block = text.split("Table 2. Ablation at scale cpu on phantom")[1].split("```")[0]
+    for label in PRINTED[page]:
         line = next(
             line for line in block.splitlines() if re.match(rf"{re.escape(label)} (?! *\+)(\S* )? *\S*\d", line)
         )

@@ -65,18 +65,18 @@ def fields(config: Config) -> Iterator[Line]:
         elif isinstance(value, Stages):
             yield from _stages(value, about)
         else:
-            yield from _section(name, type(value), value)
+            yield from section_fields(name, type(value), value)
 
 
-def _section(path: str, kind: type[BaseModel], values: BaseModel | None, choice: str = "") -> Iterator[Line]:
-    """Yield the fields of a block, with the block's values or the defaults."""
+def section_fields(path: str, kind: type[BaseModel], values: BaseModel | None, choice: str = "") -> Iterator[Line]:
+    """Yield the fields of a block below a dotted path, with the block's values or the defaults."""
     schema = kind.model_json_schema()
     for name, field in kind.model_fields.items():
         inner = field.annotation
         value = getattr(values, name) if values is not None else field.get_default(call_default_factory=True)
         about = schema["properties"][name].get("description", "")
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _section(f"{path}.{name}", inner, value if isinstance(value, BaseModel) else None, choice)
+            yield from section_fields(f"{path}.{name}", inner, value if isinstance(value, BaseModel) else None, choice)
             continue
         shown = "" if values is None and field.is_required() else _text(value)
         yield Line(f"{path}.{name}", _kind(schema["properties"][name]), shown, about, choice)
@@ -85,12 +85,12 @@ def _section(path: str, kind: type[BaseModel], values: BaseModel | None, choice:
 def _slot(path: str, registry: Registry, slot: AnySlot | None, about: str) -> Iterator[Line]:
     chosen = slot.name if slot else ""
     yield Line(path, f"one of {', '.join(registry.names())}", chosen or "null", about)
-    own = list(_section(path, type(slot.options), slot.options)) if slot is not None else []
+    own = list(section_fields(path, type(slot.options), slot.options)) if slot is not None else []
     yield from own
     seen = {(line.path, line.about) for line in own}
     for name in registry.names():
         # An option that several entries have is listed once.
-        for line in _section(path, registry.options(name), None, name):
+        for line in section_fields(path, registry.options(name), None, name):
             if (line.path, line.about) not in seen:
                 seen.add((line.path, line.about))
                 yield line
@@ -101,7 +101,7 @@ def _loss(loss: Loss, about: str) -> Iterator[Line]:
     yield Line("loss", f"terms of {', '.join(names)}, joined by _", loss.name, about)
     for name in names:
         values = loss.terms.get(name)
-        yield from _section(f"loss.{name}", LOSS_TERMS.options(name), values, "" if values else name)
+        yield from section_fields(f"loss.{name}", LOSS_TERMS.options(name), values, "" if values else name)
 
 
 def _stages(stages: Stages, about: str) -> Iterator[Line]:
@@ -110,7 +110,7 @@ def _stages(stages: Stages, about: str) -> Iterator[Line]:
     start = Stages.model_json_schema()["properties"]["start"]
     yield Line("stages.start", _kind(start), _text(stages.start), start["description"])
     for name, stage in stages.each.items():
-        yield from _section(f"stages.{name}", type(stage), stage)
+        yield from section_fields(f"stages.{name}", type(stage), stage)
 
 
 def _shown(lines: Sequence[Line]) -> Iterator[str]:
