@@ -78,7 +78,8 @@ def test_every_entry_point_has_a_target():
     scripts = [path for folder in ("x2c", "analysis") for path in (PROJECT / folder).glob("*.py")]
     programs = [path for path in scripts if '__name__ == "__main__"' in path.read_text()]
     assert len(programs) > 10
-    for path in programs:
+    # The command `x2c` hands over to the others.
+    for path in set(programs) - {PROJECT / "x2c/__main__.py"}:
         name = str(path.relative_to(PROJECT))
         assert name in started or name.removesuffix(".py").replace("/", ".") in started, name
 
