@@ -174,7 +174,7 @@ def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
     if not ceiling:
         return ""
     value = " ".join(filter(None, (number(summary(list(ceiling.values())).mean), column.unit)))
-    return f"The autoencoder alone, given the true volume, comes to {value}."
+    return f"The autoencoder alone, given the true volume, reaches {value}."
 
 
 def _samples(row: Row, group: Group) -> list[Check]:
@@ -224,7 +224,7 @@ def _embolism(group: Group, of: Classification | None, variant: str) -> list[Che
 
 def _bound_of_generated(table: Table3) -> str:
     """Describe what the generated volumes can carry of the label, and what a higher AUC means."""
-    bound = "A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is "
+    bound = "A generated volume cannot carry more information on its patient than the X-ray it is made from, whose AUC here is "
     ending = " One training seed." + (
         " LEAK: the generator was trained on most of these true CTs." if leaks(table.of) else ""
     )

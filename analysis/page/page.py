@@ -233,7 +233,7 @@ def closing(choice: Choice, parts: Sequence[Part]) -> str:
         [
             f"## {_MADE}",
             "",
-            "All of it, page and pictures included; stopped, the same command goes on:",
+            "Everything, page and pictures included; rerun the same command to resume:",
             "",
             "```",
             _reproduce(scale, data),
