@@ -170,7 +170,7 @@ def _ceiling(row: Row, table: Table) -> Sequence[Run]:
 
 
 def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
-    """Describe the autoencoder's score on the true volumes, the bound of what a generated one can be expected to reach."""
+    """Describe the autoencoder's score on the true volumes, which bounds what a generated one can reach."""
     if not ceiling:
         return ""
     value = " ".join(filter(None, (number(summary(list(ceiling.values())).mean), column.unit)))

@@ -113,8 +113,8 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
     (`analysis.stats.paired.compare`), or DeLong's, with Holm's correction over all tests of these claims, and so does the
     level of the interval:
 
-    - `better` and `worse` are supported if the corrected interval lies wholly on the claimed side of 0 and p is significant, and
-      contradicted if it lies wholly on the other side;
+    - `better` and `worse` are supported if the corrected interval lies wholly on the claimed side of 0 and p is
+      significant, and contradicted if it lies wholly on the other side;
     - `not_better` is contradicted if the interval lies wholly on the side of an improvement. It is supported if it lies
       wholly on the other side, or below the margin, which is tested as well: the SD between seeds of b's recipe. An interval
       (of 95 %) that lies on the side of an improvement supports nothing.

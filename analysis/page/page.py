@@ -73,7 +73,7 @@ class Part:
 
 
 def show(choice: Choice) -> bool:
-    """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if nothing is finished."""
+    """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if no run is done."""
     parts, out = parts_of(choice), choice.out or Path()
     measured = [
         [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
