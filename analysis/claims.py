@@ -15,9 +15,9 @@ from x2c.core.errors import exit_on_user_error
 _EPILOG = """\
 what it shows:
   Every claim of analysis/claims.yaml with a verdict: supported, contradicted, not enough data, not testable here (a
-  stand-in was in the place of what the claim is about), not comparable, or not run; with the effect of each metric, its
-  interval at the level of Holm's correction over all tests, its p, and the smallest effect that could have been found. It
-  says on which data and at which scale: a verdict on a stand-in's world is no verdict on the paper.
+  stand-in replaced a part that the claim is about), not comparable, or not run; with the effect of each metric, its
+  interval at the level of Holm's correction over all tests, its p, and the minimum detectable effect. It says on which
+  data and at which scale: a verdict on virtual patients is not a verdict on the paper.
   --published checks the paper's Table 3 against itself instead, for which no run is needed.
 
 examples:

@@ -79,10 +79,14 @@ def _judged(check: Check) -> Check:
         return replace(check, verdict="yes", says=f"{check.claim[:1].upper()}{check.claim[1:]}{little}.")
     if check.ci_high < limit:
         reversed_ = sure and check.ci_high < check.null
-        says = "It goes the other way." if reversed_ else f"An effect of {least} or more does not fit the data."
+        says = (
+            "The effect has the opposite direction."
+            if reversed_
+            else f"An effect of {least} or more does not fit the data."
+        )
         return replace(check, verdict="no", says=says)
     if above:
-        return replace(check, says="It looks so, but the test does not stand after Holm's correction.")
+        return replace(check, says="Suggestive, but not significant after Holm's correction.")
     if math.isnan(check.ci_low):
         return replace(check, says="The data leave no interval.")
     return replace(check, says=f"Anything from {low} to {high} fits these {check.n} patients.")

@@ -78,7 +78,7 @@ class Check:
     interval: Interval
     """The interval as printed: 0.9 is anything from 0.85 to 0.95."""
     padded: Interval | None = None
-    """The interval if a zero was dropped (0.9 is 0.90, as precise as other rows' values); None if none can be missing."""
+    """The interval if a zero was dropped (0.9 is 0.90, as precise as other rows); None if none can be missing."""
     readings: tuple[str, str] = ("", "")
     """The differing numbers, as printed and with the zero."""
 

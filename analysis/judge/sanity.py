@@ -170,11 +170,11 @@ def _ceiling(row: Row, table: Table) -> Sequence[Run]:
 
 
 def _bound(column: Column, ceiling: Mapping[str, float]) -> str:
-    """Describe the autoencoder's score on the true volumes, the bound of what a generated one can be expected to reach."""
+    """Describe the autoencoder's score on the true volumes, which bounds what a generated one can reach."""
     if not ceiling:
         return ""
     value = " ".join(filter(None, (number(summary(list(ceiling.values())).mean), column.unit)))
-    return f"The autoencoder alone, given the true volume, comes to {value}."
+    return f"The autoencoder alone, given the true volume, reaches {value}."
 
 
 def _samples(row: Row, group: Group) -> list[Check]:
@@ -224,7 +224,7 @@ def _embolism(group: Group, of: Classification | None, variant: str) -> list[Che
 
 def _bound_of_generated(table: Table3) -> str:
     """Describe what the generated volumes can carry of the label, and what a higher AUC means."""
-    bound = "A generated volume cannot tell more of its patient than the X-ray it is made from, whose AUC here is "
+    bound = "A generated volume cannot carry more information on its patient than the X-ray it is made from, whose AUC here is "
     ending = " One training seed." + (
         " LEAK: the generator was trained on most of these true CTs." if leaks(table.of) else ""
     )

@@ -113,8 +113,8 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
     (`analysis.stats.paired.compare`), or DeLong's, with Holm's correction over all tests of these claims, and so does the
     level of the interval:
 
-    - `better` and `worse` are supported if the corrected interval lies wholly on the claimed side of 0 and p is significant, and
-      contradicted if it lies wholly on the other side;
+    - `better` and `worse` are supported if the corrected interval lies wholly on the claimed side of 0 and p is
+      significant, and contradicted if it lies wholly on the other side;
     - `not_better` is contradicted if the interval lies wholly on the side of an improvement. It is supported if it lies
       wholly on the other side, or below the margin, which is tested as well: the SD between seeds of b's recipe. An interval
       (of 95 %) that lies on the side of an improvement supports nothing.
@@ -285,7 +285,7 @@ def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
 def _standing_for(claim: Mapping[str, Any], stand_ins: Sequence[StandIn]) -> str:
     """Name the stand-ins for a part that the claim is about; empty if there are none."""
     found = sorted({s.text for s in stand_ins if s.part in claim.get("about", ())})
-    return f"the claim is about a part in whose place was a stand-in: {'; '.join(found)}" if found else ""
+    return f"a stand-in replaced a part that the claim is about: {'; '.join(found)}" if found else ""
 
 
 def _command(source: Source, name: str, variant: str) -> str:
@@ -376,8 +376,8 @@ def _seeds_disagree(effect: Effect, *, better: bool, worse: bool) -> str:
         return ""
     if (missing := FEWEST_SEEDS - len(effect.seeds)) > 0:
         return (
-            f"it stands over patients, in {len(effect.seeds)} training seed{'s' if len(effect.seeds) > 1 else ''}; {missing} more of "
-            "both rows are needed to tell it from what another training brings"
+            f"it is significant over patients, in {len(effect.seeds)} training seed{'s' if len(effect.seeds) > 1 else ''}; {missing} more of "
+            "both rows are needed to tell it from the difference between two trainings"
         )
     told = ", ".join(number(one, signed=True) for one in effect.seeds)
     if (better or worse) and not all(one > 0 if better else one < 0 for one in effect.seeds):
@@ -394,7 +394,7 @@ def _needed(effect: Effect, expects: str, level: float) -> str:
         if math.isnan(effect.margin):
             return f"no margin: {FEWEST_SEEDS} finished seeds of b's recipe are needed"
         if effect.ci[0] > 0 or effect.value >= effect.margin:
-            return f"it looks like an improvement, of a size that another seed may bring as well (SD {number(effect.margin)})"
+            return f"it looks like an improvement, no larger than differences between seeds may be (SD {number(effect.margin)})"
         # One-sided: a level of twice that.
         aim, level, what = (
             effect.margin - effect.value,

@@ -83,8 +83,8 @@ def verdict_sheet(judged: Sequence[Judged], group: Group) -> Sheet:
         f"the two point in opposite directions. Of areas: mean over folds, DeLong. Holm's correction runs over the "
         f"{family_size(judged)} tests of this table. The tests are over patients: another training run of the same recipe may "
         "differ by more.",
-        "Detectable: the smallest effect that this n shows with a chance of 80 % by these tests after the correction.",
-        "A generated volume cannot tell more of its patient than the X-ray that it is made from, whatever a verdict says: an "
+        "Detectable: the minimum detectable effect: this n finds it with a power of 80 % by these tests after the correction.",
+        "A generated volume cannot carry more information on its patient than the X-ray that it is made from, whatever a verdict says: an "
         "area above the X-ray's is one of classifiers that were trained on few patients.",
         *([SMOKE] if group.scale == "smoke" else []),
         NOT_FOR_DIAGNOSIS,
@@ -115,15 +115,15 @@ def _rules() -> tuple[str, ...]:
     """Return the rules of the verdicts, as `verdicts.judge` applies them."""
     return (
         "Supported: every metric supports the claim. Of “better” and “worse” it does where the interval at Holm's level lies "
-        f"wholly on the claimed side of 0, and p stands below {ALPHA:g} after the correction. Of “not better” it does where that "
-        "interval lies wholly on the side of a decline, or wholly below the margin, and that stands in a test as well, as long "
+        f"wholly on the claimed side of 0, and p is below {ALPHA:g} after the correction. Of “not better” it does where that "
+        "interval lies wholly on the side of a decline, or wholly below the margin, and that is significant in a test as well, as long "
         "as the 95 % interval does not lie on the side of an improvement. The margin is the standard deviation between seeds of "
-        f"b's recipe, from {FEWEST_SEEDS} seeds on: what another seed brings is no improvement. These are tests over patients: "
+        f"b's recipe, from {FEWEST_SEEDS} seeds on: a difference that another seed can make is no improvement. These are tests over patients: "
         f"of rows of Table 2, {FEWEST_SEEDS} seeds of both or more have to agree as well, in the sign of the effect or in lying "
         "below the margin.",
         "Contradicted: one metric contradicts the claim, whatever the others do: the interval at Holm's level lies wholly on the "
-        "other side of 0, of “not better” on the side of an improvement, and p stands.",
-        "Not testable here (stand-in): a stand-in was in the place of a part that the claim is about, or measured a metric that "
+        "other side of 0, of “not better” on the side of an improvement, and p is significant.",
+        "Not testable here (stand-in): a stand-in replaced a part that the claim is about, or measured a metric that "
         "the claim needs; it counts neither way. Not comparable: sample sizes, patients, settings or recipes of a and b differ in "
         "more than their own files, or a generator has seen the patients. Not enough data: everything else, with what would be needed; a sign that is not the "
         "same in all finished seeds is among it. Not run: a row or a classification is missing; the command beside it makes it.",

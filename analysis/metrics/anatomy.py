@@ -35,8 +35,8 @@ def lung_region(true_hu: Tensor, lung: Tensor, spacing_mm: Spacing, air_below_hu
     """Return the region in which dark voxels count as lung: true lungs, and bright voxels up to REACH_MM around them.
 
     true_hu: [B, D, H, W]. lung: share of each voxel that is lung in it, [B, D, H, W]. If the HU window ends above fat,
-    fat is as dark as lung, and so is the air around the body: both are excluded, and so are the voxels beside them, which
-    their blurred edges reach. Returns bool [B, D, H, W].
+    fat is as dark as lung, and so is the air around the body: both are excluded, and so are the voxels beside them,
+    which their blurred edges reach. Returns bool [B, D, H, W].
     """
     inside = lung >= HALF
     dark = (true_hu < air_below_hu) & (lung < 0.1)

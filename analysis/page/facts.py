@@ -203,7 +203,7 @@ def _of_row(row: Row, table: Table) -> str:
         return text + "."
     text += f", whose PSNR is {psnr.mean:.2f} dB"
     if gain := row.cells.get("xray_gain"):
-        text += f", {number(gain.mean, signed=True)} dB over what it makes of another patient's X-ray"
+        text += f", {number(gain.mean, signed=True)} dB over its PSNR with another patient's X-ray"
     size = voxels(row.done[0].config)
     # Of each, the row at the same sample size; the usual networks come first.
     beside = {

@@ -30,7 +30,7 @@ class Tuned:
 
 
 def tuned_of(group: Group, namesakes: bool, several: bool) -> Tuned:
-    """Return the group's fine-tuned model; its title names the patients if there are `namesakes` or `several` models."""
+    """Return the group's fine-tuned model; its title names the patients if `namesakes` or `several` is true."""
     name = f": {group.cohort[:12]}" if several and group.cohort else ""
     # The paper's other patients are those of LIDC; on these no stand-in needs to be mentioned.
     place = "" if group.dataset == "lidc" else " (in the place of LIDC)"

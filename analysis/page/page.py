@@ -73,7 +73,7 @@ class Part:
 
 
 def show(choice: Choice) -> bool:
-    """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if nothing is finished."""
+    """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if no run is done."""
     parts, out = parts_of(choice), choice.out or Path()
     measured = [
         [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
@@ -233,7 +233,7 @@ def closing(choice: Choice, parts: Sequence[Part]) -> str:
         [
             f"## {_MADE}",
             "",
-            "All of it, page and pictures included; stopped, the same command goes on:",
+            "Everything, page and pictures included; rerun the same command to resume:",
             "",
             "```",
             _reproduce(scale, data),

@@ -92,8 +92,8 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
         "Embolism: mean AUC over folds with the interval of Table 3 (DeLong's variance, logit scale); p of "
         f"{PERMUTATIONS} permutations in which a fold's patients swap their inputs; what would count is {SMALL_AUC:g} above "
         "chance. One seed of every classifier: how much another training would differ is not in the interval.",
-        "Training: n counts validation scores. The learning rate falls to nothing along a stage, so that a flat end says that "
-        "this schedule is spent, not that a longer one would bring nothing.",
+        "Training: n counts validation scores. The learning rate falls to nothing along a stage, so that a flat end shows that "
+        "this schedule is finished, not that a longer one would not help.",
     )
     notes = (Footnote("", rule), *_stand_ins_in_one(_stand_in_notes(marks.items())))
     heads = ["Question", "Verdict", "In words", "Effect (95 % CI)", "n"]

@@ -188,7 +188,7 @@ def _character(character: str) -> str | None:
 
 
 def _decomposed(character: str) -> tuple[str, str]:
-    """Return the kind of a character's decomposition in Unicode (such as <super>; empty if canonical), and its parts."""
+    """Return the kind of a character's Unicode decomposition (such as <super>; empty if canonical), and the parts."""
     kind, arrow, codes = unicodedata.decomposition(character).rpartition(">")
     return kind + arrow, "".join(chr(int(code, 16)) for code in codes.split())
 

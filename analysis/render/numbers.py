@@ -9,7 +9,7 @@ SMALLEST = 1e-4
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Format with three significant digits, 1.9e-06 below 1e-4; `signed` adds a plus if not negative. A dash for NaN."""
+    """Format with three significant digits, 1.9e-06 below 1e-4; `signed` adds a plus. A dash for NaN."""
     if not math.isfinite(value):
         return "–"
     digits = ".3g" if 0 < abs(value) < SMALLEST else f".{decimals(value)}f"

@@ -12,7 +12,7 @@ _UNUSABLE = (TypeError, ValueError, OverflowError, RuntimeError)
 
 
 def outcomes(name: str, y: ArrayLike) -> NDArray[np.bool_]:
-    """Return outcomes [N] as booleans, from bool or 0/1. Raises ValueError for others, such as NaN and unknown labels."""
+    """Return outcomes [N] as booleans, from bool or 0/1. Raises ValueError for others, such as NaN."""
     values = vector(name, y)
     if values.dtype == np.bool_:
         return np.asarray(values, dtype=np.bool_)

@@ -32,7 +32,7 @@ class AUC:
     n_pos: int
     n_neg: int
     interval: str
-    """Kind of both intervals: `DeLong`, or `exact` if the classes are perfectly separated (DeLong's has no width then)."""
+    """Kind of both intervals: `DeLong`, or `exact` if the classes are perfectly separated (DeLong's has no width)."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Comparison:
     """Student's t interval of the mean."""
     p: float
     """p of the rule behind every star and verdict: the larger of `p_mean` and `p_rank`; 1 if these two point in
-    opposite directions. It is below alpha only if the interval of level 1 - alpha lies wholly on the side of the difference."""
+    opposite directions. It is below alpha only if the interval of level 1 - alpha lies wholly on one side of 0."""
     n: int
     sd: float
     """SD of the differences (n - 1)."""

@@ -11,7 +11,7 @@ from analysis.tabulate.rows import Row
 
 
 def chosen(table: Table, variant: str | None = None) -> Row | None:
-    """Return the checked row: the named one, else `full`, else the last of the losses, else the last; None: none is done."""
+    """The checked row: the named one, else `full`, else the last of the losses, else the last; None: none is done."""
     done = [row for row in table.rows if row.cells and row.variant not in BASELINES]
     if variant is not None:
         done = [row for row in done if row.variant == variant]

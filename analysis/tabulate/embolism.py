@@ -88,7 +88,7 @@ class Pair:
 
     @property
     def shifts_threshold(self) -> bool:
-        """Whether sensitivity is traded for specificity and neither area nor balanced accuracy differs significantly."""
+        """Whether sensitivity is traded for specificity and neither area nor balanced accuracy is significant."""
         if self.sensitivity is None or self.specificity is None:
             return False
         opposite = self.sensitivity.difference * self.specificity.difference < 0

@@ -63,7 +63,7 @@ def terminal_pairs(table: Table3) -> Sheet:
     """Return the differences in as few columns as a terminal has room for."""
     full = _pair_sheet(table)
     heads = ("Difference", "Δ AUC [CI]", "p DeLong", "Holm", "p KS", "Δ sens. % (p)", "Δ spec. % (p)", "Δ bal. acc. % [CI] (p)",
-             "visible Δ")  # fmt: skip
+             "detectable Δ")  # fmt: skip
     rows = []
     for section, entries in full.rows:
         texts = [entry.text for entry in entries]
@@ -106,7 +106,7 @@ def _paper_entries(paper: Mapping[str, float], width: int) -> list[Entry]:
 
 def _pair_sheet(table: Table3) -> Sheet:
     heads = ("Difference", "Δ AUC", "95 % CI", "p (DeLong)", "Holm", "p (KS of folds)", "Δ sensitivity %", "p (Holm)",
-             "Δ specificity %", "p (Holm)", "Δ balanced accuracy %", "95 % CI", "p (Holm)", "smallest visible Δ AUC")  # fmt: skip
+             "Δ specificity %", "p (Holm)", "Δ balanced accuracy %", "95 % CI", "p (Holm)", "minimum detectable Δ AUC (80 % power)")  # fmt: skip
     rows = []
     for pair in table.pairs:
         texts = [pair.name, _signed(pair.areas.difference), _range(pair.areas.ci)]

@@ -140,8 +140,8 @@ def size_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[Fo
         replace(row, marks=(*row.marks, SIZE)) if is_other else row for row, is_other in zip(rows, other, strict=True)
     ]
     text = (
-        f"Scored against the truth at its own sample size, which is another than that of {base.label}: not comparable voxel "
-        "for voxel, so that there is no test of the difference."
+        f"Scored against the truth at its own sample size, which differs from that of {base.label}: not comparable voxel "
+        "for voxel, so the difference is not tested."
     )
     return marked, (Footnote(SIZE, text),)
 
@@ -331,7 +331,7 @@ def _reading(variants: Sequence[Run]) -> str:
     )
     sizes = " of the usual sample size" if len({voxels(run.config) for run in variants}) > 1 else ""
     return (
-        text + f". Bold: the best mean among the measured variants{sizes}, baselines aside; it is no test. "
+        text + f". Bold: the best mean among the measured variants{sizes}, baselines aside; not a significance test. "
         "PSNR and SSIM depend on the HU window. "
         "X-ray gain: PSNR with the patient's own X-ray minus PSNR with another patient's, "
         "same model and noise (p: the larger of Student's paired t and Wilcoxon's signed rank)."

@@ -142,7 +142,7 @@ def _across_column(table: Table) -> Column | None:
 def _difference_sheet(table: Table) -> Sheet:
     label = reference_label(table)
     heads = ["Variant", "Metric", f"Δ to {label}", "95 % CI", "p (t)", "p (Wilcoxon)", "p (both, Holm)",
-             "smallest detectable Δ", "n"]  # fmt: skip
+             "minimum detectable Δ (80 % power)", "n"]  # fmt: skip
     heads += ["across seeds"] if table.across else []
     names = {column.key: (column.name, column) for column in (*table.columns, *table.more_columns)}
     lines = []
@@ -166,9 +166,9 @@ def _difference_sheet(table: Table) -> Sheet:
     notes = (
         Footnote(
             "",
-            "Smallest detectable Δ: what this many patients show with a chance of 80 % by the rule of the star (both tests, "
-            f"Holm's correction over {len(table.differences)} comparisons, those that were found left out), of normal "
-            "differences of the same SD. “None”: so few patients cannot pass the rank test at that level.",
+            "Minimum detectable Δ: this many patients find it with a power of 80 % by the rule of the star (both tests, "
+            f"Holm's correction over {len(table.differences)} comparisons, significant ones left out), for normal "
+            "differences of the same SD. “None”: with so few patients the rank test cannot be significant at that level.",
         ),
     )
     return Sheet(f"Differences to {label}. {table.title}", tuple(map(Entry, heads)), tuple(lines), notes, left=2)

@@ -73,12 +73,12 @@ def notes(search: Search) -> list[str]:
     if search.importances:
         shares = ", ".join(f"{name} {share:.0%}".replace("%", " %") for name, share in search.importances.items())
         rough = f", which is rough below {FEW}" if finished < FEW else ""
-        lines.append(
-            f"Share of the variance explained (fANOVA over the {finished} that ran to their end{rough}): {shares}."
-        )
+        lines.append(f"Share of the variance explained (fANOVA over the {finished} finished trials{rough}): {shares}.")
     else:
-        lines.append(f"{finished} ran to their end: too few to say which parameter matters.")
-    lines.append("The best of many is better than it is: train it again with other seeds before it goes into a table:")
+        lines.append(f"{finished} finished trials: too few for the importance of parameters.")
+    lines.append(
+        "The best of many trials is biased upwards; train it again with other seeds before it goes into a table:"
+    )
     lines.append(f"  {search.again}")
     return lines
 
@@ -124,8 +124,8 @@ def draw(search: Search, png: Path) -> None:
 def _history(axis: Axes, search: Search) -> None:
     done, other = _split(search)
     if len(other):
-        axis.plot(other.draw, other.value, "x", color=GREY, label="pruned: the value it had reached")
-    axis.plot(done.draw, done.value, "o", color=ACCENT, ms=4, label="ran to its end")
+        axis.plot(other.draw, other.value, "x", color=GREY, label="pruned: its last value")
+    axis.plot(done.draw, done.value, "o", color=ACCENT, ms=4, label="finished")
     best = done.value.cummax() if search.maximize else done.value.cummin()
     axis.step(done.draw, best, where="post", color=DARK, lw=1, label="best so far")
     axis.set_xlabel("draw")

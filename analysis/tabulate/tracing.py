@@ -97,7 +97,7 @@ def _print_cell(table: Table, row: Row, column: Column, console: Console) -> Non
         console.print(
             f"  minus {table.reference}: {difference.mean!r} (Student's 95 % CI {difference.ci_low!r} to "
             f"{difference.ci_high!r}); t p = {difference.p_mean!r}, Wilcoxon p = {difference.p_rank!r}, both after Holm "
-            f"{difference.p_holm!r}; smallest detectable with a chance of 80 % {difference.detectable!r}",
+            f"{difference.p_holm!r}; minimum detectable difference (80 % power) {difference.detectable!r}",
             highlight=False,
         )
     across = table.across.get((row.variant, column.key))

@@ -378,7 +378,9 @@ def test_one_training_supports_nothing(make_run: MakeRun) -> None:
     run = scored(make_run("l1_lpips", stand_ins=REAL), **all_better(2))
     claim = judged(run.parent)["lpips_improves"]
     assert claim.verdict == "not enough data"
-    assert {effect.says.split(";")[0] for effect in claim.effects} == {"it stands over patients, in 1 training seed"}
+    assert {effect.says.split(";")[0] for effect in claim.effects} == {
+        "it is significant over patients, in 1 training seed"
+    }
 
 
 def test_no_claim_is_against_the_papers_own_table() -> None:

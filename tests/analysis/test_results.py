@@ -212,7 +212,7 @@ def test_headline_and_provenance_are_of_the_runs(make_run: MakeRun, tmp_path: Pa
         "Scale **cpu** on a device that was not recorded and NVIDIA H100: volumes of 16 × 64 × 64 voxels (D × H × W), "
         "6 test patients (trained on 12), seeds 0, 1; of 1 row seed 0.",
         "**1 of the 12 rows** of the paper's Table 2 are finished, and 1 row that it does not have.",
-        "- The checks are about X-ray2CTPA (`full`), whose PSNR is 14.00 dB, +1.05 dB over what it makes of another "
+        "- The checks are about X-ray2CTPA (`full`), whose PSNR is 14.00 dB, +1.05 dB over its PSNR with another "
         "patient's X-ray.\n",
         "- Does it make sense? Of 14 checks 1 say yes (X-ray 1 of 2, Baseline 0 of 8, Samples 0 of 2, Embolism 0 of 1, "
         "Training 0 of 1), 0 no, 0 cannot tell, and 13 were not measured.",

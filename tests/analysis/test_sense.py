@@ -92,7 +92,7 @@ def test_the_xray_matters_or_not(make_run: MakeRun, key: str, verdict: str) -> N
 def test_the_wrong_way_round_is_no(make_run: MakeRun) -> None:
     run = rescored(make_run("l1"), **plain() | {"psnr_other_xray": base("psnr") + 2 + 0.1 * spread_out(3)})
     check = about(run.parent, "matter to PSNR")
-    assert (check.verdict, check.says) == ("no", "It goes the other way.")
+    assert (check.verdict, check.says) == ("no", "The effect has the opposite direction.")
     assert check.effect == pytest.approx(-2)
 
 
@@ -139,7 +139,7 @@ def test_what_the_autoencoder_allows_explains_a_no(make_run: MakeRun) -> None:
     rescored(make_run("baseline_reconstruction", config=other), **plain() | {key: np.full(PATIENTS, 3.0)})
     assert "autoencoder" not in about(run.parent, "vessel contrast").says
     rescored(make_run("baseline_reconstruction"), **plain() | {key: SIGNS * 124.0})
-    says = "The autoencoder alone, given the true volume, comes to 124 HU."
+    says = "The autoencoder alone, given the true volume, reaches 124 HU."
     assert about(run.parent, "vessel contrast").says.endswith(says)
 
 
@@ -150,7 +150,7 @@ def test_what_the_autoencoder_allows_is_told_with_a_yes_too(make_run: MakeRun) -
     rescored(make_run("baseline_reconstruction"), **plain() | {key: SIGNS * 124.0})
     check = about(run.parent, "vessel contrast")
     assert check.verdict == "yes"
-    assert check.says.endswith("The autoencoder alone, given the true volume, comes to 124 HU.")
+    assert check.says.endswith("The autoencoder alone, given the true volume, reaches 124 HU.")
 
 
 def test_what_the_table_refuses_is_not_measured(make_run: MakeRun) -> None:

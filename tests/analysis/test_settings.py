@@ -42,7 +42,7 @@ def test_sizes_stand_in_one_table_with_what_that_means(make_run: MakeRun) -> Non
     assert "volumes of 16 × 64 × 64 (l1, l1_adv); 16 × 32 × 32 (res_128) voxels (D × H × W)" in said(result)
     (small,) = (r for r in result.rows if r.variant == "res_128")
     assert small.marks[-1] == "size" and not any("size" in r.marks for r in result.rows if r.variant != "res_128")
-    assert "Scored against the truth at its own sample size, which is another than that of L1" in said(result)
+    assert "Scored against the truth at its own sample size, which differs from that of L1" in said(result)
     assert result.title == "Table 2. Ablation at scale cpu on phantom (f00dfeedbeef)"
     assert {r.variant for r in result.rows if r.cells} == {"l1", "l1_adv", "res_128"}
 

@@ -12,7 +12,7 @@ from x2c.core.machine import machine
 from x2c.core.run import RunDirectory
 
 SILENCE_SECONDS = 600.0
-"""Seconds since the last heartbeat up to which another machine's worker counts as alive: its locks are not seen here."""
+"""Seconds since a heartbeat up to which another machine's worker counts as alive: its locks are not seen here."""
 
 
 def at_work(folder: Path) -> str:

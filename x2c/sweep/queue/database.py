@@ -88,7 +88,7 @@ Host = TypeVar("Host", bound=Patient)
 
 
 def open_database(url: str) -> RDBStorage:
-    """Return a URL's database, with tables. Raises UserError for an unusable one, and errors that `wait_for` retries."""
+    """Open a URL's database, with tables. Raises UserError for an unusable one, or errors that `wait_for` retries."""
     try:
         _check_file(url)
         return connected(url)
