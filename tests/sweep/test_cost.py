@@ -99,7 +99,7 @@ def test_a_device_that_does_not_tell_its_power_is_not_guessed(measured):
     path = kept_at(measured.cells[0].config, device_name(measured.configs[0]), None)
     write_json(path, {**asdict(EVALUATION), "joules_per_volume": None})
     costs = estimate(measured, 1)
-    assert costs.joules is None and "this device does not tell" in "".join(cost_lines(measured, costs))
+    assert costs.joules is None and "not reported by this device" in "".join(cost_lines(measured, costs))
 
 
 def test_the_plan_shows_the_time_of_each_cell_and_warns_of_the_disk(measured, monkeypatch):
