@@ -120,6 +120,7 @@ def test_latex_is_ascii_with_every_group_closed(text: str) -> None:
 
 
 @given(ANY_TEXT)
+@example("\x1b\x1b\x1b\x1b&")
 def test_latex_of_any_text_is_ascii_with_every_group_closed(text: str) -> None:
     assert_safe(with_text(text))
 
@@ -129,7 +130,7 @@ def assert_safe(made: Sheet) -> None:
     text = sheet.latex([made])
     assert text.isascii() and text.count("\\end{document}") == 1
     assert all(len(line) < 50_000 for line in text.splitlines()) and not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
-    body = re.sub(r"\\[\\{}$&#%_^~]", "", text.replace(r"\\", ""))
+    body = re.sub(r"\\[\\{}$&#%_^~]", "x", text.replace(r"\\", ""))
     assert body.count("{") == body.count("}") and body.count("$") % 2 == 0
     assert not re.search(r"#|%(?!\n)|\n\s*\n", body)
     # The head and three rows of three cells each, of which none begins with what the row before would take.
