@@ -147,7 +147,7 @@ def _config_with_data(run: RunDirectory) -> Config:
     try:
         return read_config(file)
     except UserError as error:
-        # Raises if something other than the data set is wrong; the message below omits what `read_config` says of versions.
+        # Raises if something other than the data set is wrong; the message below leaves out what is said of versions.
         resolved(read_yaml(file), str(file), detached=True)
         raise UserError(
             f"{run.path}: a run of an older x2c, without {MODEL_FILE}: its data set and cache are needed once more, to add "

@@ -304,6 +304,6 @@ def _resized(cohort: Cohort, size: int) -> Tensor:
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and SD of rows [N, C, ...] by channel, or of grey images [N, h, w] altogether; broadcastable to them."""
+    """Return mean and SD of rows [N, C, ...] by channel, or of grey images [N, h, w] altogether, broadcastable."""
     axes = [axis for axis in range(rows.dim()) if axis != 1 or rows.dim() == 3]
     return rows.mean(axes, keepdim=True), rows.std(axes, keepdim=True).clamp(min=1e-6)
