@@ -190,7 +190,7 @@ def listed(folder: Path) -> dict[str, dict[str, Any]]:
 def without_paths(config: Config, start: str = "") -> dict[str, Any]:
     """Return a config's values without paths of this machine. `start` replaces the file that training began with."""
     values = config.model_dump(mode="json", exclude_none=True)
-    # How it was trained and tracked is left out, so that two trainings of one run leave the same file.
+    # Settings of how it was trained and tracked are left out: two trainings of one run leave the same file.
     kept = {name: values["compute"][name] for name in ("threads", "cpu")}
     values["compute"] = {**kept, "workers": 1, "tracker": [], "project": "x2c", "runs": "runs", "cache": "cache"}
     for role in DATA_ROLES:

@@ -90,7 +90,7 @@ class Trainer:
             self.validation = Validation(config, parts, self.data, accelerator.unwrap_model(self.denoiser))
 
     def fit(self, report: Reporter) -> None:
-        """Train to the stage's last step. Raises Stopped if asked to stop, after the current step and its checkpoint."""
+        """Train to the stage's last step. Raises Stopped if asked to stop, after this step and its checkpoint."""
         micro_losses: list[dict[str, Tensor]] = []
         with postponed(), closing(self._batches()) as micro_batches:
             for batch in micro_batches:
