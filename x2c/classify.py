@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_config_options(parser, tracker=False)
     options, overrides = parser.split(argv)
     asked = overrides_from(options, overrides)
-    # Wrong names are told before the imports, which take many seconds.
+    # Wrong names are reported before the imports, which take many seconds.
     from x2c.engine.classification.settings import PREFIX, resolve_settings
 
     resolve_settings(options.scale, [text.removeprefix(PREFIX) for text in asked if text.startswith(PREFIX)])

@@ -50,7 +50,7 @@ exit codes: 0 every pair is in, 1 some were left out (see the report), 2 nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, prepare, and say what came of it."""
+    """Parse the options, prepare the data set, and print a report."""
     parser = Parser(prog="prepare.py", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
     add("--source", required=True, metavar="NAME", help=f"layout of the data: {', '.join(SOURCES.names())}")
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def size(text: str) -> tuple[int, int, int]:
-    """HxWxD, as (D, H, W)."""
+    """Parse HxWxD as (D, H, W)."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) >= 2 for part in parts):
         raise ArgumentTypeError(f"expected HxWxD, such as 256x256x128; got {text!r}")
@@ -103,7 +103,7 @@ def size(text: str) -> tuple[int, int, int]:
 
 
 def numbers(text: str) -> tuple[int, int, int]:
-    """A:B:C."""
+    """Parse A:B:C as three whole numbers."""
     parts = text.split(":")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; got {text!r}")
@@ -112,7 +112,7 @@ def numbers(text: str) -> tuple[int, int, int]:
 
 
 def millimetres(text: str) -> float:
-    """A length from 0."""
+    """Parse a length in mm, at least 0."""
     try:
         mm = float(text)
     except ValueError:

@@ -1,6 +1,6 @@
 """Train, sample and score one variant: `accelerate launch x2c/train.py --variant full`.
 
-Only a script, since `x2c.train` is the function of the same name: what it does is in x2c/train_command.py.
+It is only a script, since `x2c.train` is the function of the same name; its code is in x2c/train_command.py.
 """
 
 from __future__ import annotations

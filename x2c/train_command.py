@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.Namespace, Config]:
-    """The options of a command line, and the config that it stands for.
+    """Return the options of a command line, and the config that it stands for.
 
-    `given` are the parameters that W&B's agent was given, where one has started this. Raises UserError for a command line
-    that is wrong, or says something else than they do.
+    `given` are the parameters that W&B's agent chose, if one started this run. Raises UserError for a command line that
+    is wrong or contradicts them.
     """
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")

@@ -30,7 +30,7 @@ class CodeUse:
 
     @property
     def reachable(self) -> int:
-        """Number of codes that could be in use: a few small volumes have fewer positions than the codebook has codes."""
+        """Number of codes that could be in use: a few small volumes have fewer positions than the codebook codes."""
         return min(self.codes, self.positions)
 
 
