@@ -36,7 +36,7 @@ class Volume:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """[4, 4]: homogeneous voxel indices (z, y, x) to mm."""
+        """Matrix [4, 4] from homogeneous voxel indices (z, y, x) to mm."""
         matrix = np.eye(4)
         matrix[:3, :3] = np.array(self.direction) * np.array(self.spacing_mm)
         matrix[:3, 3] = self.origin_mm

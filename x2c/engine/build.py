@@ -1,4 +1,4 @@
-"""Build a config's learning parts: denoiser, prediction, guidance, sampler. No data needed, so also built on meta."""
+"""Build a config's learning parts: denoiser, prediction, guidance, sampler. Needs no data; also builds on meta."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ from x2c.data.volume import Array
 
 Axes = tuple[Array, Array, Array]
 NODE_MM = 6.0
-"""Spacing of the nodes between which a map is interpolated: well below the fields' own smoothness."""
+"""Spacing of the nodes between which a map is interpolated, well below the fields' own smoothness."""
 LARGEST_STEP = 0.2
-"""Scaling divides a field until its largest step is this share of a lattice cell."""
+"""Share of a lattice cell to which scaling reduces a field's largest step."""
 
 
 def sample(values: Array, points: torch.Tensor) -> torch.Tensor:
@@ -88,13 +88,13 @@ class Placement:
     lattice: Axes
 
     def to_scanner(self, points: Array) -> Array:
-        """Template points [N, 3] in the scanner."""
+        """Map template points [N, 3] to the scanner."""
         moved = points + sample(self.forward, to_unit(points, self.lattice)[None, None])[:, 0, 0].numpy().T
         scanned: Array = moved @ self.matrix.T + self.offset
         return scanned
 
     def to_template(self, points: Array) -> Array:
-        """Scanner points [D, H, W, 3] in the template."""
+        """Map scanner points [D, H, W, 3] to the template."""
         inverse = np.linalg.inv(self.matrix)
         unposed = (points @ inverse.T - inverse @ self.offset).astype(np.float32)
         shift = sample(self.backward, to_unit(unposed, self.lattice))
@@ -111,5 +111,5 @@ def resample(values: Array, template: Axes, placement: Placement, grid: Axes) ->
 
 
 def _nodes(axis: Array) -> Array:
-    """Places along an axis, about NODE_MM apart, between which the deformation is as good as linear."""
+    """Return places along an axis, about NODE_MM apart, between which the deformation is nearly linear."""
     return np.linspace(axis[0], axis[-1], max(2, int(np.ceil((axis[-1] - axis[0]) / NODE_MM)) + 1), dtype=np.float32)

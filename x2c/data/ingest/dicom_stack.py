@@ -1,4 +1,4 @@
-"""Which slices of a folder are one image: what else lies there is told apart, and a mixture is refused.
+"""Selection of the slices of a folder that form one image; other files are named in notes, and mixtures are refused.
 
 An attribute that may change from slice to slice and that the volume depends on is compared over all slices: orientation,
 size, pixel size, kernel, thickness, image type, frame of reference, acquisition, rescale.
@@ -28,7 +28,7 @@ OTHER_MODALITIES = {"PT": "PET", "NM": "NM", "MR": "MR", "SEG": "segmentation", 
 OTHER_MODALITIES |= {"DX": "radiograph", "PR": "presentation state", "SC": "secondary capture", "OT": "other"}
 """Names in the report of what may lie beside the CT slices, by DICOM's modality."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-"""How the UIDs of all SOP classes for secondary captures begin (PS3.6 A)."""
+"""Prefix of the UIDs of all SOP classes for secondary captures (PS3.6 A)."""
 PASSES = {
     "AcquisitionNumber": "acquisitions",
     "TemporalPositionIdentifier": "points in time",
@@ -188,7 +188,7 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
 
 
 def _kinds(slices: Sequence[Slice], value: Callable[[Slice], Hashable]) -> Counter[Hashable]:
-    """How many slices have which value, where there are several; slices that say nothing are not counted."""
+    """Count the slices by value, if there are several values; slices without one are not counted."""
     counted = Counter(known for one in slices if (known := value(one)) not in (None, "", ()))
     return counted if len(counted) > 1 else Counter()
 

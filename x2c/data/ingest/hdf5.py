@@ -15,7 +15,7 @@ from x2c.data.volume import Array
 
 SUFFIXES = (".h5", ".hdf5")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-"""How an HDF5 file begins."""
+"""First bytes of an HDF5 file."""
 CT, FRONTAL = "ct", "xray1"
 """Keys of the volume and of the frontal projection; `xray2` is lateral."""
 FIELD_MM = 320.0
@@ -128,5 +128,5 @@ def _small(picture: Array) -> Array:
 
 
 def _correlation(first: Array, second: Array) -> float:
-    """Of pictures whose mean is 0."""
+    """Return the correlation of two pictures whose mean is 0."""
     return float((first * second).sum() / max(float(np.sqrt((first**2).sum() * (second**2).sum())), 1e-9))

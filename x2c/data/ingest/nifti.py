@@ -17,7 +17,7 @@ SUFFIXES = (".nii", ".nii.gz")
 MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 NO_ORIENTATION = "the header does not say how the patient lies: right and left may be swapped"
 BASIS = np.diag([1.0, -1.0, -1.0])[:, ::-1]
-"""From NIfTI's space (right, anterior, superior) to ours (superior, posterior, left)."""
+"""Matrix from NIfTI's space (right, anterior, superior) to ours (superior, posterior, left)."""
 SIDES = ("left and right", "front and back", "top and bottom")
 """Ends of NIfTI's axes x, y and z."""
 SAME_WAY = 0.7

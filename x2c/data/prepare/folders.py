@@ -1,4 +1,4 @@
-"""The folders of a preparation, looked at before anything heavy is imported."""
+"""Checks of a preparation's folders before anything heavy is imported."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from x2c.data.prepare.record import DRR_FILE, HU_FILE, XRAY_FILE, Record
 from x2c.data.prepare.splits import check
 
 FORMAT = "2"
-"""Of the manifest; raised with every change of its columns or their meaning."""
+"""Version of the manifest, increased with every change of its columns or their meaning."""
 MANIFEST_FILE, PAIRS_FOLDER = "manifest.parquet", "pairs"
 SCHEMA = pa.schema(
     [
@@ -81,7 +81,7 @@ def manifest_of(records: Sequence[Record], assigned: pd.DataFrame) -> pd.DataFra
     """
     rows: list[dict[str, Any]] = []
     for record in records:
-        # Whatever else a record knows is not for the manifest.
+        # Other entries of a record do not belong to the manifest.
         shared = record.model_dump(include=set(SCHEMA.names))
         for file in (HU_FILE, XRAY_FILE, DRR_FILE):
             shared[f"{file.removesuffix('.npy')}_sha256"] = record.digests.get(file)

@@ -37,7 +37,7 @@ class Box:
         return z, y, x
 
     def shape_at(self, mm: float) -> tuple[int, int, int]:
-        """How many voxels of about `mm` fill it, at least one along each axis."""
+        """Return the number of voxels of about `mm` that fill it, at least one along each axis."""
         depth, height, width = (max(1, round(size / mm)) for size in self.size_mm)
         return depth, height, width
 

@@ -18,7 +18,7 @@ SHALLOW = 0.62
 """Depth of the lungs in that of the body below which a part of them is opaque. Measured: .72 to .80 in a real and in made-up
 chests, .55 with effusions of a third of the depth."""
 THINNEST_WALL_MM = 25.0
-"""Of the chest's wall in front or behind, where the other side does not tell more."""
+"""Smallest thickness of the chest's wall in front or behind, if the other side does not show that it is thicker."""
 FLAT, USUAL_HEIGHT = 0.76, 0.9
 """Height of the lungs in their width below which their bases are opaque, and the height that is taken then. Measured: .88
 to 1.09 in a real and in made-up chests, .69 to .75 with effusions of a third of the height."""
@@ -37,7 +37,7 @@ class Sides:
 
     @property
     def is_one_sided(self) -> bool:
-        """Whether one lung is hardly there."""
+        """Whether one lung is almost missing."""
         small, large = sorted((self.right_ml, self.left_ml))
         return small < ONE_SIDED * large
 
@@ -146,7 +146,7 @@ def _depths(body: Mask, lung: Mask) -> tuple[int, int, int, int] | None:
 
 
 def _is_within(coarse: Volume, lungs: Lungs, covered: Mask, bottom: float, height_mm: float) -> bool:
-    """Whether the scan goes on below the lungs by a tenth of a chest's height, and holds their tops: else they are cut."""
+    """Return whether the scan extends below the lungs by a tenth of a chest's height, and holds their tops."""
     below = covered[: int(bottom)].any((1, 2)).sum() * coarse.spacing_mm[0]
     beyond = np.concatenate([~covered[1:], np.ones_like(covered[:1])])
     top_cm2 = float((lungs.mask & beyond).any(0).sum() * np.prod(coarse.spacing_mm[1:])) / 100

@@ -1,4 +1,4 @@
-"""Which voxels of a CT hold something that was scanned, and which only fill the array.
+"""Coverage of a CT: the voxels that were scanned, as opposed to those that only fill the array.
 
 Programs that resample, crop or pad fill with a constant: 0, −1024, −2000, … It stands in frames, in the corners of an
 oblique box, outside of a circular field of reconstruction. Lungs that end beside it are cut off, and air beside it is not
@@ -86,7 +86,7 @@ def trimmed(volume: Volume) -> tuple[Volume, tuple[int, int, int]]:
 
 
 def coverage(volume: Volume) -> Coverage:
-    """What of a trimmed volume is covered: all but constant regions that reach its edges."""
+    """Return the covered part of a trimmed volume: all but constant regions that reach its edges."""
     steps = [max(1, int(SAMPLED_MM / mm)) for mm in volume.spacing_mm]
     # Smooth interpolation leaves a fill as it is but for its last digits.
     sampled = np.rint(volume.hu[:: steps[0], :: steps[1], :: steps[2]])

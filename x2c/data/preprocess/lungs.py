@@ -1,4 +1,4 @@
-"""Where the lungs are: by threshold and connected components, or by the network of `lungmask`."""
+"""Segmentation of the lungs: by threshold and connected components, or by the network of `lungmask`."""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ from x2c.data.preprocess.box import Box, is_aligned
 from x2c.data.volume import Array, Triple, Volume
 
 AIR_HU, DENSEST_HU = -1024.0, 3071.0
-"""What a 12-bit CT can say. Padding lies below and would ring into the body."""
+"""Range of HU of a 12-bit CT. Padding is below and would cause ringing in the body."""
 REACH = 16
 """Voxels over which a spline feels its neighbours: their influence falls to .27 of itself a voxel."""
 FINER = 1.2
-"""How much finer than the new grid an oblique volume is kept along its own axes, before it is interpolated."""
+"""Ratio by which an oblique volume is kept finer than the new grid along its own axes, before it is interpolated."""
 NEGLIGIBLE = 1e-9
 
 
@@ -92,7 +92,7 @@ def _aligned(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
         parts.append(slice(low, high))
         matrices.append(axis_matrix(high - low, places - low, step))
     hu = np.clip(volume.hu[tuple(parts)], AIR_HU, DENSEST_HU)
-    # What shrinks most goes first: the other products then have less to do.
+    # The axis that shrinks most is first: the other products then have less to do.
     for axis in np.argsort([matrix.shape[0] / matrix.shape[1] for matrix in matrices]):
         hu = _apply(matrices[axis], hu, int(axis))
     for axis, outside in enumerate(beyond):

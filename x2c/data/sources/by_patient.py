@@ -31,17 +31,17 @@ class Series:
     path: Path
     """The folder of a CT; the file of a radiograph."""
     count: int
-    """Files."""
+    """Number of files."""
     taken: Moment | None
     rank: int
-    """Of a radiograph: how far it is from frontal by its header, 0 for frontal."""
+    """For a radiograph: distance from frontal by its header, 0 for frontal."""
 
     def days_to(self, other: Series) -> int:
-        """Whole days between two."""
+        """Return the whole days between two."""
         return UNDATED_DAYS if not self.taken or not other.taken else abs((self.taken.day - other.taken.day).days)
 
     def hours_to(self, other: Series) -> float:
-        """Hours between two."""
+        """Return the hours between two."""
         return 24.0 * UNDATED_DAYS if not self.taken or not other.taken else self.taken.hours_to(other.taken)
 
 
@@ -71,7 +71,7 @@ def _candidate(folder: Path, where: str, label: int) -> Candidate:
             places[path.parent].append(path)
     scans, pictures = _by_first_header(places)
     if not scans or not pictures:
-        # Where series lie mixed in a folder, its first file does not tell of all.
+        # If series are mixed in a folder, its first file does not represent all.
         scans, pictures = _by_all_headers(places)
     if not scans:
         return Candidate(where, folder.name, problem="no CT series in the patient's folder")

@@ -1,4 +1,4 @@
-"""What sources share: tables read line by line, files found under folders, paths that stay inside the root."""
+"""Functions that sources share: tables read line by line, files found under folders, paths kept inside the root."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_lines(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     more.
     """
     columns, delimiter = headings_of(path, (*needed, *optional))
-    # What stands in the first line is not quoted: where the headings are missing, that is a patient.
+    # Cells of the first line are not quoted: without headings, it is a patient's line.
     missing = [column for column in needed if columns.count(column) != 1]
     if missing:
         raise UserError(

@@ -41,7 +41,7 @@ DECUBITUS: Remark = ("warning", "taken with the patient lying on one side (decub
 
 @dataclass(frozen=True)
 class Found:
-    """A DICOM radiograph: its picture [h, w] as displayed, when it was taken, and its PatientID (never shown)."""
+    """A DICOM radiograph: its picture [h, w] as displayed, the time it was taken, and its PatientID (never shown)."""
 
     shown: Shown
     taken: Moment | None

@@ -1,4 +1,4 @@
-"""The part of a picture that shows something: without padding, shutters, collimator borders and the page round it."""
+"""Removal of margins from a picture: padding, shutters, collimator borders and the page around it."""
 
 from __future__ import annotations
 

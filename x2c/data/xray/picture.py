@@ -1,4 +1,4 @@
-"""A radiograph from a picture file: PNG, JPEG or TIFF."""
+"""Reading of a radiograph from a picture file: PNG, JPEG or TIFF."""
 
 from __future__ import annotations
 

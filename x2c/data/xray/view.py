@@ -1,4 +1,4 @@
-"""Which view a DICOM radiograph is, by what its header says."""
+"""The view of a DICOM radiograph, derived from its header."""
 
 from __future__ import annotations
 

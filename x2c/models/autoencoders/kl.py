@@ -42,7 +42,7 @@ class KLAutoencoder:
     """Path or hub id that the weights were read from; set when they are loaded."""
 
     def open(self, folder: Path, device: Device = "cpu") -> None:
-        """Load the weights from a folder in diffusers' format. Raises OSError, ValueError or RuntimeError for others."""
+        """Load the weights from a folder in diffusers' format. Raises OSError, ValueError or RuntimeError otherwise."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
