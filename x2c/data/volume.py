@@ -62,12 +62,12 @@ def unwindow(unit: Array, low_hu: float, high_hu: float) -> Array:
 
 
 def mirrored(values: Array) -> Array:
-    """Volumes or radiographs [..., W] with left and right exchanged: the same chest in a mirror."""
+    """Return volumes or radiographs [..., W] with left and right exchanged: the same chest in a mirror."""
     return values[..., ::-1]
 
 
 def averaged(values: Array, shape: tuple[int, int, int]) -> Array:
-    """Values [d, h, w] averaged to [D, H, W] = shape, of which each axis is a whole multiple; float32 out where it is."""
+    """Average values [d, h, w] to [D, H, W] = shape; each axis must be a whole multiple. Float32 out if averaged."""
     factors = [n // m for n, m in zip(values.shape, shape, strict=True)]
     if max(factors) == 1:
         return values

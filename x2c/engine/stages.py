@@ -1,4 +1,4 @@
-"""Training stage by stage. A stage's result is shared under the hash of all that it depends on, and trained once."""
+"""Training stage by stage. A stage's result is shared under the hash of all that it depends on: it is trained once."""
 
 from __future__ import annotations
 

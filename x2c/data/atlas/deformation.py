@@ -24,25 +24,25 @@ LARGEST_STEP = 0.2
 
 
 def sample(values: Array, points: torch.Tensor) -> torch.Tensor:
-    """values [C, d, h, w] at points [D, H, W, 3] in [-1, 1], ordered (x, y, z), as [C, D, H, W]: linear, edges go on."""
+    """Sample values [C, d, h, w] at points [D, H, W, 3] in [-1, 1], (x, y, z), as [C, D, H, W]: linear, clamped."""
     given = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
     return functional.grid_sample(given, points[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
 
 
 def to_unit(points: Array, axes: Axes) -> torch.Tensor:
-    """Points [..., 3] in mm, (z, y, x), in the unit coordinates of a grid given by its axes."""
+    """Return points [..., 3] in mm, (z, y, x), in the unit coordinates of a grid given by its axes."""
     low, high = (np.array([a[end] for a in axes], dtype=np.float32) for end in (0, -1))
     unit = (points - low) * (2 / (high - low)) - 1
     return torch.from_numpy(np.ascontiguousarray(unit[..., ::-1], dtype=np.float32))
 
 
 def mesh(axes: Axes) -> Array:
-    """Points [D, H, W, 3] of a grid given by its axes."""
+    """Return the points [D, H, W, 3] of a grid given by its axes."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
 
 
 def exponential(velocity: Array, axes: Axes) -> Array:
-    """Displacement [3, d, h, w], mm, of the flow of a velocity field [3, d, h, w] after unit time."""
+    """Return the displacement [3, d, h, w], mm, of the flow of a velocity field [3, d, h, w] after unit time."""
     cell = np.array([a[1] - a[0] for a in axes], dtype=np.float32)
     largest = float((np.abs(velocity).max((1, 2, 3)) / cell).max())
     squarings = max(0, int(np.ceil(np.log2(max(largest, 1e-9) / LARGEST_STEP))))
@@ -55,7 +55,7 @@ def exponential(velocity: Array, axes: Axes) -> Array:
 
 
 def jacobian(displacement: Array, axes: Axes) -> Array:
-    """Smallest determinant [d-1, h-1, w-1] of the map x + displacement [3, d, h, w] at the corners of each cell.
+    """Return the smallest determinant [d-1, h-1, w-1] of x + displacement [3, d, h, w] at the corners of each cell.
 
     The map is linear along a cell's edges, and its determinants at the corners bound those inside for all but twisted
     cells: where all are positive nothing is folded.
@@ -103,7 +103,7 @@ class Placement:
 
 
 def resample(values: Array, template: Axes, placement: Placement, grid: Axes) -> Array:
-    """The template's values [D, H, W] as they lie on a grid in the scanner: one interpolation, between voxels."""
+    """Return the template's values [D, H, W] on a grid in the scanner: one interpolation, between voxels."""
     z, y, x = (_nodes(axis) for axis in grid)
     points = to_unit(placement.to_template(mesh((z, y, x))), template).permute(3, 0, 1, 2)[None]
     fine = functional.interpolate(points, size=[len(axis) for axis in grid], mode="trilinear", align_corners=True)[0]

@@ -43,7 +43,7 @@ PROJECTED = {"MIP", "MINIP", "MNIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VO
 
 
 def ct_slices(folder: Path, headers: Sequence[Header], notes: list[str]) -> list[Slice]:
-    """The slices of the one CT image among a folder's files; the others are named in `notes`.
+    """Return the slices of the one CT image among a folder's files; the others are named in `notes`.
 
     Raises FileError where there is none, or where several images are mixed.
     """
@@ -151,7 +151,7 @@ def _check_series(folder: Path, slices: Sequence[Slice], notes: list[str]) -> No
 
 
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
-    """Refuse slices of which some were made otherwise than others."""
+    """Raise FileError for slices of which some were made differently from the others."""
     if len(slices) < 2:
         raise FileError(folder, "a single slice is no volume; give the whole series")
     spread = float(np.ptp([one.spacing for one in slices], axis=0).max())
@@ -208,7 +208,7 @@ def _frame_of_reference(one: Slice) -> Hashable:
 
 
 def _image_type(one: Slice) -> Hashable:
-    """ORIGINAL or DERIVED, and AXIAL or whatever else: makers put more behind, which may change along a series."""
+    """ORIGINAL or DERIVED, and AXIAL or another: manufacturers add further values, which may change along a series."""
     return (one.kind[:1], one.kind[2:3]) if one.kind else None
 
 

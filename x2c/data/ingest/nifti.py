@@ -45,7 +45,7 @@ def read_nifti(path: Path, header: CtHeader | None = None) -> Scan:
     try:
         with quiet_parsers(), nib.openers.Opener(str(path)) as stream:
             image: Any = nib.load(path)
-            # As it stands in the file: loading mends what it can, and says so in the log only.
+            # The header as it is in the file: loading corrects what it can, and reports it only in the log.
             raw = type(image.header).from_fileobj(stream, check=False)
         sizes, codes = raw["pixdim"][1:4], (int(raw["qform_code"]), int(raw["sform_code"]))
         unit = MM[raw.get_xyzt_units()[0]]

@@ -35,7 +35,7 @@ Key = TypeVar("Key")
 
 
 def without_repeats(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, of which those that share a file with another patient, or repeat a CT, have a problem instead.
+    """Return the candidates; those that share a file with another patient, or repeat a CT, have a problem instead.
 
     Examinations of one patient may share an X-ray.
     """
@@ -59,7 +59,7 @@ def thumbnail(hu: NDArray[np.int16]) -> NDArray[np.int16]:
 
 
 def without_copies(records: Sequence[Record], pairs: Path) -> list[Record]:
-    """The records, of which copies under other names are excluded; their folders lie in `pairs`.
+    """Return the records; copies under other names are excluded. Their folders are in `pairs`.
 
     Copies are CTs whose HU are the same as read or as stored, CTs that are one scan resampled, and X-rays that are the
     same pixel by pixel. Of one patient's equal CTs the first stays; where patients share a CT or an X-ray all go.

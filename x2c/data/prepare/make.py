@@ -191,7 +191,7 @@ def _read_digest(volume: Volume) -> str:
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
-    # np.save tells of a full disk without the system's reason.
+    # np.save reports a full disk without the system's reason.
     stream = io.BytesIO()
     np.save(stream, array)
     path.write_bytes(stream.getbuffer())

@@ -66,7 +66,7 @@ def same_person_remarks(ct: str | None, xray: str | None) -> list[Remark]:
 
 
 def united(records: Sequence[Record], *, strict: bool) -> list[Record]:
-    """The records, of which those whose headers bear one PatientID are one patient's, whatever the listing says.
+    """Return the records; those whose headers have one PatientID become one patient's, whatever the listing says.
 
     One person must not be in two splits. An id that most patients share is a placeholder of an anonymiser, and joins
     nobody.

@@ -115,7 +115,7 @@ def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
 
 
 def box_remarks(share: float) -> list[Remark]:
-    """Return a note on a box of which a `share`, 0 to 1, was not scanned. Lungs ending there are reported as cut off."""
+    """Return a note on a box of which a `share`, 0 to 1, was not scanned. Lungs ending there are reported as cut."""
     if share <= UNCOVERED:
         return []
     return [("note", f"{share:.0%} of the lungs' box lie outside of what was scanned")]

@@ -61,7 +61,7 @@ class Record(Section):
     """SHA-256 of each stored file."""
 
     def with_remarks(self, remarks: Sequence[Remark], *, strict: bool) -> Record:
-        """The record with more remarks, and the status that follows from them."""
+        """Return the record with more remarks, and the status that follows from them."""
         if not remarks:
             return self
         status = worse(self.status, status_of(remarks, strict=strict))
@@ -69,7 +69,7 @@ class Record(Section):
 
 
 def status_of(remarks: Iterable[Remark], *, strict: bool) -> Status:
-    """`excluded` or `warning` where a remark is one, else `ok`; with `strict` a warning excludes."""
+    """Return `excluded` or `warning` if a remark is one, else `ok`; with `strict` a warning excludes."""
     severities = {severity for severity, _ in remarks} - {"note"}
     if "excluded" in severities or (strict and severities):
         return "excluded"
@@ -77,12 +77,12 @@ def status_of(remarks: Iterable[Remark], *, strict: bool) -> Status:
 
 
 def worse(one: Status, other: Status) -> Status:
-    """The more severe of two."""
+    """Return the more severe of two."""
     return max(one, other, key=("ok", "warning", "excluded").index)
 
 
 def reasons_of(remarks: Sequence[Remark], *, strict: bool) -> tuple[str, ...]:
-    """The sentences that a report shows: of an excluded pair only those that excluded it."""
+    """Return the sentences that a report shows: of an excluded pair only those that excluded it."""
     if status_of(remarks, strict=strict) != "excluded":
         return tuple(text for _, text in remarks)
     counted = {"excluded", "warning"} if strict else {"excluded"}

@@ -19,9 +19,9 @@ from x2c.data.xray.view import rank, views_said
 
 RADIOGRAPHS = ("CR", "DX")
 OTHER_SUFFIXES = (".csv", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".zip")
-"""Files that lie beside DICOM files, which may have any name."""
+"""Names of files beside DICOM files, which may have any name."""
 UNDATED_DAYS = 10**6
-"""Days between two examinations of which one has no date: any two dates are nearer."""
+"""Days between two examinations if one has no date: any two dates are nearer."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _candidate(folder: Path, where: str, label: int) -> Candidate:
 
 
 def _by_first_header(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series], list[Series]]:
-    """CTs and radiographs, where every series has a folder of its own. Of a CT the first header of a slice is read."""
+    """Return CTs and radiographs, if every series has its own folder. Of a CT only the first slice's header is read."""
     scans: list[Series] = []
     pictures: list[Series] = []
     for place, paths in places.items():
@@ -100,7 +100,7 @@ def _by_first_header(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series
 
 
 def _by_all_headers(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series], list[Series]]:
-    """CTs and radiographs by the headers of all files."""
+    """Return CTs and radiographs by the headers of all files."""
     scans: list[Series] = []
     pictures: list[Series] = []
     for place, paths in places.items():

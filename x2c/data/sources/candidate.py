@@ -38,7 +38,7 @@ class Candidate:
     ct: Path | None = None
     """The file of a whole volume, or the folder of a DICOM series."""
     xray: Path | None = None
-    """A picture, or a folder of several, of which the frontal one is meant. None where the source has none: projections
+    """A picture, or a folder of several, of which the frontal one is meant. None if the source has none: projections
     of the CT stand for it."""
     label: int = UNKNOWN_LABEL
     """Label: 1 embolism, 0 none, UNKNOWN_LABEL."""

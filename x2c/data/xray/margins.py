@@ -24,7 +24,7 @@ NESTED = 3
 LEAST_VALID = 0.5
 """Share of a line's pixels that have to be valid for it to be even."""
 NOTED = 0.5
-"""Share of a picture that is left without its margins below which a report tells of them: most X-rays have narrow ones."""
+"""Share of a picture left without its margins below which a report mentions them: most X-rays have narrow ones."""
 LEAST_LEFT = 0.2
 """Share of either side that a picture fills at least. Where less would be left, the margins are the picture."""
 
