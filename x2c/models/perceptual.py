@@ -58,7 +58,7 @@ class AlexLPIPS(Perceptual):
         """Source of the trunk's ImageNet weights."""
 
         source: str = ""
-        """File alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: looked for in X2C_WEIGHTS, then
+        """File alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: searched in X2C_WEIGHTS, then
         downloaded."""
 
     def __init__(self, options: Options) -> None:

@@ -36,8 +36,8 @@ class Prepared:
         folder: str
         """Folder that x2c/prepare.py wrote (its --out)."""
         fingerprint: str = ""
-        """Fingerprint of the folder's manifest. Empty: read from the folder. If it is given, the folder's must be equal
-        to it."""
+        """Fingerprint of the folder's manifest. Empty: read from the folder. If given, it must be equal to that of the
+        folder."""
 
         @model_validator(mode="before")
         @classmethod

@@ -39,7 +39,7 @@ PASSES = {
 LOCALISER_TURN = 0.3
 """Difference of a direction cosine from which slices of another orientation are localisers, and not a second image."""
 PROJECTED = {"MIP", "MINIP", "MNIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLREN", "VOLUME RENDERING", "VRT", "SSD"}
-"""Image types whose pixels are no HU of a slice but maxima, minima or renderings of a slab."""
+"""Image types whose pixels are not HU of a slice but maxima, minima or renderings of a slab."""
 
 
 def ct_slices(folder: Path, headers: Sequence[Header], notes: list[str]) -> list[Slice]:
@@ -90,7 +90,7 @@ def check_acquisitions(folder: Path, slices: Sequence[Slice], places: Sequence[f
 
 
 def not_a_slice(one: Slice) -> str:
-    """The report's name of a thing that is no CT slice; empty for one that is."""
+    """Return the report's name of a file that is not a CT slice; empty if it is one."""
     sop_class = str(one.header.dataset.get("SOPClassUID") or "")
     if "LOCALIZER" in one.kind:
         return "localiser"

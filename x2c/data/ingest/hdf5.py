@@ -71,7 +71,7 @@ def read_x2ct_xray(path: Path) -> Array:
 
 
 def _read(path: Path, key: str, optional: str = "") -> dict[str, NDArray[Any]]:
-    """The numbers under `key` and, where they are there, under `optional`. Raises FileError where `key` is missing."""
+    """Return the numbers under `key` and, if present, under `optional`. Raises FileError if `key` is missing."""
     import h5py
 
     check_readable(path)
@@ -114,7 +114,7 @@ def _picture(path: Path, values: NDArray[Any]) -> Array:
 
 
 def _mirror_remarks(ct: NDArray[Any], picture: Array) -> tuple[str, ...]:
-    """A remark where the picture fits the volume's own projection [z, x] mirrored or overturned."""
+    """Return a remark if the picture fits the volume's own projection [z, x] mirrored or overturned."""
     projection, shown = (_small(np.asarray(flat, np.float32)) for flat in (ct.mean(axis=1), picture))
     return tuple(
         f"{FRONTAL} shows the volume of the same file {how}: one of the two is wrong"

@@ -47,11 +47,11 @@ class CtHeader:
     intercept: float | None = None
     """HU of a stored 0."""
     direction: Direction | None = None
-    """Columns: where the array's axes (slices, rows, columns) run, as in `Volume.direction`."""
+    """Columns: directions of the array's axes (slices, rows, columns), as in `Volume.direction`."""
 
 
 def check_readable(path: Path) -> None:
-    """Raise FileError with the machine's reason, and the OSError as its cause, where a file cannot be opened and read."""
+    """Raise FileError with the system's reason, and the OSError as its cause, if a file cannot be opened and read."""
     try:
         with path.open("rb") as stream:
             stream.read(1)

@@ -12,7 +12,7 @@ SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
 """Formats of dates: month, day and year as in the USA, or day, month and year."""
 MONTHS = 12
 DIGITS = {"%Y%m%d": 8, "%H%M%S": 6}
-"""Lengths of what has no separators: `strptime` would guess where a shorter text belongs."""
+"""Lengths of dates without separators: `strptime` would guess the fields of a shorter text."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def moment_of(dataset: Any) -> Moment | None:
 
 
 def parse_moment(text: str) -> Moment:
-    """A date, and where it follows after `T` or a blank, the time of day with its UTC offset (ISO 8601, to any fraction).
+    """Parse a date and, if it follows after `T` or a blank, the time with its UTC offset (ISO 8601, any fraction).
 
     Dates are 2024-05-31, 2024/05/31, 20240531, 31.05.2024, 05/31/2024 or 31/05/2024. Raises ValueError with the reason
     for anything else, and for a date such as 05/06/2024, whose day and month could be swapped.

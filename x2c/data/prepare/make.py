@@ -115,7 +115,7 @@ def look(as_read: Volume, segmenter: str) -> tuple[Looked, list[Remark]]:
     remarks = frame_remarks(planes) + grid_remarks(volume)
     of_hu = hu_remarks(seen, seen_covered)
     remarks += of_hu
-    # Numbers that are no HU explain why no lungs were found: one reason is enough.
+    # Numbers that are not HU explain why no lungs were found: one reason is enough.
     if not any(severity == "excluded" for severity, _ in of_hu):
         remarks += lung_remarks(seen, lungs, seen_covered)
     return Looked(volume, covered, seen, seen_covered, lungs), remarks

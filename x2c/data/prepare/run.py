@@ -87,7 +87,7 @@ def prepare(request: Request) -> list[Record]:
         # Sources that share a key have a list each.
         name = LIST_FILE if request.own_key else f"{Path(LIST_FILE).stem}_{key.root(request.root)}.csv"
         write_list(request.key_folder / name, ((n.patient, n.study, n.candidate.patient) for n in named))
-        # Until all is done again, what is there is no data set.
+        # Until everything is done again, the folder is not a data set.
         (request.out / ABOUT_FILE).unlink(missing_ok=True)
         records = united(_all_made(request, named, key), strict=request.recipe.strict)
         records = without_copies(records, request.out / PAIRS_FOLDER)
@@ -164,7 +164,7 @@ def _make(named: Named, recipe: Recipe, key: Key, pairs: Path) -> Record:
 def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
     """Remove the prepared pairs of examinations that the source no longer lists, or no longer correctly."""
     listed = {n.study for n in named if not n.candidate.problem}
-    # There is no such folder where no pair has come so far.
+    # The folder is missing if no pair has been made so far.
     for folder in out.glob(f"{PAIRS_FOLDER}/*"):
         if folder.name not in listed:
             shutil.rmtree(folder)

@@ -53,7 +53,7 @@ def assign(
 
 
 def check(manifest: pd.DataFrame) -> None:
-    """Raise UserError where a patient stands in two splits or folds, or an examination has lost a half."""
+    """Raise UserError if a patient is in two splits or folds, or if an examination has lost a half."""
     for column in ("split", "fold"):
         across = int((manifest.groupby("patient")[column].nunique() > 1).sum())
         if across:
@@ -66,7 +66,7 @@ def check(manifest: pd.DataFrame) -> None:
 
 
 def _prescribed(patients: pd.Series, prescribed: pd.Series) -> pd.Series | None:
-    """The prescribed split of each patient; None where nobody has one."""
+    """Return the prescribed split of each patient; None if nobody has one."""
     told = prescribed != ""
     if not told.any():
         return None
@@ -87,7 +87,7 @@ def _prescribed(patients: pd.Series, prescribed: pd.Series) -> pd.Series | None:
 def _with_val(
     labels: NDArray[np.int64], kept: NDArray[np.object_], proportions: tuple[int, int, int], rng: np.random.Generator
 ) -> NDArray[np.object_]:
-    """Prescribed splits, with a validation set drawn from train where there is none."""
+    """Return prescribed splits, with a validation set drawn from train if there is none."""
     splits = kept.astype(object)
     train = int((splits == TRAIN).sum())
     if VAL not in splits and train > 1:

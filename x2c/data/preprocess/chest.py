@@ -1,4 +1,4 @@
-"""The box of a chest: of both lungs, and of the whole chest where a part of them cannot be seen."""
+"""The box of a chest: of both lungs, and of the whole chest if a part of them cannot be seen."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _span(planes: Array) -> tuple[int, int]:
         low += 1
     while high - low > FEWEST_PLANES and _is_empty(planes[high - 1], planes[high - 2]):
         high -= 1
-    # A volume that is one value everywhere is no frame round something.
+    # A volume with one value everywhere is not a frame around something.
     return (low, high) if high - low > FEWEST_PLANES else (0, len(planes))
 
 

@@ -29,7 +29,7 @@ class Emboli:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A CT and, where there is one, its radiograph. Paths and ids identify patients: only `where` may be shown."""
+    """A CT and, if there is one, its radiograph. Paths and ids identify patients: only `where` may be shown."""
 
     where: str
     """Place of the pair in the listing, such as `pairs.csv line 17`."""

@@ -155,7 +155,7 @@ def _direction(cosines: list[float]) -> Direction:
 
 
 def _drrs(root: Path) -> dict[str, list[Path]] | None:
-    """Frontal projections by the names of their volumes; None where there is no folder of DRR-RATE."""
+    """Return frontal projections by the names of their volumes; None if there is no folder of DRR-RATE."""
     places = [parent / name for parent in (root, root.parent) for name in DRR_FOLDERS]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:

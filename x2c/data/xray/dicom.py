@@ -49,7 +49,7 @@ class Found:
 
 
 def read_dicom(path: Path) -> Found:
-    """Return the radiograph of a DICOM file. Raises FileError for another kind of file or one that cannot be decoded."""
+    """Return the radiograph of a DICOM file. Raises FileError for another kind of file or one that it cannot decode."""
     with quiet_parsers():
         try:
             dataset = read_dataset(path)

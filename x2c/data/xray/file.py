@@ -41,7 +41,7 @@ class Radiograph:
 
 
 def read_file(path: Path) -> Radiograph:
-    """The radiograph of one file. Raises FileError as `x2c.data.readers.read_xray` does."""
+    """Return the radiograph of one file. Raises FileError as `x2c.data.readers.read_xray` does."""
     try:
         with path.open("rb") as stream:
             head = stream.read(max(len(start) for start in (HDF5, *PICTURES)))
@@ -68,7 +68,7 @@ def read_file(path: Path) -> Radiograph:
 
 
 def _on_square(path: Path, shown: Shown) -> Array:
-    """The picture in the middle of a black square [n, n]. Raises FileError where it is too small or shows nothing."""
+    """Return the picture in the middle of a black square [n, n]. Raises FileError if too small or showing nothing."""
     grey = shown.grey
     if min(grey.shape) < LEAST_PIXELS:
         height, width = grey.shape

@@ -42,7 +42,7 @@ def is_raw(dataset: Any) -> bool:
 
 
 def relationship(dataset: Any) -> str:
-    """LIN or LOG; empty where the header says neither."""
+    """Return LIN or LOG; empty if the header says neither."""
     said = str(dataset.get("PixelIntensityRelationship") or "").strip().upper()
     return said if said in RELATIONSHIPS else ""
 

@@ -65,7 +65,7 @@ def standing(picture: Array, dataset: Any) -> tuple[Array, list[Remark]]:
 
 
 def _pixel_ratio(dataset: Any) -> float:
-    """Height over width of a pixel; 1 where the header does not say."""
+    """Return height over width of a pixel; 1 if the header does not say."""
     for name in SPACINGS:
         try:
             height, width = (float(number) for number in dataset.get(name) or ())
