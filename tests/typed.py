@@ -27,14 +27,14 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 class Parsed(Exception):
-    """Raised as soon as a command line is parsed, with what came of it."""
+    """Raised as soon as a command line is parsed; holds the options and overrides."""
 
     def __init__(self, options: argparse.Namespace, overrides: list[str]) -> None:
         self.options, self.overrides = options, overrides
 
 
 def parsed(words: Sequence[str]) -> Parsed:
-    """What the own parser of `x2c/train.py --variant l1` or of `-m x2c.sweep plan losses` makes of it; nothing is run.
+    """Parse a line such as `x2c/train.py --variant l1` or `-m x2c.sweep plan losses` by its own parser; run nothing.
 
     Raises UserError or SystemExit where the parser refuses it.
     """

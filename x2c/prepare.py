@@ -5,7 +5,7 @@
     python x2c/train.py --variant l1 --data /data/mine_prepared --pretraining /data/rspect
 
 Each CT is read, judged, cropped to its lungs and resampled once to 256 × 256 × 128, which makes two volumes of 64
-slices. The same command goes on where an interrupted one stopped, and redoes only what has changed.
+slices. Rerun an interrupted command to resume it; only what has changed is prepared again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from x2c.core.registry import SOURCES
 
 EPILOG = """\
 sources:
-  folder   ROOT/pairs.csv, parted by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
+  folder   ROOT/pairs.csv, separated by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
            ct_date, xray_date; paths are relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
            X-ray: PNG, JPEG, TIFF, DICOM, or a folder of several, of which the frontal one is taken.
            Dates: 2024-05-31, 31.05.2024, 05/31/2024, with or without a time and its UTC offset

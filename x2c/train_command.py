@@ -4,7 +4,7 @@
     python x2c/train.py --variant=l1_lpips --seed=1 --loss.lpips.weight=0.02
     python x2c/train.py --variant full --scale paper --check
 
-The same command goes on where an interrupted run stopped, and returns at once when the run is done. Ctrl-C (exit
+Rerun the same command to resume an interrupted run; it returns at once when the run is done. Ctrl-C (exit
 code 130), SIGTERM and SIGUSR1 (75) let it write a checkpoint first.
 Any field of the configuration can be given as --a.b=value: --help-config tells what each is, --check prints the
 resolved configuration.

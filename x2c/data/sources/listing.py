@@ -34,7 +34,7 @@ class Line:
 def read_lines(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Line]:
     """Return the lines of a CSV file with a heading. Raises UserError if it, or a needed column, is missing.
 
-    Cells may be parted by commas, semicolons or tabs; upper and lower case in the headings of `needed` and `optional`
+    Cells may be separated by commas, semicolons or tabs; upper and lower case in the headings of `needed` and `optional`
     are one. Lines are parsed one by one: an open quotation mark, or bytes that are no UTF-8, spoil their own line and no
     more.
     """
