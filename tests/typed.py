@@ -52,7 +52,8 @@ def parsed(words: Sequence[str]) -> Parsed:
     def stop_after_parsing(parser: argparse.ArgumentParser, *given: Any) -> Any:
         raise Parsed(parse_args(parser, *given), [])
 
-    main = importlib.import_module(module).main
+    # `x2c.train` is a function; the script of that name runs this module.
+    main = importlib.import_module("x2c.train_command" if module == "x2c.train" else module).main
     with (
         mock.patch.object(Parser, "split", stop_after_split),
         mock.patch.object(argparse.ArgumentParser, "parse_args", stop_after_parsing),

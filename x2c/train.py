@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from x2c.core.script import begin
 
+if __name__ == "x2c.train":
+    # Python would put this module in the place of the function.
+    raise ImportError("x2c/train.py is a script; x2c.train is a function: `from x2c import train`")
+
 begin(__name__, "train.py")
 
 from x2c.core.errors import exit_on_user_error
