@@ -31,8 +31,10 @@ takes.figures = $(SHOWN) figure
 takes.results = $(SHOWN)
 takes.trace = $(SHOWN) cell
 takes.test = options
+takes.quick = options
+takes.coverage = options
 takes.chaos = cells workers every seed real options
-targets := help setup atlas sweep plan status retry worker dashboard verify services test chaos check docs train sample runs classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
+targets := help setup atlas sweep plan status retry worker dashboard verify services test quick coverage chaos check docs train sample runs classify prepare autoencoder weights tables claims figures results trace reproduce bench example clean
 
 known := $(sort $(foreach target,$(targets),$(takes.$(target))))
 $(foreach variable,$(known),$(eval $(variable) =))
@@ -49,6 +51,7 @@ quoted = '$(subst ','\'',$(1))'
 given = $(foreach option,$(1),$(if $(value $(option)),--$(option)=$(call quoted,$(value $(option)))))
 chaotic = $(foreach option,$(1),$(if $(value $(option)),--chaos-$(option)=$(call quoted,$(value $(option)))))
 SWEEP = $(BIN)/python -m x2c.sweep
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 # A variable with what it is where it is not given, as `make sweep` alone runs the losses.
 usual = $(call quoted,$(or $(value $(1)),$(2)))
 CONFIG = --scale $(call usual,scale,cpu) --data $(call usual,data,phantom) $(call given,runs)
@@ -142,7 +145,14 @@ services: ## install PostgreSQL and Slurm, which some tests start (needs root)
 	@sh tests/services/install.sh
 
 test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(options)
+	@$(PYTEST) $(options)
+
+quick: $(READY) ## run the tests that are not slow
+	@$(PYTEST) -m 'not slow' $(options)
+
+coverage: $(READY) ## run the tests, and list the lines and branches that none reaches, by file
+	@mkdir -p build/coverage
+	@$(PYTEST) --cov --cov-report=term:skip-covered $(options)
 
 chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=60 workers=4 every=3 real=1)
 	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py $(call chaotic,cells workers every seed) $(if $(real),--chaos-real) $(options)
