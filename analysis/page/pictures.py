@@ -56,7 +56,7 @@ def draw(source: Source, prefix: str, out: Path, *, tuned: bool | None = None) -
     """
     names = [name for name in _ORDER if tuned is None or tuned == (name == TUNED)]
     with tempfile.TemporaryDirectory() as folder:
-        drawn, missing = draw_figures(names, source, Path(folder))
+        drawn, missing = draw_figures(names, source, Path(folder), pdf=False)
         for png in drawn:
             compact(png, out / link_of(prefix, png.stem))
     pictures = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +42,22 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
     return draw(runs, out, patients)
 
 
-def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, str]]:
+def draw_figures(
+    names: Sequence[str], source: Any, out: Path, *, pdf: bool = True
+) -> tuple[list[Path], dict[str, str]]:
     """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and the reasons for missing ones."""
+    from analysis.pictures.page import without_pdf
+
     drawn: list[Path] = []
     missing: dict[str, str] = {}
-    for name in names:
-        module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
-        try:
-            if name == "visual_ablation":
-                drawn.append(visual_ablation(source.group.runs, out))
-            else:
-                drawn.append(getattr(module, name)(source, out))
-        except NothingToShowError as error:
-            missing[name] = str(error)
+    with nullcontext() if pdf else without_pdf():
+        for name in names:
+            module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
+            try:
+                if name == "visual_ablation":
+                    drawn.append(visual_ablation(source.group.runs, out))
+                else:
+                    drawn.append(getattr(module, name)(source, out))
+            except NothingToShowError as error:
+                missing[name] = str(error)
     return drawn, missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,19 @@ LINE = 0.15
 """Inches from one line of 8 points to the next."""
 _NOTE_POINTS, _NOTE_LINE = 6.5, 0.135
 _TITLE_POINTS = 10.0
+
+
+_WITH_PDF: ContextVar[bool] = ContextVar("with_pdf", default=True)
+
+
+@contextmanager
+def without_pdf() -> Iterator[None]:
+    """Inside the block, pages are saved as PNG alone: most of the time of a page is that of the fonts in its PDF."""
+    token = _WITH_PDF.set(False)
+    try:
+        yield
+    finally:
+        _WITH_PDF.reset(token)
 
 
 @contextmanager
@@ -131,8 +145,9 @@ class Page:
 
     def save(self, png: Path) -> None:
         """Write the PNG, WIDTH_PIXELS wide, and the PDF beside it; both are whole or absent."""
-        canvases = ((png, FigureCanvasAgg(self.figure)), (png.with_suffix(".pdf"), FigureCanvasPdf(self.figure)))
-        for path, canvas in canvases:
+        kinds = {".png": FigureCanvasAgg, ".pdf": FigureCanvasPdf}
+        for suffix in kinds if _WITH_PDF.get() else (".png",):
+            path, canvas = png.with_suffix(suffix), kinds[suffix](self.figure)
             # Without the date of creation, the file stays the same if nothing changed.
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
             with replacing(path) as temporary:
