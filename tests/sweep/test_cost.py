@@ -21,10 +21,10 @@ from x2c.core.resolve import resolve
 from x2c.engine import costs as measured_costs
 from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
-from x2c.sweep.__main__ import show_plan
 from x2c.sweep.plan.cells import Plan, make_plan
 from x2c.sweep.plan.preregister import added_later, lock
 from x2c.sweep.plan.schema import Metric
+from x2c.sweep.run.grid import Grid
 from x2c.sweep.show.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.show.tables import cost_lines, plan_table, snapshots
 
@@ -182,12 +182,12 @@ def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file
     monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
     options = argparse.Namespace(lock=True, no_cost=True, json=False)
     for _ in range(2):
-        assert show_plan(measured, options) == 0
+        Grid(measured).show_plan(options)
     made, again = [line for line in capsys.readouterr().out.splitlines() if " locked " in f" {line}"]
     assert made.startswith("locked 2 of 2 cells, those that had not started, in ")
     assert again.startswith(f"s was locked on {time.strftime('%Y')}") and ": 2 cells, in " in again
     options.json = True
-    assert show_plan(measured, options) == 0
+    Grid(measured).show_plan(options)
     out, err = capsys.readouterr()
     assert json.loads(out)["cells"] and "was locked on" in err
     sweep = measured.sweep.model_copy(update={"metric": Metric(name="mae_hu", goal="minimize")})

@@ -83,8 +83,7 @@ class Crew:
             self.settled = time.monotonic()
             for line in self.queue.reclaim(self.cells):
                 say(line)
-            if self.plan.sweep.is_search:
-                self.cells = self.queue.cells()
+            self.cells = self.queue.current(self.cells)
             self._replace()
         return bool(self.workers) or (self.waiting > 0 and self._hopeful)
 
