@@ -56,7 +56,7 @@ def engine(config):
                 if fake_engine.behaviour(config) == "die" and number == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if number < VALIDATIONS:
-                    listening.tell(number)
+                    listening.notify_validation(number)
         except Pruned as error:
             run.report("pruned", "train xray", number, VALIDATIONS, reason=str(error))
             raise
@@ -213,7 +213,7 @@ def test_failed_draws_are_tried_again_when_asked(plan, monkeypatch, capsys, tmp_
     assert queue.waiting(()) == 2
     drain(plan)
     assert "failed" not in states(queue)
-    monkeypatch.setattr("x2c.sweep.run.local.listen", lambda: None)
+    monkeypatch.setattr("x2c.sweep.run.local.install_signal_handlers", lambda: None)
     assert run_sweep(plan, [], None, 1, [], tmp_path / "reports") == 0
     assert "of 8 done" in capsys.readouterr().out
 
@@ -226,7 +226,7 @@ def test_draws_that_repeat_a_cell_are_told_of(search_file, tmp_path, monkeypatch
     workers.drain(SearchQueue(plan), (), fake_engine.run)
     assert len(ran()) == len(queue.cells()) == 2
     assert queue.repeats() == 6
-    monkeypatch.setattr("x2c.sweep.run.local.listen", lambda: None)
+    monkeypatch.setattr("x2c.sweep.run.local.install_signal_handlers", lambda: None)
     assert run_sweep(plan, [], None, 1, [], None) == 0
     assert "6 of 8 draws were of cells that had been drawn before: they count for run_cap" in capsys.readouterr().out
 

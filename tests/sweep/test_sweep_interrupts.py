@@ -34,7 +34,7 @@ PATIENCE = 300.0
 
 @pytest.fixture
 def listening(handlers_of_signals):
-    stopping.listen()
+    stopping.install_signal_handlers()
 
 
 def queue_of(plan) -> Queue:
@@ -67,7 +67,7 @@ def test_a_worker_that_was_asked_to_stop_begins_no_other_cell(error, make_plan, 
     assert len(ran()) == (error is None), "no more than the one it was at"
     states = [snapshot(cell).state for cell in plan.cells]
     assert states == ["done" if error is None else "to do", "to do", "to do", "to do"]
-    stopping.forget()
+    stopping.clear_request()
     drain(queue, plan.cells, fake_engine.run)
     assert {snapshot(cell).state for cell in plan.cells} == {"done"}
     assert sum(trial.state.name == "COMPLETE" for trial in trials(plan)) == 4

@@ -290,7 +290,7 @@ def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
     for variant, key in itertools.product(ends["variant"], ends):
         for end in (variant,) if key == "variant" else ends[key]:
             first = {name: values[0] for name, values in ends.items()}
-            chosen = sweep.counting(first | {"variant": variant, key: end})
+            chosen = sweep.active_values(first | {"variant": variant, key: end})
             found.setdefault(json.dumps(chosen, default=str), chosen)
     return list(found.values())
 

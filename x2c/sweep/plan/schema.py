@@ -69,7 +69,7 @@ class Sweep(Section):
         """Fields of the configuration that the sweep sets, by dotted name, unless the command line does."""
         return {"compute.validation_patients": VALIDATION_PATIENTS} if self.is_search else {}
 
-    def counting(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    def active_values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Return the drawn values without parameters that are inactive under the sweep's conditions."""
         if self.conditions is None:
             return dict(drawn)

@@ -107,7 +107,7 @@ class Queue:
             while True:
                 wanted = self._wanted(among)
                 lease, pause = self._take(wanted, claim)
-                if lease is not None or not (pause or self._take_up(wanted) or self._draw()):
+                if lease is not None or not (pause or self._requeue_lost(wanted) or self._draw()):
                     break
                 time.sleep(pause)
             yield lease
@@ -288,10 +288,10 @@ class Queue:
         self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
         self._leasing = None
         tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs)
-        return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._take_anew)
+        return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._reacquire)
 
     @patient
-    def _take_up(self, wanted: set[str]) -> bool:
+    def _requeue_lost(self, wanted: set[str]) -> bool:
         """Enqueue lost cells (see `_enqueue_lost`); return whether there were any."""
         with self._lock():
             return bool(self._enqueue_lost(wanted))
@@ -316,7 +316,7 @@ class Queue:
         return self._storage.get_trial(trial_id).state == TrialState.RUNNING
 
     @patient
-    def _take_anew(self, lease: Lease) -> bool:
+    def _reacquire(self, lease: Lease) -> bool:
         """Begin a new trial in place of one whose lease has expired; return False if another process ended it."""
         with self._lock():
             if not self._end(lease.trial_id):

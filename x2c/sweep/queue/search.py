@@ -30,7 +30,7 @@ class SearchQueue(Queue):
     def cells(self) -> tuple[Cell, ...]:
         """The cells drawn so far, in their order."""
         for trial in self._trials():
-            self._meet(trial)
+            self._adopt(trial)
         return super().cells()
 
     def current(self, chosen: Sequence[Cell]) -> Sequence[Cell]:
@@ -97,7 +97,7 @@ class SearchQueue(Queue):
     ) -> FrozenTrial:
         return trial_of(cell, self.plan.sweep, tries, state, stored, **attributes)
 
-    def _meet(self, trial: FrozenTrial) -> None:
+    def _adopt(self, trial: FrozenTrial) -> None:
         """Add the cell of a trial to the known cells."""
         run = str(trial.user_attrs[RUN_ID])
         if run not in self._cells:

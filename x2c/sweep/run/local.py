@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from x2c.core import stopping
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.plan.cells import Cell, Plan
 from x2c.sweep.queue.factory import open_queue
 from x2c.sweep.queue.pace import pause_after
@@ -32,7 +32,7 @@ def run_sweep(
     `arguments` are those with which a worker's command line makes the same plan. Tables and pictures go to `reports`;
     None: they are not made.
     """
-    listen()
+    install_signal_handlers()
     began = time.time()
     kind = kind_of(plan)
     kind.announce(chosen)

@@ -20,7 +20,7 @@ from pathlib import Path
 from x2c.core.errors import UserError, exit_on_user_error
 from x2c.core.files import digest
 from x2c.core.machine import STORAGE
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.plan.cells import Cell, Plan
 from x2c.sweep.plan.devices import VARIABLE
 from x2c.sweep.queue.factory import open_queue
@@ -197,7 +197,7 @@ def exported(cluster: Cluster) -> dict[str, str]:
 
 def work_here(line: Sequence[str]) -> None:
     """Run a worker in a job. Ends the process with the worker's exit code."""
-    listen()
+    install_signal_handlers()
     os.environ.update(own_device(os.environ))
     exit_on_user_error(lambda: work_by(line))
 

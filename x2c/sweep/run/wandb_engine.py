@@ -23,7 +23,7 @@ from x2c.core.errors import UserError
 from x2c.core.given import Unquoted, read_value
 from x2c.core.resolve import read_yaml
 from x2c.core.script import PROJECT
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.plan import cells as planning
 from x2c.sweep.plan.cells import Plan, make_plan, read_sweep
 from x2c.sweep.plan.devices import Device, crew_for, environment
@@ -53,7 +53,7 @@ def run_on_wandb(
 
     Raises UserError, before anything is registered, for any error that would stop a run, and without an account.
     """
-    listen()
+    install_signal_handlers()
     began = time.time()
     sweep = read_sweep(name)
     refuse(sweep)
