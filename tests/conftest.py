@@ -52,7 +52,7 @@ def handlers_of_signals():
     """A test leaves the handlers of signals as it found them, and no request to stop."""
     before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     yield
-    stopping.forget()
+    stopping.clear_request()
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -24,7 +24,7 @@ from x2c.core.cli import Parser, add_config_options, choices_text, overrides_fro
 from x2c.core.config import Config
 from x2c.core.console import logged
 from x2c.core.resolve import resolve
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         show(config)
         weights.check(config)
         return
-    listen()
+    install_signal_handlers()
     from x2c.engine.belonging import belonging
     from x2c.engine.experiment import run
     from x2c.engine.identity import run_directory

@@ -53,7 +53,7 @@ def tuned_run(group: Group) -> Run:
     return next(run for run in group.runs if (run.variant, run.state) == (NEEDS[4][0], "done"))
 
 
-def home_of(tuned: Group, groups: Sequence[Group]) -> Group | None:
+def base_group(tuned: Group, groups: Sequence[Group]) -> Group | None:
     """Return the group that the model was first trained on: the same data options, else the same data set."""
     slot = tuned_run(tuned).config.get("dataset") or {}
     near = [group for group in groups if group.dataset == slot.get("name") and not is_tuned(group)]

@@ -14,7 +14,7 @@ from analysis.judge.verdicts import Judged, judge
 from analysis.judge.verdicts_sheet import SMOKE
 from analysis.page import facts, readme, sheets
 from analysis.page import pictures as results_pictures
-from analysis.page.finetuned import Tuned, home_of, is_tuned, tuned_of, tuned_run
+from analysis.page.finetuned import Tuned, base_group, is_tuned, tuned_of, tuned_run
 from analysis.page.pictures import FIRST, Picture
 from analysis.read.classifications import Classification
 from analysis.read.groups import Choice, NothingToShowError, find_groups
@@ -120,9 +120,9 @@ def parts_of(choice: Choice) -> list[Part]:
     here.sort(
         key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or "")
     )
-    homes = [(other, home_of(other, here)) for other in everywhere if is_tuned(other)]
-    guests = {(other.dataset, other.cohort) for other, home in homes if home is not None}
-    here = [group for group in here if (group.dataset, group.cohort) not in guests]
+    homes = [(other, base_group(other, here)) for other in everywhere if is_tuned(other)]
+    finetuned = {(other.dataset, other.cohort) for other, home in homes if home is not None}
+    here = [group for group in here if (group.dataset, group.cohort) not in finetuned]
     found = classifications(choice)
     return [_part(group, here, [other for other, home in homes if home is group], found, choice.runs) for group in here]
 

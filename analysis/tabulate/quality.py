@@ -45,7 +45,7 @@ from analysis.tabulate.quality_notes import (
 )
 from analysis.tabulate.rows import EXPLORATORY, Row
 from analysis.tabulate.seeds import Across, across_seeds, shared_seeds
-from x2c.core.registered import Lock, locks_of
+from x2c.core.preregistration import Lock, locks_of
 
 BASELINE_SECTION = "Baselines"
 COMMON = tuple(column.key for column in COLUMNS)

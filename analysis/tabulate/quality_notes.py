@@ -14,7 +14,7 @@ from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote, stand_in_note
 from analysis.tabulate.differences import Difference
 from analysis.tabulate.rows import Row
 from analysis.tabulate.seeds import Across
-from x2c.core.registered import Lock
+from x2c.core.preregistration import Lock
 
 PAPER_WEIGHTS = {"lpips": 0.01, "adv": 0.001, "cls": 0.08}
 """λ₁, λ₂ and λ₃ of the paper's equation 1."""

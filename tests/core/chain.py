@@ -47,7 +47,7 @@ def save(run: RunDirectory, step: int, value: str) -> None:
     temporary = temporary_beside(target)
     temporary.mkdir(parents=True)
     (temporary / "link").write_text(value)
-    fence.ask()
+    fence.check()
     os.rename(temporary, target)
 
 

@@ -209,8 +209,8 @@ def test_who_slept_does_not_renew_what_may_be_another_s(folder, clock):
     until = mine._until
     clock.now += 10 * SECONDS
     assert mine.renew() and mine._until == until
-    take_anew, taken = mine.take_anew, []
-    mine.take_anew = lambda: taken.append(1) or take_anew()
+    reacquire, taken = mine.reacquire, []
+    mine.reacquire = lambda: taken.append(1) or reacquire()
     mine.check()
     assert taken
 
@@ -328,7 +328,7 @@ def test_a_forked_process_neither_renews_nor_loses_what_is_its_parent_s(folder, 
         clock.now += 2 * SECONDS
         child = os.fork()
         if not child:
-            fence.ask()
+            fence.check()
             os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert newest(folder).number == 1
@@ -382,7 +382,7 @@ def sleeper(tmp_path, clock, on):
     yield run, take_over
     clock.now += SECONDS
     with pytest.raises(LeaseLost):
-        fence.ask()
+        fence.check()
     owned.__exit__(None, None, None)
 
 
@@ -418,14 +418,14 @@ def test_nor_a_file_of_another_kind(sleeper, monkeypatch):
 
 def test_who_sleeps_before_a_line_of_the_log_adds_it_to_no_one_s(sleeper, monkeypatch):
     run, take_over = sleeper
-    ask = fence.ask
+    check = fence.check
 
     def slow():
-        ask()
-        monkeypatch.setattr(fence, "ask", ask)
+        check()
+        monkeypatch.setattr(fence, "check", check)
         take_over()
 
-    monkeypatch.setattr(fence, "ask", slow)
+    monkeypatch.setattr(fence, "check", slow)
     run.log({"step": 2})
     assert [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()] == [
         {"step": 1, "by": "the other"}

@@ -14,12 +14,20 @@ import pytest
 from x2c.core import stopping
 from x2c.core.errors import UserError, exit_on_user_error
 from x2c.core.script import PROJECT
-from x2c.core.stopping import Stopped, asked, check, forget, interruptible, listen, postponed
+from x2c.core.stopping import (
+    Stopped,
+    check,
+    clear_request,
+    install_signal_handlers,
+    interruptible,
+    postponed,
+    requested_signal,
+)
 
 
 @pytest.fixture(autouse=True)
 def listening(handlers_of_signals):
-    listen()
+    install_signal_handlers()
 
 
 def test_outside_of_steps_a_signal_ends_at_once():
@@ -29,11 +37,11 @@ def test_outside_of_steps_a_signal_ends_at_once():
 
 def step(*numbers: int, pause: float = 0.0) -> list[int]:
     """What is asked for after each of these signals, inside a step."""
-    seen = [asked()]
+    seen = [requested_signal()]
     with postponed():
         for number in numbers:
             signal.raise_signal(number)
-            seen.append(asked())
+            seen.append(requested_signal())
             time.sleep(pause)
         STEPS.append(seen)
     return seen
@@ -46,7 +54,7 @@ def test_inside_a_step_it_waits_for_the_end():
     with pytest.raises(Stopped, match="SIGUSR1"):
         step(signal.SIGUSR1)
     assert STEPS.pop() == [0, signal.SIGUSR1]
-    forget()
+    clear_request()
     assert step() == [0]
 
 
@@ -69,7 +77,7 @@ def test_ctrl_c_twice_ends_at_once_unless_a_launcher_passes_it_on(monkeypatch):
     with pytest.raises(Stopped, match="SIGINT"):
         step(signal.SIGINT, signal.SIGINT)
     assert len(STEPS) == before, "the step went on to its end"
-    forget()
+    clear_request()
     monkeypatch.setenv(stopping.LAUNCHED, "1")
     with pytest.raises(Stopped, match="SIGINT"):
         step(signal.SIGINT, signal.SIGINT)
@@ -82,10 +90,10 @@ def swallow(number: int) -> None:
         signal.raise_signal(number)
 
 
-@pytest.mark.parametrize("begin", [check, listen, step])
+@pytest.mark.parametrize("begin", [check, install_signal_handlers, step])
 def test_what_a_library_swallowed_is_raised_before_work_is_begun(begin):
     swallow(signal.SIGTERM)
-    assert asked() == signal.SIGTERM
+    assert requested_signal() == signal.SIGTERM
     with pytest.raises(Stopped, match="SIGTERM"):
         begin()
 
@@ -98,7 +106,7 @@ def test_whatever_is_raised_after_a_request_is_the_stop(error):
     with pytest.raises(Stopped, match="SIGTERM") as raised, interruptible():
         raise error
     assert raised.value.code == 75
-    forget()
+    clear_request()
     with pytest.raises(type(error)), interruptible():
         raise error
 

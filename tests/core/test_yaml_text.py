@@ -10,7 +10,7 @@ import yaml
 
 from x2c.core import resolve as resolving
 from x2c.core.errors import FileError, UserError
-from x2c.core.registered import read_lock
+from x2c.core.preregistration import read_lock
 from x2c.core.resolve import parse_override, read_config, read_yaml, resolve
 from x2c.core.yaml_text import FAST_LOADER, RepeatedKeyError, load_yaml, quoted
 

@@ -23,7 +23,7 @@ from x2c.engine.identity import run_directory
 
 @pytest.fixture(autouse=True)
 def listening(handlers_of_signals):
-    stopping.listen()
+    stopping.install_signal_handlers()
 
 
 def swallowed(*_, **__) -> None:
@@ -71,7 +71,7 @@ def test_while_trackers_end_what_was_done_stays_done(hit, smoke_config, monkeypa
     if hit in (swallowed, raised):
         with contextlib.suppress(Stopped):
             run(config)
-        assert stopping.asked() == signal.SIGTERM
+        assert stopping.requested_signal() == signal.SIGTERM
     else:
         run(config)
         assert trackers[2].ended, "one that fails keeps no other from ending"

@@ -51,14 +51,14 @@ def stop_at(smoke_config, monkeypatch):
             if self.stage.name == "xray" and step == 5:
                 signal.raise_signal(number)
 
-        stopping.listen()
+        stopping.install_signal_handlers()
         with monkeypatch.context() as patch:
             patch.setattr(Reporter, "step", step)
             with pytest.raises(
                 stopping.Stopped, match="after step 5 of 8 of stage xray, of which there is a checkpoint"
             ):
                 run(config)
-        stopping.forget()
+        stopping.clear_request()
         return Path(config.compute.runs)
 
     return stop

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from x2c.core.config import EMA
 from x2c.core.errors import UserError
-from x2c.core.listening import Pruned, listened
+from x2c.core.listening import Pruned, on_validation
 from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
 from x2c.engine.experiment import run, run_directory
@@ -283,7 +283,7 @@ def test_scores_of_validation_patients_change_nothing_else(smoke_config, tmp_pat
     plain = smoke_config("l1_adv", f"compute.runs={tmp_path / 'plain'}")
     scored = smoke_config("l1_adv", f"compute.runs={tmp_path / 'scored'}", "compute.validation_patients=2")
     told = []
-    with listened(told.append):
+    with on_validation(told.append):
         without, with_scores = run(plain), run(scored)
     assert with_scores.path.name == without.path.name
     for name in ("denoiser.safetensors", "scores.parquet"):
@@ -302,7 +302,7 @@ def test_a_pruned_run_says_so_and_goes_on_when_it_is_wanted(smoke_config, tmp_pa
     def prune(step):
         raise Pruned("others are better")
 
-    with listened(prune), pytest.raises(Pruned):
+    with on_validation(prune), pytest.raises(Pruned):
         run(config)
     status = run_directory(config).status()
     assert (status["state"], status["reason"]) == ("pruned", "Pruned: others are better")

@@ -14,17 +14,17 @@ from rich.console import Console
 from analysis.render.footnotes import Footnote
 from analysis.tabulate import quality, quality_notes
 from analysis.tabulate.rows import EXPLORATORY, Row
-from x2c.core import registered
+from x2c.core import preregistration
 from x2c.core.errors import UserError
 from x2c.core.files import write_json
 from x2c.core.resolve import resolve
 from x2c.engine import costs as measured_costs
 from x2c.engine.costs import EvaluationCost, StageCost, kept_at
 from x2c.engine.identity import planned_stages
-from x2c.sweep.__main__ import show_plan
 from x2c.sweep.plan.cells import Plan, make_plan
 from x2c.sweep.plan.preregister import added_later, lock
 from x2c.sweep.plan.schema import Metric
+from x2c.sweep.run.grid import Grid
 from x2c.sweep.show.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.show.tables import cost_lines, plan_table, snapshots
 
@@ -156,8 +156,8 @@ def test_a_real_measurement_is_kept(smoke_config, smoke_cache, tmp_path, sweep_f
 
 
 def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, tmp_path):
-    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(registered.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    monkeypatch.setattr(preregistration, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(preregistration.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
     assert added_later(measured) == set()
     made, new = lock(measured)
     path = made.path
@@ -179,15 +179,15 @@ def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, 
 
 
 def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file, tmp_path, capsys):
-    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(preregistration, "LOCKS", tmp_path / "locks")
     options = argparse.Namespace(lock=True, no_cost=True, json=False)
     for _ in range(2):
-        assert show_plan(measured, options) == 0
+        Grid(measured).show_plan(options)
     made, again = [line for line in capsys.readouterr().out.splitlines() if " locked " in f" {line}"]
     assert made.startswith("locked 2 of 2 cells, those that had not started, in ")
     assert again.startswith(f"s was locked on {time.strftime('%Y')}") and ": 2 cells, in " in again
     options.json = True
-    assert show_plan(measured, options) == 0
+    Grid(measured).show_plan(options)
     out, err = capsys.readouterr()
     assert json.loads(out)["cells"] and "was locked on" in err
     sweep = measured.sweep.model_copy(update={"metric": Metric(name="mae_hu", goal="minimize")})
@@ -196,7 +196,7 @@ def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file
 
 
 def test_prepared_data_sets_have_locks_of_their_own(measured, monkeypatch, tmp_path):
-    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(preregistration, "LOCKS", tmp_path / "locks")
     assert lock(measured)[0].path.name == "s-smoke-phantom.yaml"
     monkeypatch.setattr(Plan, "data", "prepared")
     for cohort in ("0123456789ab", "ba9876543210"):
@@ -205,15 +205,15 @@ def test_prepared_data_sets_have_locks_of_their_own(measured, monkeypatch, tmp_p
 
 
 def test_what_has_begun_cannot_be_locked_any_more(measured, monkeypatch, tmp_path):
-    monkeypatch.setattr(registered, "LOCKS", tmp_path / "locks")
-    monkeypatch.setattr(registered.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
+    monkeypatch.setattr(preregistration, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(preregistration.Lock, "path", property(lambda self: tmp_path / "locks" / f"{self.sweep}.yaml"))
     first, second = measured.cells
     first.run.report("running", "train xray", 1, 9)
     second.run.report("done", "done")
     with pytest.raises(UserError, match="all cells of s have started; lock a plan before running it"):
         lock(measured)
     (second.run.path / "status.json").unlink()
-    assert list(registered.read_lock(lock(measured)[0].path).cells) == [second.run_id]
+    assert list(preregistration.read_lock(lock(measured)[0].path).cells) == [second.run_id]
     assert added_later(measured) == {first.run_id}
 
 
@@ -222,7 +222,7 @@ def test_tables_mark_rows_that_were_in_no_locked_plan():
         def __init__(self, name):
             self.id = name
 
-    planned = registered.Lock(
+    planned = preregistration.Lock(
         "s", "cpu", "phantom", "c", "2026-01-01", None, "psnr", "maximize", "test", {"a": "l1 s0"}
     )
     rows = [

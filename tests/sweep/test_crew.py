@@ -16,6 +16,9 @@ class Waiting:
     def reclaim(self, cells):
         return []
 
+    def current(self, cells):
+        return cells
+
     def waiting(self, cells):
         return len(cells)
 

@@ -168,7 +168,7 @@ def test_a_search_gives_them_up_too(cell, script, tmp_path):
         told.append(step)
         raise listening.Pruned("others are better")
 
-    with listening.listened(prune), pytest.raises(listening.Pruned):
+    with listening.on_validation(prune), pytest.raises(listening.Pruned):
         distributed.run(cell)
     assert told == [steps - 4]
     assert (cell.run.status()["state"], cell.run.status()["reason"]) == ("pruned", "Pruned: others are better")
@@ -198,7 +198,7 @@ def test_each_line_of_a_log_is_read_once_and_again_after_a_resume(cell, monkeypa
     monkeypatch.setattr(json, "loads", lambda line: read.append(line) or loads(line))
     monkeypatch.setattr(distributed, "LOOK_SECONDS", 0.0)
     told = []
-    with listening.listened(told.append):
+    with listening.on_validation(told.append):
         distributed._watch(Process(), cell)
     # The first was there before the processes were.
     assert told == [steps - 2, steps - 1, steps - 2, steps - 1]
@@ -207,19 +207,19 @@ def test_each_line_of_a_log_is_read_once_and_again_after_a_resume(cell, monkeypa
 
 def test_what_belongs_to_a_worker_writes_only_while_the_cell_is_its(cell, monkeypatch):
     with belonging():
-        fence.ask()
+        fence.check()
     monkeypatch.setenv(machine.WORKER, f"m:{os.getpid()}")
     monkeypatch.setenv(machine.CLAIM, str(cell.run.path.parent / ".claims" / cell.run_id))
     with belonging():
         with claimed(cell) as mine:
             assert mine
-            fence.ask()
+            fence.check()
             claim = Path(os.environ[machine.CLAIM])
             claim.write_text(json.dumps({**json.loads(claim.read_text()), "worker": "m:1"}))
             with pytest.raises(NotOurs):
                 cell.run.report("done", "done")
         assert not cell.run.done
-    fence.ask()
+    fence.check()
 
 
 def test_what_a_killed_worker_has_started_ends(tmp_path):

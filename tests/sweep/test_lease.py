@@ -226,7 +226,7 @@ def test_a_database_that_does_not_come_back_ends_the_worker_and_not_the_cell(pla
             raise
 
     with queue.next(plan.cells) as lease:
-        lease._take_anew = away
+        lease._reacquire = away
         with pytest.raises(DatabaseAway, match="it is away"):
             worker._run(queue, lease, run)
     assert len(asked) == 1 and not (plan.cells[0].run.path / "status.json").exists()

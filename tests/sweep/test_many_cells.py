@@ -28,7 +28,7 @@ from x2c.sweep.queue.retries import Tries
 from x2c.sweep.queue.rows import add_missing
 from x2c.sweep.queue.state import snapshot
 from x2c.sweep.queue.trials import RUN_ID, trial_of
-from x2c.sweep.run import local, slurm
+from x2c.sweep.run import grid, slurm
 from x2c.sweep.run.cluster import read_cluster
 from x2c.sweep.run.processes import worker_arguments
 from x2c.sweep.run.worker_command import wanted
@@ -327,7 +327,7 @@ def test_what_cells_share_is_prepared_once_for_all_seeds(make_plan, monkeypatch)
 
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", SimpleNamespace(prepare=prepare, prepare_patients=list))
     said = []
-    failed = local.prepare_all(plan.cells, said.append)
+    failed = grid.prepare_all(plan.cells, said.append)
     assert sorted(prepared) == ["l1", "l1_adv", "l1_cls", "l1_lpips"]
     assert failed == {cell.run_id for cell in plan.cells if cell.config.variant == "l1_adv"}
     assert {snapshot(cell).state for cell in plan.cells if cell.run_id in failed} == {"failed"}

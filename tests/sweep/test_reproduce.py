@@ -243,7 +243,7 @@ def test_what_was_asked_reaches_every_step(faked, pages, monkeypatch):
 )
 def test_a_wrong_name_is_one_line_before_anything_is_measured(monkeypatch, capsys, tmp_path, line, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproduce, "listen", lambda: None)
+    monkeypatch.setattr(reproduce, "install_signal_handlers", lambda: None)
     monkeypatch.setattr(reproduce, "seconds_left", lambda some: pytest.fail("measured"))
     monkeypatch.setattr(sys, "argv", ["x2c.sweep", "reproduce", *line.split()])
     with pytest.raises(SystemExit) as end:
@@ -254,7 +254,7 @@ def test_a_wrong_name_is_one_line_before_anything_is_measured(monkeypatch, capsy
 
 
 def test_a_sweep_without_a_file_is_one_line(monkeypatch):
-    monkeypatch.setattr(reproduce, "listen", lambda: None)
+    monkeypatch.setattr(reproduce, "install_signal_handlers", lambda: None)
     monkeypatch.setattr(steps, "SWEEPS", (*steps.SWEEPS[:1], ("lossses", None)))
     with pytest.raises(
         UserError, match=r"^NAME: expected a known sweep; got 'lossses'; did you mean 'losses'\? choices: [^\n]*$"

@@ -20,7 +20,7 @@ from x2c.sweep.plan.cells import make_plan
 from x2c.sweep.queue.search import SearchQueue
 from x2c.sweep.queue.state import snapshot
 from x2c.sweep.run import worker as workers
-from x2c.sweep.run.local_search import run_search
+from x2c.sweep.run.local import run_sweep
 from x2c.sweep.show import search_report
 
 VALIDATIONS = 4
@@ -56,7 +56,7 @@ def engine(config):
                 if fake_engine.behaviour(config) == "die" and number == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
                 if number < VALIDATIONS:
-                    listening.tell(number)
+                    listening.notify_validation(number)
         except Pruned as error:
             run.report("pruned", "train xray", number, VALIDATIONS, reason=str(error))
             raise
@@ -213,8 +213,8 @@ def test_failed_draws_are_tried_again_when_asked(plan, monkeypatch, capsys, tmp_
     assert queue.waiting(()) == 2
     drain(plan)
     assert "failed" not in states(queue)
-    monkeypatch.setattr("x2c.sweep.run.local_search.listen", lambda: None)
-    assert run_search(plan, [], None, 1, [], tmp_path / "reports") == 0
+    monkeypatch.setattr("x2c.sweep.run.local.install_signal_handlers", lambda: None)
+    assert run_sweep(plan, [], None, 1, [], tmp_path / "reports") == 0
     assert "of 8 done" in capsys.readouterr().out
 
 
@@ -226,8 +226,8 @@ def test_draws_that_repeat_a_cell_are_told_of(search_file, tmp_path, monkeypatch
     workers.drain(SearchQueue(plan), (), fake_engine.run)
     assert len(ran()) == len(queue.cells()) == 2
     assert queue.repeats() == 6
-    monkeypatch.setattr("x2c.sweep.run.local_search.listen", lambda: None)
-    assert run_search(plan, [], None, 1, [], None) == 0
+    monkeypatch.setattr("x2c.sweep.run.local.install_signal_handlers", lambda: None)
+    assert run_sweep(plan, [], None, 1, [], None) == 0
     assert "6 of 8 draws were of cells that had been drawn before: they count for run_cap" in capsys.readouterr().out
 
 

@@ -272,7 +272,7 @@ def test_a_failed_cell_does_not_keep_jobs_that_wait(monkeypatch):
     looks = [(held, 0), (given_up, 1), (given_up, 0)]
 
     class View:
-        plan, cells, shots = SimpleNamespace(sweep=SimpleNamespace(is_search=False)), (), {}
+        cells, shots = (), {}
 
         def update(self):
             shot, self.waiting = looks.pop(0)
@@ -285,6 +285,6 @@ def test_a_failed_cell_does_not_keep_jobs_that_wait(monkeypatch):
     monkeypatch.setattr(slurm, "WATCH_SECONDS", 0.0)
     monkeypatch.setattr(slurm, "jobs", lambda name: ["pending priority"])
     monkeypatch.setattr(slurm.subprocess, "run", ended.append)
-    slurm.watch(view, SimpleNamespace(waiting=lambda cells: view.waiting), "x2c-s")
+    slurm.watch(view, SimpleNamespace(waiting=lambda cells: view.waiting, current=lambda cells: cells), "x2c-s")
     assert looks == []
     assert [line[0] for line in ended] == ["scancel"] and "--state=PENDING" in ended[0]

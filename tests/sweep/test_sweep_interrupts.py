@@ -25,7 +25,7 @@ from x2c.sweep.plan.cells import make_plan as plan_of
 from x2c.sweep.queue.queue import Queue
 from x2c.sweep.queue.state import snapshot
 from x2c.sweep.queue.trials import NO_VALUE
-from x2c.sweep.run import distributed, local
+from x2c.sweep.run import distributed, grid
 from x2c.sweep.run.worker import drain, work
 
 LINE = ["run", "losses", "--scale", "smoke", "--workers", "2", "--no-tables"]
@@ -34,7 +34,7 @@ PATIENCE = 300.0
 
 @pytest.fixture
 def listening(handlers_of_signals):
-    stopping.listen()
+    stopping.install_signal_handlers()
 
 
 def queue_of(plan) -> Queue:
@@ -67,7 +67,7 @@ def test_a_worker_that_was_asked_to_stop_begins_no_other_cell(error, make_plan, 
     assert len(ran()) == (error is None), "no more than the one it was at"
     states = [snapshot(cell).state for cell in plan.cells]
     assert states == ["done" if error is None else "to do", "to do", "to do", "to do"]
-    stopping.forget()
+    stopping.clear_request()
     drain(queue, plan.cells, fake_engine.run)
     assert {snapshot(cell).state for cell in plan.cells} == {"done"}
     assert sum(trial.state.name == "COMPLETE" for trial in trials(plan)) == 4
@@ -102,7 +102,7 @@ def test_an_interrupt_of_the_preparation_fails_no_cell(error, make_plan, listeni
     monkeypatch.setattr(fake_engine, "prepare", prepare)
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
     with pytest.raises(Stopped):
-        local.prepare_all(plan.cells, lambda _: None)
+        grid.prepare_all(plan.cells, lambda _: None)
     assert {snapshot(cell).state for cell in plan.cells} == {"to do"}
 
 

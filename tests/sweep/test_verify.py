@@ -150,7 +150,7 @@ def test_a_wrong_line_is_one_clear_line(line, message):
 
 def test_the_processes_are_told_the_data_set_by_its_name(monkeypatch, tmp_path):
     jobs: list[command.Job] = []
-    monkeypatch.setattr(command, "listen", lambda: None)
+    monkeypatch.setattr(command, "install_signal_handlers", lambda: None)
     monkeypatch.setattr(command, "verify", lambda title, job, *rest: jobs.append(job) or True)
     assert command.main(["l1", "--data", "phantom", "--folder", str(tmp_path)]) == 0
     assert "--data=phantom" in jobs[0].arguments

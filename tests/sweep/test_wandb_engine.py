@@ -87,14 +87,14 @@ def test_without_an_account_it_says_so_in_one_line(tmp_path):
 def test_offline_it_says_so_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(wandb_engine, "listen", lambda: None)
+    monkeypatch.setattr(wandb_engine, "install_signal_handlers", lambda: None)
     with pytest.raises(UserError, match="W&B is in mode offline; set WANDB_MODE=online"):
         run_on_wandb("losses", "smoke", None, ["compute.tracker=[wandb]"], 1, lambda plan: tmp_path)
 
 
 def test_a_command_is_refused_before_anything_is_registered(monkeypatch, sweep_file, tmp_path):
     sweep_file(program="x2c/train.py", command=["python", "${program}", "${args_json}"])
-    monkeypatch.setattr(wandb_engine, "listen", lambda: None)
+    monkeypatch.setattr(wandb_engine, "install_signal_handlers", lambda: None)
     for name in ("check_login", "register"):
         monkeypatch.setattr(wandb_engine, name, lambda *of: pytest.fail("the server was asked"))
     with pytest.raises(UserError, match=r"sweeps/s\.yaml: command: \$\{args_json\}"):
@@ -147,7 +147,7 @@ def test_wandbs_own_agent_trains_a_cell(smoke_cache, tmp_path):
 def test_every_agent_has_a_gpu(monkeypatch, tmp_path):
     """As many agents as `run` starts workers, told of their GPUs as those are."""
     monkeypatch.chdir(tmp_path)
-    for name in ("listen", "check_login"):
+    for name in ("install_signal_handlers", "check_login"):
         monkeypatch.setattr(wandb_engine, name, lambda: None)
     monkeypatch.setattr(wandb_engine, "register", lambda *of: "me/x2c/abc")
     monkeypatch.setattr(wandb_engine, "conclude", lambda *of: 0)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from x2c.core.shared import denial
-from x2c.core.stopping import STOPPED, check, exit_code, interruptible, leave
+from x2c.core.stopping import STOPPED, check, exit_code, exit_on_signal, interruptible
 
 MOST_CHOICES = 100
 """The most choices that an error lists: a sweep may have tens of thousands of runs."""
@@ -63,8 +63,8 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
     A file that this process may not use (PermissionError) is one line as well; it is mostly another user's file in a
     shared folder.
 
-    Ctrl-C is one line and code 130; other requests to stop, after `stopping.listen`, code 75. Any error that `main`
-    raises after such a request counts as an interrupt.
+    Ctrl-C is one line and code 130; other requests to stop, after `stopping.install_signal_handlers`, code 75. Any
+    error that `main` raises after such a request counts as an interrupt.
     """
     code = 0
     try:
@@ -81,7 +81,7 @@ def exit_on_user_error(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt as stop:
         code = end_of(stop)
     finally:
-        leave()
+        exit_on_signal()
     sys.exit(code)
 
 

@@ -26,7 +26,7 @@ def fenced(check: Check) -> Iterator[None]:
         _checks.remove(check)
 
 
-def ask() -> None:
+def check() -> None:
     """Run the checks; they raise if this process has lost its lease."""
-    for check in _checks:
-        check()
+    for each in _checks:
+        each()

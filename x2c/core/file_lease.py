@@ -126,7 +126,7 @@ class FileLease(Lease):
             return False
         return self._is_newest()
 
-    def take_anew(self) -> bool:
+    def reacquire(self) -> bool:
         """Create the next number; return False if another process has."""
         return self._is_newest() and self._create(self._number + 1)
 

@@ -28,7 +28,7 @@ TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp(?=/|$)")
 """Suffix of temporary names: machine, process id, and a random part, since containers have equal ids."""
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 """Errors of file systems that do not support locks."""
-FORSAKEN_SECONDS = 7 * 86400.0
+STALE_SECONDS = 7 * 86400.0
 """Seconds after which a build that another machine left behind is taken to be killed: no build takes as long."""
 
 
@@ -47,7 +47,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         open_up(temporary)
         if durable:
             sync(temporary)
-        fence.ask()
+        fence.check()
         os.replace(temporary, path)
         if durable:
             sync(path.parent)
@@ -241,7 +241,7 @@ def _remove_killed_builds(folder: Path) -> None:
     for left in folder.parent.glob(".*.tmp"):
         with contextlib.suppress(FileNotFoundError):
             of_this = TEMPORARY.sub("", left.name) == f".{folder.name}"
-            if of_this and (written_here(left) or time.time() - left.stat().st_mtime > FORSAKEN_SECONDS):
+            if of_this and (written_here(left) or time.time() - left.stat().st_mtime > STALE_SECONDS):
                 shutil.rmtree(left)
 
 

@@ -54,7 +54,7 @@ class Lease(ABC):
         """Send a heartbeat; return False if another process holds the lease."""
 
     @abstractmethod
-    def take_anew(self) -> bool:
+    def reacquire(self) -> bool:
         """Acquire an expired lease again; return False if another process has, which is final."""
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class Lease(ABC):
 
     def _taken_anew(self) -> UserError | None:
         try:
-            return None if self.take_anew() else LeaseLost(self)
+            return None if self.reacquire() else LeaseLost(self)
         except UserError as error:
             return error
 

@@ -14,7 +14,7 @@ class Pruned(Exception):
 
 
 @contextmanager
-def listened(listener: Listener) -> Iterator[None]:
+def on_validation(listener: Listener) -> Iterator[None]:
     """Inside the block, call `listener` with the step after each validation but the last; it may raise Pruned."""
     _listeners.append(listener)
     try:
@@ -23,7 +23,7 @@ def listened(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def tell(step: int) -> None:
+def notify_validation(step: int) -> None:
     """Call the listeners: metrics.jsonl has validation scores of `step`, counted over all stages."""
     for listener in _listeners:
         listener(step)

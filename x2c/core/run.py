@@ -175,7 +175,7 @@ class RunDirectory:
         """
         status = self.status()
         place = status.get("phase") or "prepare", status.get("step", 0), status.get("steps", 0)
-        if stopping.asked() or not isinstance(error, Exception):
+        if stopping.requested_signal() or not isinstance(error, Exception):
             self.report("interrupted", *place)
         else:
             self.report("pruned" if isinstance(error, Pruned) else "failed", *place, reason=reason_of(error))
@@ -194,7 +194,7 @@ class RunDirectory:
         if self.writes:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
                 # A successor replaces the file: the open one is either this process's own, or no longer in place.
-                fence.ask()
+                fence.check()
                 stream.write(json.dumps(record) + "\n")
 
     def logged(self, name: str) -> list[tuple[int, float]]:

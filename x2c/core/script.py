@@ -37,10 +37,10 @@ def begin(module: str, name: str) -> None:
     if module != "__main__":
         return
     os.environ.update(idle_environment())
-    from x2c.core.stopping import listen
+    from x2c.core.stopping import install_signal_handlers
 
     sys.excepthook, sys.unraisablehook = _on_uncaught, _on_unraisable
-    listen()
+    install_signal_handlers()
     # Of several processes, one prints the message.
     if os.environ.get("RANK", "0") == "0":
         sys.meta_path.insert(0, _FirstLine(name))
@@ -82,13 +82,13 @@ def leave_script_folder() -> None:
 def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report an interrupt during imports, or an error that it caused, as one line and an exit code."""
     from x2c.core.errors import end_of
-    from x2c.core.stopping import Stopped, asked
+    from x2c.core.stopping import Stopped, requested_signal
 
-    if not isinstance(error, KeyboardInterrupt) and not asked():
+    if not isinstance(error, KeyboardInterrupt) and not requested_signal():
         sys.__excepthook__(kind, error, trace)
         return
     # Python exits with the code of the exception that its hook raises.
-    sys.exit(end_of(error if isinstance(error, KeyboardInterrupt) else Stopped(asked())))
+    sys.exit(end_of(error if isinstance(error, KeyboardInterrupt) else Stopped(requested_signal())))
 
 
 def _on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:

@@ -48,7 +48,7 @@ class _Request:
 _request = _Request()
 
 
-def listen() -> None:
+def install_signal_handlers() -> None:
     """Install handlers: Ctrl-C, SIGTERM and SIGUSR1 raise Stopped in the main thread, which must be the caller.
 
     Slurm sends SIGUSR1 ahead of a preemption or a time limit (`--signal=USR1@120`). A second call keeps the
@@ -57,20 +57,20 @@ def listen() -> None:
     if all(signal.getsignal(number) is _on_signal for number in SIGNALS):
         check()
         return
-    forget()
+    clear_request()
     for number in SIGNALS:
         signal.signal(number, _on_signal)
     atexit.register(_ignore)
 
 
-def forget() -> None:
+def clear_request() -> None:
     """Forget a request that has been handled, if the process continues."""
     _request.number, _request.waits = 0, False
 
 
-def leave() -> None:
-    """From now on a signal ends the process at once: only exit handlers of libraries are left."""
-    forget()
+def exit_on_signal() -> None:
+    """Let every further signal end the process at once: only exit handlers of libraries are left."""
+    clear_request()
     for number in SIGNALS:
         signal.signal(number, lambda number, _frame: os._exit(code_of(number)))
 
@@ -83,7 +83,7 @@ def _ignore() -> None:
 
 @contextmanager
 def postponed() -> Iterator[None]:
-    """Inside the block a first signal only sets `asked`; it is raised at the block's end, a second one at once."""
+    """Inside the block a first signal is only noted; it is raised at the block's end, a second one at once."""
     check()
     _request.waits = True
     try:
@@ -99,12 +99,12 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if asked() and not isinstance(error, Stopped):
-            raise Stopped(asked()) from error
+        if requested_signal() and not isinstance(error, Stopped):
+            raise Stopped(requested_signal()) from error
         raise
 
 
-def asked() -> int:
+def requested_signal() -> int:
     """The number of the signal by which this process was asked to stop; 0 for none."""
     return _request.number
 

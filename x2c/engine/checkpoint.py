@@ -31,7 +31,7 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
         write_json(temporary / DIGESTS, {file.name: file_digest(file) for file in temporary.iterdir()})
         open_up(temporary)
         sync_tree(temporary)
-        fence.ask()
+        fence.check()
         _put_in_place(temporary, target)
         sync(folder)
         for older in _finished(folder)[:-KEPT]:

@@ -71,7 +71,7 @@ def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = N
     return denoiser.eval()
 
 
-def retell(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -> None:
+def copy_metrics(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -> None:
     """Report to the run and its trackers what a stage has logged so far."""
     if not run.writes:
         return
@@ -99,7 +99,7 @@ def _come_by(
             if not planned.directory.done:
                 _train(config, run, parts, accelerator, planned, earlier)
             else:
-                retell(run, planned, accelerator)
+                copy_metrics(run, planned, accelerator)
             if accelerator.is_main_process:
                 # Only the next stage continues from here, and it takes the averaged weights.
                 shutil.rmtree(planned.directory.checkpoints, ignore_errors=True)
@@ -130,7 +130,7 @@ def _train(
             load_into(denoiser, start, name, introduced=LABELS)
         trainer = Trainer(config, planned, denoiser, parts, accelerator)
         stage.forget_after(trainer.step)
-        retell(run, planned, accelerator)
+        copy_metrics(run, planned, accelerator)
         steps = planned.stage.steps
         gpu = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else None
         after = evaluation_seconds(config, gpu)

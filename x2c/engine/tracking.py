@@ -59,7 +59,7 @@ def end(accelerator: Accelerator) -> None:
         try:
             tracker.finish()
         except Exception as error:
-            if not stopping.asked():
+            if not stopping.requested_signal():
                 say(f"tracker {tracker.name}: could not be ended: {error}")
 
 

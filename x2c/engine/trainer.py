@@ -20,7 +20,7 @@ from x2c.core.config import EMA, Config
 from x2c.core.errors import UserError
 from x2c.core.files import replacing
 from x2c.core.seeding import seed_of
-from x2c.core.stopping import Stopped, asked, postponed
+from x2c.core.stopping import Stopped, postponed, requested_signal
 from x2c.data.pairs import TrainingPairs
 from x2c.diffusion.process import Process
 from x2c.engine import checkpoint
@@ -250,7 +250,7 @@ class Trainer:
         if last or self.step % training.checkpoint_every == 0:
             self._save_checkpoint()
         if validates and self.last and not last:
-            listening.tell(self.before + self.step)
+            listening.notify_validation(self.before + self.step)
 
     def _validation_scores(self) -> dict[str, float]:
         """Return scores of what the averaged denoiser samples, if they are asked for."""
@@ -266,7 +266,7 @@ class Trainer:
 
     def _stop_if_asked(self) -> None:
         """Raise Stopped if a stop was requested; all processes stop after the same step, whichever was asked."""
-        number = asked()
+        number = requested_signal()
         if self.accelerator.num_processes > 1:
             number = int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
         if number:

@@ -44,7 +44,7 @@ def save_adapters(model: Any, folder: Path) -> None:
     write_json(temporary / FILES[0], {**config, "target_modules": sorted(config["target_modules"])})
     open_up(temporary)
     sync_tree(temporary)
-    fence.ask()
+    fence.check()
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 

@@ -22,7 +22,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +31,9 @@ begin(__name__, "x2c.sweep")
 
 from x2c.core import weights
 from x2c.core.console import say_where
-from x2c.core.errors import UserError, exit_on_user_error
+from x2c.core.errors import exit_on_user_error
 from x2c.sweep.options import parse, same_plan
 from x2c.sweep.plan.cells import Plan, make_plan
-from x2c.sweep.plan.devices import default_workers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,10 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command != "status":
         for config in plan.configs:
             weights.check(config)
+    # Imported here: it takes a moment, which --help need not.
+    from x2c.sweep.run.factory import kind_of
+
     if command == "plan":
-        return show_plan(plan, options)
+        kind_of(plan).show_plan(options)
+        return 0
     if command == "status":
-        return show(plan, options)
+        return show(kind_of(plan).with_cells(options.storage), options)
     return run(plan, command, options, overrides)
 
 
@@ -83,11 +85,13 @@ def reports(options: argparse.Namespace, plan: Plan) -> Path | None:
 def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[str]) -> int:
     """Run the cells that are not done, or those that failed, here or on a cluster."""
     from x2c.sweep.queue.state import snapshot
+    from x2c.sweep.run.factory import kind_of
 
     say_where("--runs", plan.runs)
     chosen = list(plan.cells)
     if command == "retry":
-        chosen = [cell for cell in drawn(plan, options.storage).cells if snapshot(cell).state == "failed"]
+        known = kind_of(plan).with_cells(options.storage).cells
+        chosen = [cell for cell in known if snapshot(cell).state == "failed"]
         if not chosen:
             print(f"{options.name}: no cell has failed")
             return 0
@@ -96,10 +100,6 @@ def run(plan: Plan, command: str, options: argparse.Namespace, overrides: list[s
         from x2c.sweep.run.slurm import run_on_slurm
 
         return run_on_slurm(*arguments, cluster_file=options.cluster, detach=options.detach)
-    if plan.sweep.is_search:
-        from x2c.sweep.run.local_search import run_search
-
-        return run_search(*arguments)
     from x2c.sweep.run.local import run_sweep
 
     return run_sweep(*arguments)
@@ -109,55 +109,11 @@ def show(plan: Plan, options: argparse.Namespace) -> int:
     """Print the status."""
     from x2c.sweep.show import status
 
-    plan = drawn(plan, options.storage)
     if options.json:
         print(json.dumps(status.as_json(plan, status.gather(plan)), indent=2))
     else:
         status.show(plan, once=options.once)
     return 0
-
-
-def show_plan(plan: Plan, options: argparse.Namespace) -> int:
-    """Print the cells and their cost, and lock them if requested."""
-    from x2c.sweep.show import status, tables
-
-    out = tables.wide_console()
-    if plan.sweep.is_search:
-        for option in ("lock", "json"):
-            if getattr(options, option):
-                raise UserError(
-                    f"--{option}: applies to grids only; a search draws its cells at run time; leave it out"
-                )
-        out.print(tables.space_table(plan))
-        return 0
-    if options.lock:
-        from x2c.sweep.plan.preregister import lock
-
-        made, new = lock(plan)
-        said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not started, in {made.path}"
-        was = f"{plan.sweep.name} was locked on {made.date}: {len(made.cells)} cells, in {made.path}"
-        # The output that follows may be JSON, which stands alone.
-        print(said if new else was, file=sys.stderr if options.json else sys.stdout)
-    costs = None
-    if not options.no_cost:
-        from x2c.sweep.show.cost import estimate
-
-        costs = estimate(plan, options.workers or default_workers(plan.compute))
-    if options.json:
-        cost = {"cost": None if costs is None else asdict(costs)}
-        print(json.dumps({**status.as_json(plan, status.gather(plan)), **cost}, indent=2))
-        return 0
-    out.print(tables.plan_table(plan, plan.cells, tables.snapshots(plan.cells), costs))
-    return 0
-
-
-def drawn(plan: Plan, storage: str | None) -> Plan:
-    """Return the plan of a search with the cells drawn so far; a grid's plan unchanged."""
-    if not plan.sweep.is_search:
-        return plan
-    from x2c.sweep.queue.factory import open_queue
-
-    return replace(plan, cells=open_queue(plan, storage).cells())
 
 
 if __name__ == "__main__":

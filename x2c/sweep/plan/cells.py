@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -13,7 +14,7 @@ from typing import Any
 from x2c.core.compute import Compute
 from x2c.core.config import Config
 from x2c.core.errors import UserError, unknown
-from x2c.core.files import digest
+from x2c.core.files import digest, write_text
 from x2c.core.reports import report_folder
 from x2c.core.resolve import read_yaml, resolve
 from x2c.core.run import RunDirectory
@@ -22,12 +23,10 @@ from x2c.core.seeding import SEEDS, is_seed
 from x2c.core.yaml_text import quoted
 from x2c.engine.identity import Identity, PlannedStage, cohort_fingerprint
 from x2c.sweep.plan.conditions import read_conditions
-from x2c.sweep.plan.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, SET_METRICS, Metric, Sweep
+from x2c.sweep.plan.schema import FILE_KEYS, PATIENT_METRICS, SEARCH_METRICS, TEST_METRICS, Metric, Sweep
 from x2c.sweep.plan.space import Hyperband, Parameter, checked, read_parameters
 
 SWEEPS = PROJECT / "sweeps"
-VALIDATION_PATIENTS = 16
-"""Default number of validation patients that a search samples and scores at each validation."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A sweep at a scale: its cells and where they are kept. For a search, the cells drawn so far."""
+class Plan(ABC):
+    """A sweep at a scale: its cells and where they are kept. A grid or a search, as `make_plan` finds in its file."""
 
     sweep: Sweep
     scale: str
@@ -67,8 +66,15 @@ class Plan:
     cells: tuple[Cell, ...]
     configs: tuple[Config, ...]
     """Configs that together need all the data sets and weights that any cell needs."""
-    seed: int = 0
-    """For a search: the seed of its draws, and of the runs it draws."""
+
+    @property
+    @abstractmethod
+    def seeds(self) -> list[int]:
+        """Seeds of the runs, ascending."""
+
+    @abstractmethod
+    def worker_options(self, cells: Sequence[Cell]) -> list[str]:
+        """Return the options of `worker` that make it run these cells of the same plan, and no others."""
 
     @property
     def runs(self) -> Path:
@@ -86,25 +92,14 @@ class Plan:
         # All prepared data sets have the same name.
         cohort = cohort_fingerprint(self.configs[0]) if self.data == "prepared" else ""
         changed = [text for text in self.overrides if not text.startswith(("compute.", "data="))]
-        seeds = sorted({cell.config.seed for cell in self.cells} or {self.seed})
-        # A search uses only its first seed.
-        usual = _file_seeds(self.sweep)[:1] if self.sweep.is_search else sorted(set(_file_seeds(self.sweep)))
-        if seeds != list(usual):
-            changed.append(f"seeds={seeds}")
+        if self.seeds != sorted(set(_file_seeds(self.sweep))):
+            changed.append(f"seeds={self.seeds}")
         return report_folder(self.sweep.name, self.scale, self.data, cohort, changed)
 
     @property
     def compute(self) -> Compute:
         """Compute settings of the cells."""
         return self.configs[0].compute
-
-    def cell(self, drawn: Mapping[str, Any]) -> Cell:
-        """Return the cell for a draw of a search."""
-        ranges = [key for key, axis in self.sweep.parameters.items() if not isinstance(axis, Parameter)]
-        choices = [
-            key for key, axis in self.sweep.parameters.items() if isinstance(axis, Parameter) and len(axis.choices) > 1
-        ]
-        return make_cell({**drawn, "seed": self.seed}, [*choices, *ranges], self.scale, self.overrides)
 
     @cached_property
     def trainer_of(self) -> dict[str, Cell]:
@@ -125,11 +120,64 @@ class Plan:
             if name != "seed"
         }
         overrides = [text for text in self.overrides if not text.startswith("compute.")]
-        known: dict[str, Any] = {"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}
-        if self.sweep.is_search:
-            known |= {"method": self.sweep.method, "seed": self.seed}
-        key = digest(known, 6)
+        known = {"choices": choices, "overrides": overrides, "metric": self.sweep.metric.model_dump()}
+        key = digest({**known, **self._draws_depend_on()}, 6)
         return f"{self.sweep.name}-{self.scale}-{self.data}-{key}"
+
+    def _draws_depend_on(self) -> dict[str, Any]:
+        """Return what else two plans must have in common to share a study."""
+        return {}
+
+
+class GridPlan(Plan):
+    """A grid: every cell is known."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of the cells, ascending."""
+        return sorted({cell.config.seed for cell in self.cells})
+
+    def worker_options(self, cells: Sequence[Cell]) -> list[str]:
+        """Return `--plan`, and `--cells` for a part of the cells.
+
+        Run ids are passed in a file beside the workers' logs, since the length of a command line is limited. The same
+        cells give the same file.
+        """
+        options = ["--plan", self.fingerprint]
+        if len(cells) >= len(self.cells):
+            return options
+        runs = [cell.run_id for cell in cells]
+        path = self.runs.resolve() / "logs" / f"{self.sweep.name}-cells-{digest(runs)}.txt"
+        write_text(path, "".join(f"{run}\n" for run in runs))
+        return [*options, "--cells", f"@{path}"]
+
+
+@dataclass(frozen=True)
+class SearchPlan(Plan):
+    """A search: `cells` are those drawn so far."""
+
+    seed: int
+    """Seed of the draws, and of the runs."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seed of every run."""
+        return [self.seed]
+
+    def worker_options(self, cells: Sequence[Cell]) -> list[str]:
+        """Return none: a worker draws its cells, and runs those that others drew."""
+        return []
+
+    def cell(self, drawn: Mapping[str, Any]) -> Cell:
+        """Return the cell for a draw."""
+        ranges = [key for key, axis in self.sweep.parameters.items() if not isinstance(axis, Parameter)]
+        choices = [
+            key for key, axis in self.sweep.parameters.items() if isinstance(axis, Parameter) and len(axis.choices) > 1
+        ]
+        return make_cell({**drawn, "seed": self.seed}, [*choices, *ranges], self.scale, self.overrides)
+
+    def _draws_depend_on(self) -> dict[str, Any]:
+        return {"method": self.sweep.method, "seed": self.seed}
 
 
 def sweeps() -> tuple[str, ...]:
@@ -154,31 +202,16 @@ def read_sweep(name: str) -> Sweep:
         raise UserError(
             f"{where}: parameters: expected the key variant; got {', '.join(parameters)}; add variant: {{values: [...]}}"
         )
-    searches = raw.get("method") in ("bayes", "random")
-    usual = {"name": SEARCH_METRICS[0] if searches else PATIENT_METRICS[0], "goal": "maximize"}
+    usual = {"name": PATIENT_METRICS[0], "goal": "maximize"}
     metric = checked(Metric, raw.get("metric", usual), f"{where}: metric")
     given = {("title" if key == "name" else key): value for key, value in raw.items()}
     if "early_terminate" in raw:
         given["early_terminate"] = checked(Hyperband, raw["early_terminate"], f"{where}: early_terminate")
     sweep = checked(Sweep, {**given, "name": name, "parameters": parameters, "metric": metric}, where)
-    _check_metric(sweep, where)
     if sweep.is_search:
-        return _search(sweep, where, "metric" in raw)
-    _refuse_search_keys(sweep, where)
+        return _checked_search(sweep, where, "metric" in raw)
+    _check_grid(sweep, where)
     return sweep
-
-
-def _check_metric(sweep: Sweep, where: str) -> None:
-    name = sweep.metric.name
-    of_patients = [*PATIENT_METRICS, *(f"{metric}_other_xray" for metric in PATIENT_METRICS), *SET_METRICS]
-    known = SEARCH_METRICS if sweep.is_search else of_patients
-    if sweep.is_search and name in of_patients:
-        raise UserError(
-            f"{where}: metric.name: a search chooses by validation patients; got {name}, which is of test patients; "
-            f"choices: {', '.join(known)}"
-        )
-    if name not in known:
-        raise unknown(f"{where}: metric.name", "metric", name, known)
 
 
 def make_plan(
@@ -189,24 +222,26 @@ def make_plan(
 ) -> Plan:
     """Return the sweep `name` at a scale, with every cell resolved. Raises UserError before anything is run."""
     sweep = read_sweep(name)
-    asked = tuple(overrides)
-    if sweep.is_search:
-        return _search_plan(sweep, scale, seeds, asked)
+    plan = _search_plan if sweep.is_search else _grid_plan
+    return plan(sweep, scale, seeds, tuple(overrides))
+
+
+def _grid_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> GridPlan:
     found = tuple(cells(sweep, scale, seeds, asked))
     # The needed data sets and weights do not depend on seeds.
     configs = {cell.recipe: cell.config for cell in reversed(found)}
-    return Plan(sweep, scale, asked, found, tuple(configs.values())[::-1])
+    return GridPlan(sweep, scale, asked, found, tuple(configs.values())[::-1])
 
 
-def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> Plan:
+def _search_plan(sweep: Sweep, scale: str, seeds: Sequence[int] | None, asked: tuple[str, ...]) -> SearchPlan:
     if seeds is not None and len(seeds) > 1:
         raise UserError(f"--seeds: a search has one seed; got {','.join(map(str, seeds))}; give one")
     file_seeds = _file_seeds(sweep)
     _check_seeds(sweep, seeds, file_seeds)
     seed = seeds[0] if seeds else file_seeds[0]
-    if not any(text.startswith("compute.validation_patients=") for text in asked):
-        asked = (*asked, f"compute.validation_patients={VALIDATION_PATIENTS}")
-    return Plan(sweep, scale, asked, (), tuple(probe(sweep, scale, seed, asked)), seed)
+    given = {text.partition("=")[0] for text in asked}
+    asked = (*asked, *(f"{key}={value}" for key, value in sweep.defaults.items() if key not in given))
+    return SearchPlan(sweep, scale, asked, (), tuple(probe(sweep, scale, seed, asked)), seed)
 
 
 def cells(sweep: Sweep, scale: str, seeds: Sequence[int] | None = None, overrides: Iterable[str] = ()) -> list[Cell]:
@@ -255,7 +290,7 @@ def extremes(sweep: Sweep, seed: int | None = None) -> list[dict[str, Any]]:
     for variant, key in itertools.product(ends["variant"], ends):
         for end in (variant,) if key == "variant" else ends[key]:
             first = {name: values[0] for name, values in ends.items()}
-            chosen = sweep.counting(first | {"variant": variant, key: end})
+            chosen = sweep.active_values(first | {"variant": variant, key: end})
             found.setdefault(json.dumps(chosen, default=str), chosen)
     return list(found.values())
 
@@ -299,12 +334,20 @@ def make_cell(chosen: Mapping[str, Any], varying: Collection[str], scale: str, o
     )
 
 
-def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
-    """Return a search with its conditions. Raises UserError if a key that a search needs is missing."""
+def _checked_search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
+    """Return a search with its conditions. Raises UserError if a key that a search needs is missing, or invalid."""
     if not has_metric:
         raise UserError(
             f"{where}: metric: a search needs one; got none; add metric: {{name: validation_psnr, goal: maximize}}"
         )
+    name = sweep.metric.name
+    if name in TEST_METRICS:
+        raise UserError(
+            f"{where}: metric.name: a search chooses by validation patients; got {name}, which is of test patients; "
+            f"choices: {', '.join(SEARCH_METRICS)}"
+        )
+    if name not in SEARCH_METRICS:
+        raise unknown(f"{where}: metric.name", "metric", name, SEARCH_METRICS)
     if sweep.run_cap is None:
         raise UserError(f"{where}: run_cap: a search needs a number of runs; got none; add run_cap: 30")
     for key in ("variant", "seed"):
@@ -323,8 +366,10 @@ def _search(sweep: Sweep, where: str, has_metric: bool) -> Sweep:
     return sweep.model_copy(update={"conditions": conditions})
 
 
-def _refuse_search_keys(sweep: Sweep, where: str) -> None:
-    """Raise UserError for keys that only a search may have."""
+def _check_grid(sweep: Sweep, where: str) -> None:
+    """Raise UserError for a metric that no grid has, and for keys that only a search may have."""
+    if sweep.metric.name not in TEST_METRICS:
+        raise unknown(f"{where}: metric.name", "metric", sweep.metric.name, TEST_METRICS)
     if sweep.early_terminate is not None:
         raise UserError(f"{where}: early_terminate: x2c never stops a cell of a grid early; remove it")
     for key, axis in sweep.parameters.items():

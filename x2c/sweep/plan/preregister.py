@@ -7,7 +7,7 @@ import time
 
 from analysis.read.groups import REFERENCE
 from x2c.core.errors import UserError
-from x2c.core.registered import Lock, locks_of, read_lock
+from x2c.core.preregistration import Lock, locks_of, read_lock
 from x2c.core.script import PROJECT
 from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan.cells import Plan

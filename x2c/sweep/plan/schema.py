@@ -13,8 +13,12 @@ from x2c.sweep.plan.space import Count, Hyperband, Parameter, Range
 
 PATIENT_METRICS = ("psnr", "ssim_2d", "ssim_3d", "mae_hu", "lpips", "paired_feature_sqdist")
 SET_METRICS = ("frechet", "kernel")
+TEST_METRICS = (*PATIENT_METRICS, *(f"{metric}_other_xray" for metric in PATIENT_METRICS), *SET_METRICS)
+"""Metrics of test patients, by which a grid compares its cells."""
 SEARCH_METRICS = ("validation_psnr", "validation_mae_hu", "validation_ssim_3d", "validation_loss")
 """Metrics of validation patients: a score of test patients that chose the run would be biased in its favour."""
+VALIDATION_PATIENTS = 16
+"""Default number of validation patients that a search samples and scores at each validation."""
 
 
 class Metric(Section):
@@ -60,7 +64,12 @@ class Sweep(Section):
         """Whether its cells are drawn one after the other, rather than known beforehand."""
         return self.method != "grid"
 
-    def counting(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Fields of the configuration that the sweep sets, by dotted name, unless the command line does."""
+        return {"compute.validation_patients": VALIDATION_PATIENTS} if self.is_search else {}
+
+    def active_values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """Return the drawn values without parameters that are inactive under the sweep's conditions."""
         if self.conditions is None:
             return dict(drawn)

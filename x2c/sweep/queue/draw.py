@@ -163,7 +163,7 @@ def drawn(params: Mapping[str, Any], sweep: Sweep) -> dict[str, Any]:
         for name, axis in sweep.parameters.items()
         if isinstance(axis, Parameter) and len(axis.choices) == 1
     }
-    return sweep.counting(fixed | found)
+    return sweep.active_values(fixed | found)
 
 
 def stored(parameters: Mapping[str, Any], sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:

@@ -30,11 +30,11 @@ class Lease(lease.Lease):
         tries: Tries,
         began: float,
         renew: Callable[[int], bool],
-        take_anew: Callable[[Lease], bool],
+        reacquire: Callable[[Lease], bool],
     ) -> None:
         super().__init__(cell.title, cell.config.compute.lease_seconds, began)
         self.cell, self.trial, self.trial_id, self.tries = cell, trial, trial_id, tries
-        self._renew, self._take_anew = renew, take_anew
+        self._renew, self._reacquire = renew, reacquire
 
     def renew(self) -> bool:
         """Record a heartbeat in the database and the claim; return False if another process has ended the trial."""
@@ -43,9 +43,9 @@ class Lease(lease.Lease):
             beat(self.cell)
         return mine
 
-    def take_anew(self) -> bool:
+    def reacquire(self) -> bool:
         """Begin another trial in place of this one; return False if another process has ended it.
 
         Waits for the database. Raises DatabaseAway if the database does not come back.
         """
-        return self._take_anew(self)
+        return self._reacquire(self)

@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import RandomSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from x2c.core.checked import UnreadableError
 from x2c.core.clock import elapsed
@@ -106,7 +107,7 @@ class Queue:
             while True:
                 wanted = self._wanted(among)
                 lease, pause = self._take(wanted, claim)
-                if lease is not None or not (pause or self._take_up(wanted) or self._draw()):
+                if lease is not None or not (pause or self._requeue_lost(wanted) or self._draw()):
                     break
                 time.sleep(pause)
             yield lease
@@ -174,6 +175,19 @@ class Queue:
     def cells(self) -> tuple[Cell, ...]:
         """All cells so far."""
         return tuple(self._cells.values())
+
+    def current(self, chosen: Sequence[Cell]) -> Sequence[Cell]:
+        """Return the cells that a process which was given `chosen` works on: of a grid, just those."""
+        return chosen
+
+    @patient
+    def trials(self) -> list[FrozenTrial]:
+        """All trials; a cell with retries has several."""
+        return self._trials()
+
+    def repeats(self) -> int:
+        """Number of draws of a cell that had been drawn before: a grid has none."""
+        return 0
 
     def value(self, cell: Cell) -> float | UnreadableError:
         """Return a finished cell's metric: the mean over test patients, or the set's value; or why it has none."""
@@ -244,6 +258,9 @@ class Queue:
             # In the meantime no other process could look.
             return None, pause_after(began, POLL_SECONDS) if waiting else 0.0
 
+    def _trials(self) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(self._id, deepcopy=False)
+
     def _live(self, *states: TrialState) -> list[Record]:
         return live_trials(self._storage, self._id, *states)
 
@@ -271,10 +288,10 @@ class Queue:
         self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
         self._leasing = None
         tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs)
-        return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._take_anew)
+        return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._reacquire)
 
     @patient
-    def _take_up(self, wanted: set[str]) -> bool:
+    def _requeue_lost(self, wanted: set[str]) -> bool:
         """Enqueue lost cells (see `_enqueue_lost`); return whether there were any."""
         with self._lock():
             return bool(self._enqueue_lost(wanted))
@@ -292,19 +309,19 @@ class Queue:
         return False
 
     def _wanted(self, among: Sequence[Cell]) -> set[str]:
-        return {cell.run_id for cell in among}
+        return {cell.run_id for cell in self.current(among)}
 
     def _renew(self, trial_id: int) -> bool:
         self._storage.record_heartbeat(trial_id)
         return self._storage.get_trial(trial_id).state == TrialState.RUNNING
 
     @patient
-    def _take_anew(self, lease: Lease) -> bool:
+    def _reacquire(self, lease: Lease) -> bool:
         """Begin a new trial in place of one whose lease has expired; return False if another process ended it."""
         with self._lock():
             if not self._end(lease.trial_id):
                 return False
-            trial = trial_of(lease.cell, self.plan.sweep, lease.tries, TrialState.RUNNING, **{WORKER: holder()})
+            trial = self._trial_of(lease.cell, lease.tries, TrialState.RUNNING, **{WORKER: holder()})
             lease.trial_id = self._storage.create_new_trial(self._id, trial)
             self._storage.record_heartbeat(lease.trial_id)
             lease.trial = self._storage.get_trial(lease.trial_id).number
@@ -361,12 +378,17 @@ class Queue:
     @patient
     def _add_missing(self, cells: Sequence[Cell]) -> None:
         """Enqueue those of a few cells that neither wait nor run."""
-        trials = {cell.run_id: trial_of(cell, self.plan.sweep, Tries()) for cell in cells}
+        trials = {cell.run_id: self._trial_of(cell, Tries()) for cell in cells}
         with self._lock():
             add_missing(self._storage, self._id, trials)
 
     def _add(self, cell: Cell, tries: Tries | None = None) -> None:
-        self._study.add_trial(trial_of(cell, self.plan.sweep, tries))
+        self._study.add_trial(self._trial_of(cell, tries))
+
+    def _trial_of(
+        self, cell: Cell, tries: Tries | None, state: TrialState = TrialState.WAITING, **attributes: Any
+    ) -> FrozenTrial:
+        return trial_of(cell, self.plan.sweep, tries, state, **attributes)
 
     def _refuse(self, trial_id: int) -> None:
         """Record that the cell of a trial is not to be retried; impossible for a trial that has ended."""

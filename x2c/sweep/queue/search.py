@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from x2c.core.checked import UnreadableError
 from x2c.core.errors import UserError
 from x2c.core.listening import Pruned
-from x2c.sweep.plan.cells import Cell
+from x2c.sweep.plan.cells import Cell, SearchPlan
 from x2c.sweep.queue.database import patient
-from x2c.sweep.queue.draw import draw, drawn, pruner
+from x2c.sweep.queue.draw import draw, drawn, pruner, stored
 from x2c.sweep.queue.lease import Lease
 from x2c.sweep.queue.queue import Queue
-from x2c.sweep.queue.trials import RUN_ID
+from x2c.sweep.queue.retries import Tries
+from x2c.sweep.queue.trials import RUN_ID, trial_of
 from x2c.sweep.queue.value import last_value, logged
 
 
 class SearchQueue(Queue):
     """A queue whose cells are drawn one after the other, up to the sweep's run_cap."""
 
+    plan: SearchPlan
+
     @patient
     def cells(self) -> tuple[Cell, ...]:
         """The cells drawn so far, in their order."""
         for trial in self._trials():
-            self._meet(trial)
+            self._adopt(trial)
         return super().cells()
+
+    def current(self, chosen: Sequence[Cell]) -> Sequence[Cell]:
+        """All cells so far, whichever worker drew them."""
+        return self.cells()
 
     @patient
     def waiting(self, among: Sequence[Cell]) -> int:
@@ -84,19 +92,12 @@ class SearchQueue(Queue):
         """Number of trials that are draws; a retry of a cell is not."""
         return sum("tries" not in trial.user_attrs for trial in trials)
 
-    def _wanted(self, among: Sequence[Cell]) -> set[str]:
-        """All cells, whichever worker drew them."""
-        return {cell.run_id for cell in self.cells()}
+    def _trial_of(
+        self, cell: Cell, tries: Tries | None, state: TrialState = TrialState.WAITING, **attributes: Any
+    ) -> FrozenTrial:
+        return trial_of(cell, self.plan.sweep, tries, state, stored, **attributes)
 
-    @patient
-    def trials(self) -> list[FrozenTrial]:
-        """All trials; a cell with retries has several."""
-        return self._trials()
-
-    def _trials(self) -> list[FrozenTrial]:
-        return self._storage.get_all_trials(self._id, deepcopy=False)
-
-    def _meet(self, trial: FrozenTrial) -> None:
+    def _adopt(self, trial: FrozenTrial) -> None:
         """Add the cell of a trial to the known cells."""
         run = str(trial.user_attrs[RUN_ID])
         if run not in self._cells:

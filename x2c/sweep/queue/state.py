@@ -82,7 +82,7 @@ def snapshot(cell: Cell) -> Snapshot:
     """Read a cell's state."""
     claim = read_claim(cell)
     # Leases first: a run that ends between the two reads then counts as ended, not as interrupted.
-    silence = heard_of(cell, claim)
+    silence = heartbeat_age(cell, claim)
     alive = silence is not None or seems_held(cell.run.lease)
     status = cell.run.status()
     updated: float = status.get("updated", 0.0)
@@ -151,7 +151,7 @@ def beat(cell: Cell) -> None:
     _beat(cell, None)
 
 
-def heard_of(cell: Cell, claim: Claim | None) -> float | None:
+def heartbeat_age(cell: Cell, claim: Claim | None) -> float | None:
     """Return the seconds since the last heartbeat of the worker that holds a cell; None if no living worker does.
 
     On the worker's own machine its lock decides; elsewhere, a heartbeat within the lease.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from x2c.sweep.plan.cells import Cell
 from x2c.sweep.plan.schema import Sweep
 from x2c.sweep.plan.space import Parameter
-from x2c.sweep.queue.draw import stored
 from x2c.sweep.queue.retries import Tries
 
 RUN_ID = "run_id"
@@ -27,23 +27,13 @@ NO_VALUE = "no_value"
 """User attribute of a trial whose cell is done: why the sweep's metric could not be read."""
 
 
-def trial_of(
-    cell: Cell, sweep: Sweep, tries: Tries | None = None, state: TrialState = TrialState.WAITING, **attributes: Any
-) -> FrozenTrial:
-    """Return a trial with a cell's parameters, and with its run id, title and tries as user attributes."""
-    values, distributions = stored(cell.parameters, sweep) if sweep.is_search else _of_grid(cell, sweep)
-    named = {"variant": cell.config.variant, "scale": cell.config.scale, "seed": cell.config.seed}
-    recipe = json.dumps({**named, "overrides": cell.overrides})
-    attributes |= {RUN_ID: cell.run_id, "title": cell.title, RECIPE: recipe}
-    if tries is not None:
-        attributes["tries"] = asdict(tries)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return create_trial(state=state, params=values, distributions=distributions, user_attrs=attributes)
+Stored = tuple[dict[str, Any], dict[str, BaseDistribution]]
+"""The values of a trial's parameters, and their distributions."""
 
 
-def _of_grid(cell: Cell, sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    values = {name: _scalar(value) for name, value in cell.parameters.items()}
+def stored_choices(parameters: Mapping[str, Any], sweep: Sweep) -> Stored:
+    """Return a grid's parameters as a trial has them."""
+    values = {name: _scalar(value) for name, value in parameters.items()}
     distributions: dict[str, BaseDistribution] = {}
     for name in values:
         axis = sweep.parameters.get(name)
@@ -53,6 +43,26 @@ def _of_grid(cell: Cell, sweep: Sweep) -> tuple[dict[str, Any], dict[str, BaseDi
         else:
             distributions[name] = CategoricalDistribution([_scalar(choice) for choice in axis.choices])
     return values, distributions
+
+
+def trial_of(
+    cell: Cell,
+    sweep: Sweep,
+    tries: Tries | None = None,
+    state: TrialState = TrialState.WAITING,
+    stored: Callable[[Mapping[str, Any], Sweep], Stored] = stored_choices,
+    **attributes: Any,
+) -> FrozenTrial:
+    """Return a trial with a cell's parameters as `stored` gives them, and its run id, title and tries as attributes."""
+    values, distributions = stored(cell.parameters, sweep)
+    named = {"variant": cell.config.variant, "scale": cell.config.scale, "seed": cell.config.seed}
+    recipe = json.dumps({**named, "overrides": cell.overrides})
+    attributes |= {RUN_ID: cell.run_id, "title": cell.title, RECIPE: recipe}
+    if tries is not None:
+        attributes["tries"] = asdict(tries)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return create_trial(state=state, params=values, distributions=distributions, user_attrs=attributes)
 
 
 def _scalar(value: Any) -> Any:

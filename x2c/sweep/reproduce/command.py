@@ -32,7 +32,7 @@ from rich.text import Text
 from x2c.core.cli import Parser, add_config_options, overrides_from
 from x2c.core.parallel import shares_of_cores
 from x2c.core.reports import FOLDER
-from x2c.core.stopping import INTERRUPTED, REQUEUE, Stopped, listen, postponed
+from x2c.core.stopping import INTERRUPTED, REQUEUE, Stopped, install_signal_handlers, postponed
 from x2c.sweep.reproduce.steps import Step, Where, seconds_left, side_by_side, steps_of
 from x2c.sweep.show.tables import clock, wide_console
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     reports = Path(options.out or FOLDER / f"reproduce-{options.scale}")
     # A prepared data set is named by its folder.
     everywhere = [Where(options.scale, name, runs, str(reports / Path(name).name), asked) for name in names]
-    listen()
+    install_signal_handlers()
     began = time.monotonic()
     out = wide_console()
     groups = [[(where, _steps(where)) for where in group] for group in side_by_side(everywhere)]

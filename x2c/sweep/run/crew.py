@@ -78,27 +78,26 @@ class Crew:
         """Replace workers that ended and reclaim cells of dead ones; return whether any worker is left or to come."""
         ended = [number for number, worker in self.workers.items() if worker.process.poll() is not None]
         for number in ended:
-            self._bury(number, say)
+            self._reap(number, say)
         if ended or time.monotonic() - self.settled > SETTLE_SECONDS:
             self.settled = time.monotonic()
             for line in self.queue.reclaim(self.cells):
                 say(line)
-            if self.plan.sweep.is_search:
-                self.cells = self.queue.cells()
+            self.cells = self.queue.current(self.cells)
             self._replace()
-        return bool(self.workers) or (self.waiting > 0 and self._hopeful)
+        return bool(self.workers) or (self.waiting > 0 and self._can_restart)
 
     def stop(self) -> None:
         """Ask the workers to stop, then kill those that do not."""
         stop_all([worker.process for worker in self.workers.values()])
 
-    def _bury(self, number: int, say: Callable[[str], None]) -> None:
+    def _reap(self, number: int, say: Callable[[str], None]) -> None:
         worker = self.workers.pop(number)
         code = worker.process.returncode
         if code in (0, *STOPPED):
             return
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if cell := self._held_by(worker.process.pid):
+        if cell := self._cell_of(worker.process.pid):
             say(f"worker {number} died ({cause}) at {cell.title}")
             return
         if code > 0 and time.monotonic() >= self.again:
@@ -114,12 +113,12 @@ class Crew:
         if before != (self.waiting, self.ended):
             self.crashes = self.killed = 0
         free = [number for number in range(1, self.size + 1) if number not in self.workers]
-        if self._hopeful and time.monotonic() >= self.again:
+        if self._can_restart and time.monotonic() >= self.again:
             for number in free[: self.waiting]:
                 self.workers[number] = self._start(number)
 
     @property
-    def _hopeful(self) -> bool:
+    def _can_restart(self) -> bool:
         """Return whether starting workers is worth it: not after too many of them died without a cell."""
         return self.crashes < MOST_CRASHES and self.killed < MOST_KILLED
 
@@ -145,7 +144,7 @@ class Crew:
             )
         return Worker(process, log)
 
-    def _held_by(self, pid: int) -> Cell | None:
+    def _cell_of(self, pid: int) -> Cell | None:
         """Return the cell that a process had claimed and left unfinished."""
         worker = f"{machine()}:{pid}"
         for cell in self.cells:

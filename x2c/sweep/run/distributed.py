@@ -53,7 +53,7 @@ def run(cell: Cell) -> RunDirectory:
         _watch(process, cell)
     except BaseException as error:
         # A process that lost its cell has nothing to save.
-        asked = stopping.asked() or isinstance(error, KeyboardInterrupt | listening.Pruned)
+        asked = stopping.requested_signal() or isinstance(error, KeyboardInterrupt | listening.Pruned)
         _stop(process, signal.SIGTERM if asked else signal.SIGKILL)
         if isinstance(error, listening.Pruned):
             cell.run.report_end(error)
@@ -80,10 +80,10 @@ def _watch(process: subprocess.Popen[bytes], cell: Cell) -> None:
     validations.more()
     while process.poll() is None:
         time.sleep(LOOK_SECONDS)
-        fence.ask()
+        fence.check()
         for step in validations.more():
             if last_stage < step < cell.config.steps:
-                listening.tell(step)
+                listening.notify_validation(step)
 
 
 class _Validations:

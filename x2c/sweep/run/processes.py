@@ -6,9 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from x2c.core.files import digest, write_text
 from x2c.core.machine import STORAGE
 from x2c.core.script import PROJECT, idle_environment
 from x2c.sweep.plan.cells import Cell, Plan
@@ -20,24 +18,8 @@ STOP_SECONDS = CHECKPOINT_SECONDS + 15.0
 
 
 def worker_arguments(plan: Plan, cells: Sequence[Cell], arguments: Sequence[str]) -> list[str]:
-    """Return the words after `python -m x2c.sweep` for a worker of these cells; `arguments` make the same plan.
-
-    Run ids are passed in a file beside the workers' logs: the length of a command line is limited.
-    """
-    line = ["worker", *arguments]
-    if not plan.sweep.is_search:
-        line += ["--plan", plan.fingerprint]
-        if len(cells) < len(plan.cells):
-            line += ["--cells", f"@{_listed(plan, cells)}"]
-    return line
-
-
-def _listed(plan: Plan, cells: Sequence[Cell]) -> Path:
-    """Write the run ids of these cells to a file; the same cells give the same file."""
-    runs = [cell.run_id for cell in cells]
-    path = plan.runs.resolve() / "logs" / f"{plan.sweep.name}-cells-{digest(runs)}.txt"
-    write_text(path, "".join(f"{run}\n" for run in runs))
-    return path
+    """Return the words after `python -m x2c.sweep` for a worker of these cells; `arguments` make the same plan."""
+    return ["worker", *arguments, *plan.worker_options(cells)]
 
 
 def worker_environment() -> dict[str, str]:

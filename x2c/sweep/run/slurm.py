@@ -20,21 +20,20 @@ from pathlib import Path
 from x2c.core.errors import UserError, exit_on_user_error
 from x2c.core.files import digest
 from x2c.core.machine import STORAGE
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.plan.cells import Cell, Plan
 from x2c.sweep.plan.devices import VARIABLE
 from x2c.sweep.queue.factory import open_queue
 from x2c.sweep.queue.pace import pause_after
 from x2c.sweep.queue.queue import Queue
-from x2c.sweep.queue.search import SearchQueue
 from x2c.sweep.queue.state import Snapshot
 from x2c.sweep.queue.storage import shown
 from x2c.sweep.run.cluster import Cluster, read_cluster
-from x2c.sweep.run.local import WATCH_SECONDS, conclude
-from x2c.sweep.run.local_search import conclude_search
+from x2c.sweep.run.factory import kind_of
+from x2c.sweep.run.local import WATCH_SECONDS
 from x2c.sweep.run.processes import storage_environment, worker_arguments, worker_environment
 from x2c.sweep.run.worker_command import work_by
-from x2c.sweep.show.tables import View, plan_table, snapshots, space_table, wide_console
+from x2c.sweep.show.tables import View, wide_console
 
 SQUEUE_SECONDS = 10.0
 """Seconds between two calls of squeue: all users share the controller."""
@@ -102,19 +101,13 @@ def run_on_slurm(
         raise UserError(
             f"--runs: expected a path without '%', which Slurm takes for a pattern; got {plan.runs}; rename it"
         )
-    out = wide_console()
-    out.print(space_table(plan) if plan.sweep.is_search else plan_table(plan, chosen, snapshots(chosen)))
+    out, kind = wide_console(), kind_of(plan)
+    out.print(kind.table(chosen))
     queue = open_queue(plan, storage, create=True)
     opened = queue.enqueue(chosen)
-
-    def ended() -> int:
-        if isinstance(queue, SearchQueue):
-            return conclude_search(plan, queue, reports, began)
-        return conclude(plan, chosen, reports, began)
-
     left = max(queue.waiting(chosen), len(opened))
     if not left:
-        return ended()
+        return kind.conclude(queue, chosen, reports, began)
     line = worker_arguments(plan, chosen, arguments)
     name = f"x2c-{plan.sweep.name}-{digest([str(plan.runs.resolve()), queue.database, *line], 6)}"
     # sbatch passes it to the jobs.
@@ -135,7 +128,7 @@ def run_on_slurm(
         return 0
     with View(plan, chosen, min(wanted, left), began) as view:
         watch(view, queue, name)
-    return ended()
+    return kind.conclude(queue, chosen, reports, began)
 
 
 def check_storage(storage: str | None, workers: int) -> None:
@@ -204,7 +197,7 @@ def exported(cluster: Cluster) -> dict[str, str]:
 
 def work_here(line: Sequence[str]) -> None:
     """Run a worker in a job. Ends the process with the worker's exit code."""
-    listen()
+    install_signal_handlers()
     os.environ.update(own_device(os.environ))
     exit_on_user_error(lambda: work_by(line))
 
@@ -239,8 +232,7 @@ def watch(view: View, queue: Queue, name: str) -> None:
     said, looked = "", -math.inf
     while True:
         began = time.monotonic()
-        if view.plan.sweep.is_search:
-            view.cells = queue.cells()
+        view.cells = queue.current(view.cells)
         view.update()
         if all(map(_ended, view.shots.values())) and not queue.waiting(view.cells):
             subprocess.run(["scancel", "--quiet", f"--name={name}", f"--user={os.getuid()}", "--state=PENDING"])

@@ -23,14 +23,15 @@ from x2c.core.errors import UserError
 from x2c.core.given import Unquoted, read_value
 from x2c.core.resolve import read_yaml
 from x2c.core.script import PROJECT
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.plan import cells as planning
 from x2c.sweep.plan.cells import Plan, make_plan, read_sweep
 from x2c.sweep.plan.devices import Device, crew_for, environment
 from x2c.sweep.plan.schema import Sweep
 from x2c.sweep.plan.space import flat
 from x2c.sweep.run.agent_command import check_command
-from x2c.sweep.run.local import WATCH_SECONDS, conclude
+from x2c.sweep.run.grid import conclude
+from x2c.sweep.run.local import WATCH_SECONDS
 from x2c.sweep.run.processes import stop_all
 from x2c.sweep.show.tables import View, plan_table, snapshots, wide_console
 
@@ -52,7 +53,7 @@ def run_on_wandb(
 
     Raises UserError, before anything is registered, for any error that would stop a run, and without an account.
     """
-    listen()
+    install_signal_handlers()
     began = time.time()
     sweep = read_sweep(name)
     refuse(sweep)
@@ -65,9 +66,10 @@ def run_on_wandb(
         weights.check(config)
     check_login()
     needs = [config.compute for config in plan.configs]
-    size, devices = crew_for(workers, needs, sweep.run_cap if sweep.is_search else None)
+    # No cell of a search is known here: W&B's server draws them.
+    size, devices = crew_for(workers, needs, None if plan.cells else sweep.run_cap)
     out = wide_console()
-    if not sweep.is_search:
+    if plan.cells:
         out.print(plan_table(plan, plan.cells, snapshots(plan.cells)))
     path = register(asked, plan.compute.project)
     agents = Agents(path, sweep, scale, plan.configs[0], size, devices)
@@ -79,7 +81,7 @@ def run_on_wandb(
     failures = agents.failures()
     for failure in failures:
         out.print(failure, markup=False, highlight=False)
-    if not sweep.is_search:
+    if plan.cells:
         return conclude(plan, plan.cells, reports(plan), began)
     out.print(f"{name}: the runs are in {plan.runs}/, the search is {path} at W&B", highlight=False)
     return 1 if failures else 0
@@ -136,8 +138,8 @@ def registered(
         key, _, text = override.partition("=")
         _refuse_parent(key, sweep)
         parameters[key] = {"value": _as_value(key, text)}
-    if sweep.is_search:
-        parameters.setdefault("compute.validation_patients", {"value": planning.VALIDATION_PATIENTS})
+    for key, value in sweep.defaults.items():
+        parameters.setdefault(key, {"value": value})
     program = os.path.relpath(PROJECT / str(sweep.program), folder or Path.cwd())
     title = raw.get("name", f"{sweep.name} {scale}")
     return {**raw, "name": title, "program": program, "parameters": parameters}
@@ -217,8 +219,8 @@ class Agents:
 
 
 def follow(agents: Agents, plan: Plan, began: float) -> None:
-    """Wait for the agents; meanwhile show the cells of a grid."""
-    if plan.sweep.is_search:
+    """Wait for the agents; meanwhile show the cells, if they are known."""
+    if not plan.cells:
         _until(lambda: not agents.alive())
         return
     with View(plan, plan.cells, agents.size, began) as view:

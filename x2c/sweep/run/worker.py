@@ -18,9 +18,9 @@ from x2c.core.checked import UnreadableError
 from x2c.core.config import Config
 from x2c.core.errors import reason_of
 from x2c.core.lease import LeaseLost
-from x2c.core.listening import Pruned, listened
+from x2c.core.listening import Pruned, on_validation
 from x2c.core.run import RunDirectory
-from x2c.core.stopping import exit_code, interruptible, listen
+from x2c.core.stopping import exit_code, install_signal_handlers, interruptible
 from x2c.sweep.plan.cells import Cell, Plan
 from x2c.sweep.queue.database import DatabaseAway
 from x2c.sweep.queue.factory import open_queue
@@ -37,7 +37,7 @@ def work(plan: Plan, cells: Sequence[Cell], storage: str | None, supervisor: int
 
     With a supervisor's process id it stops when that process has ended, as if asked to.
     """
-    listen()
+    install_signal_handlers()
     if supervisor is not None:
         threading.Thread(target=_stop_with, args=(supervisor,), daemon=True).start()
     # W&B reads it when a run begins; the engine knows nothing of sweeps.
@@ -97,7 +97,7 @@ def _run(queue: Queue, lease: Lease, run: Run) -> float:
 def _attempt(queue: Queue, lease: Lease, run: Run) -> float:
     cell, began = lease.cell, time.monotonic()
     try:
-        with interruptible(), listened(lambda _step: queue.judge(lease)):
+        with interruptible(), on_validation(lambda _step: queue.judge(lease)):
             made = distributed.run(cell) if cell.config.compute.processes > 1 else run(cell.config)
         if made.path.name != cell.run_id:
             raise RuntimeError(

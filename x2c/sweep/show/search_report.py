@@ -13,9 +13,9 @@ from optuna.study import create_study
 from optuna.trial import FrozenTrial, TrialState
 
 from x2c.core.cli import as_option
-from x2c.sweep.plan.cells import Plan, field_overrides
+from x2c.sweep.plan.cells import Plan, SearchPlan, field_overrides
 from x2c.sweep.queue.draw import to_optuna
-from x2c.sweep.queue.search import SearchQueue
+from x2c.sweep.queue.queue import Queue
 from x2c.sweep.queue.state import snapshot
 from x2c.sweep.queue.trials import RUN_ID
 
@@ -23,7 +23,7 @@ FEWEST = 10
 """Number of finished trials below which no importance is reported."""
 
 
-def report(plan: Plan, queue: SearchQueue, out: Path) -> None:
+def report(plan: SearchPlan, queue: Queue, out: Path) -> None:
     """Print the trials and write table and pictures of a search to `out`, once a trial has a value."""
     # Imported here, with matplotlib: plan, status and --help do not need it.
     from analysis.tabulate import search as page
@@ -79,7 +79,7 @@ def _one_per_cell(trials: list[FrozenTrial]) -> dict[str, FrozenTrial]:
     return chosen
 
 
-def _table(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> pd.DataFrame:
+def _table(plan: Plan, queue: Queue, trials: dict[str, FrozenTrial]) -> pd.DataFrame:
     rows = []
     for number, cell in enumerate(queue.cells(), start=1):
         trial, shot = trials[cell.run_id], snapshot(cell)
@@ -93,7 +93,7 @@ def _table(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> pd
     return pd.DataFrame(rows)
 
 
-def _command(plan: Plan, queue: SearchQueue, trials: dict[str, FrozenTrial]) -> str:
+def _command(plan: SearchPlan, queue: Queue, trials: dict[str, FrozenTrial]) -> str:
     """Return the command that trains the best cell with another seed: one seed says little."""
     sign = 1 if plan.sweep.metric.goal == "maximize" else -1
     complete = [cell for cell in queue.cells() if trials[cell.run_id].state == TrialState.COMPLETE]

@@ -209,6 +209,13 @@ def failure_table(cells: Sequence[Cell], shots: Shots) -> RenderableType:
     return Group(table, Text(_more(failed), style="dim")) if len(failed) > MOST_ROWS else table
 
 
+def outcome(plan: Plan, cells: Sequence[Cell], shots: Shots, seconds: float) -> list[RenderableType]:
+    """Return what stands at the end of a sweep: the failed cells, if there are any, and the sum."""
+    total = f"{plan.sweep.name}: {counts(shots)}, in {clock(seconds)}"
+    failed = any(shot.state == "failed" for shot in shots.values())
+    return [failure_table(cells, shots), Text(total)] if failed else [Text(total)]
+
+
 class View:
     """Shows a running sweep on the error stream; a context manager."""
 

@@ -38,7 +38,7 @@ from x2c.core.errors import UserError
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve, scales, variants
 from x2c.core.run import RunDirectory
-from x2c.core.stopping import listen
+from x2c.core.stopping import install_signal_handlers
 from x2c.sweep.run.processes import stop_all, worker_environment
 from x2c.sweep.show.tables import clock, wide_console
 from x2c.sweep.verify.compare import Comparison, compare
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     weights.check(resolve(options.variant, options.scale, options.seed, overrides))
     chosen = ["--variant", options.variant, "--scale", options.scale, f"--seed={options.seed}"]
     job = Job((*chosen, *map(as_option, overrides)), options.processes)
-    listen()
+    install_signal_handlers()
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="verify-resume-", dir=options.folder))

@@ -155,7 +155,7 @@ def kill_all(delay_seconds: float) -> None:
 
 def main() -> None:
     """Train under a watch."""
-    parser = argparse.ArgumentParser(prog="victim")
+    parser = argparse.ArgumentParser(prog="killed_run")
     parser.add_argument("runs", type=Path)
     parser.add_argument("--trace", type=Path)
     parser.add_argument("--moment", type=json.loads)
