@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from analysis.judge.checks import Check, corrected
 from analysis.judge.sanity import measure
@@ -14,6 +15,7 @@ from analysis.judge.verdicts import Judged, judge
 from analysis.judge.verdicts_sheet import SMOKE
 from analysis.page import facts, readme, sheets
 from analysis.page import pictures as results_pictures
+from analysis.page.asides import SUFFIXES, Aside, Beside, remove_others
 from analysis.page.finetuned import Tuned, home_of, is_tuned, tuned_of, tuned_run
 from analysis.page.pictures import FIRST, Picture
 from analysis.read.classifications import Classification
@@ -31,6 +33,13 @@ PAGE = "RESULTS.md"
 _MADE = "How it was made"
 _USUAL = ("phantom", "atlas")
 """The data sets that are available to everyone, in the page's order."""
+
+
+class Put(Protocol):
+    """Puts a table beside the page; returns the lines of the page in its place."""
+
+    def __call__(self, made: tuple[str, Aside], prefix: str = ...) -> list[str]:
+        """Return the text, and the line that leads to the files."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,11 @@ def show(choice: Choice) -> bool:
     tests = sum(not math.isnan(check.p) for some in measured for check in some)
     sections: list[str] = []
     pictures: list[Picture] = []
+    asides: list[Beside] = []
     for part, some in zip(parts, checks, strict=True):
         drawn, missing = _drawn(part, choice.runs, out)
         pictures += drawn
-        sections.append(section(part, some, tests, drawn, missing))
+        sections.append(section(part, some, tests, drawn, missing, asides))
         for name, why in missing.items():
             print(f"{part.title}: {name}: not drawn: {why}")
     text = "\n".join([head(choice, parts), *sections, closing(choice, parts)])
@@ -94,7 +104,9 @@ def show(choice: Choice) -> bool:
     best = next((picture for picture in pictures if picture.name == FIRST), None)
     if best is not None:
         readme.refresh(out / "README.md", [part.table for part in parts if not part.alone], best, PAGE)
-    results_pictures.remove_others(out, pictures)
+    for beside in asides:
+        beside.write(out)
+    remove_others(out, [*(p.link for p in pictures), *(b.link(suffix) for b in asides for suffix in SUFFIXES)])
     size = sum((out / picture.link).stat().st_size for picture in pictures) / 1e6
     print(f"Wrote {out / PAGE} and {len(pictures)} pictures ({size:.1f} MB) in {out / results_pictures.FOLDER}")
     return not any(part.group.unreadable for part in parts) and all(
@@ -183,6 +195,7 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
             f"# Results at scale {scale}",
             "",
             f"Written from finished runs; no number was typed. [{_MADE}](#{_anchor(_MADE)}) has the commands. "
+            "A whole table, beside the page, has all notes that say how its numbers are to be read. "
             + NOT_FOR_DIAGNOSIS
             + (f" {SMOKE}" if scale == "smoke" else ""),
             "",
@@ -193,21 +206,31 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
 
 
 def section(
-    part: Part, checks: Sequence[Check], tests: int, pictures: Sequence[Picture], missing: Mapping[str, str]
+    part: Part,
+    checks: Sequence[Check],
+    tests: int,
+    pictures: Sequence[Picture],
+    missing: Mapping[str, str],
+    asides: list[Beside],
 ) -> str:
-    """Return a group's part of the page, the main results first."""
+    """Return a group's part of the page, the main results first; what lies beside it is added to `asides`."""
+
+    def put(made: tuple[str, Aside], prefix: str = part.prefix) -> list[str]:
+        asides.append(Beside(made[1], prefix))
+        return [made[0], asides[-1].line()]
+
     group, table = part.group, part.table
     lines = [f"## {part.title}", ""]
     beside = {} if part.alone else facts.beside(group, table)
     if not part.alone:
         lines += [facts.headline(group, table, part.row, part.found, checks, part.claims), ""]
         lines += [line for picture in pictures if picture.name == FIRST for line in _pictured(picture)]
-        lines += [f"### {table.title}", "", sheets.quality(table, facts.beside_text(beside))]
-        lines += _first_table(group)
-        lines += ["### Do the results make sense?", "", sheets.checks(checks, part.row, table, tests)]
-        lines += _classifications(part)
-        lines += ["### The paper's claims", "", sheets.claims(part.claims, group, table)]
-    lines += _fourth_table(part, pictures)
+        lines += [f"### {table.title}", "", *put(sheets.quality(table, facts.beside_text(beside)))]
+        lines += _first_table(group, put)
+        lines += ["### Do the results make sense?", "", *put(sheets.checks(checks, part.row, table, tests))]
+        lines += _classifications(part, put)
+        lines += ["### The paper's claims", "", *put(sheets.claims(part.claims, group, table))]
+    lines += _fourth_table(part, pictures, put)
     of_tuned = {one.link for one in part.tuned}
     others = [picture for picture in pictures if picture.name != FIRST and picture.link not in of_tuned]
     if others or missing:
@@ -217,7 +240,7 @@ def section(
         lines += [f"- Not drawn: {name}: {why.split('; ')[0]}." for name, why in sorted(missing.items())]
         lines += [""] if missing else []
     tables = [*([] if part.alone else [table]), *(one.table for one in part.tuned)]
-    lines += ["### Provenance", "", facts.provenance(tables, part.found, beside)]
+    lines += ["### Provenance", "", *put(facts.provenance(tables, part.found, beside))]
     text = "\n".join(lines)
     # If a data set has one cohort, titles do not name it; the notes do.
     return text if part.title != group.dataset.capitalize() else text.replace(f" ({(group.cohort or '')[:12]})", "")
@@ -258,7 +281,7 @@ def command_of(choice: Choice, scale: str) -> str:
     return "python analysis/results.py" + "".join(f" --{k} {value}" for k, value in given.items() if value is not None)
 
 
-def _classifications(part: Part) -> list[str]:
+def _classifications(part: Part, put: Put) -> list[str]:
     first = part.source.classification
     broken = [c for c in part.source.found or () if (c.scale, c.state) == (part.group.scale, "unreadable")]
     told = [f"- Unreadable: classification of {c.variant} ({c.path.name}): {c.reason}." for c in broken]
@@ -268,31 +291,35 @@ def _classifications(part: Part) -> list[str]:
     lines: list[str] = [*told, ""] if told else []
     for c in (first, *(other for other in part.found if other is not first)):
         table = embolism.collect(c)
-        text = sheets.classification(table)
-        lines += [f"### {table.title}", "", text] if c is first else [sheets.folded(table.title, text)]
+        text, whole = sheets.classification(table, "table3" if c is first else f"table3_{c.path.name}")
+        if c is first:
+            lines += [f"### {table.title}", "", *put((text, whole))]
+        else:
+            lines += put(("", replace(whole, title=table.title)))[1:]
     return lines
 
 
-def _first_table(group: Group) -> list[str]:
-    """Return Table 1, which is a row of Table 2 and its baselines, folded."""
+def _first_table(group: Group, put: Put) -> list[str]:
+    """Return the line that leads to Table 1, which is a row of Table 2 and its baselines."""
     if not any((run.variant, run.state) == (NEEDS[1][0], "done") for run in group.runs):
         return []
     table = quality.collect(group, 1)
     summary = f"{table.title}: `{NEEDS[1][0]}` of Table 2, against the nearest training X-ray"
-    return [sheets.folded(summary, sheets.quality(table))]
+    text, whole = sheets.quality(table)
+    return put((text, replace(whole, title=summary)))[1:]
 
 
-def _fourth_table(part: Part, pictures: Sequence[Picture]) -> list[str]:
+def _fourth_table(part: Part, pictures: Sequence[Picture], put: Put) -> list[str]:
     """Return Table 4 of the model fine-tuned to other patients, with its picture; else of these patients."""
     lines: list[str] = []
     for one in part.tuned:
         lines += [f"### {one.title}", "", facts.tuning(tuned_run(one.group)), ""]
         lines += [line for picture in pictures if picture.link == one.link for line in _pictured(picture)]
-        lines.append(sheets.quality(one.table))
+        lines += put(sheets.quality(one.table), one.prefix)
     finished = {run.variant for run in part.group.runs if run.state == "done"}
     if not part.alone and NEEDS[4][0] in finished:
         table = quality.collect(part.group, 4)
-        lines += [f"### {table.title}", "", sheets.quality(table)]
+        lines += [f"### {table.title}", "", *put(sheets.quality(table))]
     return lines
 
 

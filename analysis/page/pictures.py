@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +86,6 @@ def _area_error(error: NDArray[np.float64]) -> float:
     height, width = (side // _AREA * _AREA for side in error.shape[:2])
     squares = error[:height, :width].reshape(height // _AREA, _AREA, width // _AREA, _AREA, 3)
     return float(np.abs(squares.mean((1, 3))).max(initial=0.0))
-
-
-def remove_others(out: Path, pictures: Sequence[Picture]) -> None:
-    """Delete the folder's PNGs that the page does not show: their runs are no longer on the page."""
-    shown = {Path(picture.link).name for picture in pictures}
-    for png in sorted((out / FOLDER).glob("*.png")):
-        if png.name not in shown:
-            png.unlink()
 
 
 def link_of(prefix: str, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence, Set
@@ -11,6 +13,7 @@ from analysis.judge import verdicts_sheet
 from analysis.judge.checks import Check, Verdict
 from analysis.judge.sanity import CONVERGED, PERMUTATIONS, SMALL, SMALL_AUC
 from analysis.judge.verdicts import Judged
+from analysis.page.asides import Aside
 from analysis.read.baselines import LABELS
 from analysis.read.runs import BASELINES, Group, StandIn
 from analysis.render import sheet
@@ -25,6 +28,10 @@ from analysis.tabulate.rows import Row
 
 _FOLDED = ("paired_feature_sqdist",)
 """Columns folded together with the metrics that the paper does not have."""
+_CHECK_FIELDS = (
+    *("topic", "variant", "question", "verdict", "says", "measured", "effect", "ci_low", "ci_high", "unit"),
+    *("p", "p_holm", "n", "null", "least"),
+)
 _PATH = re.compile(r"(?<![\w<.)\]/])/[\w.@+-]+(?:/[\w.@+-]+)*/?")
 _HARD_SPACE = "\N{NO-BREAK SPACE}"
 _BREAKS_BADLY = re.compile(r" ± |\(p .*?\)")
@@ -33,43 +40,40 @@ _BREAKS_HEAD = re.compile(" [↑↓]")
 """The same for a narrow head."""
 
 
-def quality(table: Table, beside: str = "") -> str:
-    """Table 1, 2 or 4: measured values with the paper's below them; the other metrics and the differences folded.
+def quality(table: Table, beside: str = "") -> tuple[str, Aside]:
+    """Table 1, 2 or 4: measured values with the paper's below them, and beside the page the whole table.
 
-    Baselines that belong to single rows are folded too. `beside` describes the runs without a row.
+    Other metrics, the differences and baselines of single rows are in the whole table only. `beside` describes the runs
+    without a row.
     """
     told = [replace(note, text=beside) if note.kind == "left out" else note for note in table.footnotes]
-    notes = [note for note in told if note.text]
-    folded_away = [column for column in table.columns if column.key in _FOLDED]
-    table = replace(
+    # How numbers are to be read in general is said under the whole table.
+    first, *others = [note for note in told if note.text]
+    notes = [first, *(note for note in others if note.mark or note.kind)]
+    left_out = tuple(column for column in table.columns if column.key in _FOLDED)
+    short = replace(
         table,
-        columns=tuple(column for column in table.columns if column not in folded_away),
-        more_columns=(*folded_away, *table.more_columns),
+        columns=tuple(column for column in table.columns if column not in left_out),
+        more_columns=(*left_out, *table.more_columns),
+        rows=tuple(row for row in table.rows if row.variant not in BASELINES or row.label == LABELS[row.variant]),
         footnotes=_stand_ins_in_one(notes),
     )
-    single = tuple(row for row in table.rows if row.variant in BASELINES and row.label != LABELS[row.variant])
-    text = _narrow(replace(table, rows=tuple(row for row in table.rows if row not in single)))
-    more = ""
-    if single:
-        of_single = replace(table, rows=single, differences={}, footnotes=())
-        more = f"**Baselines of single rows**\n\n{_narrow(of_single)}\n"
-    more += sheet.markdown(quality_sheet.sheets_of(table)[1:])
-    return text + "\n" + folded("More metrics, and the differences with their tests", more)
+    title = "All metrics and baselines, and the differences with their tests"
+    whole = Aside(table.stem, title, without_paths(quality_sheet.html(table)), quality_sheet.tidy_csv(table))
+    return _narrow(short), whole
 
 
-def classification(table: Table3) -> str:
-    """Return Table 3 with the terminal's columns, and all columns folded."""
-    first, *pairs = embolism_sheet.sheets_of(table)
+def classification(table: Table3, name: str) -> tuple[str, Aside]:
+    """Return Table 3 with the terminal's columns, and all columns with the differences as the aside `name`."""
     main = embolism_sheet.terminal_sheet(table)
-    main = replace(main, notes=_stand_ins_in_one(main.notes))
-    full = sheet.markdown([replace(first, notes=()), *pairs])
-    return (
-        sheet.markdown([replace(main, title="")]) + "\n" + folded("All columns of Table 3, and the differences", full)
-    )
+    main = replace(main, title="", notes=_stand_ins_in_one(main.notes))
+    html = without_paths(sheet.html(embolism_sheet.sheets_of(table)))
+    whole = Aside(name, "All columns, and the differences with their tests", html, embolism_sheet.tidy_csv(table))
+    return sheet.markdown([main]), whole
 
 
-def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> str:
-    """Return the checks of a row with verdicts, and the number of other rows that converged; measurements are folded.
+def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> tuple[str, Aside]:
+    """Return the checks of a row with verdicts, and the number of other rows that converged; beside them what was measured.
 
     `tests` is the number of tests in Holm's correction.
     """
@@ -101,13 +105,23 @@ def checks(made: Sequence[Check], row: Row | None, table: Table, tests: int) -> 
     heads = ["Question", "Verdict", "Measured", "Effect (95 % CI)", "p (Holm)", "n"]
     lines = tuple((check.topic, _measured(check, marks, also_says=check in others)) for check in made)
     full = Sheet("What was measured", tuple(map(Entry, heads)), lines, tuple(Footnote("", t) for t in texts), left=3)
-    return (
-        sheet.markdown([replace(short, title="")]) + "\n" + folded("What was measured, and how", sheet.markdown([full]))
-    )
+    whole = Aside("checks", "What was measured, and how", without_paths(sheet.html([full])), _csv(made))
+    return sheet.markdown([replace(short, title="")]), whole
 
 
-def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
-    """Return the paper's claims, a row for each; the numbers behind them are folded."""
+def _csv(made: Sequence[Check]) -> str:
+    """Return one line per check, unrounded."""
+    stream = io.StringIO()
+    writer: csv.DictWriter[str] = csv.DictWriter(stream, _CHECK_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for check in made:
+        values = {name: getattr(check, name) for name in _CHECK_FIELDS}
+        writer.writerow({k: v for k, v in values.items() if not (isinstance(v, float) and math.isnan(v))})
+    return stream.getvalue()
+
+
+def claims(judged: Sequence[Judged], group: Group, table: Table) -> tuple[str, Aside]:
+    """Return the paper's claims, a row for each, and beside them the numbers."""
     rows = [
         (
             claim.where,
@@ -121,20 +135,12 @@ def claims(judged: Sequence[Judged], group: Group, table: Table) -> str:
     ]
     full = verdicts_sheet.verdict_sheet(judged, group)
     stand_ins = [replace(note, mark="") for note in table.footnotes if note.kind == "stand-in"]
-    first, *more = full.notes
     heads = ("Claim", "Verdict", "By metric")
-    short = Sheet("", tuple(map(Entry, heads)), tuple(rows), (first, *_stand_ins_in_one(stand_ins)), left=3)
-    full = replace(full, title="Effects", notes=tuple(more))
-    return (
-        sheet.markdown([replace(short, title="")])
-        + "\n"
-        + folded("Effects, intervals and margins, and when a claim has which verdict", sheet.markdown([full]))
-    )
-
-
-def folded(summary: str, text: str) -> str:
-    """Return a block that opens with a click."""
-    return f"<details>\n<summary>{summary}</summary>\n\n{text.strip()}\n\n</details>\n"
+    notes = (full.notes[0], *_stand_ins_in_one(stand_ins))
+    title = "Effects, intervals and margins, and when a claim has which verdict"
+    html = without_paths(sheet.html([full]))
+    whole = Aside("claims", title, html, verdicts_sheet.verdict_csv(judged, group))
+    return sheet.markdown([Sheet("", tuple(map(Entry, heads)), tuple(rows), notes, left=3)]), whole
 
 
 def _narrow(table: Table) -> str:
