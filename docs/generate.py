@@ -14,18 +14,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path[:] = [str(PROJECT), *(path for path in sys.path if path != str(PROJECT / "docs"))]
-
-from x2c.core.about import about  # noqa: E402
-from x2c.core.help_config import Line, fields, section_fields  # noqa: E402
-from x2c.core.registry import LOSS_TERMS, SLOTS, SOURCES, Registry  # noqa: E402
-from x2c.core.resolve import EXPERIMENTS, read_yaml, resolve, scales, variants  # noqa: E402
-from x2c.engine.classification.settings import ClassifierSettings, resolve_settings  # noqa: E402
+from x2c.core.about import about
+from x2c.core.help_config import Line, fields, section_fields
+from x2c.core.registry import LOSS_TERMS, SLOTS, SOURCES, Registry
+from x2c.core.resolve import EXPERIMENTS, read_yaml, resolve, scales, variants
+from x2c.core.script import PROJECT
+from x2c.engine.classification.settings import ClassifierSettings, resolve_settings
 
 FOLDER = PROJECT / "docs" / "reference"
 WHOLE = "lidc_lora"
@@ -56,7 +53,7 @@ COMMANDS = (
     ("python analysis/results.py", "analysis.results", ()),
     ("python analysis/trace.py", "analysis.trace", ()),
 )
-"""What is typed, the module whose `main` reads the command line, and the words before the options."""
+"""Each command: the words as typed, the module whose `main` parses them, and the words before the options."""
 
 
 class Caught(Exception):

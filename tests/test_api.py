@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import nibabel
@@ -74,6 +75,12 @@ def test_an_unknown_name_is_an_error():
         _ = x2c.lode
     for name in x2c.__all__:
         assert getattr(x2c, name) is not None and name in dir(x2c)
+
+
+def test_the_script_of_the_same_name_does_not_take_the_functions_place():
+    with pytest.raises(ImportError, match="from x2c import train"):
+        import_module("x2c.train")
+    assert callable(x2c.train)
 
 
 def test_samples_are_those_of_the_command_to_the_bit(model, xray, by_command, tmp_path):

@@ -26,7 +26,7 @@ PAGES = [
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 SHELL = {"chgrp", "chmod", "umask", ".", ".ci/run"}
-"""What the pages type besides make and Python."""
+"""Programs that the pages call besides make and Python."""
 
 
 def named(path: Path) -> str:

@@ -130,7 +130,7 @@ def test_a_sweep_alone_is_the_losses_at_scale_cpu():
 
 
 def test_the_lines_of_the_check_of_a_new_machine_are_taken():
-    """Those of documents are in test_docs.py."""
+    """Command lines in the documentation are tested in test_docs.py."""
     text = re.sub(r"\$\w+", "place", (PROJECT / ".ci/run").read_text(encoding="utf-8"))
     lines = re.findall(r"^make [a-z][^\n#>|]*", text, re.MULTILINE)
     assert len(lines) > 3

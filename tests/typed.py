@@ -27,14 +27,14 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 class Parsed(Exception):
-    """Raised as soon as a command line is parsed, with what came of it."""
+    """Raised as soon as a command line is parsed; holds the options and overrides."""
 
     def __init__(self, options: argparse.Namespace, overrides: list[str]) -> None:
         self.options, self.overrides = options, overrides
 
 
 def parsed(words: Sequence[str]) -> Parsed:
-    """What the own parser of `x2c/train.py --variant l1` or of `-m x2c.sweep plan losses` makes of it; nothing is run.
+    """Parse a line such as `x2c/train.py --variant l1` or `-m x2c.sweep plan losses` by its own parser; run nothing.
 
     Raises UserError or SystemExit where the parser refuses it.
     """
@@ -52,7 +52,8 @@ def parsed(words: Sequence[str]) -> Parsed:
     def stop_after_parsing(parser: argparse.ArgumentParser, *given: Any) -> Any:
         raise Parsed(parse_args(parser, *given), [])
 
-    main = importlib.import_module(module).main
+    # `x2c.train` is a function; the script of that name runs this module.
+    main = importlib.import_module("x2c.train_command" if module == "x2c.train" else module).main
     with (
         mock.patch.object(Parser, "split", stop_after_split),
         mock.patch.object(argparse.ArgumentParser, "parse_args", stop_after_parsing),

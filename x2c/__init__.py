@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Called by Python for a name that is not here yet."""
+    """Called by Python for a name that is not imported yet."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("x2c.core.errors" if name == "UserError" else "x2c.api"), name)

@@ -1,4 +1,4 @@
-"""The command `x2c`: one door to all programs, each of which goes on working by its own name."""
+"""The command `x2c`: a common entry point of all programs, which also work under their own names."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hand the words after a command's name to its program; returns the exit code.
+    """Pass the words after a command's name to its program; return the exit code.
 
     Raises UserError for a command that does not exist, with the nearest name.
     """
@@ -52,13 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         raise unknown("x2c", "command", name, COMMANDS)
-    # Imported here: every program says what is wrong with its options before it imports what takes long.
+    # Imported here: every program reports errors in its options before its slow imports.
     run: Callable[[Sequence[str]], int | None] = import_module(COMMANDS[name].module).main
     return run(words) or 0
 
 
 def help_text() -> str:
-    """All commands with a line about each."""
+    """Return all commands with a line about each."""
     lines = [f"  {name:<13} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [

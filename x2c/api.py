@@ -1,4 +1,4 @@
-"""The Python front door: what `import x2c` offers, each of it one call.
+"""The Python API: everything that `import x2c` offers, each as one call.
 
     model = x2c.load("l1")                          a finished run: its folder, id, beginning of an id, or variant
     model = x2c.train("l1", scale="cpu")            the same, trained first where it is not finished
@@ -7,7 +7,7 @@
     x2c.list_runs(), x2c.scores()                   pandas DataFrames
     model.save_pretrained("l1_model"); x2c.from_pretrained("l1_model")
 
-Paths are text or pathlib.Path, and relative to the folder that Python runs in. What is wrong with a request is one
+Paths are text or pathlib.Path, and relative to the folder that Python runs in. An error in a request is one
 `x2c.UserError`, raised before any work is done. `list_runs` is not called `runs`, since `x2c.runs` is the package of
 `python -m x2c.runs`.
 """
@@ -62,36 +62,36 @@ class Samples:
     """
 
     volumes: NDArray[np.float32] = field(repr=False)
-    """[samples, D, H, W], in HU."""
+    """The samples in HU, [samples, D, H, W]."""
     mean: NDArray[np.float64] = field(repr=False)
-    """Over the samples, [D, H, W], in HU."""
+    """Mean over the samples in HU, [D, H, W]."""
     sd: NDArray[np.float64] = field(repr=False)
-    """Standard deviation over the samples (n − 1), [D, H, W], in HU; NaN of a single sample."""
+    """Standard deviation over the samples (n − 1) in HU, [D, H, W]; NaN for a single sample."""
     affine: NDArray[np.float64] = field(repr=False)
-    """[4, 4], from voxels (w, h, d, 1) to mm (right, anterior, superior, 1), as nibabel gives it of a saved file: for
+    """Matrix [4, 4] from voxels (w, h, d, 1) to mm (right, anterior, superior, 1), as nibabel reads it from a file: for
     `nibabel.Nifti1Image(made.mean.transpose(2, 1, 0), made.affine)`."""
     spacing_mm: tuple[float, float, float]
-    """Of voxels, (z, y, x)."""
+    """Size of a voxel in mm, (z, y, x)."""
     window_hu: tuple[float, float]
     """The lowest and highest HU that the model was trained with."""
     run: str
     """The run's id."""
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
     xray_sha256: str
-    """Of the radiograph's file; its name, which may identify a patient, is kept nowhere."""
+    """SHA-256 of the radiograph's file; its name, which may identify a patient, is kept nowhere."""
     warnings: tuple[str, ...]
-    """What is doubtful of the radiograph: it seems inverted, turned, blank, no frontal chest, …"""
+    """Doubts about the radiograph: it seems inverted, turned, blank, no frontal chest, …"""
     notes: tuple[str, ...]
-    """What else was found when it was read."""
+    """Other findings made when it was read."""
     stand_ins: tuple[str, ...]
-    """Small networks of the run in the place of pretrained ones: `encoder: clip_standin instead of …`."""
+    """Small networks of the run that take the place of pretrained ones: `encoder: clip_standin instead of …`."""
 
     def save(self, path: PathOrText, which: int | str = "mean") -> Path:
-        """Write a volume in HU as NIfTI, as x2c/sample.py does, and return its path; a file there is replaced.
+        """Write a volume in HU as NIfTI, as x2c/sample.py does, and return its path; an existing file is replaced.
 
         `which` is `mean`, `sd`, or the number of a sample, from 1. Mean and samples are rounded to whole HU. Raises UserError
-        for another suffix than .nii.gz, and for a volume that is not there.
+        for another suffix than .nii.gz, and for a volume that does not exist.
         """
         out = Path(path).expanduser()
         if not out.name.endswith(SUFFIX) or out.name == SUFFIX:
@@ -136,17 +136,17 @@ class Model:
 
     @property
     def id(self) -> str:
-        """The run's id, whatever its folder is called."""
+        """The run's id, independent of the folder's name."""
         return str(self._file.values["run"])
 
     @property
     def config(self) -> Config:
-        """What it was trained with."""
+        """The config that it was trained with."""
         return self._file.config()
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
-        """Small networks in the place of pretrained ones that volumes depend on."""
+        """Small networks that take the place of pretrained ones and affect volumes."""
         told = self._file.values["stand_ins"]
         return tuple(StandIn(s["part"], s["name"], s.get("instead_of") or "").text for s in told)
 
@@ -184,16 +184,16 @@ class Model:
         strict: bool = False,
         overrides: Mapping[str, Any] | None = None,
     ) -> Samples | list[Samples]:
-        """Volumes from a radiograph, or from each of a list of them; the numbers are those of x2c/sample.py.
+        """Sample volumes from a radiograph, or from each of a list of them, with the same bits as x2c/sample.py.
 
-        - `xray`: PNG, JPEG, TIFF or DICOM, frontal; for a list of them, a list comes back.
-        - `samples`: volumes of each; the noise of sample k depends on the seed, on the file's content and on k alone.
-        - `seed`: of the noise; None is the run's.
-        - `label`: `unknown`, `negative` or `positive`, for runs guided by the embolism label; None is the run's.
+        - `xray`: PNG, JPEG, TIFF or DICOM, frontal; for a list of them, a list is returned.
+        - `samples`: volumes of each; the noise of sample k depends only on the seed, on the file's content and on k.
+        - `seed`: seed of the noise; None: the run's.
+        - `label`: `unknown`, `negative` or `positive`, for runs guided by the embolism label; None: the run's.
         - `strict`: raise for a doubtful radiograph, instead of a line on the error stream and `Samples.warnings`.
-        - `overrides`: what sampling may change of the run, such as `{"sampler.steps": 50}`, as in `x2c.train`.
+        - `overrides`: changes that sampling may make to the run's config, such as `{"sampler.steps": 50}`.
 
-        Raises UserError for what cannot be sampled, x2c.core.errors.FileError (a UserError) for a radiograph that cannot
+        Raises UserError for an invalid request, x2c.core.errors.FileError (a UserError) for a radiograph that cannot
         be read, both before the first volume is made.
         """
         alone = isinstance(xray, str | PathLike)
@@ -209,11 +209,11 @@ class Model:
         return made[0] if alone else made
 
     def save_pretrained(self, folder: PathOrText, *, with_weights: bool = False, with_patients: bool = False) -> Path:
-        """Write all that sampling needs, with a model card, into a new folder, which can be put on the Hugging Face hub.
+        """Write everything that sampling needs, with a model card, into a new folder, ready for the Hugging Face hub.
 
-        The same as `python -m x2c.runs export`: without paths and names of this machine, and without scores and volumes of
-        single patients, where the run was scored on people, unless `with_patients`. Published pretrained networks are only
-        named, unless `with_weights`. Returns the folder. Raises UserError where it exists or cannot be written.
+        The same as `python -m x2c.runs export`: without paths and names of this machine; and, if the run was scored on
+        people, without scores and volumes of single patients, unless `with_patients`. Published pretrained networks are
+        only named, unless `with_weights`. Returns the folder. Raises UserError if it exists or cannot be written.
         """
         out = Path(folder).expanduser()
         export(Export(self.path, out, with_weights, with_patients))
@@ -239,11 +239,11 @@ class Model:
 
 
 def load(run: PathOrText, folder: PathOrText = "runs") -> Model:
-    """The model of a finished run.
+    """Return the model of a finished run.
 
-    `run` is its folder, wherever that lies; or, of a run in `folder`, its id, the beginning of one that no other id has, or
-    a variant, of which the newest finished run is taken. Raises UserError where there is no such run, it is not done, or
-    a file of it is missing or damaged.
+    `run` is the path of its folder; or, for a run in `folder`, its id, a unique beginning of its id, or a variant,
+    whose newest finished run is taken. Raises UserError if there is no such run, if it is not done, or if a file of it
+    is missing or damaged.
     """
     return _opened(find_run(fspath(run), Path(folder).expanduser(), "run"))
 
@@ -256,19 +256,19 @@ def train(
     *,
     folder: PathOrText = "runs",
 ) -> Model:
-    """Train, sample and score a variant, as x2c/train.py does, and return the model; at once where that is done already.
+    """Train, sample and score a variant, as x2c/train.py does, and return the model; at once if that is done already.
 
     `overrides` are fields of the configuration by the dotted names of the command line, with Python's values:
 
         x2c.train("l1_lpips", "smoke", overrides={"loss.lpips.weight": 0.02, "data": "atlas", "compute.tracker": []})
 
     A value may be a mapping, which stands for all fields below its name. `python x2c/train.py --help-config` lists all
-    fields. A training that was interrupted goes on where it stopped. Raises UserError for names and values that are
-    wrong, before anything is trained.
+    fields. An interrupted training is resumed. Raises UserError for names and values that are wrong, before anything is
+    trained.
     """
     runs = {"compute.runs": fspath(folder)}
     config = resolve(variant, scale, seed, as_overrides({**runs, **(overrides or {})}))
-    # Imported here: nobody else needs Accelerate.
+    # Imported here: only training needs Accelerate.
     from x2c.engine.experiment import run
     from x2c.engine.identity import run_directory
 
@@ -284,10 +284,10 @@ def list_runs(
     data: str | None = None,
     state: str | None = None,
 ) -> pd.DataFrame:
-    """One row per run of a folder, sorted by id, as `python -m x2c.runs list` shows them.
+    """Return one row per run of a folder, sorted by id, as `python -m x2c.runs list` shows them.
 
-    The columns are RUN_COLUMNS: PSNR in dB, over test patients; `updated` in UTC; `whole` tells whether the folder is enough
-    to sample from. Raises UserError for no such folder, and for a variant, scale or data set without a run.
+    The columns are RUN_COLUMNS: PSNR in dB, over test patients; `updated` in UTC; `whole`: whether the folder is
+    enough to sample from. Raises UserError for a missing folder, and for a variant, scale or data set without a run.
     """
     return pd.DataFrame(run_rows(Path(folder).expanduser(), variant, scale, data, state), columns=RUN_COLUMNS)
 
@@ -295,9 +295,9 @@ def list_runs(
 def scores(
     folder: PathOrText = "runs", *, variant: str | None = None, scale: str | None = None, data: str | None = None
 ) -> pd.DataFrame:
-    """One row per finished run, test patient and metric, in the columns SCORE_COLUMNS.
+    """Return one row per finished run, test patient and metric, in the columns SCORE_COLUMNS.
 
-    `label` is 0 without and 1 with embolism, 2 where nobody knows. A metric that a stand-in network measured is called so
+    `label` is 0 without and 1 with embolism, 2 if unknown. A metric that a stand-in network measured has it in its name
     (`lpips[stand-in]`). A value that is not defined is NaN. For a table of means:
 
         x2c.scores().pivot_table(index="variant", columns="metric", values="value")
@@ -310,10 +310,10 @@ def scores(
 
 
 def from_pretrained(source: PathOrText, revision: str = "") -> Model:
-    """The model that `Model.save_pretrained` wrote: from its folder, or from a repository of the Hugging Face hub.
+    """Return the model that `Model.save_pretrained` wrote, from its folder or a repository of the Hugging Face hub.
 
-    A name such as `owner/model` that is no folder is fetched into the hub's cache, once; `revision` is a branch, tag or commit
-    of it. Raises UserError where it cannot be had.
+    A name such as `owner/model` that is not a folder is fetched into the hub's cache, once; `revision` is its branch,
+    tag or commit. Raises UserError if it cannot be found.
     """
     path, name = Path(source).expanduser(), hub.repository(fspath(source))
     if not path.is_dir():
@@ -330,8 +330,8 @@ def from_pretrained(source: PathOrText, revision: str = "") -> Model:
 
 
 def as_overrides(values: Mapping[str, Any] | None) -> list[str]:
-    """Overrides with Python's values as those of the command line, `a.b=value`; paths are text."""
-    # NumPy's numbers are told apart from what JSON knows by their `item`.
+    """Return overrides with Python's values in the form of the command line, `a.b=value`; paths are text."""
+    # NumPy's numbers, which JSON does not know, have an `item`.
     plain = {name: value.item() if hasattr(value, "item") else value for name, value in (values or {}).items()}
     return [f"{name}={quoted(value)}" for name, value in plain.items()]
 

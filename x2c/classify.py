@@ -6,7 +6,7 @@
 
 Six stratified folds: of each, one fold is tested, the next sets the threshold, the others are trained on. A patient's
 generated volume is made by a generator that never saw the patient (cross_fitted), unless --generated single asks for
-one generator for all, as in the paper. The same command goes on where a killed one stopped. Every prediction is kept, in
+one generator for all, as in the paper. Rerun a killed command to resume it. Every prediction is kept, in
 runs/classifications/; the table is made from them, here and by `python analysis/tables.py --table 3`.
 """
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_config_options(parser, tracker=False)
     options, overrides = parser.split(argv)
     asked = overrides_from(options, overrides)
-    # Wrong names are told before the imports, which take many seconds.
+    # Wrong names are reported before the imports, which take many seconds.
     from x2c.engine.classification.settings import PREFIX, resolve_settings
 
     resolve_settings(options.scale, [text.removeprefix(PREFIX) for text in asked if text.startswith(PREFIX)])

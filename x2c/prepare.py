@@ -5,7 +5,7 @@
     python x2c/train.py --variant l1 --data /data/mine_prepared --pretraining /data/rspect
 
 Each CT is read, judged, cropped to its lungs and resampled once to 256 × 256 × 128, which makes two volumes of 64
-slices. The same command goes on where an interrupted one stopped, and redoes only what has changed.
+slices. Rerun an interrupted command to resume it; only what has changed is prepared again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from x2c.core.registry import SOURCES
 
 EPILOG = """\
 sources:
-  folder   ROOT/pairs.csv, parted by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
+  folder   ROOT/pairs.csv, separated by commas, semicolons or tabs: patient, ct, xray and, where known, label (0, 1),
            ct_date, xray_date; paths are relative to ROOT. CT: NIfTI, NRRD, MetaImage, or the folder of a DICOM series.
            X-ray: PNG, JPEG, TIFF, DICOM, or a folder of several, of which the frontal one is taken.
            Dates: 2024-05-31, 31.05.2024, 05/31/2024, with or without a time and its UTC offset
@@ -50,7 +50,7 @@ exit codes: 0 every pair is in, 1 some were left out (see the report), 2 nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, prepare, and say what came of it."""
+    """Parse the options, prepare the data set, and print a report."""
     parser = Parser(prog="prepare.py", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
     add("--source", required=True, metavar="NAME", help=f"layout of the data: {', '.join(SOURCES.names())}")
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def size(text: str) -> tuple[int, int, int]:
-    """HxWxD, as (D, H, W)."""
+    """Parse HxWxD as (D, H, W)."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() and int(part) >= 2 for part in parts):
         raise ArgumentTypeError(f"expected HxWxD, such as 256x256x128; got {text!r}")
@@ -103,7 +103,7 @@ def size(text: str) -> tuple[int, int, int]:
 
 
 def numbers(text: str) -> tuple[int, int, int]:
-    """A:B:C."""
+    """Parse A:B:C as three whole numbers."""
     parts = text.split(":")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ArgumentTypeError(f"expected A:B:C, such as 803:50:45; got {text!r}")
@@ -112,7 +112,7 @@ def numbers(text: str) -> tuple[int, int, int]:
 
 
 def millimetres(text: str) -> float:
-    """A length from 0."""
+    """Parse a length in mm, at least 0."""
     try:
         mm = float(text)
     except ValueError:

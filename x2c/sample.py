@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.run = find_run(options.run, options.runs)
     del options.runs
     request = Request(**vars(options), overrides=tuple(overrides))
-    # What can be told at once is told before the imports, which take many seconds.
+    # Errors that can be found at once are reported before the imports, which take many seconds.
     done_run(request.run)
     check_paths(request)
     from x2c.engine.sampling import sample_xrays

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def open_vqgan(config: Config) -> tuple[Any, dict[str, Any]]:
-    """The loaded VQ-GAN of a config, as a run would load it, and volumes in [-1, 1] of train and val."""
+    """Return the loaded VQ-GAN of a config, as a run would load it, and volumes in [-1, 1] of train and val."""
     from x2c.data.reading import VolumeRows
     from x2c.engine.experiment import best_device
     from x2c.engine.parts import Parts

@@ -4,7 +4,7 @@
     python x2c/train.py --variant=l1_lpips --seed=1 --loss.lpips.weight=0.02
     python x2c/train.py --variant full --scale paper --check
 
-The same command goes on where an interrupted run stopped, and returns at once when the run is done. Ctrl-C (exit
+Rerun the same command to resume an interrupted run; it returns at once when the run is done. Ctrl-C (exit
 code 130), SIGTERM and SIGUSR1 (75) let it write a checkpoint first.
 Any field of the configuration can be given as --a.b=value: --help-config tells what each is, --check prints the
 resolved configuration.
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.Namespace, Config]:
-    """The options of a command line, and the config that it stands for.
+    """Return the options of a command line, and the config that it stands for.
 
-    `given` are the parameters that W&B's agent was given, where one has started this. Raises UserError for a command line
-    that is wrong, or says something else than they do.
+    `given` are the parameters that W&B's agent chose, if one started this run. Raises UserError for a command line that
+    is wrong or contradicts them.
     """
     parser = Parser(prog="train.py", description=__doc__, epilog=choices_text())
     parser.add_argument("--variant", default="", metavar="NAME", help="a file of experiments/")

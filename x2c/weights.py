@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def record() -> None:
-    """Write the digest of every asset's files in X2C_WEIGHTS to SHA256SUMS there; other lines of it stay."""
+    """Write the digest of every asset's files in X2C_WEIGHTS to SHA256SUMS there; its other lines are kept."""
     root = weights_folder()
     if root is None:
         raise UserError("--record: expected X2C_WEIGHTS to name the folder of your weights; it is not set; set it")
@@ -81,7 +81,7 @@ def record() -> None:
 
 
 def verify(found: dict[str, Path | None]) -> dict[str, list[str]]:
-    """Of each asset found: one line for each file whose digest, hashed afresh, is not the expected one."""
+    """Return, for each asset found, a line for each file whose digest, hashed again, is not the expected one."""
     differing: dict[str, list[str]] = {}
     for name, path in found.items():
         if path is None:
@@ -95,7 +95,7 @@ def verify(found: dict[str, Path | None]) -> dict[str, list[str]]:
 
 
 def lost(found: dict[str, Path | None]) -> list[str]:
-    """One line for each file that SHA256SUMS lists and that is gone together with its asset."""
+    """Return a line for each file that SHA256SUMS lists and that is gone together with its asset."""
     root = weights_folder()
     if root is None:
         return []
@@ -111,7 +111,7 @@ def show(found: dict[str, Path | None], differing: dict[str, list[str]], *, veri
     from rich.text import Text
 
     console = Console()
-    # A pipe has no width of its own, and what reads it wants paths whole.
+    # A pipe has no width of its own, and its reader needs whole paths.
     console = console if console.is_terminal else Console(width=1000)
     table = Table("asset", "source, licence, size, published SHA-256", "found, or how to provide it", show_lines=True)
     for name, weights in WEIGHTS.items():
@@ -120,20 +120,20 @@ def show(found: dict[str, Path | None], differing: dict[str, list[str]], *, veri
         if path and verified:
             place += f"\n{'DIFFERS' if differing[name] else VOUCHED[standing(weights, path)]}"
         cells = (about(weights), place)
-        # Paths and digests are broken where the line ends, not dropped.
+        # Paths and digests are wrapped at the end of the line, not truncated.
         table.add_row(Text(f"{name}\n{weights.purpose}", no_wrap=True), *(Text(c, overflow="fold") for c in cells))
     console.print(table)
 
 
 def about(weights: Weights) -> str:
-    """Where an asset comes from, its licence and size, and its digests, shortened."""
+    """Describe an asset's source, licence, size and digests, shortened."""
     size = f"{weights.size_mb} MB" if weights.size_mb else "size not known"
     digests = [f"{digest[:12]}… {name}" for name, digest in weights.sha256.items()] or ["no digest published"]
     return "\n".join([weights.source, f"{weights.licence}, {size}", *digests])
 
 
 def how(weights: Weights) -> str:
-    """How to provide an asset that is not there."""
+    """Describe how to provide an asset that is not there."""
     fetchable = weights.kind == "FOLDER" or weights.url
     state = "not found" if not fetchable or hub.offline() else "fetched when first used"
     return f"{state}\n--{weights.option}={weights.kind}\nX2C_WEIGHTS/{weights.place}"

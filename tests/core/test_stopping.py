@@ -138,6 +138,18 @@ from x2c.core.errors import UserError, exit_on_user_error
 atexit.register(lambda: (print("saving", flush=True), signal.raise_signal(signal.SIGTERM), print("saved", flush=True)))
 exit_on_user_error(lambda: 0)
 """
+AFTER_ALL = """
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGUSR1):
+        kill(pid, number)
+last = Last()
+"""
+
+
+def test_an_interrupt_of_what_has_ended_changes_nothing():
+    line = [sys.executable, "-c", PROGRAM.format(body=AFTER_ALL)]
+    done = subprocess.run(line, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(

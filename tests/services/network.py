@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -21,6 +22,7 @@ class Network:
     def __init__(self) -> None:
         self.name = f"x2c-{os.getpid()}"
         self._device = f"x2c{os.getpid()}"[:15]
+        self._listeners: list[socket.socket] = []
         ip("netns", "add", self.name)
         try:
             ip("link", "add", self._device, "type", "veth", "peer", "name", "there", "netns", self.name)
@@ -44,11 +46,16 @@ class Network:
         """A port of this machine, as the other one sees it, that leads to one of loopback."""
         (outer,) = free_ports(1)
         listener = socket.create_server((HERE, outer))
+        self._listeners.append(listener)
         threading.Thread(target=_accept, args=(listener, port), daemon=True).start()
         return outer
 
     def remove(self) -> None:
         """Remove what was made."""
+        for listener in self._listeners:
+            # Ends the accept that waits in its thread, which closes it.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
         ip("netns", "del", self.name)
 
 
@@ -57,19 +64,28 @@ def ip(*words: str) -> None:
 
 
 def _accept(listener: socket.socket, port: int) -> None:
-    while True:
-        near, _ = listener.accept()
-        far = socket.create_connection(("127.0.0.1", port))
-        for one, other in ((near, far), (far, near)):
-            threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+    """Serve connections until the network is removed."""
+    with listener, contextlib.suppress(OSError):
+        while True:
+            near, _ = listener.accept()
+            threading.Thread(target=_connect, args=(near, port), daemon=True).start()
+
+
+def _connect(near: socket.socket, port: int) -> None:
+    """Pass on what comes from either side until one of them ends."""
+    with near, socket.create_connection(("127.0.0.1", port)) as far:
+        back = threading.Thread(target=_pass_on, args=(far, near), daemon=True)
+        back.start()
+        _pass_on(near, far)
+        back.join()
 
 
 def _pass_on(one: socket.socket, other: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         while data := one.recv(65536):
             other.sendall(data)
-    except OSError:
-        return
+    with contextlib.suppress(OSError):
+        other.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture

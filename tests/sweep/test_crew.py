@@ -19,6 +19,9 @@ class Waiting:
     def waiting(self, cells):
         return len(cells)
 
+    def ended(self):
+        return 0
+
 
 @pytest.fixture
 def crashing(make_plan, monkeypatch):

@@ -51,7 +51,7 @@ def test_it_shows_the_studies_on_loopback(make_plan):
 def test_what_is_not_there_is_one_line(tmp_path, make_plan):
     with pytest.raises(UserError, match=r"there is no .*sweeps\.db; run one, or give --storage"):
         default_url(tmp_path)
-    with pytest.raises(UserError, match="the dashboard shows all"):
+    with pytest.raises(UserError, match="the dashboard shows the whole database"):
         main(["--loss.l1.weight=1", "--runs", str(tmp_path)])
     pytest.importorskip("optuna_dashboard")
     with pytest.raises(UserError, match=r"--storage: expected a database URL that works, such as .*; got nonsense"):

@@ -165,6 +165,24 @@ def test_what_comes_after_the_end_of_a_run_fails_it_not(make_plan, capsys):
     assert capsys.readouterr().out.count("done, and after its end: OSError: [Errno 28]") == 4
 
 
+def test_an_interrupt_before_a_trial_names_its_worker_puts_the_cell_back(make_plan, monkeypatch):
+    """The trial runs by then; without a worker it would be in nobody's hands until its lease expires."""
+    plan = make_plan()
+    queue = queue_of(plan)
+
+    def interrupted(trial_id, key, value):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue._storage, "set_trial_user_attr", interrupted)
+        with pytest.raises(KeyboardInterrupt), queue.next(plan.cells):
+            pass
+        assert [trial.state.name for trial in trials(plan)].count("RUNNING") == 1
+    queue.release()
+    states = [trial.state.name for trial in trials(plan)]
+    assert states.count("WAITING") == len(plan.cells) and "RUNNING" not in states
+
+
 def start(folder: Path) -> subprocess.Popen[bytes]:
     (folder / "site").mkdir(exist_ok=True)
     (folder / "site/sitecustomize.py").write_text(SITE)

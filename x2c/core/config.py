@@ -170,7 +170,7 @@ class LabelOptions(Protocol):
 
 
 class SamplerOptions(Section):
-    """What every sampler has."""
+    """Options that every sampler has."""
 
     steps: PositiveInt
     """Sampling steps, each a call of the denoiser (diffusers' `num_inference_steps`)."""

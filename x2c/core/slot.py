@@ -30,7 +30,7 @@ class HasSource(Protocol):
 
     @property
     def source(self) -> str:
-        """Where they are: a hub id, a file or a folder; empty: looked for in X2C_WEIGHTS."""
+        """Source of the weights: a hub id, a file or a folder. Empty: the weights are looked up in X2C_WEIGHTS."""
 
 
 @runtime_checkable
@@ -43,7 +43,7 @@ class HasNetwork(Protocol):
 
 
 def source_of(options: Section | None) -> str:
-    """Where an entry's weights are, as its options say; empty for one that loads none."""
+    """Return the source of an entry's weights from its options; empty if it loads none."""
     return options.source if isinstance(options, HasSource) else ""
 
 

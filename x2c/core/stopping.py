@@ -6,6 +6,7 @@ over it: any exception after a request counts as the stop, and no work is begun 
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -59,6 +60,7 @@ def listen() -> None:
     forget()
     for number in SIGNALS:
         signal.signal(number, _on_signal)
+    atexit.register(_ignore)
 
 
 def forget() -> None:
@@ -71,6 +73,12 @@ def leave() -> None:
     forget()
     for number in SIGNALS:
         signal.signal(number, lambda number, _frame: os._exit(code_of(number)))
+
+
+def _ignore() -> None:
+    """Ignore signals when nothing is left to stop: Python's own end would restore the handlers that kill the process."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Pairs of a CT volume and a radiograph: made, stored, cached."""
+"""Pairs of a CT volume and a radiograph: making, storage and cache."""

@@ -1,4 +1,4 @@
-"""A prepared data set on disk: arrays a reader maps instead of loading, and one manifest row per patient."""
+"""A prepared data set on disk: arrays that readers map instead of loading, and one manifest row per patient."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Stored(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows together."""
+        """Shape of all rows together."""
 
     def __getitem__(self, rows: Any, /) -> NDArray[Any]:
-        """Some rows, or one."""
+        """Return some rows, or one."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Cohort:
     name: str
     fingerprint: str
     manifest: pd.DataFrame
-    """patient, split, label, and where known the patient's true parameters."""
+    """Columns: patient, split, label, and if known the patient's true parameters."""
     hu: Stored
     """Volumes [N, D, H, W] in HU, int16, memory-mapped."""
     radiographs: Stored
-    """[N, h, w], 0..65535 for [0, 1], memory-mapped."""
+    """Radiographs [N, h, w], 0..65535 for [0, 1], memory-mapped."""
     spacing_mm: tuple[float, float, float]
     mirrors: bool = False
 
@@ -57,17 +57,17 @@ class Cohort:
 
     @property
     def depth(self) -> int:
-        """Slices of a volume."""
+        """Number of slices of a volume."""
         return self.hu.shape[1]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """Of all rows: 1 embolism, 0 none, 2 unknown."""
+        """Labels of all rows: 1 embolism, 0 none, 2 unknown."""
         labels: NDArray[np.int64] = self.manifest["label"].to_numpy().astype(np.int64)[self._stored_rows]
         return labels
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Row numbers of a split's pairs as they are; of `val` and `test` one of each patient, so that n counts patients."""
+        """Return row numbers of a split's pairs; of `val` and `test` one per patient, so that n counts patients."""
         in_split = self.manifest["split"] == split
         if split != "train":
             in_split &= ~self.manifest["patient"].duplicated()
@@ -75,29 +75,29 @@ class Cohort:
 
     @property
     def training_rows(self) -> NDArray[np.int64]:
-        """Row numbers to train on, mirrored ones among them."""
+        """Row numbers to train on, including mirrored ones."""
         return np.concatenate([self.rows("train"), np.arange(len(self.manifest), len(self))])
 
     def patients(self, rows: Iterable[int]) -> list[str]:
-        """Patient ids of rows."""
+        """Return patient ids of rows."""
         return [str(patient) for patient in self.manifest["patient"].to_numpy()[self._stored_rows[list(rows)]]]
 
     def volumes(self, rows: NDArray[np.int64] | slice, low_hu: float, high_hu: float) -> Array:
-        """Volumes of rows, windowed to [0, 1]."""
+        """Return volumes of rows, windowed to [0, 1]."""
         return window(self._read(self.hu, rows).astype(np.float32), low_hu, high_hu)
 
     def slices_hu(self, row: int, depths: NDArray[np.int64]) -> Array:
-        """Axial slices [n, H, W] of a row in HU; no others are read."""
+        """Return axial slices [n, H, W] of a row in HU; no others are read."""
         hu = self.hu[int(self._stored_rows[row])][depths].astype(np.float32)
         return np.ascontiguousarray(mirrored(hu)) if row >= len(self.manifest) else hu
 
     def xrays(self, rows: NDArray[np.int64] | slice) -> Array:
-        """Radiographs of rows in [0, 1]."""
+        """Return radiographs of rows in [0, 1]."""
         return self._read(self.radiographs, rows).astype(np.float32) / 65535
 
     @cached_property
     def _stored_rows(self) -> NDArray[np.int64]:
-        """Where each row is stored."""
+        """Return the stored position of each row."""
         stored = np.arange(len(self.manifest))
         return np.concatenate([stored, self.rows("train")]) if self.mirrors else stored
 
@@ -110,7 +110,7 @@ class Cohort:
 
 
 def open_cohort(folder: Path) -> Cohort:
-    """Read a prepared data set. Raises UserError where a patient stands in two splits."""
+    """Read a prepared data set. Raises UserError if a patient is in two splits."""
     about = read_json(folder / "dataset.json")
     manifest = pd.read_parquet(folder / "manifest.parquet")
     split_over = manifest.groupby("patient")["split"].nunique()
@@ -130,7 +130,7 @@ def open_cohort(folder: Path) -> Cohort:
 
 @contextmanager
 def array_file(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
-    """A new .npy file of a shape, filled through the mapped array, whole or absent."""
+    """Write a new .npy file of a shape through the mapped array, whole or not at all."""
     with replacing(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         yield array
@@ -138,7 +138,7 @@ def array_file(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArr
 
 
 def _by_name(array: np.memmap[Any, Any]) -> tuple[Any, ...]:
-    """A mapped .npy file goes to another process as its name, and a part of one as its content."""
+    """A mapped .npy file is sent to another process as its name, and a part of one as its content."""
     whole = isinstance(array.base, mmap.mmap) and str(array.filename).endswith(".npy")
     return (np.load, (str(array.filename), "r")) if whole else tuple(array.__reduce_ex__(2))
 

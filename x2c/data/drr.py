@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float64]
 
 SOURCE_ISOCENTRE_MM = 850.0
-"""The authors' (preprocess/preprocess_drr.py). 363 mm across a chest just fill the detector."""
+"""Distance from the source to the isocentre, as the authors' (preprocess/preprocess_drr.py): 363 mm of chest fit."""
 DETECTOR_PIXELS = 512
-"""A side, of 1 mm: the paper's."""
+"""Pixels of 1 mm per side of the detector, as in the paper."""
 SAMPLES_AT_ONCE = 2**20
-"""Some 20 MB of positions and values: they stay near the processor."""
+"""Number of samples computed at once: some 20 MB of positions and values, which stay in the processor's cache."""
 SLICES_AT_ONCE = 16
 PATCH_PIXELS = 64
-"""A side of what DiffDRR traces at once: some 150 MB."""
+"""Pixels per side of the patch that DiffDRR traces at once: some 150 MB."""
 
 ROTATION_DEG, TILT_DEG, LEAN_DEG = 8.0, 6.0, 4.0
-"""What a radiographer lets pass: at a rotation of 8° the clavicles' ends stand about 1 cm off the spine."""
+"""Largest angles that a radiographer accepts: at a rotation of 8° the clavicles' ends are about 1 cm off the spine."""
 SHIFT_MM = (25.0, 40.0, 20.0)
-"""Along z and x: how far chests lie off the picture's middle. Along y it is the patient's distance from the detector,
+"""Largest shifts. Along z and x: distance of chests from the picture's middle; y: of the patient from the detector,
 which changes the magnification by 5 %."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a patient lies in the beam: degrees about the point it is aimed at, then mm (z, y, x: up, back, left).
+    """Position of a patient in the beam: degrees about the point it is aimed at, then mm (z, y, x: up, back, left).
 
     Positive angles turn the left side to the back (rotation, about the long axis), the head to the back (tilt) and the
     head to the left (lean); they are applied in this order.
@@ -50,7 +50,7 @@ class Pose:
 
     @property
     def matrix(self) -> Matrix:
-        """[4, 4]: homogeneous mm (z, y, x) about the middle, before to after."""
+        """Return the matrix [4, 4] on homogeneous mm (z, y, x) about the middle, from before to after."""
         moved = np.eye(4)
         moved[:3, :3] = _turn(0, 2, self.lean_deg) @ _turn(0, 1, self.tilt_deg) @ _turn(2, 1, self.rotation_deg)
         moved[:3, 3] = self.shift_mm
@@ -61,7 +61,7 @@ STRAIGHT = Pose()
 
 
 def random_pose(rng: np.random.Generator) -> Pose:
-    """A pose within the ranges above, uniform in each of them: an augmentation."""
+    """Draw a pose within the ranges above, uniform in each of them: an augmentation."""
     rotation, tilt, lean, z, y, x = rng.uniform(-1, 1, 6) * (ROTATION_DEG, TILT_DEG, LEAN_DEG, *SHIFT_MM)
     return Pose(float(rotation), float(tilt), float(lean), (float(z), float(y), float(x)))
 
@@ -75,7 +75,7 @@ def render_drr(
     *,
     middle_mm: Triple | None = None,
 ) -> Array:
-    """The radiograph [size, size] in [0, 1], float32, of a CT in any orientation: lung dark, bone bright.
+    """Return the radiograph [size, size] in [0, 1], float32, of a CT in any orientation: lung dark, bone bright.
 
     Antero-posterior: the source is in front of the patient, the detector behind, so the heart is magnified more than
     in a PA picture. As a reader sees it: row 0 superior, column 0 the patient's right. The paper's geometry (DiffDRR,
@@ -237,7 +237,7 @@ def _sampled(values: Tensor, start: Matrix, rays: Matrix, facing: int) -> Tensor
 
 
 def _isocentre(volume: Volume) -> Triple:
-    """The middle of the volume, mm (z, y, x)."""
+    """Return the middle of the volume, mm (z, y, x)."""
     z, y, x, _ = volume.affine @ [*((n - 1) / 2 for n in volume.hu.shape), 1.0]
     return float(z), float(y), float(x)
 
@@ -249,7 +249,7 @@ def _shifted(by_mm: Triple) -> Matrix:
 
 
 def _turn(start: int, end: int, degrees: float) -> Matrix:
-    """[3, 3]: the rotation that moves axis `start` towards axis `end`."""
+    """Return the rotation [3, 3] that moves axis `start` towards axis `end`."""
     cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     matrix = np.eye(3)
     matrix[start, start] = matrix[end, end] = cosine

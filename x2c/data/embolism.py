@@ -1,4 +1,4 @@
-"""What an embolism does to a virtual patient besides its clots: the signs of it that a CT, or an X-ray, can show.
+"""Effects of an embolism on a virtual patient besides its clots: the signs that a CT, or an X-ray, can show.
 
 Phantom and atlas draw them alike. The strengths are set so that an X-ray tells about as much as the paper's: a logistic
 regression on the heart's width, effusions and the diaphragm's height has an AUC of .70 to .75 (the paper's X-ray
@@ -14,7 +14,7 @@ import numpy as np
 PREVALENCE = 0.34
 """Share of patients with an embolism."""
 UNDERFILLED = 0.3
-"""Share by which the left ventricle is narrower, to which less blood comes."""
+"""Share by which the left ventricle, which gets less blood, is narrower."""
 TRANSIT = 1.0
 """Share by which contrast after the lungs falls for each dilation of the right ventricle: a strained ventricle is slow to
 pass it on, so that veins, left heart and aorta are less bright (the pulmonary vein sign); by four fifths at worst."""
@@ -22,7 +22,7 @@ pass it on, so that veins, left heart and aorta are less bright (the pulmonary v
 
 @dataclass(frozen=True)
 class Embolism:
-    """All from 0 to 1, and 0 without an embolism. rv_dilation: of the right ventricle; oligaemia: of the lungs beyond clots."""
+    """Degrees from 0 to 1, all 0 without embolism. rv_dilation: right ventricle; oligaemia: lungs beyond the clots."""
 
     present: bool
     burden: float
@@ -31,17 +31,17 @@ class Embolism:
 
 
 def draw(rng: np.random.Generator) -> Embolism:
-    """Whether a patient has an embolism, and how bad it is."""
+    """Draw whether a patient has an embolism, and its severity."""
     present = bool(rng.random() < PREVALENCE)
     burden = float(rng.beta(1.6, 1.6)) if present else 0.0
     return Embolism(present, burden, float(burden * rng.uniform(0.3, 0.8)), float(burden * rng.uniform(0.4, 0.9)))
 
 
 def effusion_chance(embolism: bool, heart_enlarged: bool) -> float:
-    """Of fluid around one lung."""
+    """Return the chance of fluid around one lung."""
     return 0.15 + 0.2 * embolism + 0.12 * heart_enlarged
 
 
 def passed_on(hu: float, rv_dilation: float, blood_hu: float) -> float:
-    """Density of blood behind the lungs, HU, where it would be `hu` behind a healthy right ventricle."""
+    """Return the density of blood behind the lungs, HU, if it would be `hu` behind a healthy right ventricle."""
     return blood_hu + (1 - TRANSIT * rv_dilation) * (hu - blood_hu)

@@ -1,4 +1,4 @@
-"""Cross-validation splits of a cohort: every patient is tested once, by models that never saw the patient."""
+"""Cross-validation splits of a cohort: every patient is tested once, by models that were not trained on the patient."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from x2c.data.cohort import Cohort
 
 
 def fold_names(count: int) -> list[str]:
-    """What `fold` of a data set may be for so many folds: `1/6` to `6/6`."""
+    """Return the values of a data set's `fold` for that many folds: `1/6` to `6/6`."""
     return [f"{number}/{count}" for number in range(1, count + 1)]
 
 
 def in_fold(cohort: Cohort, fold: str) -> Cohort:
-    """The same patients in other splits: a fold is tested, the next one validates, the others are trained on.
+    """Return the same patients in other splits: a fold is tested, the next one validates, the others are trained on.
 
     A prepared data set has folds of its own, which are taken where they are as many and each has patients with and
     without embolism. Others are stratified by embolism and depend on the patients' ids alone, not on their order or their
@@ -49,7 +49,7 @@ def in_fold(cohort: Cohort, fold: str) -> Cohort:
 
 
 def _prepared(manifest: pd.DataFrame, positive: pd.Series, count: int) -> pd.Series | None:
-    """The fold, from 1, that each patient is tested in by the manifest; None where it has no folds that fit."""
+    """Return the fold, from 1, that each patient is tested in by the manifest; None if it has no folds that fit."""
     if "fold" not in manifest:
         return None
     folds = manifest.groupby("patient")["fold"].first() + 1

@@ -1,4 +1,4 @@
-"""Is a picture a frontal, upright chest radiograph with bright bones? By its likeness to a sketch of one."""
+"""Recognition of frontal, upright chest radiographs with bright bones, by their likeness to a sketch of one."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ fit at least .16 better than on their heads, but one phantom of 66 only .06."""
 FLAT = 0.03
 """Standard deviation up to which an outer row or column is a margin, with no patient in it."""
 LEAST_RANGE = 0.1
-"""Between the 5 % and 95 % quantiles of a picture that shows something."""
+"""Contrast between the 5 % and 95 % quantiles of a picture that shows something."""
 LEAST_GREYS = 16
-"""A radiograph of 8 bits has some two hundred; scans in black and white, and drawings, have few."""
+"""Fewest greys. A radiograph of 8 bits has some two hundred; scans in black and white, and drawings, have few."""
 LARGEST = 192
-"""Pixels across that are looked at: more show nothing that the sketch does."""
+"""Pixels across at which pictures are compared: more show nothing that the sketch does."""
 SKETCH_SIZE = 40
 SCALES = (0.62, 0.7, 0.78, 0.86, 0.95, 1.05)
 """Sides of the sketch, from the apices to below the diaphragm, in sides of the picture without its margins."""
 SHIFT = 0.12
-"""Distance of the sketch's middle from the picture's, at most, in its sides."""
+"""Largest distance of the sketch's middle from the picture's, in its sides."""
 OVERHANG = 4
 """Pixels of the sketch that may lie outside of a picture that is cut close to the lungs."""
 
 
 def frontal_likeness(xray: Array) -> float:
-    """The correlation, -1 to 1, of a picture [n, n] with the sketch of a frontal chest where it fits best.
+    """Return the correlation, -1 to 1, of a picture [n, n] with the sketch of a frontal chest at its best fit.
 
     Brightness, contrast and margins do not change it, and exposure, crop, a lean of 10° and noise only a little.
     """
@@ -42,7 +42,7 @@ def frontal_likeness(xray: Array) -> float:
 
 
 def xray_remarks(xray: Array) -> list[Remark]:
-    """Remarks on a radiograph [n, n] in [0, 1]: none, a warning, or why it should be left out.
+    """Return remarks on a radiograph [n, n] in [0, 1]: none, a warning, or why it should be left out.
 
     Left out is an inverted picture, and one of black and white. The rest may be what a patient looks like: a lung that
     is all opaque, say. A picture mirrored left for right is not noticed.
@@ -70,7 +70,7 @@ def xray_remarks(xray: Array) -> list[Remark]:
 
 
 def _sketch() -> Array:
-    """[SKETCH_SIZE, SKETCH_SIZE]: lungs, mediastinum with the heart on the patient's left, chest wall and abdomen."""
+    """Return the sketch [SKETCH_SIZE, SKETCH_SIZE]: lungs, mediastinum with the heart on the left, wall and abdomen."""
     middles = (np.arange(SKETCH_SIZE) + 0.5) / SKETCH_SIZE * 2 - 1
     down, across = np.meshgrid(middles, middles, indexing="ij")
     aside = np.abs(across)
@@ -85,13 +85,13 @@ def _sketch() -> Array:
 
 
 def _within(distance: Array, edge: float = 0.05) -> Array:
-    """1 where a signed distance is negative, 0 where it is positive, over a soft edge."""
+    """Return 1 where a signed distance is negative, 0 where it is positive, over a soft edge."""
     share: Array = 1 / (1 + np.exp(np.clip(distance / edge, -50, 50)))
     return share
 
 
 def _best_match(picture: Array, scale: float) -> float:
-    """The highest correlation with the sketch, which is `scale` times as large as the picture, near its middle."""
+    """Return the highest correlation with the sketch, at `scale` times the picture's size, near its middle."""
     size = round(SKETCH_SIZE / scale)
     places = size + 2 * OVERHANG - SKETCH_SIZE
     spare = max(0, int(places / 2 - np.ceil(SHIFT * size)))
@@ -105,12 +105,12 @@ def _best_match(picture: Array, scale: float) -> float:
 
 
 def _resized(picture: Array, size: int) -> Array:
-    """[size, size], by averages."""
+    """Return the picture at [size, size], by averages."""
     return np.asarray(Image.fromarray(picture.astype(np.float32)).resize((size, size), Image.Resampling.BOX))
 
 
 def _without_margins(xray: Array) -> Array:
-    """The smallest square that holds every row and column with something in it."""
+    """Return the smallest square that holds every row and column with something in it."""
     spans = []
     for lines in (xray, xray.T):
         busy = np.flatnonzero(lines.std(axis=1) > FLAT)

@@ -1,4 +1,4 @@
-"""Volumes as NIfTI files that viewers and toolkits place and scale right."""
+"""Volumes as NIfTI files, with the position and scale that viewers and toolkits need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training step reads: cached latents and embeddings, with the step's own noise."""
+"""Training samples: cached latents and embeddings, with the step's own noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from x2c.data.volume import Array
 
 ROWS_AT_ONCE = 8
 VALUES_AT_ONCE = 2**25
-"""Numbers of a cached array that its statistics are taken of at once: about 0.7 GB of memory."""
+"""Numbers of a cached array whose statistics are computed at once: about 0.7 GB of memory."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Scale:
 
     centre: Tensor
     unit: Tensor
-    """[C] each: (value − centre) / unit."""
+    """[C] each; the map is (value − centre) / unit."""
     largest: float
-    """The largest magnitude among training rows after the map; what a prediction of clean latents is clipped to."""
+    """The largest magnitude among training rows after the map; predictions of clean latents are clipped to it."""
 
     def to(self, values: Tensor, channel: int = 1) -> Tensor:
-        """Values in their own scale, channels on axis `channel`, mapped."""
+        """Map values in their own scale, channels on axis `channel`."""
         centre, unit = self._shaped(values, channel)
         return (values - centre) / unit
 
     def back(self, values: Tensor, channel: int = 1) -> Tensor:
-        """Mapped values in their own scale again."""
+        """Return mapped values to their own scale."""
         centre, unit = self._shaped(values, channel)
         return values * unit + centre
 
@@ -51,12 +51,12 @@ class Scale:
         return self.centre.to(values.device).view(shape), self.unit.to(values.device).view(shape)
 
     def as_json(self) -> dict[str, Any]:
-        """The same in a JSON value."""
+        """Return the scale as a JSON value."""
         return {"centre": self.centre.tolist(), "unit": self.unit.tolist(), "largest": self.largest}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Scale:
-        """The inverse of `as_json`."""
+        """Return the scale of a JSON value; the inverse of `as_json`."""
         return cls(torch.tensor(value["centre"]), torch.tensor(value["unit"]), value["largest"])
 
 
@@ -68,7 +68,7 @@ class Scaled:
     scale: Scale
 
     def __getitem__(self, rows: NDArray[np.int64] | int) -> Tensor:
-        """Rows in the denoiser's scale, float32."""
+        """Return rows in the denoiser's scale, float32."""
         values = torch.from_numpy(np.array(self.raw[rows]))
         return self.scale.to(values, values.dim() - (self.raw.ndim - 1))
 
@@ -83,7 +83,7 @@ def cache_array(
     code_range: tuple[float, float] | None = None,
     fold: str = "",
 ) -> Scaled:
-    """The array of a shape [N, C, ...] whose rows `compute(rows)` gives, computed once and kept in `folder`.
+    """Return the array of a shape [N, C, ...] whose rows `compute(rows)` returns, computed once and kept in `folder`.
 
     It is read by a `scaling` of its training rows (see `config.Latents` and `config.Embeddings`), which are a `fold`'s own.
     """

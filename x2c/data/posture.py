@@ -1,4 +1,4 @@
-"""How a body lies or stands before a scanner or detector, as phantom and atlas turn it."""
+"""Rotations of a body before a scanner or detector, shared by phantom and atlas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def rotation(rotation_deg: float, tilt_deg: float, lean_deg: float) -> NDArray[np.float64]:
-    """Turning about the body's axis, tilting forward and leaning sideways: [3, 3] on (z, y, x)."""
+    """Return the rotation [3, 3] on (z, y, x): a turn about the body's axis, a tilt forward and a sideways lean."""
     turn, tilt, lean = np.deg2rad([rotation_deg, tilt_deg, lean_deg])
     c, s = np.cos(turn), np.sin(turn)
     about_z = np.array([[1, 0, 0], [0, c, -s], [0, s, c]])

@@ -29,7 +29,7 @@ class Geometry:
 
 
 def attenuation(hu: Array) -> Array:
-    """HU to linear attenuation per mm; nothing below vacuum."""
+    """Convert HU to linear attenuation per mm; nothing is below vacuum."""
     per_mm: Array = np.maximum(hu * np.float32(WATER_PER_MM / 1000) + np.float32(WATER_PER_MM), 0)
     return per_mm
 

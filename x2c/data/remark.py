@@ -1,4 +1,4 @@
-"""What is said of a CT or a radiograph before it is trained on."""
+"""Remarks on a CT or a radiograph, made before it is trained on."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def frontal_of(paths: Sequence[Path]) -> Path:
 
 
 def _header_rank(path: Path) -> int:
-    """By what the header says; pictures without one say nothing."""
+    """Return the rank by what the header says; pictures without a header say nothing."""
     try:
         if not looks_like_dicom(path):
             return rank(())
@@ -43,7 +43,7 @@ def _header_rank(path: Path) -> int:
 
 
 def _likeness(path: Path) -> float | None:
-    """To a frontal chest, of the picture as it is displayed; None for a file that cannot be used."""
+    """Return the likeness of the displayed picture to a frontal chest; None for a file that cannot be used."""
     try:
         return frontal_likeness(read_file(path).picture)
     except FileError:

@@ -1,4 +1,4 @@
-"""Cohorts of patients that are computed rather than read: every truth is known, and the same numbers are the same patient."""
+"""Cohorts of patients that are computed rather than read: all truths are known; equal numbers give equal patients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from x2c.data.volume import Array, Volume
 
 @dataclass(frozen=True)
 class Patient:
-    """A pair: volume, radiograph [h, w] in [0, 1], label (1 = embolism), and what was drawn to make it."""
+    """A pair: volume, radiograph [h, w] in [0, 1], label (1 = embolism), and the parameters drawn to make it."""
 
     patient_id: str
     volume: Volume
@@ -34,16 +34,16 @@ class Patient:
 
 
 How = tuple[int, tuple[int, int, int], int, Literal["xray", "drr"], bool]
-"""The cohort's number, [D, H, W], the radiograph's size and kind, and whether the CT is with contrast agent."""
+"""Number of the cohort, [D, H, W], the radiograph's size and kind, and whether the CT is with contrast agent."""
 Maker = Callable[[str, int, tuple[int, int, int], int, Literal["xray", "drr"], bool], Patient]
 """Makes a patient from an id and How; picklable. Nothing but volume and spacing depends on the shape."""
 
 
 STRUCTURES = ("artery", "clot", "heart", "lung")
-"""What is known of every voxel: the pulmonary arteries with their clots, the clots, the heart, the lungs."""
+"""Structures known for every voxel: the pulmonary arteries with their clots, the clots, the heart, the lungs."""
 
 StructureMaker = Callable[[str, int, tuple[int, int, int]], dict[str, Array]]
-"""The share of each voxel [D, H, W] that each of STRUCTURES takes, from an id, the cohort's number and [D, H, W]; picklable."""
+"""Returns the share of each voxel [D, H, W] that each of STRUCTURES takes, from id, cohort and [D, H, W]; picklable."""
 
 
 class VirtualCohort(ABC):
@@ -51,13 +51,13 @@ class VirtualCohort(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    """Raised whenever the code changes what it draws: the fingerprint must change with it."""
+    """Version of the drawing, increased whenever the code draws something else, so that the fingerprint changes."""
 
     labelled: ClassVar[bool] = True
-    """Every patient's label is known, and there are both."""
+    """Every patient's label is known, and both labels occur."""
 
     class Options(DataOptions):
-        """The cohort."""
+        """Size and kind of the cohort."""
 
         train: PositiveInt
         """Number of training patients."""
@@ -66,7 +66,7 @@ class VirtualCohort(ABC):
         test: Annotated[int, Field(ge=2)]
         """Number of test patients; at least 2, since a control gives each patient another's X-ray."""
         cohort: NonNegativeInt = 0
-        """Number of the cohort: another number gives other patients."""
+        """Number of the cohort; another number gives other patients."""
         radiograph_size: PositiveInt
         """Height and width of the radiographs in pixels."""
         contrast: bool = True
@@ -77,29 +77,29 @@ class VirtualCohort(ABC):
 
     @abstractmethod
     def maker(self, cache: Path) -> Maker:
-        """The function that makes a patient; what all patients share is prepared in the cache first."""
+        """Return the function that makes a patient; data that all patients share are prepared in the cache first."""
 
     @abstractmethod
     def structure_maker(self, cache: Path) -> StructureMaker:
-        """The function that tells where a patient's structures are."""
+        """Return the function that locates a patient's structures."""
 
     def cohort_fingerprint(self) -> str:
-        """What identifies the patients, at whatever sample size and in whatever splits."""
+        """Return a fingerprint of the patients, the same at all sample sizes and in all splits."""
         patients = self.options.model_dump(mode="json", exclude={"window", "flip", "fold"})
         return digest({self.name: self.version, **patients})
 
     def fingerprint(self, resolution: Resolution) -> str:
-        """What identifies the data: known before they are made."""
+        """Return a fingerprint of the data, known before they are made."""
         return digest({"cohort": self.cohort_fingerprint(), "shape": resolution.shape})
 
     def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
-        """The cohort, made first where it is not in the cache."""
+        """Return the cohort; it is made first if it is not in the cache."""
         self.make(cache, [resolution], workers)
         return open_cohort(self._folder(cache, resolution))
 
     def make(self, cache: Path, resolutions: Sequence[Resolution], workers: int) -> None:
         """Make the cohort at every sample size that is not in the cache, each patient's anatomy once for all of them."""
-        # In one order, so that two processes with sizes in common do not wait for each other.
+        # In a fixed order, so that two processes with sizes in common do not wait for each other.
         by_folder = {self._folder(cache, resolution): resolution for resolution in resolutions}
         self._build(dict(sorted(by_folder.items())), {}, cache, workers)
 
@@ -129,9 +129,9 @@ class VirtualCohort(ABC):
     def structures(
         self, cache: Path, resolution: Resolution, patients: Sequence[str], picked: Sequence[int], workers: int
     ) -> dict[str, NDArray[np.float32]]:
-        """Of each of STRUCTURES the shares [B, D, H, W] in the CTs of the patients at some places.
+        """Return the shares [B, D, H, W] of each of STRUCTURES in the CTs of the patients at some places.
 
-        Those of all `patients` are computed once and kept in the cache.
+        The shares of all `patients` are computed once and kept in the cache.
         """
         folder = cache / "structures" / f"{self.name}-{self.fingerprint(resolution)}-{digest(list(patients))}"
         make = partial(_structures_of, self.structure_maker(cache), (self.options.cohort, resolution.shape))

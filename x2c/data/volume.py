@@ -36,7 +36,7 @@ class Volume:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """[4, 4]: homogeneous voxel indices (z, y, x) to mm."""
+        """Matrix [4, 4] from homogeneous voxel indices (z, y, x) to mm."""
         matrix = np.eye(4)
         matrix[:3, :3] = np.array(self.direction) * np.array(self.spacing_mm)
         matrix[:3, 3] = self.origin_mm
@@ -62,12 +62,12 @@ def unwindow(unit: Array, low_hu: float, high_hu: float) -> Array:
 
 
 def mirrored(values: Array) -> Array:
-    """Volumes or radiographs [..., W] with left and right exchanged: the same chest in a mirror."""
+    """Return volumes or radiographs [..., W] with left and right exchanged: the same chest in a mirror."""
     return values[..., ::-1]
 
 
 def averaged(values: Array, shape: tuple[int, int, int]) -> Array:
-    """Values [d, h, w] averaged to [D, H, W] = shape, of which each axis is a whole multiple; float32 out where it is."""
+    """Average values [d, h, w] to [D, H, W] = shape; each axis must be a whole multiple. Float32 out if averaged."""
     factors = [n // m for n, m in zip(values.shape, shape, strict=True)]
     if max(factors) == 1:
         return values

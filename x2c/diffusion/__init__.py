@@ -1,1 +1,1 @@
-"""The forward process, what the denoiser predicts, and sampling."""
+"""Diffusion: the forward process, the denoiser's prediction types, guidance and sampling."""

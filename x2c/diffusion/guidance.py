@@ -21,26 +21,26 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Guidance(Protocol):
-    """One way of guiding."""
+    """A way of guiding."""
 
     labels: int
-    """Label embeddings the denoiser learns: 0 or 3 (negative, positive, unknown)."""
+    """Number of label embeddings the denoiser learns: 0 or 3 (negative, positive, unknown)."""
     drops_condition: bool
     """Whether the null condition is trained along with the condition."""
 
     def training(self, labels: Tensor, chance: Tensor) -> dict[str, Tensor]:
-        """What the denoiser takes besides the condition, given labels [B] and a uniform number [B] per sample."""
+        """Return the denoiser's inputs besides the condition, given labels [B] and a uniform number [B] per sample."""
         ...
 
     def denoise(
         self, denoiser: Denoise, noisy_latents: Tensor, timesteps: Tensor, condition: Tensor, labels: Tensor
     ) -> Tensor:
-        """The guided output [B, C, D, H, W]. `labels` [B] are the patients' own, UNKNOWN where nobody knows."""
+        """Return the guided output [B, C, D, H, W]. `labels` [B] are the patients' own, UNKNOWN if not known."""
         ...
 
 
 def extrapolate(with_it: Tensor, without: Tensor, scale: float) -> Tensor:
-    """without + scale · (with − without), the guided output."""
+    """Return the guided output, without + scale · (with − without)."""
     return torch.lerp(without, with_it, scale)
 
 
@@ -49,7 +49,7 @@ class Unguided:
     """The condition as it is, always."""
 
     class Options(GuidanceOptions):
-        """None."""
+        """No options."""
 
     labels = 0
     drops_condition = False

@@ -1,4 +1,4 @@
-"""What the denoiser predicts: the noise ε (the paper), the velocity v (Salimans & Ho 2022) or the clean latents x_0."""
+"""Prediction types of the denoiser: noise ε (the paper), velocity v (Salimans & Ho 2022) or clean latents x_0."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from x2c.diffusion.process import Process
 
 
 class Prediction(Protocol):
-    """A parametrisation: the regression target, and the way back from an output to x_0."""
+    """A parametrisation: the regression target, and the conversion of an output to x_0."""
 
     def target(self, process: Process, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser should output, [B, C, D, H, W]."""
+        """Return the target of the denoiser's output, [B, C, D, H, W]."""
         ...
 
     def x0(self, process: Process, output: Tensor, noisy_latents: Tensor, timesteps: Tensor) -> Tensor:
-        """The clean latents an output means, [B, C, D, H, W]."""
+        """Return the clean latents that an output means, [B, C, D, H, W]."""
         ...
 
 
@@ -28,7 +28,7 @@ class Epsilon:
     """Predict the noise."""
 
     class Options(Section):
-        """None."""
+        """No options."""
 
     def target(self, process: Process, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         return noise
@@ -43,7 +43,7 @@ class Velocity:
     """Predict √ᾱ ε − √(1−ᾱ) x_0."""
 
     class Options(Section):
-        """None."""
+        """No options."""
 
     def target(self, process: Process, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         signal, sigma = process.scales(timesteps, latents)
@@ -59,7 +59,7 @@ class Sample:
     """Predict the clean latents."""
 
     class Options(Section):
-        """None."""
+        """No options."""
 
     def target(self, process: Process, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         return latents

@@ -12,7 +12,7 @@ from x2c.core.config import Diffusion
 
 
 def cosine_betas(num_train_timesteps: int, max_beta: float, offset: float = 0.008) -> Tensor:
-    """β_t of the cosine schedule (Nichol & Dhariwal 2021, eq. 17), clipped at `max_beta`: [T], float64.
+    """Return β_t of the cosine schedule (Nichol & Dhariwal 2021, eq. 17), clipped at `max_beta`: [T], float64.
 
     Our own rather than diffusers' `squaredcos_cap_v2`, which clips at .999 where the paper's code clips at .9999.
     """
@@ -23,7 +23,7 @@ def cosine_betas(num_train_timesteps: int, max_beta: float, offset: float = 0.00
 
 @dataclass(frozen=True)
 class Process:
-    """ᾱ_t and what follows from it. All tensors [T], float32."""
+    """ᾱ_t and the coefficients derived from it. All tensors [T], float32."""
 
     betas: Tensor
     alpha_bar: Tensor
@@ -31,23 +31,23 @@ class Process:
 
     @classmethod
     def of(cls, config: Diffusion, device: torch.device | str = "cpu") -> Process:
-        """The process a config describes."""
+        """Return the process of a config."""
         betas = cosine_betas(config.num_train_timesteps, config.max_beta)
         alpha_bar = torch.cumprod(1 - betas, dim=0)
         return cls(betas.float().to(device), alpha_bar.float().to(device), config.x0_weight)
 
     def scales(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """√ᾱ_t and √(1−ᾱ_t) of each sample, shaped to multiply `like`."""
+        """Return √ᾱ_t and √(1−ᾱ_t) of each sample, shaped to multiply `like`."""
         shape = (-1, *[1] * (like.dim() - 1))
         alpha_bar = self.alpha_bar[timesteps].to(like.dtype).view(shape)
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
+        """Return x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε."""
         signal, sigma = self.scales(timesteps, latents)
         return signal * latents + sigma * noise
 
     def weight(self, timesteps: Tensor) -> Tensor:
-        """The weight [B] of a loss on the predicted x_0 (see `Diffusion.x0_weight`)."""
+        """Return the weight [B] of a loss on the predicted x_0 (see `Diffusion.x0_weight`)."""
         alpha_bar = self.alpha_bar[timesteps]
         return alpha_bar if self.x0_weight == "alpha_bar" else torch.ones_like(alpha_bar)

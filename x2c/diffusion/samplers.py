@@ -22,10 +22,10 @@ class Sampler(Protocol):
 
     options: SamplerOptions
     stochastic: bool
-    """Whether a step draws noise, and so takes the patients' generators."""
+    """Whether a step draws noise, and so needs the patients' generators."""
 
     def scheduler(self, betas: Any) -> Any:
-        """A fresh diffusers scheduler that is fed predictions of x_0."""
+        """Return a new diffusers scheduler that takes predictions of x_0."""
         ...
 
 
@@ -96,7 +96,7 @@ class DPMPlusPlus:
 
 
 def scheduled(sampler: Sampler, process: Process) -> Any:
-    """The sampler's scheduler with its timesteps set. Raises UserError for a number of steps that it cannot take."""
+    """Return the sampler's scheduler with its timesteps set. Raises UserError for a number of steps it cannot take."""
     betas, steps = process.betas.cpu().double().numpy(), sampler.options.steps
     if (scheduler := _taking(sampler, betas, steps)) is not None:
         return scheduler
@@ -109,7 +109,7 @@ def scheduled(sampler: Sampler, process: Process) -> Any:
 
 
 def _taking(sampler: Sampler, betas: Any, steps: int) -> Any:
-    """A scheduler set to a number of steps; None where they would not be so many different timesteps, descending.
+    """Return a scheduler set to a number of steps; None if it has not as many different timesteps, descending.
 
     Diffusers' DPM-Solver++ divides by the distance of repeated timesteps, and rounding adds a timestep −1 to some numbers
     of steps.
@@ -136,7 +136,7 @@ def sample(
     x0_range: float,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Latents [B, *shape], one per patient.
+    """Sample latents [B, *shape], one per patient.
 
     `denoise(noisy_latents, timesteps)` is the denoiser with its condition. Start and step noise of a volume come from
     its patient's own generator, so a volume depends on neither batch size nor order. The predicted x_0 is clipped to

@@ -1,4 +1,4 @@
-"""Accelerate for as long as a piece of work takes, on the threads that the configuration fixes."""
+"""Context managers for Accelerate's `Accelerator` and for the configured number of threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from x2c.engine import tracking
 
 @contextmanager
 def accelerated(config: Config, **options: object) -> Iterator[Accelerator]:
-    """An accelerator of the config's precision and device; `options` are Accelerate's own."""
+    """Yield an accelerator with the config's precision and device; `options` are passed on to `Accelerator`."""
     use_threads(config)
     accelerator = Accelerator(
         cpu=config.compute.cpu,
@@ -38,6 +38,6 @@ def accelerated(config: Config, **options: object) -> Iterator[Accelerator]:
 
 
 def use_threads(config: Config) -> None:
-    """Compute with the config's number of threads, which a result's last bits depend on; 0 leaves it to torch."""
+    """Use the config's number of threads, on which the last bits of results depend; 0 leaves the choice to torch."""
     if config.compute.threads:
         torch.set_num_threads(config.compute.threads)

@@ -1,4 +1,4 @@
-"""The rows every table needs beside the model's: how far one gets without it, and how far its latents could take it."""
+"""Baselines of every table: volumes made without the model under test, and the ceiling that the autoencoder sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from x2c.engine.scoring import Scorer
 
 
 def mean_volume(parts: Parts, rows: Rows) -> Made:
-    """The voxelwise mean of the training volumes, for everyone."""
+    """Return the voxelwise mean of the training volumes for every patient."""
     data = parts.evaluated
     training = data.cohort.rows("train")
     mean = sum(
@@ -38,7 +38,7 @@ def mean_volume(parts: Parts, rows: Rows) -> Made:
 
 
 def nearest_patient(parts: Parts, rows: Rows) -> Made:
-    """The volume of the training patient whose X-ray embedding is nearest (cosine)."""
+    """Return the volume of the training patient whose X-ray embedding is nearest (cosine)."""
     data = parts.evaluated
     training, wanted = data.cohort.rows("train"), F.normalize(data.embeddings[rows], dim=1)
     best, nearest = torch.full((len(rows),), -math.inf), torch.zeros(len(rows), dtype=torch.long)
@@ -51,7 +51,7 @@ def nearest_patient(parts: Parts, rows: Rows) -> Made:
 
 
 def reconstruction(parts: Parts, rows: Rows) -> Made:
-    """The autoencoder's own reconstruction of the true volume: the ceiling of everything made from its latents."""
+    """Return the autoencoder's reconstruction of the true volume: the ceiling of everything made from its latents."""
     latents = parts.evaluated.latents
 
     def made(places: Rows) -> Tensor:
@@ -92,7 +92,7 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
             recipe["home"] = home_fingerprint(config)
         path = Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}"
         run = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
-        # Another process may be at it: its scores are ours.
+        # Another process may be scoring this baseline; its scores are then used.
         with run.owned(patience_seconds=math.inf):
             if run.done:
                 continue

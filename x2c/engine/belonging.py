@@ -1,4 +1,4 @@
-"""Training processes that a sweep's worker has started: they end when it does, and write only while the cell is its own."""
+"""Guard of training processes that a sweep's worker starts: they end with it and write only while it holds the cell."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WATCH_SECONDS = 1.0
 
 
 class NotOurs(RuntimeError):
-    """The worker that started this process has lost the cell to another."""
+    """The worker that started this process has lost its cell to another worker."""
 
 
 @contextmanager
 def belonging() -> Iterator[None]:
-    """Inside the block this process belongs to the worker that its environment names; to no one where it names none."""
+    """Inside the block, end this process with the worker that its environment names, if any, and fence its writes."""
     worker, claim = os.environ.get(WORKER), os.environ.get(CLAIM)
     if not (worker and claim):
         yield
@@ -43,8 +43,8 @@ def _check(claim: Path, worker: str) -> None:
 
 
 def _end_with(worker: int) -> None:
-    """What a killed worker has started ends as if it were killed too: whoever goes on comes to the same bits."""
-    # The launcher in between, when it is killed, does not pass it on either.
+    """Kill this process when its worker is gone, as if it were killed too; resuming then gives the same bits."""
+    # A launcher between worker and process that is killed does not pass the signal on either.
     launcher = os.getppid()
     while Path(f"/proc/{worker}").exists() and os.getppid() == launcher:
         time.sleep(WATCH_SECONDS)

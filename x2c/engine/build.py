@@ -1,4 +1,4 @@
-"""From a config to its learning parts: denoiser, prediction, guidance, sampler. Needs no data, so it also builds on meta."""
+"""Build a config's learning parts: denoiser, prediction, guidance, sampler. Needs no data; also builds on meta."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from x2c.models.unet3d import UNet3D
 
 
 def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
-    """The denoiser a config describes, with weights drawn from its seed.
+    """Return the denoiser of a config, with weights drawn from its seed.
 
-    With `labels` off it lacks the label embeddings, which guidance by label adds when conditional training begins.
+    Without `labels` it lacks the label embeddings, which guidance by label adds when conditional training begins.
     """
     d = config.denoiser
     autoencoder, encoder = autoencoder_of(config), encoder_of(config)
@@ -39,18 +39,18 @@ def build_denoiser(config: Config, *, labels: bool = True) -> UNet3D:
 
 
 def build_guidance(config: Config) -> Guidance:
-    """What is dropped in training, and how sampling is guided."""
+    """Return the guidance of a config: what is dropped in training, and how sampling is guided."""
     guidance: Guidance = GUIDANCE.get(config.guidance.name)(config.guidance.options)
     return guidance
 
 
 def build_prediction(config: Config) -> Prediction:
-    """What the denoiser predicts."""
+    """Return the prediction type of a config: the quantity that the denoiser predicts."""
     prediction: Prediction = PREDICTIONS.get(config.prediction.name)()
     return prediction
 
 
 def build_sampler(config: Config) -> Sampler:
-    """How volumes are drawn."""
+    """Return the sampler of a config."""
     sampler: Sampler = SAMPLERS.get(config.sampler.name)(config.sampler.options)
     return sampler

@@ -1,4 +1,4 @@
-"""What a training step and a sampled patient cost on this device, found by doing a few of them."""
+"""Measurement of the cost of a training step and of a sampled patient on this device, by doing a few of them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ WARM_UP, TIMED = 2, 5
 
 
 class _Clock:
-    """Stands where a Reporter would: notes when a step has ended, writes nothing."""
+    """Takes the place of a Reporter: it notes when each step ends and writes nothing."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.times = [self._now()]
 
     def step(self, _step: int, _losses: Mapping[str, float]) -> None:
-        """A step has ended."""
+        """Note that a step has ended."""
         self.times.append(self._now())
 
     def log(self, _step: int, _values: Mapping[str, float]) -> None:
-        """A validation has ended."""
+        """Note that a validation has ended."""
         self.validated = self._now()
 
     def _now(self) -> float:

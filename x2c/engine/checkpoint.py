@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, the newest two kept, checked when they are read."""
+"""Checkpoints: written whole or not at all, checked when they are read; the newest two are kept."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from x2c.core.run import step_of
 
 DIGESTS = "digests.json"
 KEPT = 2
-"""Should the newest be damaged, the one before it is still there."""
+"""Number of checkpoints kept: if the newest is damaged, the one before it is used."""
 
 
 def save(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Write everything Accelerate knows of (models, EMA, optimizers, schedules, RNG) as `folder/step-<step>`."""
+    """Write everything that Accelerate tracks (models, EMA, optimizers, schedules, RNG) as `folder/step-<step>`."""
     target = folder / f"step-{step:07d}"
-    # The main process's name for it, which is no one else's.
+    # The main process's temporary name; no other process uses it.
     (temporary,) = broadcast_object_list([temporary_beside(target)])
     accelerator.save_state(str(temporary), safe_serialization=True)
     accelerator.wait_for_everyone()
@@ -40,9 +40,9 @@ def save(accelerator: Accelerator, folder: Path, step: int) -> None:
 
 
 def load_newest(accelerator: Accelerator, folder: Path) -> int:
-    """Load the newest checkpoint that is whole and return its step; 0 where there is none.
+    """Load the newest whole checkpoint and return its step; return 0 if there is none.
 
-    A damaged one is told of and deleted: what it held is trained again, to the same bits.
+    A damaged checkpoint is reported and deleted; its steps are trained again, to the same bits.
     """
     chosen = [_newest_whole(folder) if accelerator.is_main_process else None]
     (newest,) = broadcast_object_list(chosen)
@@ -58,14 +58,14 @@ def load_newest(accelerator: Accelerator, folder: Path) -> int:
 
 
 def forget(accelerator: Accelerator) -> None:
-    """Let go of a stage's networks, optimizers and averages: the next stage's checkpoints must not hold them."""
+    """Release a stage's networks, optimizers and averages: the next stage's checkpoints must not hold them."""
     accelerator.free_memory()
-    # free_memory keeps what was registered by hand, and there is no public way to take it back.
+    # free_memory keeps what was registered by hand, and Accelerate has no public way to unregister it.
     accelerator._custom_objects.clear()
 
 
 def damage(checkpoint: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty where nothing is."""
+    """Describe what is wrong with the files of a checkpoint; empty if nothing is."""
     try:
         digests = read_json(checkpoint / DIGESTS)
     except ValueError:
@@ -86,7 +86,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
     except OSError:
         if not target.is_dir():
             raise
-        # Whoever had the stage before, and has lost it, was just about to: a whole one has the same bits.
+        # The stage's former process, which lost its lease, wrote this checkpoint; a whole one has the same bits.
         whole = not damage(target)
         shutil.rmtree(temporary if whole else target)
         if not whole:

@@ -1,4 +1,4 @@
-"""What was measured of a recipe on a device, and where it is kept."""
+"""Measured costs of a recipe on a device, and the cache that keeps them."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of one stage's recipe, whatever its number of steps."""
+    """Cost of one stage's recipe, independent of its number of steps."""
 
     seconds_per_step: float
     seconds_per_validation: float
     seconds_per_checkpoint: float
     joules_per_step: float | None
-    """None where the device does not tell."""
+    """None if the device does not report its power."""
     checkpoint_bytes: int
     weight_bytes: int
 
 
 @dataclass(frozen=True)
 class EvaluationCost:
-    """Of sampling and scoring."""
+    """Cost of sampling and scoring."""
 
     seconds_to_open: float
-    """To load what a cell needs, once a cell."""
+    """Seconds to load a cell's data and networks, once per cell."""
     seconds_per_volume: float
-    """Sampled once and scored once; an evaluation does so with each patient's own X-ray, once or more, and with another's."""
+    """Seconds to sample and score one volume; an evaluation does so for the own X-ray, once or more, and another's."""
     joules_per_volume: float | None
     patients: int
-    """That are tested."""
+    """Number of test patients."""
     volume_bytes: int
-    """Of a patient's volumes, true and generated, as they are kept for pictures, before compression."""
+    """Bytes of a patient's volumes, true and generated, that are kept for pictures, before compression."""
 
 
 def kept_at(config: Config, device: str, planned: PlannedStage | None) -> Path:
-    """Where a measurement is kept: by everything that a step's work depends on, and the device."""
+    """Return the cache file of a measurement, keyed by the device and everything that a step's work depends on."""
     whole = identity(config)
     shape: dict[str, Any] = {name: whole.get(name) for name in SHAPES}
     shape |= {
@@ -71,19 +71,19 @@ def kept_at(config: Config, device: str, planned: PlannedStage | None) -> Path:
     else:
         shape["stage"] = planned.stage.model_dump(mode="json", include={"condition", "lora_rank", "loss"})
         terms = {term: whole["loss"][term] for term in config.terms_of(planned.stage)} or {"l1": {}}
-        # A weight makes a sum another, not its time.
+        # A weight changes the value of the sum, not the time it takes.
         shape["loss"] = {term: {**options, "weight": None} for term, options in terms.items()}
         shape["measured"] = _fields_of(StageCost)
     return Path(config.compute.cache) / "costs" / f"{digest(shape)}.json"
 
 
 def _fields_of(kind: type[StageCost] | type[EvaluationCost]) -> list[str]:
-    """What is measured: what was kept with less is measured anew."""
+    """Return the names of the measured fields: a cached measurement with other fields is measured again."""
     return [field.name for field in fields(kind)]
 
 
 def evaluation_seconds(config: Config, gpu: str | None) -> float | None:
-    """To sample and score a run's test patients on the GPU of that name, or the processor; None where it was not measured."""
+    """Return the seconds to sample and score a run's test patients on a GPU (None: processor); None if not measured."""
     try:
         cost = EvaluationCost(**read_json(kept_at(config, gpu or processor_name(config), None)))
         return (1 + config.evaluation.samples) * cost.patients * cost.seconds_per_volume
@@ -92,6 +92,6 @@ def evaluation_seconds(config: Config, gpu: str | None) -> float | None:
 
 
 def processor_name(config: Config) -> str:
-    """The processor that a config is computed on, with its threads."""
+    """Return the name of the processor that a config is computed on, with its threads."""
     threads = config.compute.threads or cores()
     return f"{processor_model()}, {threads} thread" + ("s" if threads > 1 else "")

@@ -1,6 +1,6 @@
-"""From the names and options of a config to its data sets and frozen networks, none of them loaded.
+"""Look up a config's data sets and frozen networks by name and options; none of them is loaded.
 
-What an entry is, its registry does not know: here its family's type is given back. Importing this imports no family.
+A registry does not know the type of its entries; these functions return the family's type. No family is imported.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 def data_set_of(slot: DataSlot) -> DataSet:
-    """A data set of a config."""
+    """Return a data set of a config."""
     made: DataSet = DATASETS.get(slot.name)(slot.options)
     return made
 
 
 def autoencoder_of(config: Config) -> Autoencoder:
-    """The autoencoder between volumes and latents."""
+    """Return the autoencoder between volumes and latents."""
     made: Autoencoder = AUTOENCODERS.get(config.autoencoder.name)(config.autoencoder.options)
     return made
 
 
 def encoder_of(config: Config) -> Encoder:
-    """The encoder of the X-ray."""
+    """Return the encoder of the X-ray."""
     made: Encoder = ENCODERS.get(config.encoder.name)(config.encoder.options)
     return made
 
 
 def perceptual_of(config: Config) -> Perceptual:
-    """The network of the metric LPIPS. Raises UserError where its weights cannot be had."""
+    """Return the network of the metric LPIPS. Raises UserError if its weights cannot be found."""
     made: Perceptual = PERCEPTUAL.get(config.perceptual.name)(config.perceptual.options)
     return made
 
 
 def features_of(config: Config) -> FeatureNetwork:
-    """The network of the Fréchet and kernel distances. Raises UserError where its weights cannot be had."""
+    """Return the network of the Fréchet and kernel distances. Raises UserError if its weights cannot be found."""
     made: FeatureNetwork = FEATURES.get(config.features.name)(config.features.options)
     return made

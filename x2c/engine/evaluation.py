@@ -1,4 +1,4 @@
-"""After training: sample every test patient, score, and check that the X-ray matters."""
+"""Evaluation after training: sample every test patient, score, and check that the X-ray matters."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from x2c.engine.scoring import Features, Scorer, groups
 
 Rows = NDArray[np.int64]
 Made = Callable[[Rows], Tensor]
-"""Gives the volumes [B, D, H, W] in [0, 1] that were made for the tested patients at some places among them."""
+"""Returns the volumes [B, D, H, W] in [0, 1] of the tested patients at the given positions."""
 WORST_BY = {"psnr": +1, "ssim_2d": +1, "lpips": -1}
-"""Scores whose worst cases are kept; +1 where low is bad."""
+"""Scores whose worst cases are kept; +1 if a low score is bad, -1 if a high one is."""
 WORST_OF_EACH = 2
 
 
@@ -42,10 +42,10 @@ def evaluate(
 
     Writes scores.parquet, set_scores.json, samples/volumes.npz, samples/worst.npz, and the frame, also beside adapters.
     Each patient is sampled twice from the same noise: with the own X-ray, and with the next patient's
-    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. With `evaluation.samples` above
-    one each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). Sampled batches stay on
-    disk and are scored from there, a few volumes at a time: how many patients there are takes no memory. A killed
-    evaluation goes on after the last batch it sampled; `forget_batches` removes what is kept for that.
+    (columns `*_other_xray`), the control that tells whether the model uses the X-ray at all. With `evaluation.samples`
+    above one, each is sampled again from other noise (columns `psnr_of_one`, `psnr_of_mean`, `spread_hu`). Sampled
+    batches are cached on disk and scored from there, a few volumes at a time, so memory does not grow with the number
+    of patients. A killed evaluation resumes after the last batch it sampled; `forget_batches` deletes this cache.
     """
     data = parts.evaluated
     rows = data.cohort.rows("test")
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def _from_batches(chunks: list[Rows], batch: Callable[[Rows], Tensor]) -> Made:
-    """The volumes at places, of which each of `chunks` is sampled together and read by `batch`."""
+    """Return the volumes at positions; each of `chunks` is sampled together and read by `batch`."""
     read = functools.lru_cache(maxsize=1)(lambda number: batch(chunks[number]))
     found = [(number, offset) for number, chunk in enumerate(chunks) for offset in range(len(chunk))]
 
@@ -101,7 +101,7 @@ def _from_batches(chunks: list[Rows], batch: Callable[[Rows], Tensor]) -> Made:
 
 
 def write_frame(run: RunDirectory, frame: Frame) -> None:
-    """Write the frame; beside adapters as well, which are of this frame and of these base weights alone."""
+    """Write the frame; also beside adapters, which fit only this frame and these base weights."""
     run.write(FRAME_FILE, frame.as_json())
     if (run.path / ADAPTER).exists():
         base = file_digest(run.path / WEIGHTS)
@@ -111,9 +111,9 @@ def write_frame(run: RunDirectory, frame: Frame) -> None:
 def score(
     data: Data, rows: Rows, scorer: Scorer, made: Made, with_other_xray: Made | None = None
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """A row per patient, with the scores of the volumes made for it, and the scores of the set.
+    """Return a row per patient, with the scores of the volumes made for it, and the scores of the set.
 
-    Few volumes are in memory at a time, so many as networks take at once.
+    Only as many volumes are in memory at a time as networks take at once.
     """
     tables: list[pd.DataFrame] = []
     of_made, of_true = list[Features](), list[Features]()
@@ -131,7 +131,7 @@ def score(
 
 
 def reference(data: Data, count: int, scorer: Scorer) -> Features:
-    """The features of `count` real training volumes, evenly spread over the split."""
+    """Return the features of `count` real training volumes, evenly spread over the split."""
     training = data.cohort.rows("train")
     picked = training[np.linspace(0, len(training) - 1, count).round().astype(int)]
     return Features.joined(
@@ -140,7 +140,7 @@ def reference(data: Data, count: int, scorer: Scorer) -> Features:
 
 
 def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: Tensor) -> pd.DataFrame:
-    """One row per patient: patient, label and the per-volume scores."""
+    """Return one row per patient: patient, label and the per-volume scores."""
     scores = scorer.per_volume(volumes, truth)
     structures = data.structures(rows)
     if structures is not None:
@@ -149,7 +149,7 @@ def score_table(data: Data, rows: Rows, scorer: Scorer, volumes: Tensor, truth: 
 
 
 def spread(samples: Tensor, truth: Tensor, window_hu: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
-    """How much samples [K, B, D, H, W] of the same X-rays differ, and whether their mean is nearer to the truth than one is.
+    """Compare samples [K, B, D, H, W] of the same X-rays: their spread, and the PSNR of one sample and of their mean.
 
     Volumes in [0, 1]. psnr_of_one: the mean of K samples' PSNR, dB. psnr_of_mean: of the mean volume. spread_hu: SD over
     the samples (n - 1), its mean over voxels. Each [B].
@@ -165,13 +165,13 @@ def spread(samples: Tensor, truth: Tensor, window_hu: tuple[float, float]) -> di
 
 
 def write_scores(run: RunDirectory, table: pd.DataFrame) -> None:
-    """Write scores.parquet, with checksums: a bit that a disk turns is noticed by readers."""
+    """Write scores.parquet with checksums, so that readers notice a flipped bit."""
     with replacing(run.scores) as path:
         table.to_parquet(path, write_page_checksum=True)
 
 
 def keep_pictures(config: Config, run: RunDirectory, data: Data, rows: Rows, made: Made, table: pd.DataFrame) -> None:
-    """Keep volumes for figures: of the first test patients in volumes.npz, of those with the worst scores in worst.npz."""
+    """Keep volumes for figures: the first test patients in volumes.npz, those with the worst scores in worst.npz."""
     run.samples.mkdir(exist_ok=True)
     first = np.arange(min(config.evaluation.pictures, len(rows)))
     for name, picked in (("volumes.npz", first), ("worst.npz", worst_cases(table))):
@@ -179,7 +179,7 @@ def keep_pictures(config: Config, run: RunDirectory, data: Data, rows: Rows, mad
 
 
 def worst_cases(table: pd.DataFrame) -> Rows:
-    """Row numbers of the patients that any of the scores likes least, WORST_OF_EACH by each."""
+    """Return the row numbers of the WORST_OF_EACH patients with the worst value of each score."""
     found = {name: np.argsort(sign * table[name].to_numpy(), kind="stable") for name, sign in WORST_BY.items()}
     return np.array(sorted({int(row) for order in found.values() for row in order[:WORST_OF_EACH]}))
 
@@ -188,7 +188,7 @@ def _keep(file: Path, data: Data, rows: Rows, volumes: Tensor) -> None:
     low, high = data.window_hu
     truth = data.true_volumes(rows)
     structures = data.structures(rows)
-    # What is not known is not there: no file claims that a patient has no embolus.
+    # Unknown structures are left out: no file may claim that a patient has no embolus.
     clots = {} if structures is None else {"clot_share": np.rint(structures["clot"].numpy() * 255).astype(np.uint8)}
     with replacing(file) as path, path.open("wb") as stream:
         np.savez_compressed(

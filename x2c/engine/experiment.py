@@ -1,4 +1,4 @@
-"""One experiment from its config to its scores."""
+"""Run one experiment, from its config to its scores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from x2c.losses.combinations import stand_ins as loss_stand_ins
 
 
 def prepare_patients(configs: Iterable[Config]) -> None:
-    """Make the virtual patients of several experiments, each once for all the sample sizes that these ask for."""
+    """Make the virtual patients of several experiments; each is made once for all sample sizes that they need."""
     asked: dict[tuple[str, str, str], tuple[VirtualCohort, dict[str, Resolution]]] = {}
     for config in configs:
         for data_set in cohorts(config):
@@ -66,10 +66,10 @@ def prepare(config: Config) -> None:
 
 
 def run(config: Config) -> RunDirectory:
-    """Train, sample and score; goes on where an earlier process stopped and returns at once when all is done.
+    """Train, sample and score; resumes if an earlier process was interrupted and returns at once if all is done.
 
-    On an error, status.json says `failed` with the reason, and the error is raised. Asked to stop, it says `interrupted`,
-    and Stopped is raised, whatever else was.
+    On an error, status.json says `failed` with the reason, and the error is raised. When a stop is requested, it says
+    `interrupted`, and Stopped is raised, whatever other error occurred.
     """
     with interruptible():
         return _run_once(config)
@@ -82,7 +82,7 @@ def _run_once(config: Config) -> RunDirectory:
         forget_batches(directory)
         return directory
     tracked = {"log_with": list(config.compute.tracker) or None, "project_dir": str(directory.path)}
-    # The main process samples and scores while the others wait: at full scale for hours.
+    # The main process samples and scores while the others wait, at full scale for hours.
     patient = InitProcessGroupKwargs(timeout=timedelta(days=7))
     with accelerated(config, **tracked, kwargs_handlers=[patient]) as accelerator:
         directory.writes = accelerator.is_main_process
@@ -119,7 +119,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
     except (Exception, KeyboardInterrupt) as error:
         directory.report_end(error)
         raise
-    # What comes after this, whatever becomes of it, leaves the run done.
+    # The run stays done even if a later step fails.
     directory.report("done", "done", config.steps, config.steps)
     if accelerator.is_main_process:
         say(f"{directory.path.name}: done", has_bar=True)
@@ -127,7 +127,7 @@ def _run(config: Config, directory: RunDirectory, accelerator: Accelerator) -> N
 
 
 def check(config: Config) -> None:
-    """Refuse what would fail late: unknown trackers, absent weights or starts, folders that cannot be written."""
+    """Raise UserError for what would fail late: unknown trackers, absent weights or starts, unwritable folders."""
     tracking.check(config.compute.tracker)
     planned_stages(config)
     check_start(config)
@@ -148,19 +148,19 @@ def check(config: Config) -> None:
 
 
 def _load_scorer(config: Config, device: torch.device) -> Scorer:
-    """The metrics' networks; the loss's perceptual network is tried too, so that missing weights show before any work."""
+    """Build the metrics' networks; the loss's perceptual network is tried too, so that missing weights show at once."""
     if (lpips := config.loss.terms.get("lpips")) is not None:
         perceptual_network(network_of(lpips) or "", source_of(lpips))
     return Scorer(config, device)
 
 
 def best_device(config: Config) -> torch.device:
-    """The GPU where there is one and the config does not stay on the CPU."""
+    """Return the GPU if there is one and the config does not ask for the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() and not config.compute.cpu else "cpu")
 
 
 def _picture(directory: RunDirectory, window_hu: tuple[float, float]) -> np.ndarray:
-    """The kept patients' middle slices, truth above generated, as one grey picture."""
+    """Return the kept patients' middle slices, truth above generated, as one grey picture."""
     with np.load(directory.samples / "volumes.npz") as kept:
         rows = [np.hstack(list(kept[name][:, kept[name].shape[1] // 2])) for name in ("truth_hu", "generated_hu")]
     return np.rint(window(np.vstack(rows).astype(np.float32), *window_hu) * 255).astype(np.uint8)

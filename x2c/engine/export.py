@@ -1,4 +1,4 @@
-"""A run as a folder or archive to pass on: whole, and without what must stay where it was trained."""
+"""Export of a run as a folder or archive to pass on, complete but without what must stay on this machine."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from x2c.engine.sampling import complete, finished_run, model_of
 from x2c.engine.weight_copies import copy_weights
 
 PLAIN = ("set_scores.json", "metrics.jsonl")
-"""Files of a run that tell of no single patient and of no machine."""
+"""Files of a run that contain nothing about single patients or the machine."""
 OF_PATIENTS = ("scores.parquet", "samples/volumes.npz", "samples/worst.npz")
-"""Scores by pseudonym, and volumes and radiographs of test patients."""
+"""Files of a run with scores by pseudonym, or with volumes and radiographs of test patients."""
 OF_THE_PLACE = ("diff", "untracked")
 """Entries of provenance.json that are parts of someone's working tree."""
 PERMISSIVE = ("Apache-2.0", "BSD-3-Clause", "MIT")
@@ -42,15 +42,15 @@ class Export:
     out: Path
     """A folder that does not exist yet, or a .tar file."""
     with_weights: bool = False
-    """Put in the published pretrained networks as well, which the run only names."""
+    """Also export the published pretrained networks, which the run only names."""
     with_patients: bool = False
-    """Put in scores and volumes of single patients of a prepared data set."""
+    """Also export scores and volumes of single patients of a prepared data set."""
 
 
 def export(request: Export) -> list[str]:
-    """Write the export; returns what was left out, with why.
+    """Write the export; return what was left out, with the reasons.
 
-    Raises UserError where the run is not done or damaged, where its place is taken, and for weights that are not here.
+    Raises UserError if the run is not done or damaged, if the target exists, and for weights that are not here.
     """
     run, out = finished_run(request.run), request.out
     if out.exists():
@@ -80,7 +80,7 @@ def export(request: Export) -> list[str]:
 
 
 def whole_model(run: RunDirectory) -> Model:
-    """The model of a run; one of an older x2c is completed first, from its data set and cache."""
+    """Return the model of a run; the model of an older x2c is first completed from its data set and cache."""
     model = model_of(run)
     if model.whole:
         return model
@@ -120,14 +120,14 @@ def _fill(folder: Path, model: Model, request: Export) -> list[str]:
 
 
 def _of_patients(values: dict[str, Any]) -> bool:
-    """Whether the test patients are people."""
+    """Return whether the test patients are real people."""
     config = values["config"]
     stages = config["stages"]
     return bool(config[stages[stages["order"][-1]]["data"]]["name"] == "prepared")
 
 
 def _with_weights(model: Model, part: str, folder: Path) -> dict[str, Any]:
-    """What model.json says of a part whose published weights are put in. Raises UserError where their licence forbids it."""
+    """Return model.json's entry for a part with its published weights. Raises UserError if their licence forbids it."""
     about = dict(model.values["parts"][part])
     if about["asset"] and not about["copy"]:
         name, licence = about["asset"]["name"], about["asset"]["licence"]
@@ -143,23 +143,23 @@ def _with_weights(model: Model, part: str, folder: Path) -> dict[str, Any]:
 
 
 def _write_provenance(model: Model, folder: Path) -> None:
-    """provenance.json without what tells of the machine."""
+    """Write provenance.json without the entries that describe the machine."""
     provenance = read_json(model.folder / "provenance.json") or {}
     kept = {name: value for name, value in provenance.items() if name not in OF_THE_PLACE}
     for weights in (kept.get("weights") or {}).values():
-        # Where it lay; what it was, its digest says.
+        # The path is dropped; the digest identifies the file.
         weights["source"] = weights["name"]
     write_json(folder / "provenance.json", kept)
 
 
 def _copy(source: Path, target: Path) -> None:
-    # Not a link: what is passed on must not change with the run, and has no one's permissions.
+    # Copied, not linked: the export must not change with the run, and must not keep anyone's permissions.
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
 def _pack(folder: Path, archive: Path) -> None:
-    """An uncompressed archive of a folder, which says nothing of who made it."""
+    """Write an uncompressed archive of a folder that does not say who made it."""
 
     def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0

@@ -1,4 +1,4 @@
-"""Features of volumes, computed once: kept by extractor and by what is in the volume."""
+"""Cache of volumes' features, keyed by extractor and by the volume's content."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from x2c.core.files import replacing
 from x2c.models.chunks import at_once
 
 VOLUMES_AT_ONCE = 4
-"""Volumes that features are computed of at once, however small they are; of large ones as many as fit (`chunks`)."""
+"""Most volumes whose features are computed at once; of large volumes, as many as fit (`chunks`)."""
 
 
 class FeatureStore:
-    """What `extract(volumes [B, D, H, W]) -> [B, ...]` gives for a volume, looked up where it has been computed before.
+    """Cache of `extract(volumes [B, D, H, W]) -> [B, ...]`, looked up by the content of each volume.
 
-    `folder` belongs to one extractor with its weights. True volumes meet again in every run, generated ones in a resumed
+    `folder` belongs to one extractor with its weights. True volumes recur in every run, generated ones in a resumed
     evaluation.
     """
 
@@ -28,7 +28,7 @@ class FeatureStore:
         self.folder, self.extract = folder, extract
 
     def __call__(self, volumes: Tensor) -> Tensor:
-        """Features [B, ...] of volumes [B, D, H, W], on the CPU."""
+        """Return features [B, ...] of volumes [B, D, H, W], on the CPU."""
         paths = [self._path(volume) for volume in volumes]
         missing = list({path: row for row, path in enumerate(paths) if not _whole(path)}.values())
         count = at_once(volumes.shape[1:], VOLUMES_AT_ONCE)
@@ -46,7 +46,7 @@ class FeatureStore:
 
 
 def _whole(path: Path) -> bool:
-    """Whether there are features; after a power cut a file may be empty."""
+    """Return whether the file holds features; after a power cut it may be empty."""
     try:
         np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):

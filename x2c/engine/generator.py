@@ -20,43 +20,43 @@ from x2c.models.autoencoders.base import Autoencoder
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FRAME_FILE = "sampling.json"
-"""Of a run, and beside adapters: the frame of what they were trained on."""
+"""File of a frame, in a run and beside adapters: the frame of the data they were trained on."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What sampling needs to know of the data a model was trained on: FRAME_FILE of a run, or of its adapters."""
+    """The properties of the training data that sampling needs; kept in FRAME_FILE of a run or of its adapters."""
 
     latent_shape: tuple[int, ...]
-    """(C, D, h, w)."""
+    """Shape of latents, (C, D, h, w)."""
     latents: Scale
     embeddings: Scale
     spacing_mm: tuple[float, float, float]
-    """Of a volume's voxels, (z, y, x)."""
+    """Size of a volume's voxels, (z, y, x)."""
     window_hu: tuple[float, float]
-    """What 0 and 1 mean in a volume."""
+    """HU window: the Hounsfield units that 0 and 1 in a volume mean."""
 
     @classmethod
     def of(cls, data: Data) -> Frame:
-        """The frame of a data set."""
+        """Return the frame of a data set."""
         latents, embeddings = data.latents, data.embeddings
         return cls(latents.raw.shape[1:], latents.scale, embeddings.scale, data.cohort.spacing_mm, data.window_hu)
 
     def as_json(self) -> dict[str, Any]:
-        """The same in a JSON value."""
+        """Return the frame as a JSON value."""
         scales = {"latents": self.latents.as_json(), "embeddings": self.embeddings.as_json()}
         return {"latent_shape": self.latent_shape, **scales, "spacing_mm": self.spacing_mm, "window_hu": self.window_hu}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Frame:
-        """The inverse of `as_json`."""
+        """Return the frame of a JSON value; the inverse of `as_json`."""
         latents, embeddings = Scale.from_json(value["latents"]), Scale.from_json(value["embeddings"])
         spacing_mm, window_hu = tuple(value["spacing_mm"]), tuple(value["window_hu"])
         return cls(tuple(value["latent_shape"]), latents, embeddings, spacing_mm, window_hu)
 
 
 class Generator:
-    """Samples volumes. `autoencoder` is loaded; guidance and sampler are the config's."""
+    """Samples volumes. `autoencoder` must be loaded; guidance and sampler are the config's."""
 
     def __init__(
         self, config: Config, denoiser: nn.Module, autoencoder: Autoencoder, frame: Frame, device: torch.device
@@ -71,7 +71,7 @@ class Generator:
         )
 
     def __call__(self, conditions: Tensor, names: Sequence[str], labels: Tensor) -> Tensor:
-        """Volumes [B, D, H, W] in [0, 1], given scaled embeddings [B, K] and labels [B] (see `Guidance.denoise`).
+        """Return volumes [B, D, H, W] in [0, 1] for scaled embeddings [B, K] and labels [B] (see `Guidance.denoise`).
 
         The noise of a volume depends on the config's seed and its name.
         """

@@ -1,4 +1,4 @@
-"""Which run and which stages a config is, known before anything heavy is imported or made."""
+"""Identity of a config's run and stages, known before anything heavy is imported or computed."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from x2c.core.weights import source_fingerprint
 from x2c.engine.entries import data_set_of, encoder_of
 
 ADAPTER, WEIGHTS = "adapter", "denoiser.safetensors"
-"""In the folder of a stage or run: adapters, and a denoiser's averaged weights."""
+"""Names of weights in the folder of a stage or run: adapters, and a denoiser's averaged weights."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of a variant and where its result is, or will be."""
+    """A stage of a variant and the directory of its result, which may not exist yet."""
 
     name: str
     stage: Stage
     key: str
-    """Hash of everything that leads to its weights: equal keys are one training, whoever needs it."""
+    """Hash of everything that the weights depend on: runs with equal keys share one training."""
     before: int
-    """Optimizer steps of the stages before it."""
+    """Number of optimizer steps of the stages before it."""
     directory: RunDirectory
 
     @property
     def weights(self) -> Path:
-        """The averaged weights it ends with; a folder of adapters where only those were trained."""
+        """Path of the averaged weights at its end; a folder of adapters if only those were trained."""
         return self.directory.path / (ADAPTER if self.stage.lora_rank else WEIGHTS)
 
 
 def data_fingerprint(config: Config, role: str | None = None) -> str:
-    """The fingerprint of the data set in a role, by default the evaluated one's; known before it is made."""
+    """Return the fingerprint of a role's data set, by default the evaluated one's; known before the data are made."""
     role = role or config.stages.last.data
     return _of_fold(array_fingerprint(config, role), fold_of(config, role))
 
 
 def array_fingerprint(config: Config, role: str) -> str:
-    """What arrays computed from a data set depend on: its rows, whatever split they are in."""
+    """Return a fingerprint of what arrays computed from a data set depend on: its rows, in whatever split they are."""
     made = _fingerprint(config, role)
-    # Mirrored pairs are further rows, and those of the training split alone.
+    # Mirrored pairs are additional rows, made of the training split only.
     mirrored = config.data(role).options.flip
     return digest({"data": made, "flip": True, "fold": fold_of(config, role)}) if mirrored else made
 
 
 def fold_of(config: Config, role: str) -> str:
-    """The fold of cross-validation that a data set is in; empty for its own splits."""
+    """Return the fold of cross-validation that a data set is in; empty for its own splits."""
     return config.data(role).options.fold
 
 
 def cohort_fingerprint(config: Config) -> str:
-    """Which patients are evaluated, at whatever sample size: what the rows of a table share."""
+    """Return a fingerprint of the evaluated patients, the same at all sample sizes: the rows of a table share it."""
     return _of_fold(data_set_of(config.evaluated).cohort_fingerprint(), fold_of(config, config.stages.last.data))
 
 
@@ -66,36 +66,36 @@ def _of_fold(fingerprint: str, fold: str) -> str:
 
 
 def home_fingerprint(config: Config) -> str | None:
-    """The data that an autoencoder made here is trained on; None where it comes from elsewhere."""
+    """Return the fingerprint of the data that an autoencoder is trained on here; None if it is not trained here."""
     if not AUTOENCODERS.get(config.autoencoder.name).trained_here:
         return None
     return digest({"data": _fingerprint(config, "dataset"), "window": _window(config, "dataset")})
 
 
 def run_directory(config: Config) -> RunDirectory:
-    """Where the run of a config is, or will be."""
+    """Return the directory of a config's run, which may not exist yet."""
     return Identity(config).run_directory(config.seed)
 
 
 def planned_stages(config: Config) -> list[PlannedStage]:
-    """The stages of a config, with the keys under which their results are shared. Raises UserError for a lost start."""
+    """Return the stages of a config, with the keys by which results are shared. Raises UserError for a lost start."""
     return Identity(config).planned_stages(config.seed)
 
 
 class Identity:
-    """The run ids and stage keys of configs that differ by their seed alone: all but the seed is looked at once."""
+    """Run ids and stage keys of configs that differ only by their seed; everything else is computed once."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
 
     def run_directory(self, seed: int) -> RunDirectory:
-        """Where the run with a seed is, or will be."""
+        """Return the directory of the run with a seed, which may not exist yet."""
         made_from = {**self._made_from, "config": {**self._made_from["config"], "seed": seed}}
         path = Path(self._config.compute.runs) / run_name(self._config, made_from)
         return RunDirectory(path, lease_seconds=self._config.compute.lease_seconds)
 
     def planned_stages(self, seed: int) -> list[PlannedStage]:
-        """The stages of the run with a seed. Raises UserError for a lost start."""
+        """Return the stages of the run with a seed. Raises UserError for a lost start."""
         config, key, before = self._config, self._start, 0
         planned: list[PlannedStage] = []
         for name, stage in config.stages.each.items():
@@ -122,13 +122,13 @@ class Identity:
 
 
 def _recipe(config: Config, stage: Stage, whole: dict[str, Any]) -> dict[str, Any]:
-    """What a stage's weights depend on, besides its start; `whole` is the config's identity."""
+    """Return what a stage's weights depend on, besides its start; `whole` is the config's identity."""
     shared = ("seed", "training", "denoiser", "diffusion", "prediction", "latents", "autoencoder", "conditioning")
     recipe: dict[str, Any] = {name: whole[name] for name in shared}
     recipe["stage"] = stage.model_dump(mode="json", exclude={"data"})
     recipe["data"] = {"set": data_fingerprint(config, stage.data), "window": _window(config, stage.data)}
     recipe["home"] = home_fingerprint(config)
-    # The width as it comes out, by whatever rule.
+    # The resulting width, by whatever rule it was chosen.
     recipe["denoiser"] = {**whole["denoiser"], "width": None, "dim": config.denoiser_dim}
     encoder = encoder_of(config)
     recipe["condition_inputs"] = [encoder.dimension, encoder.projection]

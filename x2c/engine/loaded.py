@@ -1,4 +1,4 @@
-"""A finished run whose networks stay in memory: volumes from radiographs as arrays, as `sampling.py` makes them as files."""
+"""A finished run whose networks stay in memory: volumes from X-rays as arrays, as `sampling.py` makes them as files."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from x2c.engine.xrays import open_xrays
 
 @dataclass(frozen=True)
 class Drawn:
-    """The samples of one radiograph."""
+    """The samples drawn for one radiograph."""
 
     xray: XRay
     volumes: NDArray[np.float32]
-    """[samples, D, H, W], in HU."""
+    """Samples in HU, [samples, D, H, W]."""
     mean: NDArray[np.float64]
-    """[D, H, W], in HU."""
+    """Mean of the samples in HU, [D, H, W]."""
     sd: NDArray[np.float64]
-    """[D, H, W], in HU; NaN of a single sample."""
+    """Standard deviation of the samples in HU, [D, H, W]; NaN for a single sample."""
     config: Config
-    """What they were sampled with."""
+    """Config that they were sampled with."""
 
 
 class Loaded:
-    """The networks of a run. They are loaded with the first sampling, and again when overrides change."""
+    """The networks of a run. They are loaded at the first sampling, and again when overrides change."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -49,7 +49,7 @@ class Loaded:
         self._overrides: tuple[str, ...] = ()
 
     def sample(self, xrays: Sequence[Path], samples: int, changes: Changes, *, strict: bool = False) -> list[Drawn]:
-        """`samples` volumes of each radiograph; the same bits as files of `sample_xrays` for the same radiographs together.
+        """Return `samples` volumes of each radiograph, with the same bits as `sample_xrays` for the same radiographs.
 
         Raises UserError and FileError as `sample_xrays` does, before the first volume is sampled.
         """
@@ -86,7 +86,7 @@ def _gathered(generate: Generator, xrays: Sequence[XRay], samples: int) -> Itera
 
 @contextmanager
 def _threads(config: Config) -> Iterator[None]:
-    """The config's number of threads, for as long as the block takes: the process is the user's."""
+    """Use the config's number of threads inside the block only: the process belongs to the user."""
     before = torch.get_num_threads()
     use_threads(config)
     try:

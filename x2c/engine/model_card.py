@@ -1,4 +1,4 @@
-"""README.md of an exported run: what it is, what it was trained on, what it scored, how to sample from it.
+"""README.md of an exported run: description, training data, scores, and how to sample from it.
 
 It is a model card in the format of the Hugging Face hub: metadata in YAML (https://huggingface.co/docs/hub/model-cards),
 then the text.
@@ -20,12 +20,12 @@ SCORES = {"psnr": "PSNR, dB", "ssim_2d": "SSIM (2D)", "mae_hu": "MAE, HU", "lpip
 
 
 def model_card(values: dict[str, Any], run: Path) -> str:
-    """The text, from what model.json says and the scores of the run."""
+    """Return the text of the card, from model.json and the scores of the run."""
     return f"---\n{metadata(values, run)}---\n\n{_text(values, run)}"
 
 
 def metadata(values: dict[str, Any], run: Path) -> str:
-    """The card's metadata, YAML: the hub's own fields, and below `x2c` what they have no place for."""
+    """Return the card's metadata in YAML: the hub's own fields, and `x2c` for everything else."""
     config = values["config"]
     data = _trained_on(config)
     # The hub's field is about the weights: those made of this project's own patients alone are free as the code is.
@@ -56,7 +56,7 @@ def metadata(values: dict[str, Any], run: Path) -> str:
 
 
 def _results(values: dict[str, Any], run: Path) -> list[dict[str, Any]]:
-    """The mean scores in the form of the hub's leaderboards; none where no scores are known."""
+    """Return the mean scores in the form of the hub's leaderboards; empty if no scores are known."""
     table = _table(run)
     if table is None:
         return []
@@ -74,7 +74,7 @@ def _results(values: dict[str, Any], run: Path) -> list[dict[str, Any]]:
 
 
 def _trained_on(config: dict[str, Any]) -> dict[str, str]:
-    """The names of the data sets by their roles."""
+    """Return the names of the data sets by their roles."""
     return {role: config[role]["name"] for role in ("dataset", "pretraining", "finetuning") if role in config}
 
 
@@ -84,13 +84,13 @@ def _scored_on(config: dict[str, Any]) -> str:
 
 
 def _own_work(values: dict[str, Any]) -> bool:
-    """Whether nothing of anyone else's is in the weights: no patients' images, no one's CT, no pretrained network."""
+    """Return whether the weights derive from no third-party material: patients' images, CTs, or pretrained networks."""
     parts = values["parts"].values()
     return set(_trained_on(values["config"]).values()) == {"phantom"} and not any(about["asset"] for about in parts)
 
 
 def _measured(table: pd.DataFrame, run: Path) -> list[tuple[str, str, str]]:
-    """Column, kind and label of each score that is shown; one that a stand-in measured has another name."""
+    """Return column, kind and label of each score shown; a score that a stand-in measured gets another name."""
     told = (read_json(run / "provenance.json") or {}).get("stand_ins") or []
     stand_in = any(one["part"] == "perceptual" for one in told)
     named = {"lpips": ("lpips_stand_in", "LPIPS[stand-in]")} if stand_in else {}
@@ -102,7 +102,7 @@ def _of_people(config: dict[str, Any]) -> bool:
 
 
 def _table(run: Path) -> pd.DataFrame | None:
-    """The scores by patient; None where there are none that can be read."""
+    """Return the scores by patient; None if none can be read."""
     try:
         return pd.read_parquet(run / "scores.parquet")
     except (OSError, ValueError):
@@ -166,7 +166,7 @@ def _text(values: dict[str, Any], run: Path) -> str:
 
 
 def _needed(values: dict[str, Any]) -> list[str]:
-    """What another machine has to have besides this folder."""
+    """List what another machine needs besides this folder."""
     parts = [about for about in values["parts"].values() if about["asset"]]
     named = [about["asset"] for about in parts if not about["copy"]]
     held = [f"- a copy of {a['asset']['name']} is in it (licence {a['asset']['licence']})" for a in parts if a["copy"]]
@@ -188,7 +188,7 @@ def _stand_ins(values: dict[str, Any]) -> list[str]:
 
 
 def _scores(run: Path) -> list[str]:
-    """Mean and SD over test patients."""
+    """Format mean and SD over test patients."""
     table = _table(run)
     if table is None:
         return ["None are known."]

@@ -1,4 +1,4 @@
-"""model.json: all that sampling needs of a run, so that the run's folder alone will do, on any machine."""
+"""model.json: everything that sampling needs of a run, so that the run's folder suffices on any machine."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from x2c.models.lora import FILES as ADAPTER_FILES
 
 MODEL_FILE = "model.json"
 LABELS = ("unknown", "negative", "positive")
-"""Embolism labels that a new patient's volume can be sampled with, where guidance is by label."""
+"""Embolism labels with which a new patient's volume can be sampled, if guidance is by label."""
 FORMAT = 1
-"""Of model.json; raised when a reader of the former format would misread it."""
+"""Version of model.json's format; increased when a reader of the former version would misread it."""
 PARTS = ("autoencoder", "encoder")
 SCORING_PARTS = ("perceptual", "features")
-"""Stand-ins of metrics: no volume depends on them."""
+"""Parts of which stand-ins affect metrics only: no volume depends on them."""
 TOLD = ("commit", "dirty", "stand_ins", "data")
-"""What model.json repeats of provenance.json."""
+"""Entries that model.json repeats from provenance.json."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What model.json says, and the folder that it is in."""
+    """The content of model.json and the folder that holds it."""
 
     folder: Path
     values: dict[str, Any]
@@ -47,7 +47,7 @@ class Model:
 
     @property
     def path(self) -> Path:
-        """model.json itself."""
+        """Path of model.json."""
         return self.folder / MODEL_FILE
 
     @property
@@ -57,11 +57,11 @@ class Model:
 
     @property
     def denoiser_sha256(self) -> str:
-        """Of the denoiser's weights."""
+        """SHA-256 of the denoiser's weights."""
         return str(self.values["files"][WEIGHTS]["sha256"])
 
     def config(self, overrides: Iterable[str] = ()) -> Config:
-        """The config that the model was trained with, changed by `overrides`. No data set of a whole run is looked for.
+        """Return the config that the model was trained with, changed by `overrides`. A whole run needs no data set.
 
         What the run holds of its parts takes the place of their sources, unless an override names another.
         """
@@ -76,29 +76,29 @@ class Model:
         return resolved(self.values["config"], str(self.path), [*held, *asked], detached=True)
 
     def load_encoder(self, parts: Parts) -> None:
-        """Load the encoder, from the run's folder where that holds it. Raises UserError where it cannot be had."""
+        """Load the encoder, from the run's folder if it is there. Raises UserError if it has no weights."""
         if (file := self._own("encoder")) is not None:
             parts.encoder.open(file, parts.device)
         else:
             parts.load_encoder()
 
     def load_autoencoder(self, parts: Parts, before_training: Callable[[], None] = lambda: None) -> None:
-        """Load the autoencoder, from the run's folder where that holds it. Raises UserError where it cannot be had."""
+        """Load the autoencoder, from the run's folder if it is there. Raises UserError if it has no weights."""
         if (folder := self._own("autoencoder")) is not None:
             parts.autoencoder.open(folder, parts.device)
         else:
             parts.load_autoencoder(before_training)
 
     def _own(self, part: str) -> Path | None:
-        """Where the run holds a part that no option has a source for; None where it does not."""
+        """Return the path of a part in the run's folder if no option can name its weights; else None."""
         about = self.values["parts"][part]
         return self.folder / about["copy"] if about["copy"] and not about["asset"] else None
 
 
 def read_model(folder: Path) -> Model:
-    """The model of a run's folder, with every file that it lists checked.
+    """Return the model of a run's folder, after checking every file that it lists.
 
-    Raises UserError where one of them, or model.json, is missing, damaged or of a newer x2c.
+    Raises UserError if one of them, or model.json, is missing, damaged or of a newer x2c.
     """
     path = folder / MODEL_FILE
     try:
@@ -126,7 +126,7 @@ def read_model(folder: Path) -> Model:
 
 
 def older_model(run: RunDirectory) -> Model:
-    """The model of a run without model.json, of an older x2c.
+    """Return the model of a run without model.json, written by an older x2c.
 
     Raises UserError for a frame that cannot be read, and where its data set is away.
     """
@@ -147,7 +147,7 @@ def _config_with_data(run: RunDirectory) -> Config:
     try:
         return read_config(file)
     except UserError as error:
-        # Raises where it is not for the data set; else the cause without what `read_config` says of versions.
+        # Raises if something other than the data set is wrong; the message below leaves out what is said of versions.
         resolved(read_yaml(file), str(file), detached=True)
         raise UserError(
             f"{run.path}: a run of an older x2c, without {MODEL_FILE}: its data set and cache are needed once more, to add "
@@ -169,7 +169,7 @@ def write_model(run: RunDirectory, config: Config, parts: Parts) -> None:
         copy = _keep(source, run.path / part) if source else None
         described[part] = {"name": config.slots[part].name, "copy": copy, "asset": asset}
     files = listed(run.path)
-    # Libraries write weights for their owner alone; whoever may read the run may sample from it.
+    # Libraries make weights readable for their owner only; all users who can read the run may sample from it.
     readable = stat.S_IMODE((run.path / "config.yaml").stat().st_mode)
     for name in files:
         (run.path / name).chmod(readable)
@@ -177,7 +177,7 @@ def write_model(run: RunDirectory, config: Config, parts: Parts) -> None:
 
 
 def listed(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of the files of a run that sampling reads besides model.json, by their paths in its folder."""
+    """Return size and SHA-256 of the run's files that sampling reads besides model.json, by path within its folder."""
     own = [folder / WEIGHTS, *(folder / ADAPTER / name for name in (*ADAPTER_FILES, FRAME_FILE))]
     kept = [path for part in PARTS for path in sorted((folder / part).glob("*"))]
     there = [path for path in (*own, *kept) if path.is_file() and not path.name.startswith(".")]
@@ -188,9 +188,9 @@ def listed(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def without_paths(config: Config, start: str = "") -> dict[str, Any]:
-    """A config's values without paths of this machine. `start` stands for the file that training began with."""
+    """Return a config's values without paths of this machine. `start` replaces the file that training began with."""
     values = config.model_dump(mode="json", exclude_none=True)
-    # How it was trained, and by whom it was tracked, stays where it was: two trainings of one run leave the same file.
+    # Settings of how it was trained and tracked are left out: two trainings of one run leave the same file.
     kept = {name: values["compute"][name] for name in ("threads", "cpu")}
     values["compute"] = {**kept, "workers": 1, "tracker": [], "project": "x2c", "runs": "runs", "cache": "cache"}
     for role in DATA_ROLES:
@@ -209,7 +209,7 @@ def without_paths(config: Config, start: str = "") -> dict[str, Any]:
 
 
 def _described(run: RunDirectory, config: Config) -> dict[str, Any]:
-    """Everything of model.json but parts and files. `volume` repeats for other readers what config and frame imply."""
+    """Return everything in model.json but parts and files. `volume` repeats what config and frame imply."""
     provenance = read_json(run.path / "provenance.json") or {}
     told = {name: provenance.get(name) for name in TOLD}
     told["stand_ins"] = [s for s in told["stand_ins"] or [] if s["part"] not in SCORING_PARTS]
@@ -234,7 +234,7 @@ def _described(run: RunDirectory, config: Config) -> dict[str, Any]:
 
 
 def _asset(run: RunDirectory, config: Config, part: str) -> dict[str, Any] | None:
-    """The pretrained weights of a part: what they are, whose, and their digest; None for a part that has none."""
+    """Return name, licence and digest of a part's pretrained weights; None for a part without them."""
     for option, weights, value in needed(config):
         if option == f"{part}.source":
             known = ((read_json(run.path / "provenance.json") or {}).get("weights") or {}).get(option) or {}
@@ -250,7 +250,7 @@ def _asset(run: RunDirectory, config: Config, part: str) -> dict[str, Any] | Non
 
 
 def _weights_to_keep(parts: Parts, part: str, asset: Mapping[str, Any]) -> Path | None:
-    """Pretrained weights that the run has to hold: none that are published under a digest, which anyone can fetch."""
+    """Return the pretrained weights that the run must hold; None if they are published under a digest or missing."""
     value = source_of(parts.config.slots[part].options)
     source = Path(resolved_source(asset["name"], value)).expanduser()
     if not source.exists() or standing(WEIGHTS_TABLE[asset["name"]], source) == "published":
@@ -259,16 +259,16 @@ def _weights_to_keep(parts: Parts, part: str, asset: Mapping[str, Any]) -> Path 
 
 
 def kept_copy(asset: Mapping[str, Any], source: Path, cache: Path) -> Path:
-    """A copy of pretrained weights without pickles in the cache: a folder, or a folder's only file."""
+    """Return a cached copy of pretrained weights without pickles: a folder, or a folder's only file."""
     folder = cache / "weights" / f"{asset['name']}-{asset['sha256'][:16]}"
     build_once(folder, lambda path: copy_weights(asset["name"], source, path))
     return folder / f"{asset['name']}.safetensors" if source.is_file() else folder
 
 
 def _made_here(parts: Parts, part: str) -> Path | None:
-    """The weights of a part that nobody has published: a trained autoencoder's folder, or a drawn encoder's tensors."""
+    """Return the unpublished weights of a part: a trained autoencoder's folder, or a drawn encoder's tensors."""
     if part == "autoencoder":
-        # One of the user's own may have no folder: then it is looked for as in training.
+        # A user's own part may have no folder; its weights are then searched for as in training.
         return getattr(parts.autoencoder, "folder", None)
 
     def build(path: Path) -> None:
@@ -280,7 +280,7 @@ def _made_here(parts: Parts, part: str) -> Path | None:
 
 
 def _keep(source: Path, folder: Path) -> str:
-    """Link or copy a file, or a folder's files, into a folder of the run, and nothing else; returns what to open."""
+    """Link or copy a file, or a folder's files, into a folder of the run and nothing else; return what to open."""
     files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
     for file in files:
         with replacing(folder / file.name) as temporary:
@@ -291,7 +291,7 @@ def _keep(source: Path, folder: Path) -> str:
 
 
 def _wrong(path: Path, about: Mapping[str, Any]) -> str:
-    """How a file differs from what model.json says of it; empty where it does not."""
+    """Describe how a file differs from its entry in model.json; empty if it does not."""
     try:
         size = path.stat().st_size
         if size != about["bytes"]:

@@ -1,4 +1,4 @@
-"""Which stages and which folders of the cache belong to a config: what of them no run needs can be deleted."""
+"""Stages and cache folders that a config needs, so that those that no run needs can be deleted."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from x2c.engine.identity import home_fingerprint, planned_stages
 from x2c.engine.parts import Parts
 
 FAMILIES = ("autoencoders", "datasets", "embeddings", "encoders", "latents", "structures")
-"""Folders of the cache whose contents are known by their names. Classifiers and features are small, and left alone."""
+"""Folders of the cache whose contents can be told by name. Classifiers and features are small and are never deleted."""
 
 
 def stage_names(config: Config) -> set[str]:
-    """Names of the folders in runs/stages that a config's training goes through."""
+    """Return the names of the folders in runs/stages that a config's training uses."""
     return {planned.directory.path.name for planned in planned_stages(config)}
 
 
 def cache_names(config: Config) -> set[str]:
-    """What a config uses of the cache, each as `family/beginning of a name`. Raises UserError where a data set is away."""
+    """Return what a config uses of the cache, as `family/beginning of a name`. Raises UserError if data are missing."""
     import torch
 
     parts = Parts(config, torch.device("cpu"))
@@ -39,12 +39,12 @@ def cache_names(config: Config) -> set[str]:
 
 
 def cache_folders(cache: Path) -> list[Path]:
-    """The folders of a cache that can be told to be of use or not; data sets that are no cohort are of use to all."""
+    """Return the cache folders that can be judged as needed or not; folders that all configs share are left out."""
     found = [path for family in FAMILIES for path in sorted((cache / family).glob("[!.]*")) if path.is_dir()]
     return [path for path in found if not path.name.startswith(("checked-", "atlas-template-"))]
 
 
 def is_used(folder: Path, names: set[str] | Any) -> bool:
-    """Whether a folder of the cache is one that `names` of `cache_names` tell of."""
+    """Return whether a folder of the cache is among the `names` that `cache_names` returned."""
     name = f"{folder.parent.name}/{folder.name}"
     return any(name == used or name.startswith(f"{used}-") for used in names)

@@ -1,4 +1,4 @@
-"""Everything frozen that a run looks up instead of computing: data, latents, embeddings, auxiliary networks."""
+"""The frozen parts of a run, cached instead of recomputed: data, latents, embeddings, auxiliary networks."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ class Data:
 
     @functools.cached_property
     def cohort(self) -> Cohort:
-        """The patients, each once more in a mirror where the data set asks for it."""
+        """The patients, followed by their mirrored copies if the data set asks for them."""
         cohort = data_set_of(self.slot).open(self.cache, self.config.resolution, cores())
         return replace(in_fold(cohort, self.fold), mirrors=self.slot.options.flip)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(D, H, W) of a volume."""
+        """Shape of a volume, (D, H, W)."""
         return self.config.resolution.shape
 
     @functools.cached_property
     def latents(self) -> Scaled:
-        """[N, C, D, h, w]."""
+        """Latents of all rows, [N, C, D, h, w]."""
         autoencoder, scaling = self.parts.autoencoder, self.config.latents.scaling
         reduced = zip(self.config.resolution.shape, autoencoder.reduction, strict=True)
         shape = (len(self.cohort), autoencoder.channels, *(size // factor for size, factor in reduced))
@@ -80,7 +80,7 @@ class Data:
 
     @functools.cached_property
     def embeddings(self) -> Scaled:
-        """[N, K]."""
+        """Embeddings of all rows, [N, K]."""
         encoder = self.parts.encoder
 
         def encode(rows: slice) -> Array:
@@ -97,11 +97,11 @@ class Data:
             )
 
     def volumes(self, rows: Any) -> Tensor:
-        """Volumes of rows, [B, D, H, W] in [-1, 1]."""
+        """Return volumes of rows, [B, D, H, W] in [-1, 1]."""
         return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu)) * 2 - 1
 
     def structures(self, rows: Any) -> dict[str, Tensor] | None:
-        """The shares [B, D, H, W] of each voxel that structures take in test patients' volumes, where that is known."""
+        """Return each structure's share [B, D, H, W] of the voxels in test patients' volumes, if known."""
         test = self.cohort.rows("test")
         places = {int(row): place for place, row in enumerate(test)}
         picked = [places[int(row)] for row in rows]
@@ -111,12 +111,12 @@ class Data:
         return None if found is None else {name: torch.from_numpy(share) for name, share in found.items()}
 
     def true_volumes(self, rows: Any) -> Tensor:
-        """Volumes of rows, [B, D, H, W] in [0, 1]."""
+        """Return volumes of rows, [B, D, H, W] in [0, 1]."""
         return torch.from_numpy(self.cohort.volumes(rows, *self.window_hu))
 
 
 class Parts:
-    """The frozen side of an experiment, on `device`."""
+    """The frozen parts of an experiment, on `device`."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device, self.cache = config, device, Path(config.compute.cache)
@@ -125,7 +125,7 @@ class Parts:
         self._encoder_loaded = False
 
     def data(self, role: str) -> Data:
-        """The data set in a role."""
+        """Return the data set in a role."""
         return self._data.setdefault(role, Data(self, role))
 
     def load_encoder(self) -> None:
@@ -154,15 +154,15 @@ class Parts:
 
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
-        """The frozen networks that stand in for pretrained ones."""
+        """The frozen networks that take the place of pretrained ones."""
         return tuple(part.stand_in for part in (self.autoencoder, self.encoder) if part.stand_in)
 
     def decode(self, latents: Tensor, scale: Scale) -> Tensor:
-        """Scaled latents [B, C, D, h, w] -> volumes [B, D, H, W] in [0, 1]."""
+        """Decode scaled latents [B, C, D, h, w] to volumes [B, D, H, W] in [0, 1]."""
         return (self.autoencoder.decode(scale.back(latents)) + 1) / 2
 
     def loss_parts(self, data: Data) -> LossParts:
-        """What the loss terms are built from, for training on `data`."""
+        """Return the parts that loss terms are built from, for training on `data`."""
         return LossParts(
             self.autoencoder.channels,
             lambda latents, depths: self.autoencoder.decode_at(data.latents.scale.back(latents), depths),
@@ -171,7 +171,7 @@ class Parts:
         )
 
     def classifier(self, options: Any) -> nn.Module:
-        """The embolism classifier of these latents, trained beforehand on the real ones."""
+        """Return the embolism classifier of these latents, trained beforehand on the real ones."""
         data = self.data("dataset")
         rows = data.cohort.rows("train")
         labels = torch.from_numpy(data.cohort.labels[rows])
@@ -184,9 +184,9 @@ class Parts:
 
 
 def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
-    """The frozen parts of a config. The first call on a new cache trains an autoencoder where none can be loaded.
+    """Return the frozen parts of a config. The first call on a new cache trains an autoencoder if none can be loaded.
 
-    Pretrained weights are loaded before any data set is made: where they are missing, no hour is lost.
+    Pretrained weights are loaded before any data set is made, so that missing weights are reported first.
     """
     parts = Parts(config, torch.device(device))
     with threads_of(config):
@@ -197,7 +197,7 @@ def open_parts(config: Config, device: torch.device | str = "cpu") -> Parts:
 
 
 def cohorts(config: Config) -> list[DataSet]:
-    """The data sets that a config's open stages need, and the one an autoencoder made here is trained on."""
+    """Return the data sets that a config's open stages need, and the one an autoencoder made here is trained on."""
     roles = {planned.stage.data for planned in planned_stages(config) if not planned.directory.done}
     if roles and home_fingerprint(config):
         roles.add("dataset")
@@ -205,12 +205,12 @@ def cohorts(config: Config) -> list[DataSet]:
 
 
 def conditional(config: Config) -> list[str]:
-    """The roles of the data sets whose radiographs a config uses."""
+    """Return the roles of the data sets whose radiographs a config uses."""
     return sorted({stage.data for stage in config.stages.each.values() if stage.condition != "none"})
 
 
 def perceptual_network(name: str, source: str) -> Perceptual:
-    """A frozen perceptual distance by name, with local weights where it needs them."""
+    """Return a frozen perceptual distance by name, with local weights if it needs them."""
     entry = PERCEPTUAL.get(name)
     options = entry.Options(source=source) if "source" in entry.Options.model_fields else entry.Options()
     network: Perceptual = entry(options)
@@ -219,10 +219,10 @@ def perceptual_network(name: str, source: str) -> Perceptual:
 
 @contextmanager
 def threads_of(config: Config) -> Iterator[None]:
-    """The threads for work that is done once: those that the config fixes, else every core.
+    """Use the configured threads for work that is done once; by default every core.
 
-    Networks that are trained here, latents and embeddings depend on their number in the last bits, and all that is made from
-    them does. A number of cores that happened to be free must not decide what a run id stands for.
+    The last bits of networks trained here, of latents and embeddings depend on the number of threads, and so do all
+    results made from them. A number of cores that happened to be free must not change what a run id refers to.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(config.compute.threads or max(before, cores()))

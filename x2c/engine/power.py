@@ -1,4 +1,4 @@
-"""How much power this device draws, where it tells: NVIDIA's driver for a GPU, Intel's RAPL counters for processors."""
+"""Measurement of this device's power, if it reports it: NVIDIA's driver for a GPU, Intel's RAPL for processors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BETWEEN_SECONDS = 0.2
 
 
 class Meter:
-    """A context manager; afterwards `watts` is the mean power in the block, None where the device does not tell."""
+    """A context manager; afterwards `watts` is the mean power in the block, None if the device does not report it."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.watts = device, None
@@ -42,7 +42,7 @@ class Meter:
             self.watts = sum(self._samples) / len(self._samples) if self._samples else None
             return
         joules = _processor_joules()
-        # A counter that ran over in between says nothing.
+        # A counter that overflowed in between is useless.
         if joules is not None and self._joules is not None and joules > self._joules:
             self.watts = (joules - self._joules) / seconds
 
@@ -65,7 +65,7 @@ def _gpu_watts(index: int) -> float | None:
 
 
 def _processor_joules() -> float | None:
-    """The energy counters of all processor packages; None where there is none that we may read."""
+    """Return the joules on the energy counters of all processor packages; None if there is none that may be read."""
     counters = [path / "energy_uj" for path in POWERCAP.glob("intel-rapl:*") if path.name.count(":") == 1]
     try:
         return sum(int(path.read_text()) for path in counters) / 1e6 if counters else None

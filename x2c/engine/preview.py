@@ -1,4 +1,4 @@
-"""A picture of what was sampled: the X-ray beside the volume's middle slices."""
+"""Preview picture of a sample: the X-ray beside the volume's middle slices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw_preview(
 
     The slices are shown as they are read: front or head up, the patient's right (sagittal: the front) on the left.
     """
-    # Imported late: a second that a wrong option need not wait.
+    # Imported late: it takes a second, for which the report of a wrong option should not wait.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def draw_preview(
 
 
 def _middle_slices(volume: Array, spacing_mm: tuple[float, float, float]) -> list[tuple[Array, float]]:
-    """Axial, coronal and sagittal pixels, each with its pixel's height over its width."""
+    """Return axial, coronal and sagittal pixels, each with its pixel's height over its width."""
     z, y, x = spacing_mm
     depth, height, width = volume.shape
     return [

@@ -1,4 +1,4 @@
-"""Where a run's numbers come from."""
+"""Provenance of a run: code, machine, packages, data and weights that its numbers come from."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ PACKAGES = (
 )
 
 OWN = ("x2c", "analysis", "experiments", "sweeps")
-"""The folders whose content makes results."""
+"""Folders whose content can change results."""
 
 
 def write_provenance(
     run: RunDirectory, config: Config, stand_ins: Iterable[StandIn], device: torch.device, made_from: Mapping[str, Any]
 ) -> None:
-    """Write provenance.json. made_from: what the hash in the run's id was made from."""
+    """Write provenance.json. made_from: the recipe that the hash in the run's id was computed from."""
     unique = dict.fromkeys(stand_ins)
     window = config.evaluated.options.window
     window_hu = (window.low_hu, window.high_hu)
@@ -73,12 +73,12 @@ def write_provenance(
 
 
 def processor() -> str:
-    """The CPU and the instructions that torch uses of it: another one rounds differently."""
+    """Return the CPU and the instruction set that torch uses on it: another one rounds differently."""
     return f"{processor_model()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _code() -> dict[str, Any]:
-    """The git commit, whether the tree differs from it, and how; outside a checkout commit and dirty are None."""
+    """Return the git commit, whether the tree differs from it, and how; without git, commit and dirty are None."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
@@ -92,7 +92,7 @@ def _code() -> dict[str, Any]:
 
 
 def _weights(config: Config) -> dict[str, Any]:
-    """Every pretrained network a config uses: where it was loaded from, its digest, and who vouches for that."""
+    """Return every pretrained network a config uses: where it was loaded from, its digest, and who vouches for it."""
     found = {option: (weights, resolved_source(weights.name, value)) for option, weights, value in needed(config)}
     return {
         option: {

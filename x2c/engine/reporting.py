@@ -1,4 +1,4 @@
-"""What a running experiment tells: progress bar or lines, status.json, metrics.jsonl and trackers."""
+"""Reports of a running experiment: progress bar or lines, status.json, metrics.jsonl and trackers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ STATUS_SECONDS = 0.5
 class Reporter:
     """One phase of a run, from step `first` to `steps`. A context manager; silent on other than the main process.
 
-    While a stage is trained, its own directory is told as well, and the run's steps count all stages. What is shown as time
-    left is the whole run's: `after` are the seconds of what comes after this phase and the later stages, None where nobody
-    knows, which is then told as well.
+    While a stage is trained, its own directory gets the reports as well, and the run's steps count all stages. The time
+    left is the whole run's: `after` is the number of seconds of what follows this phase and the later stages; None if
+    unknown, and the report then names what follows.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Reporter:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
-        # However it ends: a run that is interrupted says at which step.
+        # However the phase ends: an interrupted run reports its step.
         self._report(self.reached, None)
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
-        """Training step `step` is done: log its losses."""
+        """Report that training step `step` is done, and log its losses."""
         self.log(step, losses)
         self.tick(step, losses["loss"])
 
     def tick(self, step: int, loss: float | None = None) -> None:
-        """Step `step` is done. Raises Stopped where the process was asked to stop, unless that is postponed."""
+        """Report that step `step` is done. Raises Stopped if a stop was requested, unless that is postponed."""
         self.reached = step
         time, speed = now(), self._speed(step)
         words = [f"loss {loss:.3f}"] if loss is not None else []
@@ -85,20 +85,20 @@ class Reporter:
         self.accelerator.log(dict(values), step=self.before + step)
 
     def _speed(self, step: int) -> float | None:
-        """Steps per second since the first: before it comes what is made once, such as latents."""
+        """Return steps per second since the first step: before it, things are made once, such as latents."""
         if self.since is None:
             self.since = step, now()
         first, began = self.since
-        # Several steps may be told of at once.
+        # Several steps may be reported at once.
         return (step - first) / (now() - began) if now() - began > STATUS_SECONDS else None
 
     def _place(self, step: int) -> str:
-        """`step 9 of 20`, in a stage with that of all stages."""
+        """Return `step 9 of 20`, in a stage with that of all stages."""
         here = f"step {step} of {self.steps}"
         return here if self.total == self.steps else f"{here} (of all stages {self.before + step} of {self.total})"
 
     def _left(self, step: int, speed: float) -> str:
-        """Time to the end of the run, as long as it goes on like this."""
+        """Return the expected time to the end of the run at the present pace."""
         left = clock((self.total - self.before - step) / speed + (self.after or 0.0))
         what = "sampling and scoring" if self.stage else "scoring"
         return f"{left} left" if self.after is not None else f"{left} left, then {what}"

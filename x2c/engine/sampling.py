@@ -1,4 +1,4 @@
-"""Volumes from radiographs by a finished run, as files."""
+"""Sampling of volumes from radiographs by a finished run, written as files."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ OVERRIDABLE = (
     *("compute.cache", "compute.cpu", "compute.threads"),
 )
 MOVABLE = ("autoencoder.source", "encoder.source")
-"""Where weights lie may differ on another machine; what they hold may not."""
+"""Options for paths of weights, which may differ on another machine; their content must not."""
 
 
 def sample_xrays(request: Request) -> list[Made]:
     """Write `samples` volumes per radiograph, a JSON file beside each, and a picture per radiograph.
 
-    Raises UserError for anything that is wrong with the request before the first volume is sampled.
+    Raises UserError for any error in the request before the first volume is sampled.
     """
     run = finished_run(request.run)
     model = model_of(run)
@@ -57,7 +57,7 @@ def sample_xrays(request: Request) -> list[Made]:
     use_threads(config)
     parts = Parts(config, best_device(config))
     model.load_encoder(parts)
-    # Before the autoencoder, which may have to be made: X-rays that cannot be used are told of at once.
+    # Before the autoencoder, which may have to be made, so that unusable X-rays are reported at once.
     xrays = open_xrays(targets, parts, strict=request.strict, in_folder=request.xray.is_dir())
     generate = open_generator(model, config, parts, request.adapter)
     frame = generate.frame
@@ -69,9 +69,9 @@ def sample_xrays(request: Request) -> list[Made]:
 def draw(
     generate: Generator, xrays: Sequence[XRay], samples: int
 ) -> Iterated[tuple[XRay, int, NDArray[np.float32], float]]:
-    """Every radiograph with the number of a sample (from 1), the volume [D, H, W] in HU, and the seconds that it took.
+    """Yield every radiograph with the number of a sample (from 1), the volume [D, H, W] in HU, and its seconds.
 
-    All samples of a radiograph come one after the other. Volumes are made `evaluation.batch_size` at a time, under a
+    All samples of a radiograph follow one another. Volumes are made `evaluation.batch_size` at a time, under a
     progress bar.
     """
     jobs = [(xray, sample) for xray in xrays for sample in range(1, samples + 1)]
@@ -90,7 +90,7 @@ def draw(
 
 
 def finished_run(path: Path) -> RunDirectory:
-    """The run directory at `path`. Raises UserError where there is none, it is not done, or has no model to sample."""
+    """Return the run directory at `path`. Raises UserError if it is missing, not done, or has no model to sample."""
     run = done_run(path)
     missing = [name for name in NEEDED if not (path / name).is_file()]
     if missing and not (path / MODEL_FILE).exists():
@@ -102,15 +102,15 @@ def finished_run(path: Path) -> RunDirectory:
 
 
 def model_of(run: RunDirectory) -> Model:
-    """The model of a finished run. One of an older x2c, without model.json, is completed by the first sampling.
+    """Return the model of a finished run. The first sampling completes a run of an older x2c, without model.json.
 
-    Raises UserError where a file of it is missing or damaged.
+    Raises UserError if a file of it is missing or damaged.
     """
     return read_model(run.path) if (run.path / MODEL_FILE).exists() else older_model(run)
 
 
 def sampling_config(request: Changes, model: Model) -> Config:
-    """The run's config with what a request changes of it. Raises UserError for changes that sampling cannot make."""
+    """Return the run's config with the changes of a request. Raises UserError for changes that sampling cannot make."""
     trained = model.config()
     for override in request.overrides:
         _check_override(override.partition("=")[0], trained)
@@ -136,7 +136,7 @@ def sampling_config(request: Changes, model: Model) -> Config:
 
 
 def _check_same_weights(config: Config, asked: Sequence[str], model: Model) -> None:
-    """Refuse weights that lie elsewhere than when the run was trained and are others."""
+    """Raise UserError for weights whose fingerprint differs from that of the weights the run was trained with."""
     for option, weights, value in needed(config):
         about = model.values["parts"].get(option.removesuffix(".source")) or {}
         # The digest of a copy in the run's own folder is checked with the folder.
@@ -164,7 +164,7 @@ def _check_override(field: str, trained: Config) -> None:
 
 
 def open_generator(model: Model, config: Config, parts: Parts, adapter: Path | None = None) -> Generator:
-    """The run's model, with the autoencoder of `parts` loaded. A run of an older x2c is completed.
+    """Return the run's model, with the autoencoder of `parts` loaded. A run of an older x2c is completed.
 
     Raises UserError where weights cannot be read, and for adapters of another base.
     """
@@ -181,7 +181,7 @@ def open_generator(model: Model, config: Config, parts: Parts, adapter: Path | N
 
 
 def complete(model: Model, parts: Parts) -> None:
-    """Add what the run of an older x2c lacks, from parts that are loaded; a folder that cannot be written stays as it is."""
+    """Add to the run of an older x2c what it lacks, from loaded parts; a read-only folder stays as it is."""
     try:
         write_model(RunDirectory(model.folder), model.config(), parts)
         done = "its autoencoder, encoder and model.json are added: from now on its folder is enough to sample from it"
@@ -191,7 +191,7 @@ def complete(model: Model, parts: Parts) -> None:
 
 
 def _frame(adapter: Path | None, model: Model) -> Frame:
-    """The frame of the adapters where they bring one, else the run's. Raises UserError for adapters of another base."""
+    """Return the adapters' frame if they have one, else the run's. Raises UserError for adapters of another base."""
     if adapter is None:
         return model.frame
     path = adapter / FRAME_FILE
@@ -227,14 +227,14 @@ def _batches(jobs: list[tuple[XRay, int]], size: int) -> Iterator[list[tuple[XRa
 
 
 def _sample(generate: Generator, batch: list[tuple[XRay, int]]) -> Tensor:
-    """Volumes [B, D, H, W] in [0, 1]. Noise is named by the X-ray's content: neither batch nor order matters."""
+    """Return volumes [B, D, H, W] in [0, 1]. Noise is named by the X-ray's content: neither batch nor order matters."""
     conditions = generate.frame.embeddings.to(torch.cat([xray.embedding for xray, _ in batch]))
     names = [f"xray-{xray.sha256[:16]}-{sample}" for xray, sample in batch]
     return generate(conditions, names, torch.full((len(batch),), UNKNOWN))
 
 
 def _record(request: Request, model: Model, config: Config) -> dict[str, Any]:
-    """Fields that the JSON files of all volumes share."""
+    """Return the fields that the JSON files of all volumes share."""
     run_id = model.values["run"]
     return {
         "notice": NOTICE,

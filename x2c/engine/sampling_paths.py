@@ -1,4 +1,4 @@
-"""What a request to sample names: a run, radiographs, and files to be written; looked at before anything heavy is imported."""
+"""Paths of a request to sample: run, radiographs and output files, checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from x2c.data.nifti import SUFFIX
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What sampling may change of a run."""
+    """Changes that sampling may make to a run's config."""
 
     seed: int | None = None
-    """None: the run's."""
+    """Seed of the noise. None: the run's."""
     label: str | None = None
-    """Embolism label, of runs guided by it; None: the run's."""
+    """Embolism label, for runs guided by it. None: the run's."""
     overrides: tuple[str, ...] = ()
-    """`a.b=value`, of the fields that `x2c/sample.py --help` lists."""
+    """Further changes `a.b=value`, of the fields that `x2c/sample.py --help` lists."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Request(Changes):
     adapter: Path | None = None
     overwrite: bool = False
     strict: bool = False
-    """Refuse doubtful X-rays (default: warn of them)."""
+    """Refuse doubtful X-rays (default: warn about them)."""
 
 
 def check_paths(request: Request) -> list[tuple[Path, Path]]:
-    """Each radiograph's file with the common path of what is written for it.
+    """Return each radiograph's file with the common path of what is written for it.
 
-    Raises UserError for paths that cannot be read or written, or that would be written over.
+    Raises UserError for paths that cannot be read or written, or that would be overwritten.
     """
     targets = _targets(request)
     _check_writable(request, [path for _, out in targets for path in files(out, request.samples)])
@@ -52,7 +52,7 @@ def check_paths(request: Request) -> list[tuple[Path, Path]]:
 
 
 def done_run(path: Path) -> RunDirectory:
-    """The run directory at `path`. Raises UserError where there is none, or it is not done."""
+    """Return the run directory at `path`. Raises UserError if it is missing or not done."""
     if not path.is_dir():
         raise UserError(f"--run: no folder {path}; give a run directory, such as runs/full-cpu-s0-…")
     run = RunDirectory(path)
@@ -68,14 +68,14 @@ def done_run(path: Path) -> RunDirectory:
 
 
 def volume_names(out: Path, samples: int) -> list[str]:
-    """File names, without suffix, of a radiograph's volumes: the samples, and of several their mean and SD."""
+    """Return file names, without suffix, of a radiograph's volumes: the samples, and for several also mean and SD."""
     if samples == 1:
         return [out.name]
     return [*(f"{out.name}_{sample}" for sample in range(1, samples + 1)), f"{out.name}_mean", f"{out.name}_sd"]
 
 
 def files(out: Path, samples: int) -> Iterator[Path]:
-    """Everything that is written for one radiograph."""
+    """Return all files that are written for one radiograph."""
     for name in volume_names(out, samples):
         yield out.with_name(name + SUFFIX)
         yield out.with_name(name + ".json")
@@ -83,10 +83,10 @@ def files(out: Path, samples: int) -> Iterator[Path]:
 
 
 def _targets(request: Request) -> list[tuple[Path, Path]]:
-    """Each radiograph's file with the common path of what is written for it."""
+    """Return each radiograph's file with the common path of what is written for it."""
     xray, out = request.xray, request.out
     if xray.is_dir():
-        # Imported here: it takes a while, and a wrong path needs none of it.
+        # Imported here: it takes a while, and reporting a wrong path does not need it.
         from x2c.data.readers import radiographs_in
 
         if out.name.endswith(SUFFIX) or out.is_file():

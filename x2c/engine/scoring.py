@@ -1,4 +1,4 @@
-"""Scores of volumes against the truth: what every row of a table is measured with."""
+"""Scores of volumes against the truth: the metrics of every row of a table."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from x2c.models.chunks import at_once
 from x2c.models.frozen import StandIn
 
 SSIM_WINDOW, MS_SSIM_WINDOW = 11, 176
-"""The fewest voxels of an axis that the metrics take."""
+"""Fewest voxels per axis that the metrics accept."""
 SLICES_PER_PLANE = 16
-"""Of each volume and plane, evenly spaced, for the distance of sets of slices."""
+"""Number of evenly spaced slices per volume and plane, for the distance between sets of slices."""
 LUNG_HU, SOFT_TISSUE_HU = -850.0, 40.0
-"""What is darker than halfway between them counts as air; where the window ends above the lung's, than halfway from there."""
+"""HU below halfway between the two count as air; a window that starts above the lung's HU replaces it by its start."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a set of volumes: of each volume, [N, F], and of slices of it in three planes, [N, 3, SLICES_PER_PLANE, F]."""
+    """Features of a set of volumes: per volume, [N, F], and per slice in three planes, [N, 3, SLICES_PER_PLANE, F]."""
 
     volumes: Tensor
     slices: Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Features]) -> Features:
-        """Those of several sets, as of one."""
+        """Return the features of several sets as those of one set."""
         return cls(torch.cat([part.volumes for part in parts]), torch.cat([part.slices for part in parts]))
 
 
 def groups(count: int, shape: Sequence[int]) -> list[NDArray[np.int64]]:
-    """The places 0 to count - 1, so many together as networks take volumes of a shape [D, H, W] at once."""
+    """Return the positions 0 to count - 1 in groups of as many as networks take volumes of shape [D, H, W] at once."""
     size = at_once(shape, VOLUMES_AT_ONCE)
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -66,11 +66,11 @@ class Scorer:
 
     @property
     def stand_ins(self) -> tuple[StandIn, ...]:
-        """The metric networks that stand in for pretrained ones."""
+        """The metric networks that take the place of pretrained ones."""
         return tuple(part.stand_in for part in (self.perceptual, self.features) if part.stand_in)
 
     def per_volume(self, volumes: Tensor, truth: Tensor) -> dict[str, np.ndarray]:
-        """The per-volume scores of [B, D, H, W] in [0, 1] against the truth, columns of scores.parquet.
+        """Return the per-volume scores of [B, D, H, W] in [0, 1] against the truth, columns of scores.parquet.
 
         NaN where the volumes are too small for a metric's window.
         """
@@ -90,7 +90,7 @@ class Scorer:
     def per_structure(
         self, volumes: Tensor, truth: Tensor, structures: Mapping[str, Tensor], spacing_mm: tuple[float, float, float]
     ) -> dict[str, np.ndarray]:
-        """Errors in what a radiologist would measure, made minus true, where structures' shares of voxels are known."""
+        """Return errors in radiologists' measurements, made minus true, if structures' shares of voxels are known."""
         low, high = self.window_hu
         air_below = (max(low, LUNG_HU) + SOFT_TISSUE_HU) / 2
         lung = structures["lung"]
@@ -109,15 +109,15 @@ class Scorer:
         return {name: (made[name] - true[name]).double().numpy() for name in made}
 
     def features_of(self, volumes: Tensor) -> Features:
-        """What `per_set` takes of volumes [B, D, H, W] in [0, 1]."""
+        """Return the features of volumes [B, D, H, W] in [0, 1] for `per_set`."""
         return Features(self.of_volumes(volumes), self.of_slices(volumes))
 
     def per_set(self, made: Features, real: Features, reference: Features) -> dict[str, dict[str, Any]]:
-        """Distances between the set of made volumes and the set of true ones.
+        """Return distances between the set of made volumes and the set of true ones.
 
         Volume i was made for true volume i. `training_vs_test` is the same distance between as many training volumes
-        (`reference`) and the true ones: what other real patients come to at this n. It is no lower bound: volumes that
-        equal the true ones have a Fréchet distance of 0.
+        (`reference`) and the true ones: the distance of other real patients at this n. It is no lower bound: volumes
+        that equal the true ones have a Fréchet distance of 0.
         """
         distances = _between(made.volumes, real.volumes, paired=True)
         of_training = _between(reference.volumes, real.volumes, paired=False)
@@ -142,14 +142,14 @@ class Scorer:
         }
 
     def lpips(self, volumes: Tensor, truth: Tensor) -> Tensor:
-        """Mean perceptual distance over axial slices, [B]."""
+        """Return the mean perceptual distance over axial slices, [B]."""
         count = at_once(volumes.shape[1:], VOLUMES_AT_ONCE)
         pairs = zip(volumes.split(count), truth.split(count), strict=True)
         with torch.no_grad():
             return torch.cat([lpips(a.to(self.device), b.to(self.device), self.perceptual).cpu() for a, b in pairs])
 
     def _about(self, slot: Literal["perceptual", "features"], name: str, dimension: int, n: int) -> dict[str, Any]:
-        """What a distance of sets depends on besides the volumes."""
+        """Return the settings that a distance of sets depends on besides the volumes."""
         part = self.perceptual if slot == "perceptual" else self.features
         return {
             "n": n,
@@ -162,7 +162,7 @@ class Scorer:
 
     @torch.no_grad()
     def _slice_features(self, volumes: Tensor) -> Tensor:
-        """Features [B, 3, SLICES_PER_PLANE, F] of axial, coronal and sagittal slices."""
+        """Return features [B, 3, SLICES_PER_PLANE, F] of axial, coronal and sagittal slices."""
         planes = []
         for axis in (1, 2, 3):
             places = np.linspace(0, volumes.shape[axis] - 1, SLICES_PER_PLANE).round().astype(int)
@@ -172,7 +172,7 @@ class Scorer:
 
 
 def weights_of(slot: AnySlot) -> str:
-    """SHA-256 of the weights behind a metric; of its name and options where they are drawn from a seed."""
+    """Return the SHA-256 of a metric's weights; if they are drawn from a seed, of its name and options."""
     asset = asset_of(slot.name)
     if asset is None:
         return digest(slot.model_dump(mode="json"), 64)
@@ -180,7 +180,7 @@ def weights_of(slot: AnySlot) -> str:
 
 
 def _slice_distance(made: Tensor, real: Tensor) -> float:
-    """Mean over the three planes of the Fréchet distance between sets of slices [N, 3, S, F]: a 2.5D FID."""
+    """Return the mean over the three planes of the Fréchet distance between sets of slices [N, 3, S, F]: a 2.5D FID."""
     return sum(frechet_distance(made[:, p].flatten(0, 1), real[:, p].flatten(0, 1)) for p in range(3)) / 3
 
 

@@ -1,4 +1,4 @@
-"""Training stage by stage. A stage's result is kept under the hash of all that led to it, and trained once."""
+"""Training stage by stage. A stage's result is shared under the hash of all that it depends on: it is trained once."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from x2c.models.checkpoints import LABELS, compare, load_into, read_start
 
 
 def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: Accelerator) -> None:
-    """Train what no one has trained yet, and put the last stage's weights into the run directory.
+    """Train the stages that are not trained yet, and put the last stage's weights into the run directory.
 
-    A stage that another process is at is waited for. The run's own metrics.jsonl tells of every stage, whoever trained
-    it.
+    A stage that another process is training is waited for. The run's own metrics.jsonl contains every stage, whichever
+    process trained it.
     """
     run.forget_after(-1)
     earlier: list[PlannedStage] = []
@@ -49,7 +49,7 @@ def train_stages(config: Config, run: RunDirectory, parts: Parts, accelerator: A
 
 
 def check_start(config: Config) -> None:
-    """Refuse weights to start from that are not there, not readable, or another architecture's."""
+    """Refuse weights to start from that are missing, unreadable, or of another architecture."""
     if config.stages.start:
         with torch.device("meta"):
             denoiser = build_denoiser(config)
@@ -57,7 +57,7 @@ def check_start(config: Config) -> None:
 
 
 def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = None) -> nn.Module:
-    """The denoiser of a finished training from its run directory, in eval mode.
+    """Return the denoiser of a finished training from its run directory, in eval mode.
 
     Adapters are merged into it: those given, or the run's own.
     """
@@ -72,7 +72,7 @@ def trained_denoiser(config: Config, run: RunDirectory, adapter: Path | None = N
 
 
 def retell(run: RunDirectory, planned: PlannedStage, accelerator: Accelerator) -> None:
-    """Tell the run and its trackers what a stage has logged so far."""
+    """Report to the run and its trackers what a stage has logged so far."""
     if not run.writes:
         return
     path = planned.directory.path / "metrics.jsonl"
@@ -91,7 +91,7 @@ def _come_by(
     planned: PlannedStage,
     earlier: list[PlannedStage],
 ) -> bool:
-    """Train a stage, or wait for it; False where another has taken it over because this process was not heard of."""
+    """Train a stage, or wait for it; return False if this process's lease expired and another one took the stage."""
     run.report("running", f"train {planned.name}", planned.before, config.steps)
     try:
         with planned.directory.owned(patience_seconds=math.inf):
@@ -101,10 +101,10 @@ def _come_by(
             else:
                 retell(run, planned, accelerator)
             if accelerator.is_main_process:
-                # Nothing goes on from here but the next stage, which takes the averaged weights.
+                # Only the next stage continues from here, and it takes the averaged weights.
                 shutil.rmtree(planned.directory.checkpoints, ignore_errors=True)
     except LeaseLost as lost:
-        # The other processes of a run wait for this one's gradients, and have to be started anew with it.
+        # The other processes of a run wait for this one's gradients, and have to be restarted with it.
         if lost.lease.title != planned.directory.path.name or accelerator.num_processes > 1:
             raise
         console.print(f"{lost}; waiting for it", markup=False)
@@ -140,7 +140,7 @@ def _train(
             trainer.fit(report)
         trainer.save(planned.weights)
     except Pruned:
-        # Not its failure: whoever wants the stage goes on from its checkpoint.
+        # Pruning is not a failure of the stage: the next run that needs it resumes from its checkpoint.
         raise
     except (Exception, KeyboardInterrupt) as error:
         stage.report_end(error)
@@ -150,12 +150,12 @@ def _train(
 
 
 def _has_labels(stages: list[PlannedStage]) -> bool:
-    """Whether conditional training, with which label embeddings come in, has begun."""
+    """Return whether conditional training, which brings in label embeddings, has begun."""
     return any(planned.stage.condition != "none" for planned in stages)
 
 
 def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Tensor], str]:
-    """The weights a stage begins with and where they are from; none: drawn from the seed."""
+    """Return the weights a stage starts from and their origin; none if they are drawn from the seed."""
     if earlier:
         return load_file(_weights_of(earlier[-1])), str(earlier[-1].weights)
     start = config.stages.start
@@ -163,7 +163,7 @@ def _start(config: Config, earlier: list[PlannedStage]) -> tuple[Mapping[str, Te
 
 
 def _weights_of(planned: PlannedStage) -> Path:
-    """Where the weights of a finished stage are. Raises UserError where someone took them away."""
+    """Return the path of a finished stage's weights. Raises UserError if they were removed."""
     if not planned.weights.exists():
         raise UserError(
             f"{planned.weights}: the weights of stage {planned.name} are gone; "
@@ -173,7 +173,7 @@ def _weights_of(planned: PlannedStage) -> Path:
 
 
 def _take_weights(config: Config, run: RunDirectory, stages: list[PlannedStage]) -> None:
-    """Put the weights of the last stage into the run directory; hard links where the file system has them."""
+    """Put the weights of the last stage into the run directory, as hard links if the file system allows them."""
     *before, last = stages
     whole = (before[-1] if before else None) if last.stage.lora_rank else last
     if last.stage.lora_rank:

@@ -1,4 +1,4 @@
-"""A finished run in the terminal."""
+"""Summary of a finished run in the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROWS = {
     "lpips": ("LPIPS", "perceptual"),
     "paired_feature_sqdist": ("feature distance", "features"),
 }
-"""What scores are called, and the part whose network measures them."""
+"""Names of scores in print, and the part whose network measures them."""
 
 
 def print_scores(run: RunDirectory) -> None:

@@ -19,7 +19,7 @@ from x2c.core.errors import UserError, unknown
 from x2c.core.run import RunDirectory
 
 PICTURE_OPTIONS: dict[str, dict[str, Any]] = {"wandb": {}, "tensorboard": {"dataformats": "NHWC"}}
-"""The trackers that take pictures as [N, h, w, 3] arrays, and how they are told so."""
+"""The trackers that accept pictures as [N, h, w, 3] arrays, with the argument that says so."""
 
 
 def check(trackers: tuple[str, ...]) -> None:
@@ -50,9 +50,9 @@ def start(accelerator: Accelerator, config: Config, run: RunDirectory) -> None:
 
 
 def end(accelerator: Accelerator) -> None:
-    """End the trackers that were started: an interrupt may have come before.
+    """End the trackers that were started; an interrupt may have come before some did.
 
-    What was logged is in metrics.jsonl and on disk by now: a tracker that fails to end is told of and fails no run.
+    All logged numbers are in metrics.jsonl on disk by now: a tracker that fails to end is reported and fails no run.
     """
     trackers, accelerator.trackers = accelerator.trackers, []
     for tracker in filter(_started, trackers):
@@ -64,7 +64,7 @@ def end(accelerator: Accelerator) -> None:
 
 
 def _started(tracker: GeneralTracker) -> bool:
-    """Whether a tracker has the run or writer of its library, which starting it gives it."""
+    """Return whether a tracker has its library's run or writer, which exists once it is started."""
     try:
         return tracker.tracker is not None
     except AttributeError:
@@ -72,9 +72,9 @@ def _started(tracker: GeneralTracker) -> bool:
 
 
 def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray[np.uint8] | None, step: int) -> None:
-    """Send the mean scores, and a grey picture [h, w], where there is one, to those that take pictures.
+    """Send the mean scores to all trackers, and a grey picture [h, w], if given, to those that accept pictures.
 
-    The scores are on disk by now: a tracker that fails is told of and does not fail the run.
+    The scores are on disk by now: a tracker that fails is reported and does not fail the run.
     """
     means = {str(name): float(value) for name, value in scores.drop(columns=["patient", "label"]).mean().items()}
     for tracker in accelerator.trackers:
@@ -88,9 +88,9 @@ def log_results(accelerator: Accelerator, scores: pd.DataFrame, picture: NDArray
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`; a list, which no tracker takes, becomes text.
+    """Flatten `{"a": {"b": 1}}` to `{"a.b": 1}`; a list, which no tracker accepts, becomes text.
 
-    Paths of this machine become LOCAL_PATH: names of folders may tell of patients and hospitals.
+    Paths of this machine become LOCAL_PATH: names of folders may identify patients and hospitals.
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():

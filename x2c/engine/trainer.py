@@ -37,15 +37,15 @@ from x2c.models.lora import save_adapters, with_adapters
 from x2c.models.unet3d import UNet3D
 
 STEPS_UNREAD = 10
-"""Steps whose losses stay on a GPU before they are read: reading them lets the GPU run dry."""
+"""Steps whose losses stay on the GPU before they are read: each reading makes the GPU wait."""
 
 
 class NonFiniteLoss(RuntimeError):
-    """A loss term became NaN or infinite: training stops, and no checkpoint is written of what came after."""
+    """A loss term became NaN or infinite: training stops without a further checkpoint."""
 
 
 class Trainer:
-    """Trains one stage of a denoiser; on a stage with a checkpoint it goes on from the newest."""
+    """Trains one stage of a denoiser; if the stage has a checkpoint, training resumes from the newest."""
 
     def __init__(
         self, config: Config, planned: PlannedStage, denoiser: UNet3D, parts: Parts, accelerator: Accelerator
@@ -90,7 +90,7 @@ class Trainer:
             self.validation = Validation(config, parts, self.data, accelerator.unwrap_model(self.denoiser))
 
     def fit(self, report: Reporter) -> None:
-        """Train to the stage's last step. Raises Stopped, after the step in work and its checkpoint, when asked to stop."""
+        """Train to the stage's last step. Raises Stopped if asked to stop, after this step and its checkpoint."""
         micro_losses: list[dict[str, Tensor]] = []
         with postponed(), closing(self._batches()) as micro_batches:
             for batch in micro_batches:
@@ -108,7 +108,7 @@ class Trainer:
                         self._stop_if_asked()
 
     def save(self, path: Path) -> None:
-        """Write the averaged weights, or the averaged adapters as peft has them."""
+        """Write the averaged weights, or the averaged adapters in peft's format."""
         model = self.accelerator.unwrap_model(self.denoiser)
         self.ema.copy_to(self.learned)
         if not self.accelerator.is_main_process:
@@ -120,7 +120,7 @@ class Trainer:
             save_file(model.state_dict(), temporary)
 
     def _trainable(self, denoiser: UNet3D) -> nn.Module:
-        """The network this stage trains; what it does not use is frozen, as it would stall several processes."""
+        """The network this stage trains; its unused parameters are frozen, as they would stall several processes."""
         if self.stage.lora_rank:
             return with_adapters(denoiser, self.stage.lora_rank)
         denoiser.null_condition.requires_grad_(not self.conditional or self.guidance.drops_condition)
@@ -130,7 +130,7 @@ class Trainer:
         return denoiser
 
     def _micro_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Forward and backward, with the optimizers' steps where they are due; the losses."""
+        """Do forward and backward passes, with the optimizers' steps when they are due; return the losses."""
         with self.accelerator.accumulate(self.denoiser):
             step = self._forward(batch)
             total, values = self.loss(step)
@@ -144,7 +144,7 @@ class Trainer:
         return {"loss": total.detach(), **{f"loss/{name}": value.detach() for name, value in values.items()}}
 
     def _forward(self, batch: dict[str, Tensor]) -> Step:
-        """One noising and one denoiser call; x0 in full precision for the terms on it."""
+        """Noise once and call the denoiser once; x0 is in full precision for the terms on it."""
         latents, noise, timesteps = batch["latents"], batch["noise"], batch["timesteps"]
         noisy = self.process.add_noise(latents, noise, timesteps)
         given = self.guidance.training(batch["labels"], batch["chance"]) if self.conditional else {}
@@ -169,7 +169,7 @@ class Trainer:
         return loss
 
     def _is_due(self) -> bool:
-        """Whether losses are read after this step, and with them all that a GPU has to be waited for is done."""
+        """Return whether losses are read after this step, together with all other work that waits for a GPU."""
         training = self.config.training
         last = self.step == self.stage.steps
         return last or any(
@@ -202,7 +202,7 @@ class Trainer:
         )
 
     def _remedies(self, broken: list[str]) -> list[str]:
-        """The options that losses depend on."""
+        """Return the options that losses depend on."""
         rate = f"--stages.{self.stage_name}.learning_rate"
         # Stages that rows share have no weights of their own.
         weighted = self.config.terms_of(self.stage)
@@ -210,7 +210,7 @@ class Trainer:
         return [rate, *weights, *(["--loss.adv.learning_rate"] if "discriminator" in broken else [])]
 
     def _batches(self) -> Generator[dict[str, Tensor], None, None]:
-        """The micro-batches from the current step to the last."""
+        """Yield the micro-batches from the current step to the last."""
         per_step = self._samples_per_step()
         pairs = self._pairs("train", self.stage.steps * per_step, self.loss.slices_per_volume)
         workers = self.config.compute.loader_workers
@@ -253,7 +253,7 @@ class Trainer:
             listening.tell(self.before + self.step)
 
     def _validation_scores(self) -> dict[str, float]:
-        """Scores of what the averaged denoiser samples, where they are asked for."""
+        """Return scores of what the averaged denoiser samples, if they are asked for."""
         if self.validation is None:
             return {}
         with _weights_of(self.ema, self.learned):
@@ -265,7 +265,7 @@ class Trainer:
         self.saved = self.step
 
     def _stop_if_asked(self) -> None:
-        """All processes stop after the same step, whichever of them was asked."""
+        """Raise Stopped if a stop was requested; all processes stop after the same step, whichever was asked."""
         number = asked()
         if self.accelerator.num_processes > 1:
             number = int(self.accelerator.gather(torch.tensor([number], device=self.accelerator.device)).max())
@@ -277,7 +277,7 @@ class Trainer:
 
     @torch.no_grad()
     def _validation_loss(self) -> float:
-        """Mean absolute error of the averaged denoiser on the validation patients, at noise that never changes."""
+        """Return the averaged denoiser's mean absolute error on validation patients, at noise that never changes."""
         pairs = self._pairs("val", len(self.data.cohort.rows("val")), 0)
         loader = DataLoader(pairs, self.config.training.batch_size)
         losses: list[Tensor] = []
@@ -289,7 +289,7 @@ class Trainer:
 
 
 def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
-    """The moving average of parameters; it is told of every step that `updates` names."""
+    """Return the moving average of parameters; it is updated at every step that `updates` names."""
     if not config.after:
         return EMAModel(learned, decay=config.decay, foreach=True)
     return EMAModel(
@@ -298,19 +298,19 @@ def averages(config: EMA, learned: list[nn.Parameter]) -> EMAModel:
 
 
 def updates(config: EMA, step: int) -> bool:
-    """Whether the average is updated after an optimizer step, counted from 1."""
+    """Return whether the average is updated after an optimizer step, counted from 1."""
     return step <= (config.after or config.every) or step % config.every == 0
 
 
 def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Each loss, averaged over an optimizer step's micro-steps."""
+    """Average each loss over an optimizer step's micro-steps."""
     table = torch.stack([torch.stack(list(values.values())) for values in losses]).mean(dim=0)
     return dict(zip(losses[0], table.unbind(), strict=True))
 
 
 @contextmanager
 def _weights_of(ema: EMAModel, learned: list[nn.Parameter]) -> Iterator[None]:
-    """The averaged weights inside the block, the model's own afterwards."""
+    """Use the averaged weights inside the block and restore the model's own afterwards."""
     ema.store(learned)
     ema.copy_to(learned)
     try:

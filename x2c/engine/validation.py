@@ -1,4 +1,4 @@
-"""Scores of sampled volumes of validation patients while a stage trains, for searches that must not see test patients."""
+"""Scores of sampled volumes of validation patients during training, for searches, which must not see test patients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Validation:
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
-        """Means over patients of what the denoiser, as it is now, samples; the random state stays as it was."""
+        """Return means over patients of the scores of the denoiser's samples; the random state is restored."""
         cohort, size = self.data.cohort, self.config.evaluation.batch_size
         labels = torch.from_numpy(cohort.labels)
         with torch.random.fork_rng(), _evaluating(self.denoiser):
@@ -41,7 +41,7 @@ class Validation:
         return {name: float(torch.cat([part[name] for part in parts]).double().mean()) for name in parts[0]}
 
     def _scored(self, volumes: Tensor, truth: Tensor) -> dict[str, Tensor]:
-        """The scores [B] of volumes [B, D, H, W]."""
+        """Return the scores [B] of volumes [B, D, H, W]."""
         scores = {
             "validation_psnr": psnr(volumes, truth),
             "validation_mae_hu": mae(volumes, truth) * self.width_hu,

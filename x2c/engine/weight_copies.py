@@ -1,4 +1,4 @@
-"""Copies of pretrained weights: tensors as safetensors, what else a network is built from as JSON, nothing that is code."""
+"""Copies of pretrained weights without code: tensors as safetensors, the network's settings as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from x2c.models.pretrained import expecting, read_state
 
 SAFE = ".safetensors"
 SAFE_NAMES = {"open_clip_pytorch_model.bin": "open_clip_model.safetensors"}
-"""Names that libraries know the same weights by."""
+"""Names of the same weights in safetensors that libraries look for."""
 
 
 def copy_weights(name: str, source: Path, folder: Path) -> Path:
-    """Copy an asset's file or folder into `folder`, hard-linked where that can be; returns what its option takes.
+    """Copy an asset's file or folder into `folder`, hard-linked if possible; return the value for its option.
 
     Pickled tensors become safetensors. Raises UserError for a file that holds more than tensors.
     """
@@ -27,7 +27,7 @@ def copy_weights(name: str, source: Path, folder: Path) -> Path:
         return target
     for file in _loaded(name, weight_files(source)):
         if file.suffix == ".json":
-            # Libraries note there where they have read it from.
+            # Libraries note there the path that they read it from.
             values = read_json(file)
             if isinstance(values, dict):
                 values.pop("_name_or_path", None)
@@ -38,7 +38,7 @@ def copy_weights(name: str, source: Path, folder: Path) -> Path:
 
 
 def _loaded(name: str, files: list[Path]) -> list[Path]:
-    """Of a folder's files those that a library reads: the published one before others, safetensors before pickles."""
+    """Return the files of a folder that a library reads: the published before others, safetensors before pickles."""
     weights = [file for file in files if file.suffix != ".json"]
     published = [file for file in weights if file.name in WEIGHTS[name].sha256]
     safe = [file for file in weights if file.suffix == SAFE]
@@ -54,5 +54,5 @@ def _copy_tensors(name: str, source: Path, target: Path) -> None:
             state = read_state(source)
             inner = state.get("state_dict")
             state = inner if isinstance(inner, dict) else state
-            # A copy of each: some share their memory.
+            # Each tensor is copied: some share their memory.
             save_file({key: value.clone() for key, value in state.items() if isinstance(value, Tensor)}, temporary)

@@ -1,4 +1,4 @@
-"""The radiographs to sample from: each is read once, looked at as `x2c/prepare.py` does, and embedded."""
+"""Radiographs to sample from: each is read once, checked as `x2c/prepare.py` does, and embedded."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DOUBT = "warning: "
 
 
 def open_xrays(targets: Sequence[tuple[Path, Path]], parts: Parts, *, strict: bool, in_folder: bool) -> list[XRay]:
-    """The radiographs of (file, common path of what is written for it), with their embeddings by `parts`.
+    """Return the radiographs of (file, common path of what is written for it), with their embeddings by `parts`.
 
-    Doubtful ones (inverted, turned, no frontal chest, blank, …) are warned of on the error stream, by their number where
-    they come of a folder. Raises FileError for a broken one, and with `strict` UserError that names all doubtful ones.
+    Doubtful ones (inverted, turned, no frontal chest, blank, …) are reported on the error stream, by their number if
+    they are from a folder. Raises FileError for a broken one, and with `strict` UserError that names all doubtful ones.
     """
     xrays: list[XRay] = []
     with progress() as bar:

@@ -14,21 +14,21 @@ from x2c.models.frozen import StandIn
 
 
 def loss_of(config: Config, stage: Stage) -> Loss:
-    """What a stage is trained with: terms of the variant's loss; or L1 alone, at its default weight, where rows share it."""
+    """Return a stage's loss: terms of the variant's loss; or only L1, at its default weight, if rows share it."""
     if not (terms := config.terms_of(stage)):
         return Loss(name="l1", terms={"l1": LOSS_TERMS.get("l1").Options()})
     return Loss(name="_".join(terms), terms={term: config.loss.terms[term] for term in terms})
 
 
 def stand_ins(config: Loss) -> tuple[StandIn, ...]:
-    """The networks in a loss's terms that stand in for pretrained ones."""
+    """Return the networks in a loss's terms that take the place of pretrained ones."""
     networks = {term: network_of(options) for term, options in config.terms.items()}
     found = {term: PERCEPTUAL.get(network).stand_in for term, network in networks.items() if network}
     return tuple(replace(stand_in, part=f"loss.{term}") for term, stand_in in found.items() if stand_in)
 
 
 class WeightedSum:
-    """Σ λ·term over the terms of a loss, in the order of its name."""
+    """Sum Σ λ·term over the terms of a loss, in the order of its name."""
 
     def __init__(self, config: Loss, parts: LossParts) -> None:
         self.terms: dict[str, Term] = {
@@ -38,16 +38,16 @@ class WeightedSum:
 
     @property
     def slices_per_volume(self) -> int:
-        """Real slices a step needs of each volume."""
+        """Number of real slices that a step needs of each volume."""
         return max(term.slices_per_volume for term in self.terms.values())
 
     @property
     def adversary(self) -> Adversarial | None:
-        """The term that trains a discriminator, if there is one."""
+        """The term that trains a discriminator; None if there is none."""
         return next((term for term in self.terms.values() if isinstance(term, Adversarial)), None)
 
     def __call__(self, step: Step) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total, and each term's value before its weight."""
+        """Return the total, and each term's value before its weight."""
         values = {name: term(step) for name, term in self.terms.items()}
         total = sum((self.weights[name] * value for name, value in values.items()), start=step.output.new_zeros(()))
         return total, values

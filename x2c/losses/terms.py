@@ -1,4 +1,4 @@
-"""The terms of the paper's equation 1. Each is a class; `__call__` gives the term's value before its weight."""
+"""The terms of the paper's equation 1. Each is a class; `__call__` returns the term's value before its weight."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step offers the terms. Latents [B, C, D, h, w], scaled."""
+    """Tensors of one training step that terms are computed from. Latents are [B, C, D, h, w], scaled."""
 
     output: Tensor
     """The denoiser's output."""
     target: Tensor
-    """What it should be under the prediction type."""
+    """Target of the output under the prediction type."""
     x0: Tensor
-    """The clean latents the output means, with gradients to the denoiser."""
+    """The clean latents that the output means, with gradients to the denoiser."""
     latents: Tensor
-    """The real ones."""
+    """The real latents."""
     weight: Tensor
-    """[B]: how much a loss on x0 counts at each sample's timestep."""
+    """Weight [B] of a loss on x0 at each sample's timestep."""
     labels: Tensor
-    """[B], 1 = embolism."""
+    """Embolism labels [B], 1 = embolism."""
     slices: Tensor | None
-    """[B, k, H, W] in [-1, 1], real slices; None where no term asks for them."""
+    """Real slices [B, k, H, W] in [-1, 1]; None if no term asks for them."""
     depths: Tensor | None
-    """[B, k], where those slices lie."""
+    """Depths [B, k] of those slices."""
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """What terms are built from."""
+    """Parts that terms are built from."""
 
     latent_channels: int
     decode_at: Callable[[Tensor, Tensor], Tensor]
-    """Scaled latents [B, C, D, h, w] and depths [B, k] -> slices [B, k, H, W] in [-1, 1], with gradients."""
+    """Decodes scaled latents [B, C, D, h, w] at depths [B, k] to slices [B, k, H, W] in [-1, 1], with gradients."""
     classifier: Callable[[Any], nn.Module]
-    """Options -> the frozen classifier of latents."""
+    """Returns the frozen classifier of latents for its options."""
     perceptual: Callable[[str, str], nn.Module]
-    """Name and source -> frozen distance between slices."""
+    """Returns the frozen distance between slices for a name and a source."""
 
 
 class Term(Protocol):
-    """One summand. `slices_per_volume` > 0 asks the data for that many random real slices."""
+    """A term of the sum. `slices_per_volume` > 0 asks the data for that many random real slices."""
 
     slices_per_volume: int
 
     def __call__(self, step: Step) -> Tensor:
-        """The term's value, a scalar with gradients to the denoiser."""
+        """Return the term's value, a scalar with gradients to the denoiser."""
         ...
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Mean over the batch of per-sample means of `values` [B, ...], each times its weight [B]."""
+    """Return the mean over the batch of per-sample means of `values` [B, ...], each times its weight [B]."""
     return (values.flatten(1).mean(dim=1) * weight).mean()
 
 
@@ -100,7 +100,7 @@ class PerceptualTerm:
         network: str = "radimagenet_resnet50"
         """Perceptual network, a choice of `perceptual`."""
         source: str = ""
-        """File with the network's weights, where it needs one."""
+        """File with the network's weights, if it needs one."""
 
     def __init__(self, options: Options, parts: LossParts) -> None:
         self.slices_per_volume = options.slices
@@ -150,7 +150,7 @@ class Adversarial:
             return weighted_mean((discriminator(step.x0) - 1).square(), step.weight)
 
     def discriminator_loss(self, step: Step) -> Tensor:
-        """The discriminator's own loss: real latents to 1, generated ones, detached, to 0."""
+        """Return the discriminator's own loss: real latents to 1, generated ones, detached, to 0."""
         scores = self.discriminator(torch.cat((step.latents, step.x0.detach())))
         real, fake = scores.chunk(2)
         return 0.5 * (weighted_mean((real - 1).square(), step.weight) + weighted_mean(fake.square(), step.weight))
@@ -169,11 +169,11 @@ class Classification:
         weight: NonNegativeFloat = 0.08
         """Weight λ₃ of the term; .08 in the paper."""
         steps: PositiveInt = 2000
-        """Training steps of the classifier beforehand, on real latents."""
+        """Number of training steps of the classifier beforehand, on real latents."""
         pos_weight: PositiveFloat = 1.0
         """Weight of a patient with embolism in the term, relative to one without."""
         batch_size: PositiveInt = 8
-        """Volumes of a training step of the classifier."""
+        """Number of volumes per training step of the classifier."""
         learning_rate: PositiveFloat = 1e-4
         """Learning rate of the classifier's training."""
 
@@ -191,7 +191,7 @@ class Classification:
 
 @contextmanager
 def _held_still(module: nn.Module) -> Iterator[nn.Module]:
-    """The bare module with its parameters out of the gradient: what passes through it reaches the denoiser only."""
+    """Keep only the module, without gradients for its parameters: gradients through it reach only the denoiser."""
     bare = getattr(module, "module", module)
     bare.requires_grad_(False)
     try:

@@ -50,7 +50,7 @@ class RelativePositionBias(nn.Module):
         self.embedding = nn.Embedding(buckets, heads)
 
     def forward(self, length: int) -> Tensor:
-        """The bias [heads, length, length] for queries (rows) on keys (columns)."""
+        """Return the bias [heads, length, length] for queries (rows) on keys (columns)."""
         position = torch.arange(length, device=self.embedding.weight.device)
         bias: Tensor = self.embedding(self._bucket(position[:, None] - position[None, :])).permute(2, 0, 1)
         return bias
@@ -76,7 +76,7 @@ class SpatialLinearAttention(nn.Module):
         self.to_out = nn.Conv2d(heads * dim_head, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Linear layers on channels-last tokens take about two thirds of what 1 x 1 convolutions take on a CPU.
+        # Linear layers on channels-last tokens take about two thirds of the time of 1 x 1 convolutions on a CPU.
         slices = self.norm(x).permute(0, 2, 3, 4, 1)
         tokens = slices.flatten(2, 3).flatten(0, 1)
         qkv = F.linear(tokens, self.to_qkv.weight.flatten(1)).unflatten(-1, (3, self.heads, -1))

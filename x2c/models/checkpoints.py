@@ -1,4 +1,4 @@
-"""Weights from files into a network: all of them or none, never silently some."""
+"""Strict loading of weights from files into a network: all of them or none."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from x2c.core.errors import UserError
 from x2c.models.unet3d import convert_reference_state
 
 LABELS = ("label_embedding.weight",)
-"""What guidance by label adds to a denoiser that was trained without; it starts at zero."""
+"""Tensors that guidance by label adds to a denoiser that was trained without; they start at zero."""
 NAMED_IN_ERRORS = 3
 UNREADABLE = (
     *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, OSError),
     pickle.UnpicklingError,
     SafetensorError,
 )
-"""What libraries raise at files that are not what they should be."""
+"""Exceptions that libraries raise for files of another kind than expected."""
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str, introduced: tuple[str, ...] = ()) -> None:
@@ -38,7 +38,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str, intro
 def compare(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str, introduced: tuple[str, ...] = ()
 ) -> None:
-    """Raise UserError where a state is not one of the network whose own state is `own`; contents do not matter."""
+    """Raise UserError if a state does not match `own`, the network's own state, in names and shapes."""
     faults = {
         "missing": [name for name in own if name not in state and name not in introduced],
         "unknown": [name for name in state if name not in own],
@@ -57,9 +57,9 @@ def compare(
 
 
 def read_start(path: Path) -> dict[str, Tensor]:
-    """A denoiser's weights from a file: our own .safetensors, or a public checkpoint (.pt), averaged where it has both.
+    """Read a denoiser's weights from our own .safetensors, or from a public checkpoint (.pt), if possible its averages.
 
-    A public one comes under the names of `UNet3D`. Raises UserError for a file that is neither. Only tensors are read,
+    Names of a public one become those of `UNet3D`. Raises UserError for a file that is neither. Only tensors are read,
     never code.
     """
     try:

@@ -1,4 +1,4 @@
-"""How much of a batch a frozen network is given at once: what fits beside a denoiser on a GPU of 24 GB."""
+"""Limits on the part of a batch that a frozen network gets at once: it must fit beside a denoiser on a 24 GB GPU."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 VOXELS_AT_ONCE = 2**22
-"""Voxels that a network without gradients is given at once: a volume of the paper's size.
+"""Voxels that a network without gradients gets at once: a volume of the paper's size.
 
-sd-vae-ft-mse decodes so many in 12 GiB.
+sd-vae-ft-mse needs 12 GiB to decode that many.
 """
 
 
 def at_once(shape: Sequence[int], most: int = sys.maxsize, voxels: int | None = None) -> int:
-    """How many slices or volumes of a shape fit a budget of voxels, VOXELS_AT_ONCE if none is given: 1 to `most`."""
+    """Return how many slices or volumes of a shape fit a budget of voxels (default: VOXELS_AT_ONCE): 1 to `most`."""
     return max(1, min(most, (voxels or VOXELS_AT_ONCE) // math.prod(shape)))
 
 
 def recomputed(function: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
-    """`function(values)`, computed again when gradients are asked for: nothing inside it is kept until then.
+    """Return `function(values)`, computed again when gradients are needed: until then nothing inside it is kept.
 
     For frozen networks, which draw no random numbers.
     """

@@ -17,20 +17,20 @@ from x2c.models.pretrained import expecting
 from x2c.models.radimagenet import as_in_keras, is_from_keras, radimagenet_state
 
 VERSION = 3
-"""Raised with every change of a network here: trained ones are kept under it."""
+"""Version of the networks, increased with every change: the cache of trained ones depends on it."""
 DENSENET_121 = (6, 12, 24, 16)
 STEM_FROM = 32
-"""Latents of so many voxels a side, the paper's, go through DenseNet-121's own stem."""
+"""Latents with this many voxels per side, the paper's, use DenseNet-121's own stem."""
 
 
 def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
-    """A classifier of latents [B, C, D, h, w] with one logit.
+    """Return a classifier of latents [B, C, D, h, w] with one logit.
 
     Stem and transitions of DenseNet-121 reduce h and w 32-fold and D 16-fold: of smaller latents only the first blocks
     are taken, and below 32 x 32 the stem looks at 3³ voxels in the place of 7³ and leaves none out: on 8 x 8 the usual one
     sees a whole slice at once.
     """
-    # Imported here: MONAI takes seconds, and most rows need none of it.
+    # Imported here: MONAI takes seconds, and most rows do not need it.
     from monai.networks.nets.densenet import DenseNet
 
     blocks = DENSENET_121[: max(1, min(4, int(math.log2(latent_size)) - 1, int(math.log2(depth))))]
@@ -46,7 +46,7 @@ def latent_classifier(channels: int, depth: int, latent_size: int) -> nn.Module:
 
 
 def xray_classifier(source: Path | None) -> nn.Module:
-    """A classifier of grey X-rays [B, h, w], standardised, with one logit: ResNet-50.
+    """Return a classifier of grey X-rays [B, h, w], standardised, with one logit: ResNet-50.
 
     It starts from RadImageNet's weights, in the architecture that the file was trained in, or, where there are none, from a
     seed. All of it is trained on, so X-rays stay standardised whatever the file was trained on. Raises UserError where
@@ -67,7 +67,7 @@ def xray_classifier(source: Path | None) -> nn.Module:
 
 
 class _Grey(nn.Module):
-    """[B, h, w] -> [B, 3, h, w]."""
+    """Repeat [B, h, w] as [B, 3, h, w]."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images[:, None].expand(-1, 3, -1, -1)
@@ -108,7 +108,7 @@ def fit(
 
 @torch.no_grad()
 def logits(network: nn.Module, inputs: Tensor, batch_size: int, device: torch.device | str = "cpu") -> Tensor:
-    """The logit [N] of each of inputs [N, ...], in evaluation mode."""
+    """Return the logit [N] of each of inputs [N, ...], in evaluation mode."""
     network.eval()
     return torch.cat([network(part.to(device))[:, 0].cpu() for part in inputs.split(batch_size)])
 
@@ -123,7 +123,7 @@ def trained_classifier(
     learning_rate: float,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """A frozen classifier trained on standardised real latents [N, C, D, h, w] and labels [N], once per `folder`."""
+    """Train a classifier on standardised real latents [N, C, D, h, w] and labels [N], once per `folder`; frozen."""
 
     def fresh() -> nn.Module:
         return latent_classifier(latents.shape[1], latents.shape[2], min(latents.shape[-2:]))

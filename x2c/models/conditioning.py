@@ -1,4 +1,4 @@
-"""How a condition vector enters the denoiser: beside the time embedding, by attention, or by modulation."""
+"""Conditioning: a condition vector enters the denoiser with the time embedding, by attention, or by modulation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from x2c.models.attention import ChannelNorm
 
 
 class Conditioning(nn.Module, ABC):
-    """Makes of time and condition what the denoiser's blocks take: an embedding, and perhaps tokens to attend to."""
+    """Turns time and condition into the inputs of the denoiser's blocks: an embedding, and possibly tokens."""
 
     gated = False
     """Whether ResNet blocks are modulated twice and gated (adaLN-zero)."""
     token_dim = 0
-    """Channels of the tokens; 0 where there are none."""
+    """Channels of the tokens; 0 if there are none."""
 
     class Options(Section):
-        """None."""
+        """No options."""
 
     def __init__(self, options: Section, time_dim: int, cond_dim: int) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class Conditioning(nn.Module, ABC):
 
     @abstractmethod
     def embedding(self, time: Tensor, condition: Tensor) -> Tensor:
-        """time [B, T], condition [B, K] -> what scales and shifts every ResNet block, [B, embedding_dim]."""
+        """Embed time [B, T] and condition [B, K] as the scale and shift of every ResNet block, [B, embedding_dim]."""
 
     def tokens(self, condition: Tensor) -> Tensor | None:
-        """condition [B, K] -> tokens [B, N, token_dim], where the levels attend to some."""
+        """Return tokens [B, N, token_dim] for condition [B, K], if the levels attend to some."""
         return None
 
 
@@ -56,10 +56,10 @@ class CrossAttention(Conditioning):
     """Tokens made of the condition, to which every level's pixels attend (as IP-Adapter's, Ye et al. 2023)."""
 
     class Options(Section):
-        """Its size."""
+        """Number of tokens."""
 
         tokens: PositiveInt = 8
-        """Tokens that the embedding becomes: attention to a single one would only add it."""
+        """Number of tokens made of the embedding; attention to a single token would only add it."""
 
     def __init__(self, options: Options, time_dim: int, cond_dim: int) -> None:
         super().__init__(options, time_dim, cond_dim)

@@ -25,7 +25,7 @@ class FeatureNetwork(Protocol):
     stand_in: StandIn | None
 
     def __call__(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [0, 1] -> features [B, F]."""
+        """Return features [B, F] of volumes [B, D, H, W] in [0, 1]."""
         ...
 
 
@@ -37,7 +37,7 @@ class I3D:
     stand_in: StandIn | None = None
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = ""
         """File i3d_torchscript.pt: an archive of code, whose digest must be known (x2c.core.weights)."""
@@ -47,7 +47,7 @@ class I3D:
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
+        """Return features [B, 400] of volumes [B, D, H, W] in [0, 1]. Raises ValueError for too few slices."""
         _check_depth(volumes)
         frames = (volumes * 255)[:, None].expand(-1, 3, -1, -1, -1)
         features: Tensor = self.network.to(volumes.device)(frames, rescale=True, resize=True, return_features=True)
@@ -62,14 +62,14 @@ class I3DPyTorch:
     stand_in: StandIn | None = None
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = ""
         """File rgb_imagenet.pt, or another state dict with its names."""
 
     def __init__(self, options: Options) -> None:
         path = local_copy("i3d_pytorch", options.source)
-        # Torch's own initialisation would be thrown away at once.
+        # Torch's own initialisation would be overwritten at once.
         with torch.device("meta"):
             network = I3DNetwork()
         with expecting("i3d_pytorch", path):
@@ -78,7 +78,7 @@ class I3DPyTorch:
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [0, 1] -> [B, 400]. Raises ValueError for fewer slices than the network takes."""
+        """Return features [B, 400] of volumes [B, D, H, W] in [0, 1]. Raises ValueError for too few slices."""
         _check_depth(volumes)
         resized = F.interpolate(volumes, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         frames = (resized * 2 - 1)[:, None].expand(-1, 3, -1, -1, -1)
@@ -101,7 +101,7 @@ class Conv3dStandIn:
     stand_in: StandIn | None = StandIn("features", "conv3d_standin", "I3D (Kinetics-400)")
 
     class Options(Section):
-        """Its size."""
+        """Size of the network."""
 
         width: PositiveInt = 16
         """Channels of its first layer."""
@@ -126,6 +126,6 @@ class Conv3dStandIn:
 
     @torch.no_grad()
     def __call__(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [0, 1] -> [B, 4 * width]."""
+        """Return features [B, 4 * width] of volumes [B, D, H, W] in [0, 1]."""
         maps = self.network.to(volumes.device)(volumes[:, None]).flatten(2)
         return torch.cat((maps.mean(-1), maps.std(-1)), dim=1)

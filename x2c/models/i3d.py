@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 CLASSES = 400
 FEWEST_FRAMES = 9
-"""Fewer leave the last pooling nothing to average."""
+"""Fewest frames: with fewer, the last pooling has nothing to average."""
 SIZE = 224
 _MIXED = {
     "Mixed_3b": (192, (64, 96, 128, 16, 32, 32)),
@@ -26,13 +26,13 @@ _MIXED = {
     "Mixed_5b": (832, (256, 160, 320, 32, 128, 128)),
     "Mixed_5c": (832, (384, 192, 384, 48, 128, 128)),
 }
-"""Channels that come, and the six numbers of an Inception block."""
+"""Channels of the input, and the six numbers of an Inception block."""
 _POOLED_BEFORE = {
     "Mixed_3b": ((1, 3, 3), (1, 2, 2)),
     "Mixed_4b": ((3, 3, 3), (2, 2, 2)),
     "Mixed_5b": ((2, 2, 2), (2, 2, 2)),
 }
-"""Kernel and stride of the maximum taken before a block."""
+"""Kernel and stride of the max pooling before a block."""
 
 
 class I3DNetwork(nn.Module):
@@ -89,7 +89,7 @@ class _Mixed(nn.Module):
 
 
 def _pooled(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    # Zeros at the border change no maximum: what comes is not negative.
+    # Zeros at the border do not change the maximum: the input is not negative.
     return F.max_pool3d(_padded(x, kernel, stride), kernel, stride)
 
 

@@ -18,7 +18,7 @@ FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def with_adapters(denoiser: nn.Module, rank: int) -> nn.Module:
-    """The denoiser with adapters on the linear layers of its ResNet blocks and attentions; nothing else trains."""
+    """Return the denoiser with adapters on the linear layers of its ResNet blocks and attentions; only they train."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=linear_layers(denoiser))
@@ -26,7 +26,7 @@ def with_adapters(denoiser: nn.Module, rank: int) -> nn.Module:
 
 
 def linear_layers(denoiser: nn.Module) -> list[str]:
-    """Names of the linear layers that adapters go on: those of blocks and attentions, not of the embeddings' own."""
+    """Return the names of the linear layers that get adapters: those of blocks and attentions, not of embeddings."""
     blocks = ("to_scale_shift", "to_qkv", "to_q", "to_kv", "to_out")
     return [
         name
@@ -36,10 +36,10 @@ def linear_layers(denoiser: nn.Module) -> list[str]:
 
 
 def save_adapters(model: Any, folder: Path) -> None:
-    """Write the adapters alone, in peft's format, whole or not at all."""
+    """Write only the adapters, in peft's format, whole or not at all."""
     temporary = temporary_beside(folder)
     model.save_pretrained(str(temporary))
-    # peft keeps the layers' names in a set, whose order is another in every process.
+    # peft keeps the layers' names in a set, whose order differs between processes.
     config = read_json(temporary / FILES[0])
     write_json(temporary / FILES[0], {**config, "target_modules": sorted(config["target_modules"])})
     open_up(temporary)
@@ -50,9 +50,9 @@ def save_adapters(model: Any, folder: Path) -> None:
 
 
 def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
-    """The denoiser with the adapters of a folder in peft's format added into its weights.
+    """Return the denoiser with the adapters of a folder in peft's format added into its weights.
 
-    Raises UserError where the folder holds none, or those of another network.
+    Raises UserError if the folder has none, or those of another network.
     """
     if missing := [name for name in FILES if not (folder / name).is_file()]:
         raise UserError(
@@ -76,7 +76,7 @@ def merged(denoiser: nn.Module, folder: Path) -> nn.Module:
 
 
 def _check_all_used(model: nn.Module, saved: dict[str, Tensor], folder: Path) -> None:
-    """peft drops tensors it finds no layer for with a warning: a silent half of an adapter."""
+    """Refuse tensors without a layer: peft drops them with only a warning, and half of an adapter could be lost."""
     from peft import get_peft_model_state_dict
 
     if set(get_peft_model_state_dict(model)) != set(saved):

@@ -22,7 +22,7 @@ class Perceptual(nn.Module):
 
     stand_in: StandIn | None = None
     network: Any
-    """lpips.LPIPS, which comes without types, unless an entry has another."""
+    """lpips.LPIPS, which has no type annotations, unless an entry has another network."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -34,11 +34,11 @@ class Perceptual(nn.Module):
         return distances
 
     def features(self, slices: Tensor) -> Tensor:
-        """The network's last features [N, F], averaged over places, of grey slices [N, H, W] in [-1, 1]."""
+        """Return the network's last features [N, F], averaged over places, of grey slices [N, H, W] in [-1, 1]."""
         return self.last_maps(self._prepare(slices)).mean(dim=(-2, -1))
 
     def last_maps(self, images: Tensor) -> Tensor:
-        """The network's last feature maps [N, F, h, w] of images [N, 3, H, W]; LPIPS's trunk unless an entry has another."""
+        """Return the network's last feature maps [N, F, h, w] of images [N, 3, H, W]; by default LPIPS's trunk."""
         maps: Tensor = self.network.net(self.network.scaling_layer(images))[-1]
         return maps
 
@@ -46,7 +46,7 @@ class Perceptual(nn.Module):
         images = slices[:, None].expand(-1, 3, -1, -1)
         if min(images.shape[-2:]) >= SMALLEST_IMAGE:
             return images
-        # AlexNet's five levels leave nothing of a smaller image.
+        # AlexNet's five levels would reduce a smaller image to nothing.
         return nn.functional.interpolate(images, size=(SMALLEST_IMAGE, SMALLEST_IMAGE), mode="bilinear")
 
 
@@ -55,10 +55,10 @@ class AlexLPIPS(Perceptual):
     """LPIPS with AlexNet (Zhang et al. 2018), v0.1."""
 
     class Options(Section):
-        """Where the ImageNet weights of the trunk are."""
+        """Source of the trunk's ImageNet weights."""
 
         source: str = ""
-        """File alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: looked for in X2C_WEIGHTS, then
+        """File alexnet-owt-*.pth; the linear heads come with the package lpips. Empty: searched in X2C_WEIGHTS, then
         downloaded."""
 
     def __init__(self, options: Options) -> None:
@@ -72,7 +72,7 @@ class StandInLPIPS(Perceptual):
     stand_in: StandIn | None = StandIn("perceptual", "lpips_standin", "pretrained LPIPS network")
 
     class Options(Section):
-        """None."""
+        """No options."""
 
     def __init__(self, options: Options) -> None:
         with seeded(0):
@@ -86,7 +86,7 @@ class RadImageNet(Perceptual):
     network: ResNetDistance
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = ""
         """File with a state dict: MONAI's RadImageNet-ResNet50_notop.pth (the paper's), converted from Keras, or
@@ -97,7 +97,7 @@ class RadImageNet(Perceptual):
         super().__init__(ResNetDistance(_radimagenet_trunk(options.source)))
 
     def last_maps(self, images: Tensor) -> Tensor:
-        """ResNet-50's, [N, 2048, h, w]."""
+        """Return ResNet-50's last feature maps, [N, 2048, h, w]."""
         maps: Tensor = self.network.trunk(images)
         return maps
 
@@ -124,7 +124,7 @@ def _alex_lpips(source: str) -> Any:
 
 
 def _radimagenet_trunk(source: str) -> nn.Module:
-    """Images [N, 3, H, W] in [-1, 1] -> ResNet-50's last feature maps [N, 2048, h, w]."""
+    """Return ResNet-50's last feature maps [N, 2048, h, w] of images [N, 3, H, W] in [-1, 1]."""
     from torchvision.models import resnet50
 
     path = local_copy("radimagenet_resnet50", source)
@@ -142,7 +142,7 @@ def _radimagenet_trunk(source: str) -> nn.Module:
 
 
 class ResNetDistance(nn.Module):
-    """Squared distance [N] of a trunk's feature maps of images, each unit-normalised, averaged over places."""
+    """Return the squared distance [N] of a trunk's feature maps of images, unit-normalised, averaged over places."""
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Reading weights that others made: tensors only, never code."""
+"""Reading of weights that others made: tensors only, never code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from x2c.core.weights import WEIGHTS
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a .safetensors file, or of a pickle that holds nothing but tensors."""
+    """Return the state dict of a .safetensors file, or of a pickle that holds only tensors."""
     if path.suffix == ".safetensors":
         return dict(load_file(path))
     return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -25,12 +25,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def expecting(name: str, path: Path, remedy: str = "") -> Iterator[None]:
-    """A file that is not the asset its option asks for is the user's to mend, whatever a library makes of it."""
+    """Raise UserError for a file that is not the asset its option asks for, whatever error a library raises on it."""
     weights = WEIGHTS[name]
     try:
         yield
     except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        # torch's own words would advise to load it without the guard.
+        # torch's own message would advise loading the file without this protection.
         unsafe = isinstance(error, pickle.UnpicklingError)
         cause = "it does not hold tensors alone" if unsafe else " ".join(str(error).split())[:120]
         raise UserError(

@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from x2c.models.pretrained import read_state
 
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""RadImageNet's authors number ResNet-50's children (`backbone.4.0.conv1.weight`); others use torchvision's names."""
+"""RadImageNet's numbers of ResNet-50's children (`backbone.4.0.conv1.weight`), and torchvision's names of them."""
 KERAS_EPSILON = 1.001e-5
 """The ε of batch normalisation in Keras's ResNet-50."""
 KERAS_MEAN = (0.406, 0.456, 0.485)
-"""Mean of blue, green and red in [0, 1], which the Keras network's inputs are free of (monai.losses.perceptual)."""
+"""Mean of blue, green and red in [0, 1], subtracted from the Keras network's inputs (monai.losses.perceptual)."""
 
 
 def radimagenet_state(path: Path) -> dict[str, Tensor]:
-    """RadImageNet's ResNet-50 under torchvision's names, without the last layer."""
+    """Return RadImageNet's ResNet-50 under torchvision's names, without the last layer."""
     state = {_torchvision_name(name): value for name, value in read_state(path).items()}
     return {name: value for name, value in state.items() if not name.startswith("fc.")}
 
 
 def is_from_keras(state: dict[str, Tensor]) -> bool:
-    """Whether a state is the converted Keras network's: its convolutions have biases, torchvision's have none."""
+    """Return whether a state is the converted Keras network's: only its convolutions have biases."""
     return "conv1.bias" in state
 
 
@@ -45,7 +45,7 @@ def as_in_keras(network: nn.Module) -> None:
 
 
 class KerasInput(nn.Module):
-    """RGB images [N, 3, H, W] in [-1, 1] as the Keras network takes them: BGR in [0, 1], less the mean."""
+    """Convert RGB images [N, 3, H, W] in [-1, 1] to the Keras network's input: BGR in [0, 1], less the mean."""
 
     mean: Tensor
 

@@ -88,7 +88,7 @@ class Level(nn.Module):
         self.resample = resample
 
     def forward(self, x: Tensor, embedding: Tensor, bias: Tensor, tokens: Tensor | None) -> Tensor:
-        """The level's features before resampling."""
+        """Return the level's features before resampling."""
         x = self.spatial_attention(self.resnet2(self.resnet1(x, embedding), embedding))
         if self.token_attention is not None and tokens is not None:
             x = self.token_attention(x, tokens)
@@ -214,7 +214,7 @@ class UNet3D(nn.Module):
         return output
 
     def _condition(self, condition: Tensor | None, drop: Tensor | None, batch: int) -> Tensor:
-        """The condition vector [B, cond_dim], null where it is absent or dropped."""
+        """Return the condition vector [B, cond_dim], null where it is absent or dropped."""
         if condition is None:
             return self.null_condition.expand(batch, -1)
         projected = self.condition_projection(condition)
@@ -265,9 +265,9 @@ _RENAMES = (
 
 
 def convert_reference_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A public checkpoint's denoiser weights under the names of `UNet3D`.
+    """Return a public checkpoint's denoiser weights under the names of `UNet3D`.
 
-    Raises ValueError where the levels disagree on the rotary frequencies, which the public code shares.
+    Raises ValueError if the levels disagree on the rotary frequencies, which the public code shares.
     """
     converted: dict[str, Tensor] = {}
     for name, value in state.items():

@@ -20,10 +20,10 @@ FIELD_MM = (300.0, 320.0, 320.0)
 """The CT's field of view along z, y and x, around the lungs' box."""
 
 FINEST_MM = (3.2, 2.8, 2.8)
-"""Coarser grids are sampled finer and averaged, so that thin structures leave their partial volume."""
+"""Largest voxel (z, y, x) that is sampled: coarser grids are averaged, so that thin structures keep partial volume."""
 
 MARGIN_MM = 40.0
-"""What a radiograph shows around the lungs' box: as a radiographer collimates, so that small chests fill it as well."""
+"""Margin of a radiograph around the lungs' box. As in collimation, small chests fill the picture as well."""
 
 
 def make_patient(
@@ -35,7 +35,7 @@ def make_patient(
     radiographs: Literal["xray", "drr"] = "xray",
     contrast: bool = True,
 ) -> Patient:
-    """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
+    """Make one patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
     `template`: the folder that `prepare_template` gives. Volume [D, H, W] = shape in HU over FIELD_MM, supine, with
     `contrast` or without. Radiograph [size, size] in [0, 1]: an `xray` is of the same patient in another pose and breath, without
@@ -52,7 +52,7 @@ def make_patient(
     )
 
 
-# The last patient is kept: several sample sizes are averaged from one grid, and have one radiograph.
+# The last patient is cached: several sample sizes are averaged from one grid, and share one radiograph.
 @lru_cache(maxsize=1)
 def _last_subject(template: Path, patient_id: str, cohort_seed: int, contrast: bool) -> Subject:
     return Subject(open_template(template), patient_id, cohort_seed, contrast)
@@ -71,7 +71,7 @@ def _last_radiograph(template: Path, patient_id: str, cohort_seed: int, contrast
 
 
 def truth(subject: Subject, radiographs: Literal["xray", "drr"]) -> dict[str, float | int | str | bool]:
-    """What was drawn to make a patient, and what came of it."""
+    """Return the parameters drawn to make a patient, and measurements of the result."""
     poses = {"": subject.lying, "xray_": subject.standing} if radiographs == "xray" else {"": subject.lying}
     parameters: dict[str, float | int | str | bool] = {"patient_id": subject.patient_id, **subject.parameters.flat()}
     for prefix, imaged in poses.items():
@@ -87,7 +87,7 @@ def truth(subject: Subject, radiographs: Literal["xray", "drr"]) -> dict[str, fl
 
 
 def _grid(shape: tuple[int, ...], field_mm: tuple[float, ...], centre_mm: Array) -> Axes:
-    """Voxel centres along z, y and x of a field of view."""
+    """Return voxel centres along z, y and x of a field of view."""
     z, y, x = (
         (c + f * ((np.arange(n) + 0.5) / n - 0.5)).astype(np.float32)
         for n, f, c in zip(shape, field_mm, centre_mm, strict=True)
@@ -96,12 +96,12 @@ def _grid(shape: tuple[int, ...], field_mm: tuple[float, ...], centre_mm: Array)
 
 
 def sampled(subject: Subject, shape: tuple[int, int, int]) -> Volume:
-    """The noiseless CT on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
+    """Return the noiseless CT on a grid that refines [D, H, W] = shape to FINEST_MM or better."""
     return subject.volume(subject.lying, _refined(subject, shape))
 
 
 def _finer(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The fewest voxels of FINEST_MM or less of which `shape` is averaged; these themselves where they are fine enough."""
+    """Return the fewest voxels of at most FINEST_MM that average to `shape`; `shape` itself if it is fine enough."""
     z, y, x = (n * int(np.ceil(f / n / finest)) for n, f, finest in zip(shape, FIELD_MM, FINEST_MM, strict=True))
     return z, y, x
 
@@ -112,7 +112,7 @@ def _refined(subject: Subject, shape: tuple[int, int, int]) -> Axes:
 
 
 def make_structures(template: Path, patient_id: str, cohort_seed: int, shape: tuple[int, int, int]) -> dict[str, Array]:
-    """The shares [D, H, W] = shape of each voxel that structures (`virtual.STRUCTURES`) take in a patient's CT."""
+    """Return each voxel's shares [D, H, W] = shape that structures (`virtual.STRUCTURES`) take in a patient's CT."""
     subject = Subject(open_template(template), patient_id, cohort_seed)
     grid = _refined(subject, shape)
     return {
@@ -122,7 +122,7 @@ def make_structures(template: Path, patient_id: str, cohort_seed: int, shape: tu
 
 
 def scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volume:
-    """A fine volume averaged to [D, H, W] = shape, with the noise of a scanner at that voxel size."""
+    """Return a fine volume averaged to [D, H, W] = shape, with the noise of a scanner at that voxel size."""
     factors = [n // m for n, m in zip(fine.hu.shape, shape, strict=True)]
     hu = averaged(fine.hu, shape)
     z, y, x = ((s * k, o + s * (k - 1) / 2) for s, o, k in zip(fine.spacing_mm, fine.origin_mm, factors, strict=True))
@@ -134,13 +134,13 @@ def scanned(subject: Subject, fine: Volume, shape: tuple[int, int, int]) -> Volu
 
 
 def radiograph_field_mm(subject: Subject, imaged: Imaged) -> float:
-    """Side of the part of the chest that a radiograph shows, in the middle of the patient."""
+    """Return the side of the part of the chest that a radiograph shows, in the middle of the patient."""
     _, lengths = subject.lung_box(imaged)
     return float(max(lengths[0], lengths[2])) + 2 * MARGIN_MM
 
 
 def make_radiograph(subject: Subject, size: int, imaged: Imaged | None = None) -> Array:
-    """A PA chest radiograph [size, size] in [0, 1] of the patient standing, or in another pose."""
+    """Return a PA chest radiograph [size, size] in [0, 1] of the patient standing, or in another pose."""
     imaged = imaged or subject.standing
     centre, _ = subject.lung_box(imaged)
     seen = radiograph_field_mm(subject, imaged)

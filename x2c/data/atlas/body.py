@@ -15,15 +15,15 @@ from x2c.data.volume import Array, Triple
 Mask = NDArray[np.bool_]
 AIR_HU, FAT_HU = -1000.0, -100.0
 PADDING_HU = -2000
-"""The file's voxels below this lie outside the scanner's circle."""
+"""HU below which voxels of the file lie outside the scanner's circle."""
 ABOVE_MM, BESIDE_MM = 60.0, 22.5
 SHOULDER_MM = 20.0
-"""How far the shoulders reach beyond the circle."""
+"""Length of the shoulders beyond the scanner's circle."""
 RIM_MM = 5.0
 
 
 def find_body(hu: Array) -> Mask:
-    """The patient in a CT [D, H, W], lungs included, without what lies on, under or around."""
+    """Return the patient in a CT [D, H, W], lungs included, without objects on, under or around."""
     solid = ndimage.binary_opening(hu > -400, np.ones((1, 5, 5)))
     parts, _ = ndimage.label(solid)
     largest = parts == np.bincount(parts[parts > 0]).argmax()
@@ -47,12 +47,12 @@ def continued(hu: Array, seen: Mask, spacing: Triple) -> Array:
 
 
 def _widened(hu: Array, seen: Mask, body: Mask, spacing: Triple) -> Array:
-    """Slices [D, H, W] whose shoulders go on beyond what was seen."""
+    """Return slices [D, H, W] whose shoulders continue beyond what was seen."""
     reach, drawn = np.empty_like(body), np.empty_like(hu)
     for number, (visible, inside, values) in enumerate(zip(seen, body, hu, strict=True)):
         distance, nearest = ndimage.distance_transform_edt(~visible, sampling=spacing[1:], return_indices=True)
         reach[number] = inside[tuple(nearest)] & (distance < SHOULDER_MM)
-        # Drawn-out bone would be a plate.
+        # Bone that is drawn out would become a plate.
         drawn[number] = np.clip(values[tuple(nearest)], -120, 60)
     share = ndimage.gaussian_filter(reach.astype(np.float32), (2, 4, 4))
     made_up = _rimmed(ndimage.gaussian_filter(drawn, (2, 4, 4)), share > 0.5, spacing)
@@ -60,20 +60,20 @@ def _widened(hu: Array, seen: Mask, body: Mask, spacing: Triple) -> Array:
 
 
 def _rimmed(hu: Array, body: Mask, spacing: Triple) -> Array:
-    """Tissue [D, H, W] with fat under the skin."""
+    """Return tissue [D, H, W] with fat under the skin."""
     depth = np.stack([ndimage.distance_transform_edt(inside, sampling=spacing[1:]) for inside in body])
     return np.where(depth < RIM_MM, FAT_HU, hu)
 
 
 def _neck(top: Array, spacing: Triple) -> Array:
-    """Slices above the last [H, W]: its middle goes on as the neck, its shoulders slope down to it."""
+    """Return slices above the last [H, W]: its middle continues as the neck, and its shoulders slope down to it."""
     count = round(ABOVE_MM / spacing[0])
     body = top > -500
     middle = np.array([rows.mean() for rows in np.nonzero(body)])
     y, x = ((np.arange(n) - at) * mm for n, at, mm in zip(top.shape, middle, spacing[1:], strict=True))
     half = np.array([np.ptp(np.flatnonzero(body.any(1 - axis))) * spacing[1 + axis] / 2 for axis in (0, 1)])
     neck = np.minimum(half, (72.0, 66.0))
-    # Only the spine goes on as bone.
+    # Only the spine continues as bone.
     goes_on = np.where(np.abs(x) < 30, np.clip(top, -1000, 300), np.clip(top, -120, 60))
     share, drawn = [], []
     for number in range(1, count + 1):

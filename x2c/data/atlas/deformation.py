@@ -18,31 +18,31 @@ from x2c.data.volume import Array
 
 Axes = tuple[Array, Array, Array]
 NODE_MM = 6.0
-"""Spacing of the nodes between which a map is interpolated: well below the fields' own smoothness."""
+"""Spacing of the nodes between which a map is interpolated, well below the fields' own smoothness."""
 LARGEST_STEP = 0.2
-"""Scaling divides a field until its largest step is this share of a lattice cell."""
+"""Share of a lattice cell to which scaling reduces a field's largest step."""
 
 
 def sample(values: Array, points: torch.Tensor) -> torch.Tensor:
-    """values [C, d, h, w] at points [D, H, W, 3] in [-1, 1], ordered (x, y, z), as [C, D, H, W]: linear, edges go on."""
+    """Sample values [C, d, h, w] at points [D, H, W, 3] in [-1, 1], (x, y, z), as [C, D, H, W]: linear, clamped."""
     given = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
     return functional.grid_sample(given, points[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
 
 
 def to_unit(points: Array, axes: Axes) -> torch.Tensor:
-    """Points [..., 3] in mm, (z, y, x), in the unit coordinates of a grid given by its axes."""
+    """Return points [..., 3] in mm, (z, y, x), in the unit coordinates of a grid given by its axes."""
     low, high = (np.array([a[end] for a in axes], dtype=np.float32) for end in (0, -1))
     unit = (points - low) * (2 / (high - low)) - 1
     return torch.from_numpy(np.ascontiguousarray(unit[..., ::-1], dtype=np.float32))
 
 
 def mesh(axes: Axes) -> Array:
-    """Points [D, H, W, 3] of a grid given by its axes."""
+    """Return the points [D, H, W, 3] of a grid given by its axes."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
 
 
 def exponential(velocity: Array, axes: Axes) -> Array:
-    """Displacement [3, d, h, w], mm, of the flow of a velocity field [3, d, h, w] after unit time."""
+    """Return the displacement [3, d, h, w], mm, of the flow of a velocity field [3, d, h, w] after unit time."""
     cell = np.array([a[1] - a[0] for a in axes], dtype=np.float32)
     largest = float((np.abs(velocity).max((1, 2, 3)) / cell).max())
     squarings = max(0, int(np.ceil(np.log2(max(largest, 1e-9) / LARGEST_STEP))))
@@ -55,7 +55,7 @@ def exponential(velocity: Array, axes: Axes) -> Array:
 
 
 def jacobian(displacement: Array, axes: Axes) -> Array:
-    """Smallest determinant [d-1, h-1, w-1] of the map x + displacement [3, d, h, w] at the corners of each cell.
+    """Return the smallest determinant [d-1, h-1, w-1] of x + displacement [3, d, h, w] at the corners of each cell.
 
     The map is linear along a cell's edges, and its determinants at the corners bound those inside for all but twisted
     cells: where all are positive nothing is folded.
@@ -88,13 +88,13 @@ class Placement:
     lattice: Axes
 
     def to_scanner(self, points: Array) -> Array:
-        """Template points [N, 3] in the scanner."""
+        """Map template points [N, 3] to the scanner."""
         moved = points + sample(self.forward, to_unit(points, self.lattice)[None, None])[:, 0, 0].numpy().T
         scanned: Array = moved @ self.matrix.T + self.offset
         return scanned
 
     def to_template(self, points: Array) -> Array:
-        """Scanner points [D, H, W, 3] in the template."""
+        """Map scanner points [D, H, W, 3] to the template."""
         inverse = np.linalg.inv(self.matrix)
         unposed = (points @ inverse.T - inverse @ self.offset).astype(np.float32)
         shift = sample(self.backward, to_unit(unposed, self.lattice))
@@ -103,7 +103,7 @@ class Placement:
 
 
 def resample(values: Array, template: Axes, placement: Placement, grid: Axes) -> Array:
-    """The template's values [D, H, W] as they lie on a grid in the scanner: one interpolation, between voxels."""
+    """Return the template's values [D, H, W] on a grid in the scanner: one interpolation, between voxels."""
     z, y, x = (_nodes(axis) for axis in grid)
     points = to_unit(placement.to_template(mesh((z, y, x))), template).permute(3, 0, 1, 2)[None]
     fine = functional.interpolate(points, size=[len(axis) for axis in grid], mode="trilinear", align_corners=True)[0]
@@ -111,5 +111,5 @@ def resample(values: Array, template: Axes, placement: Placement, grid: Axes) ->
 
 
 def _nodes(axis: Array) -> Array:
-    """Places along an axis, about NODE_MM apart, between which the deformation is as good as linear."""
+    """Return places along an axis, about NODE_MM apart, between which the deformation is nearly linear."""
     return np.linspace(axis[0], axis[-1], max(2, int(np.ceil((axis[-1] - axis[0]) / NODE_MM)) + 1), dtype=np.float32)

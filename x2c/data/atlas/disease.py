@@ -14,15 +14,15 @@ from x2c.data.smoothstep import smoothstep
 from x2c.data.volume import Array
 
 CLOT_HU = 45.0
-"""Of a fresh clot; with what surrounds it within a voxel 30 to 60 HU."""
+"""HU of a fresh clot; with what surrounds it within a voxel 30 to 60 HU."""
 CENTRAL_MM, LOBAR_MM, SEGMENTAL_MM = 6.0, 3.4, 1.8
-"""Radii from which on an artery counts as one: farther out it may be a vein by mistake, and is left alone."""
+"""Smallest radii of arteries: farther out an artery may be a vein by mistake, and is not changed."""
 TRUNK_MM = 72.0
-"""The pulmonary trunk's length from the right ventricle to its fork: what gets so far is swept on."""
+"""Length of the pulmonary trunk from the right ventricle to its fork: clots within it are swept on."""
 CHANCES = {"central": 0.6, "lobar": 1.0, "segmental": 0.8}
-"""How readily clots lodge: lobar and segmental arteries first."""
+"""Relative chances that clots lodge: lobar and segmental arteries first."""
 MENISCUS_MM, MENISCUS_REACH_MM = {True: 40.0, False: 22.0}, {True: 22.0, False: 12.0}
-"""How much higher fluid stands at the pleura, and how near to it: upright and lying."""
+"""Height by which fluid is raised at the pleura, and distance from it over which this fades: upright and lying."""
 ATELECTASIS_MM, ATELECTASIS_HU = 9.0, -250.0
 
 
@@ -35,7 +35,7 @@ class Clots:
 
 
 def lodge(template: Template, disease: Disease, rng: np.random.Generator) -> Clots:
-    """Clots at random places from the main arteries to the segmental ones, the more the greater the burden."""
+    """Lodge clots at random places from the main arteries to the segmental ones; more with a greater burden."""
     parent = np.asarray(template.node_parent)
     radius, distance = np.asarray(template.node_radius_mm), np.asarray(template.node_distance_mm)
     fill, flow = np.zeros(len(parent), dtype=np.float32), np.ones(len(parent), dtype=np.float32)
@@ -55,7 +55,7 @@ def lodge(template: Template, disease: Disease, rng: np.random.Generator) -> Clo
 
 
 def _sites(template: Template, burden: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Nodes where clots begin."""
+    """Return the nodes where clots begin."""
     radius, distance = np.asarray(template.node_radius_mm), np.asarray(template.node_distance_mm)
     past_trunk = distance > TRUNK_MM
     kinds = {
@@ -74,7 +74,7 @@ def _sites(template: Template, burden: float, rng: np.random.Generator) -> NDArr
 
 
 def _downstream(parent: NDArray[np.int32], distance: Array, site: int) -> NDArray[np.bool_]:
-    """The nodes that a node feeds, itself included."""
+    """Return the nodes that a node feeds, itself included."""
     fed = np.zeros(len(parent), dtype=bool)
     fed[site] = True
     for node in np.argsort(distance, kind="stable"):
@@ -86,7 +86,7 @@ def paint_clots(hu: Array, template: Template, clots: Clots, artery_hu: float, l
     """Replace contrast by clot in a flat volume of the template, and narrow the small arteries beyond."""
     at = np.asarray(template.artery_at)
     values = hu[at]
-    # What is brighter than half-filled blood is so by the scan's noise and the vessel's wall, and no lung.
+    # Voxels brighter than half-filled blood are bright by noise and the vessel's wall, and contain no lung.
     blood = np.clip((values - lung_hu) / (0.5 * artery_hu - lung_hu), 0, 1)
     thin = np.asarray(template.node_radius_mm)[np.asarray(template.artery_node)] < LOBAR_MM
     values += np.where(thin, 0.6 * (1 - clots.flow), 0) * (lung_hu - values)
@@ -96,7 +96,7 @@ def paint_clots(hu: Array, template: Template, clots: Clots, artery_hu: float, l
 
 
 def settling(template: Template, rows: NDArray[np.int64], placement: Placement, upright: bool) -> Array:
-    """Height against gravity, mm, up to which pleural fluid has to rise to reach each of some voxels of the lungs.
+    """Return the height against gravity, mm, up to which pleural fluid must rise to reach given voxels of the lungs.
 
     Lung floats in fluid and the chest wall draws it up: near the pleura it stands higher, a meniscus. Lying, fluid
     gathers at the back and the base.

@@ -1,7 +1,7 @@
-"""How chests differ and how they breathe: velocity fields on the template's lattice, each with a name and a unit.
+"""Modes of variation and breathing of chests: velocity fields on the template's lattice, with names and units.
 
-A patient is the template moved along a weighted sum of these fields and a random smooth one. Weights say how far, in mm
-unless told otherwise, the place where a field is strongest moves.
+A patient is the template moved along a weighted sum of these fields and a random smooth one. A weight is the distance,
+in mm unless stated otherwise, that the place moves at which the field is strongest.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ heart_growth, taper: no mm, relative. fat, breast: thickness added under the ski
 ends. scoliosis: sideways way of the spine."""
 
 RIB_MM = 16.0
-"""Over this distance from ribs and skin the diaphragm's motion sets in: across its way, where it shears and squeezes
+"""Distance from ribs and skin over which the diaphragm's motion starts, across its way, where it shears and squeezes
 nothing."""
 ALONG_MM = 22.0
-"""Along its way it sets in as smoothly as this."""
+"""Distance over which it starts along its way, equally smooth."""
 
 
 @dataclass(frozen=True)

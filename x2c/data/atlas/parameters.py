@@ -1,4 +1,4 @@
-"""What varies between the atlas's patients: size, shape, disease, densities, and how they lay or stood.
+"""Parameters that vary between the atlas's patients: size, shape, disease, densities, and posture.
 
 Ranges are of adults, relative to the scanned one: lungs of 3.7 l at full inspiration, 260 × 187 × 250 mm.
 """
@@ -14,22 +14,22 @@ from x2c.data.atlas.tissues import BLOOD_HU, Densities
 from x2c.data.phantom.parameters import clipped, generator, one_sided
 
 SIZE = (0.84, 1.16)
-"""Height, depth and width: lung capacities of adults differ by a factor of two, hence their cube root by a fourth."""
+"""Relative height, depth and width: adults' lung capacities differ by a factor of two, their cube roots by a fourth."""
 FAT_MM = (-6.0, 24.0)
-"""Subcutaneous fat against the scanned patient's, who is slim: about 8 to 38 mm on the chest."""
+"""Subcutaneous fat relative to the scanned patient's, who is slim: about 8 to 38 mm on the chest."""
 RAISED_MM = (14.0, 42.0)
-"""A paretic or pushed-up hemidiaphragm stands up to two ribs higher."""
+"""Height by which a paretic or pushed-up hemidiaphragm is raised: up to two ribs."""
 SHIFT_MM = 22.0
-"""Mediastinal shift: more is tension or a lost lung."""
+"""Largest mediastinal shift: more is tension or a lost lung."""
 HEART = (-0.08, 0.26)
 """Linear growth of the heart: a cardiothoracic ratio from about .40 to .60."""
 HEART_GROWTH = 0.2
-"""Of that for each dilation of the right ventricle: hearts that are not ill differ less here than the phantom's."""
+"""Part of that growth per dilation of the right ventricle: healthy hearts vary less here than the phantom's."""
 CT_BREATH_MM, XRAY_BREATH_MM = (-34.0, -6.0), (-14.0, 4.0)
 """Way of the diaphragm down from the scanned full inspiration. Breath is held less deep lying, and on command it is mid-
 way; a chest X-ray is taken at full inspiration, which not all manage."""
 ROUGH_MM, FINE_MM = 5.5, 1.4
-"""Standard deviation of what no named field says, at 40 and at 20 mm."""
+"""Standard deviation of the random field, at 40 and at 20 mm, for variation without a named mode."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Disease:
     effusion_left_ml: float
     fluid_hu: float
     tumour: bool
-    """In the left lower lobe, as the scanned patient has it; it is lung again in the others."""
+    """Whether the left lower lobe has the scanned patient's tumour; otherwise it is lung."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Parameters:
     densities: Densities
 
     def flat(self) -> dict[str, float | bool]:
-        """A manifest's columns."""
+        """Return the columns of a manifest."""
         named = {f"size_{axis}": value for axis, value in zip("zyx", self.size, strict=True)}
         modes = {f"{name}_mm" if name not in ("heart_growth", "taper") else name: v for name, v in self.weights.items()}
         densities = {f"{name}_hu": value for name, value in vars(self.densities).items()}
@@ -67,7 +67,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Pose:
-    """How a patient is imaged: degrees, mm (z, y, x); breath_mm: the diaphragm's way down from the scanned breath."""
+    """Pose of a patient in imaging: degrees, mm (z, y, x); breath_mm: descent of the diaphragm from the scan's."""
 
     rotation_deg: float
     tilt_deg: float
@@ -78,7 +78,7 @@ class Pose:
     contrast: bool
 
     def flat(self) -> dict[str, float | bool]:
-        """A manifest's columns."""
+        """Return the columns of a manifest."""
         shift = {f"shift_{axis}_mm": mm for axis, mm in zip("zyx", self.shift_mm, strict=True)}
         return {**{name: value for name, value in vars(self).items() if name != "shift_mm"}, **shift}
 
@@ -152,7 +152,7 @@ def _densities(rng: np.random.Generator, disease: Disease) -> Densities:
 
 
 def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
-    """Supine on the CT's table, arms up, injected or not, breath held somewhere."""
+    """Draw a pose for CT: supine on the table, arms up, injected or not, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "atlas ct pose")
     return Pose(
         rotation_deg=clipped(rng, 0, 2.0, -7, 7),
@@ -166,7 +166,7 @@ def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
 
 
 def radiograph_pose(patient_id: str, cohort_seed: int) -> Pose:
-    """Mostly standing, on another day: another turn, tilt and breath, and no contrast agent."""
+    """Draw a pose for the radiograph: mostly standing, on another day, with other turn, tilt and breath, uninjected."""
     rng = generator(patient_id, cohort_seed, "atlas radiograph pose")
     upright = bool(rng.random() < 0.7)
     return Pose(

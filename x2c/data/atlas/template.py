@@ -21,10 +21,10 @@ from x2c.data.atlas.vessels import ArterialTree, Vessels, around, find_vessels, 
 from x2c.data.volume import Array, Triple
 
 VERSION = 1
-"""Raised whenever the template changes; so must then the data set's own version be."""
+"""Version of the template, increased whenever it changes; the data set's own version must then be increased as well."""
 LATTICE_MM = 8.0
 RIM_VOXELS = 2
-"""How far beyond the lungs' labels pleural fluid may fill a voxel that air takes part in."""
+"""Number of voxels beyond the lungs' labels up to which pleural fluid may fill a voxel that is partly air."""
 AIR_VOXELS = 4
 BONES = ("rib_*", "vertebrae_*", "sternum", "scapula_*", "clavicula_*", "humerus_*")
 ARTERIES = ("aorta", "brachiocephalic_trunk", "subclavian_artery_*", "common_carotid_artery_*")
@@ -75,13 +75,13 @@ class Template:
 
 
 def prepare_template(cache: Path) -> Path:
-    """The template's folder in a cache, made first where it is not there."""
+    """Return the template's folder in a cache; it is made first if it is missing."""
     return build_once(cache / "datasets" / f"atlas-template-{VERSION}-{SHA256[:12]}", _build)
 
 
 @lru_cache(maxsize=1)
 def open_template(folder: Path) -> Template:
-    """The template, its arrays mapped from disk: processes share one copy in memory."""
+    """Return the template, its arrays mapped from disk: processes share one copy in memory."""
     return Template(**{f.name: np.load(folder / f"{f.name}.npy", mmap_mode="r") for f in fields(Template)})
 
 
@@ -91,7 +91,7 @@ def _build(folder: Path) -> None:
 
 
 def make_template(full: LabelledScan) -> dict[str, NDArray[Any]]:
-    """The arrays of Template from the scan [133, 512, 512], at half its resolution in plane."""
+    """Return the arrays of Template from the scan [133, 512, 512], at half its resolution in plane."""
     d, h, w = full.hu.shape
     hu = np.maximum(full.hu, -1024).reshape(d, h // 2, 2, w // 2, 2).mean((2, 4), dtype=np.float32)
     seen = full.hu[:, ::2, ::2] > PADDING_HU
@@ -136,7 +136,7 @@ def make_template(full: LabelledScan) -> dict[str, NDArray[Any]]:
 
 
 def classify(scan: LabelledScan, hu: Array, vessels: Vessels) -> NDArray[np.uint8]:
-    """The Tissue of every voxel of the unpadded scan."""
+    """Return the Tissue of every voxel of the unpadded scan."""
     tissue = np.full(hu.shape, Tissue.OTHER, dtype=np.uint8)
     blood = scan.mask("heart", *ARTERIES, *CENTRAL_VEINS, "pulmonary_vein", "atrial_appendage_left")
     bone = scan.mask(*BONES)
@@ -144,7 +144,7 @@ def classify(scan: LabelledScan, hu: Array, vessels: Vessels) -> NDArray[np.uint
     known = scan.labels > 0
     lungs = ndimage.binary_closing(scan.mask("lung_*"), iterations=4) & (~known | scan.mask("lung_*"))
     for kind, mask in (
-        # What the scanner's blur and the labels' edges leave bright around the great vessels.
+        # Bright voxels around the great vessels, left by the scanner's blur and the labels' edges.
         (Tissue.VESSEL_WALL, within(blood | vessels.arteries, 4.5, scan.spacing_mm) & ~bone & ~bowel & (hu > 0)),
         (Tissue.LUNG, lungs),
         (Tissue.BONE, bone),
@@ -163,7 +163,7 @@ def classify(scan: LabelledScan, hu: Array, vessels: Vessels) -> NDArray[np.uint
 
 
 def _injected(scan: LabelledScan, hu: Array, bone: Mask) -> Mask:
-    """The arm's veins on the way to the cava, which no label covers: denser than any bone here."""
+    """Return the arm's veins on the way to the cava, which no label covers: denser than any bone here."""
     # A rib's label may have run into the vein beside it.
     dense = (hu > 500) & ~(bone & (hu < 1400))
     parts, count = ndimage.label(dense & within(scan.mask(*CENTRAL_VEINS) | (hu > 1500), 6, scan.spacing_mm))
@@ -177,20 +177,20 @@ def _injected(scan: LabelledScan, hu: Array, bone: Mask) -> Mask:
 
 
 def _calmed(hu: Array, tissue: NDArray[np.uint8]) -> Array:
-    """The scan's own noise taken out of solid organs: else every patient would bear the same."""
+    """Return the scan without its own noise in solid organs: otherwise every patient would have the same noise."""
     solid = np.isin(tissue, [Tissue.OTHER, Tissue.LIVER, Tissue.SPLEEN, Tissue.HEART, Tissue.AORTA]) & (hu > -300)
     solid = ndimage.binary_erosion(solid, np.ones((1, 3, 3)))
     return np.where(solid, ndimage.median_filter(hu, (1, 3, 3)), hu)
 
 
 def _occupied_rows(hu: Array) -> slice:
-    """The rows from front to back that the body takes, and a few of air."""
+    """Return the rows from front to back that contain the body, and a few of air."""
     rows = np.flatnonzero((hu > -900).any((0, 2)))
     return slice(max(int(rows[0]) - AIR_VOXELS, 0), int(rows[-1]) + 1 + AIR_VOXELS)
 
 
 def _sides(scan: LabelledScan, pad: tuple[tuple[int, int], ...]) -> tuple[Mask, Mask]:
-    """Right and left lung, by their labels."""
+    """Return right and left lung, by their labels."""
     right = ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right")
     return np.pad(scan.mask(*right), pad), np.pad(scan.mask("lung_upper_lobe_left", "lung_lower_lobe_left"), pad)
 
@@ -216,14 +216,14 @@ def _lung_voxels(
 
 
 def _surface(mask: Mask, axes: tuple[Array, ...]) -> Array:
-    """About two thousand points [N, 3] of a mask's surface, mm."""
+    """Return about two thousand points [N, 3] of a mask's surface, mm."""
     points = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     points = points[:: max(1, len(points) // 2000)]
     return np.stack([axis[rows] for axis, rows in zip(axes, points.T, strict=True)], axis=1).astype(np.float32)
 
 
 def _artery_voxels(tree: ArterialTree, moved: Sequence[int], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
-    """The tree of the unpadded scan, on the template's grid."""
+    """Return the tree of the unpadded scan, on the template's grid."""
     return {
         "artery_at": np.ravel_multi_index(tuple((tree.at + moved).T), shape).astype(np.int32),
         "artery_node": tree.node.astype(np.int32),

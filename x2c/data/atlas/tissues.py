@@ -1,4 +1,4 @@
-"""What the atlas's voxels are made of, and how a patient's own densities take the place of the scanned one's.
+"""Tissues of the atlas's voxels, and the replacement of the scanned patient's densities by another patient's.
 
 A voxel is stored as one number, its tissue and its HU. A palette holds the patient's HU for every such number, so that
 any change of densities is one lookup a voxel, and what a voxel shares between two tissues stays shared.
@@ -40,12 +40,12 @@ LUNG_HU, FAT_HU, MUSCLE_HU, LIVER_HU, SPLEEN_HU, KIDNEY_HU = -885.0, -105.0, 50.
 ARTERY_HU, VEIN_HU, AORTA_HU, CAVA_HU, WALL_HU, RIGHT_HEART_HU = 350.0, 350.0, 400.0, 1260.0, 110.0, 600.0
 SPONGIOSA_HU, CORTEX_HU = 200.0, 900.0
 BLOOD_HU = 42.0
-"""Blood without contrast agent, at a haematocrit of about 40 %."""
+"""HU of blood without contrast agent, at a haematocrit of about 40 %."""
 
 
 @dataclass(frozen=True)
 class Densities:
-    """A patient's medians, HU; blood's are those of the moment of the scan."""
+    """A patient's medians, HU; blood's are from the moment of the scan."""
 
     lung: float
     fat: float
@@ -62,12 +62,12 @@ class Densities:
     mass: float
 
     def without_contrast(self) -> Densities:
-        """The same patient before any injection."""
+        """Return the same patient before any injection."""
         blood = dict.fromkeys(("artery", "vein", "aorta", "cava"), BLOOD_HU)
         return replace(self, liver=58.0, spleen=50.0, kidney=32.0, wall=45.0, **blood)
 
     def anchors(self) -> dict[Tissue, list[tuple[float, float]]]:
-        """For each tissue pairs of HU, scanned and the patient's own; straight lines between them."""
+        """Return for each tissue pairs of HU, scanned and the patient's own, joined by straight lines."""
         air = (-1024.0, -1024.0)
         lung, fat, muscle = (LUNG_HU, self.lung), (FAT_HU, self.fat), (MUSCLE_HU, self.muscle)
         soft = [air, (-400.0, -400.0), fat, muscle]
@@ -97,13 +97,13 @@ class Densities:
 
 
 def encode(hu: Array, tissue: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """HU and Tissue of voxels, any shape, as one number each."""
+    """Return HU and Tissue of voxels, any shape, as one number each."""
     level = np.clip((hu - LOW_HU) / STEP_HU, 0, LEVELS - 1).astype(np.uint16)
     return tissue.astype(np.uint16) * np.uint16(LEVELS) + level
 
 
 def palette(densities: Densities) -> Array:
-    """The patient's HU, float32, for every number that `encode` gives."""
+    """Return the patient's HU, float32, for every number that `encode` returns."""
     hu = LOW_HU + STEP_HU * (np.arange(LEVELS) + 0.5)
     anchors = densities.anchors()
     lines = []

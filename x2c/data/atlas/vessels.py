@@ -36,12 +36,12 @@ VEIN_SEEDS = (
     *((67, 154, 151), (69, 153, 149), (71, 150, 149), (71, 150, 164)),
 )
 OUTFLOW = (71, 89, 149)
-"""Where the right ventricle ends and the trunk begins: the arteries' first node."""
+"""Voxel of the end of the right ventricle, where the trunk begins: the arteries' first node."""
 SEED_MM = 3.0
 IN_LUNG_HU, IN_HILUM_HU = -450.0, 260.0
-"""Above this is vessel. In the lung little else is; in the hilum the walls between vessels must stay out."""
+"""HU above which a voxel is a vessel. The lung has little else; in the hilum, vessels' walls must be excluded."""
 SHELL_MM = 5.0
-"""Length along the tree of one of its nodes."""
+"""Length of a node along the tree."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ArterialTree:
 def find_vessels(
     hu: Array, lungs: Mask, heart: Mask, veins: Mask, walls: Mask, others: Mask, spacing: Triple
 ) -> Vessels:
-    """Arteries and veins of a CT [D, H, W] of which some labels are known; `walls` keeps aorta and cava out."""
+    """Return arteries and veins of a CT [D, H, W] with some known labels; `walls` keeps aorta and cava out."""
     z, y, x = np.ogrid[tuple(slice(n) for n in hu.shape)]
     blood = heart & (hu > 250)
     trunk = blood & ((z >= TRUNK_ABOVE) | ((z >= RIGHT_BRANCH_ABOVE) & (x < RIGHT_OF) & (y > BEHIND)))
@@ -103,7 +103,7 @@ def find_vessels(
 
 
 def within(mask: Mask, mm: float, spacing: Triple) -> Mask:
-    """Voxels no farther than `mm` from a mask [D, H, W]."""
+    """Return voxels no farther than `mm` from a mask [D, H, W]."""
     near = np.zeros_like(mask)
     if mask.any():
         box = around(mask, mm, spacing)
@@ -112,14 +112,14 @@ def within(mask: Mask, mm: float, spacing: Triple) -> Mask:
 
 
 def around(mask: Mask, mm: float, spacing: Triple) -> tuple[slice, ...]:
-    """The box of a mask [D, H, W] with a margin."""
+    """Return the box of a mask [D, H, W] with a margin."""
     (box,) = ndimage.find_objects(mask.view(np.int8))
     margins = [int(mm / s) + 1 for s in spacing]
     return tuple(slice(max(part.start - m, 0), part.stop + m) for part, m in zip(box, margins, strict=True))
 
 
 def _even(values: Array, mask: Mask) -> Array:
-    """Values [D, H, W] smoothed by about a voxel, within a mask."""
+    """Return values [D, H, W] smoothed by about a voxel, within a mask."""
     weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), 0.7), 1e-6)
     evened: Array = ndimage.gaussian_filter(np.where(mask, values, 0).astype(np.float32), 0.7) / weight
     return evened
@@ -172,7 +172,7 @@ def grow_tree(arteries: Mask, spacing: Triple) -> ArterialTree:
     count = int(node.max()) + 1
     of_voxel = np.full(len(at), -1)
     of_voxel[reached] = node
-    # A node hangs on the node that its first-reached voxel was reached from.
+    # A node's parent is the node from which its first-reached voxel was reached.
     order = np.argsort(distance[reached])
     _, earliest = np.unique(node[order], return_index=True)
     first = reached[order[earliest]]

@@ -1,1 +1,1 @@
-"""Data sets: each makes a cohort of pairs, once, and says what it depends on."""
+"""Data sets: each makes a cohort of pairs, once, and has a fingerprint of what it depends on."""

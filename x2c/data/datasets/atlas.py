@@ -19,9 +19,9 @@ class Atlas(VirtualCohort):
     version = 4
 
     def maker(self, cache: Path) -> Maker:
-        """Patients from the template, which is prepared in the cache first."""
+        """Return the maker of patients from the template, which is prepared in the cache first."""
         return partial(make_patient, prepare_template(cache))
 
     def structure_maker(self, cache: Path) -> StructureMaker:
-        """Structures from the template's labels."""
+        """Return the maker of structures from the template's labels."""
         return partial(make_structures, prepare_template(cache))

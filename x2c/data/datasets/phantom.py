@@ -17,9 +17,9 @@ class Phantom(VirtualCohort):
     version = 3
 
     def maker(self, cache: Path) -> Maker:
-        """Nothing to prepare: all of a patient comes from its id."""
+        """Return the maker of patients; nothing is prepared, since all of a patient is drawn from its id."""
         return make_patient
 
     def structure_maker(self, cache: Path) -> StructureMaker:
-        """They come from the patient's id as well."""
+        """Return the maker of structures, which are drawn from the patient's id as well."""
         return make_structures

@@ -23,7 +23,7 @@ from x2c.data.prepare.store import Stacked, read_manifest, stacked, verify
 from x2c.data.preprocess.resample import reduced
 
 FEWEST = {"train": 1, "val": 1, "test": 2}
-"""Patients. At least two are tested: the control gives each another's X-ray."""
+"""Patients. At least two are tested: as a control, each gets another's X-ray."""
 
 
 @DATASETS.register("prepared")
@@ -31,13 +31,13 @@ class Prepared:
     """A prepared data set; smaller sample sizes are averaged from what is stored."""
 
     class Options(DataOptions):
-        """Which one."""
+        """Folder of the data set."""
 
         folder: str
         """Folder that x2c/prepare.py wrote (its --out)."""
         fingerprint: str = ""
-        """Fingerprint of the folder's manifest. It is read from the folder; where it is given, the folder must have
-        it."""
+        """Fingerprint of the folder's manifest. Empty: read from the folder. If given, it must be equal to that of the
+        folder."""
 
         @model_validator(mode="before")
         @classmethod
@@ -67,16 +67,16 @@ class Prepared:
 
     @property
     def labelled(self) -> bool:
-        """Whether there are patients with and without an embolism, and none of whom nobody knows."""
+        """Whether there are patients with and without an embolism, and none of unknown label."""
         both: bool = self.about["labels"] == [0, 1]
         return both
 
     def cohort_fingerprint(self) -> str:
-        """What identifies the patients, at whatever sample size."""
+        """Return a fingerprint of the patients, the same at all sample sizes."""
         return digest({"prepared": self.options.fingerprint, "radiographs": self.options.radiographs})
 
     def fingerprint(self, resolution: Resolution) -> str:
-        """What identifies the data. Raises UserError for a sample size finer than what is stored."""
+        """Return a fingerprint of the data. Raises UserError for a sample size finer than what is stored."""
         stored = tuple(self.about["shape"])
         if any(asked > there for asked, there in zip(resolution.shape, stored, strict=True)):
             depth, height, width = resolution.shape
@@ -88,10 +88,10 @@ class Prepared:
         return digest({"cohort": self.cohort_fingerprint(), "shape": resolution.shape})
 
     def open(self, cache: Path, resolution: Resolution, workers: int) -> Cohort:
-        """The cohort, read from the folder; a smaller sample size is made once and kept in the cache."""
+        """Return the cohort, read from the folder; a smaller sample size is made once and kept in the cache."""
         manifest = read_manifest(self.folder)
         self._check_counts(manifest)
-        # By folder: a copy elsewhere may be damaged where this is not.
+        # Keyed by folder: a copy elsewhere may be damaged although this one is not.
         checked = digest({"folder": str(self.folder), "fingerprint": self.options.fingerprint})
         build_once(cache / "datasets" / f"checked-{checked}", lambda _: verify(self.folder, manifest))
         hu: Any = stacked(self.folder, manifest, HU_FILE)
@@ -108,7 +108,7 @@ class Prepared:
     def structures(
         self, cache: Path, resolution: Resolution, patients: Sequence[str], picked: Sequence[int], workers: int
     ) -> None:
-        """None: nobody has said where they are."""
+        """Return None: the positions of structures are unknown."""
 
     def _check_counts(self, manifest: pd.DataFrame) -> None:
         for split, fewest in FEWEST.items():

@@ -1,1 +1,1 @@
-"""CT volumes from the files people have: NIfTI, NRRD, MetaImage, X2CT's HDF5 and DICOM series."""
+"""Reading of CT volumes: NIfTI, NRRD, MetaImage, X2CT's HDF5 and DICOM series."""

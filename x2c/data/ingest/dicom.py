@@ -20,9 +20,9 @@ from x2c.data.ingest.when import moment_of
 from x2c.data.volume import Array
 
 SAME_PLACE = 0.1
-"""Share of the usual distance between slices up to which two of them lie at one place."""
+"""Share of the usual distance between slices up to which two of them are at the same place."""
 UNEVEN = 0.2
-"""Share of the usual distance between slices by which one may differ, and a slice may lie off its even place, before the
+"""Share of the usual distance between slices by which one may differ, and a slice may be off its even place, before the
 volume is resampled to even distances."""
 WIDEST_GAP_MM = 10.0
 """Distance between slices beyond which nothing is interpolated between them."""
@@ -31,9 +31,9 @@ SIDEWAYS_MM = 1.0
 LEVEL_HU = 150.0
 """Distance of a slice's air or bright tissue from those of all slices with the usual rescale beyond which its own is wrong."""
 FEWEST_COMPARED = 16
-"""Slices of a series from which the others tell a wrong one: of fewer, each shows something else."""
+"""Fewest slices of a series in which the others reveal a wrong one: in a shorter one, each shows something else."""
 MOST_FINER = 4
-"""Slices that are interpolated for each that was scanned, at most."""
+"""Most slices that are interpolated for each one that was scanned."""
 REGIME = 3
 """Wide gaps in a row that are another distance between slices; fewer of them are places where slices are missing."""
 
@@ -48,7 +48,7 @@ class Placed:
 
 
 def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
-    """The CT of one series, whose files lie in `folder`: classic slices, or the frames of an enhanced file.
+    """Return the CT of one series, whose files are in `folder`: classic slices, or the frames of an enhanced file.
 
     HU by each slice's own rescale slope and intercept. Localisers, secondary captures and other modalities are left out
     and named. Slices that lie unevenly are interpolated linearly, along their normal, to even places. Raises FileError for
@@ -87,7 +87,7 @@ def read_series(folder: Path, paths: Sequence[Path]) -> Scan:
 
 
 def _headers(folder: Path, paths: Sequence[Path]) -> tuple[list[Header], list[str]]:
-    """The headers of all files that are DICOM images, and a remark on files .dcm that are none."""
+    """Return the headers of all files that are DICOM images, and a remark on files .dcm that are not."""
     found: list[Header] = []
     lost = 0
     for path in paths:
@@ -104,7 +104,7 @@ def _headers(folder: Path, paths: Sequence[Path]) -> tuple[list[Header], list[st
 
 
 def _was_dicom(path: Path) -> bool:
-    """Whether a file that cannot be read as an image was meant as one: by its name, its beginning, or as it is empty."""
+    """Return whether a file that cannot be read as an image was meant as one: by its name or beginning, or if empty."""
     suffix = path.suffix.lower()
     if suffix in (".dcm", ".ima", ".dicom"):
         return True
@@ -121,8 +121,8 @@ def _in_order(slices: Sequence[Slice]) -> Placed:
 
 
 def _without_doubles(folder: Path, placed: Placed) -> tuple[Placed, int]:
-    """One slice for each place, and how many there were too many of, if they hold the same."""
-    # Where every slice came twice, half of the gaps are none.
+    """Return one slice for each place, and the number of duplicates. Raises FileError if two at one place differ."""
+    # If every slice is there twice, half of the gaps are zero.
     usual = float(np.quantile(np.diff(placed.places), 0.75))
     kept = [0]
     for number in range(1, len(placed.slices)):
@@ -137,9 +137,9 @@ def _without_doubles(folder: Path, placed: Placed) -> tuple[Placed, int]:
 
 
 def _step(folder: Path, placed: Placed, notes: Sequence[str]) -> NDArray[np.float64]:
-    """The mean way from one slice to the next, mm in LPS.
+    """Return the mean step from one slice to the next, mm in LPS.
 
-    Raises FileError where slices are missing, lie beside each other, or the gantry was tilted.
+    Raises FileError if slices are missing, lie beside each other, or the gantry was tilted.
     """
     if len(placed.slices) < 2:
         raise FileError(folder, "all slices lie at the same place; give the whole series")
@@ -187,7 +187,7 @@ def _check_rescale(folder: Path, placed: Placed, values: Array) -> None:
 
 
 def _missing(gaps: NDArray[np.float64], usual: float) -> int:
-    """About how many slices are missing: in gaps too wide to interpolate, and in wide ones that stand alone."""
+    """Return about how many slices are missing: in gaps too wide to interpolate, and in single wide ones."""
     wide = gaps > 1.5 * usual
     alone = wide & ~_in_a_row(wide, REGIME)
     lost = alone | (gaps > max(WIDEST_GAP_MM, 1.5 * usual))
@@ -195,7 +195,7 @@ def _missing(gaps: NDArray[np.float64], usual: float) -> int:
 
 
 def _in_a_row(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Flags that stand in runs of at least `count`."""
+    """Return the flags in runs of at least `count`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(int)))
     kept = np.zeros_like(flags)
     for start, end in edges.reshape(-1, 2):
@@ -206,7 +206,7 @@ def _in_a_row(flags: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
 def _evened(
     placed: Placed, values: Array, step: NDArray[np.float64], remarks: list[str]
 ) -> tuple[Array, NDArray[np.float64]]:
-    """Values [D, H, W] and the step between them, interpolated to even places where the slices do not lie evenly."""
+    """Return values [D, H, W] and the step between them, interpolated to even places if the slices are uneven."""
     gaps, count = np.diff(placed.places), len(placed.places)
     even = np.linspace(placed.places[0], placed.places[-1], count)
     mean = (even[-1] - even[0]) / (count - 1)

@@ -1,4 +1,4 @@
-"""One DICOM file, as complete as pydicom can read it: also without preamble, file meta or valid values."""
+"""Reading of one DICOM file, as completely as pydicom can: also without preamble, file meta or valid values."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class Slice:
 
     @property
     def is_placed(self) -> bool:
-        """Whether the header says where the slice lies in the patient."""
+        """Whether the header gives the slice's position in the patient."""
         return (self.position.size, self.orientation.size, self.spacing.size) == (3, 6, 2)
 
     @property
@@ -160,7 +160,7 @@ class Slice:
         return float(middle[2])
 
     def value(self, tag: str) -> Any:
-        """The value of an attribute: the frame's own, that of all frames, or the file's; None where it is missing."""
+        """Return the value of an attribute: the frame's own, that of all frames, or the file's; None if missing."""
         dataset = self.header.dataset
         if self.frame is not None and tag in GROUPS:
             own = dataset.PerFrameFunctionalGroupsSequence[self.frame]
@@ -174,7 +174,7 @@ class Slice:
         return None if value == "" else value
 
     def numbers(self, tag: str) -> NDArray[np.float64]:
-        """The finite numbers of an attribute; none where it is missing, empty or says something else."""
+        """Return the finite numbers of an attribute; none if it is missing, empty or something else."""
         value = self.value(tag)
         try:
             numbers = np.array([] if value is None else value, float).ravel()
@@ -184,13 +184,13 @@ class Slice:
         return finite
 
     def number(self, tag: str) -> float | None:
-        """The first number of an attribute; None where there is none."""
+        """Return the first number of an attribute; None if there is none."""
         numbers = self.numbers(tag)
         return float(numbers[0]) if numbers.size else None
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of a file; None for a file that is no DICOM image. Raises OSError where it cannot be opened."""
+    """Return the header of a file; None if it is not a DICOM image. Raises OSError if it cannot be opened."""
     with quiet_parsers():
         try:
             dataset = read_dataset(path, stop_before_pixels=True, specific_tags=list(TAGS))
@@ -204,7 +204,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:
-    """The headers of those files that are DICOM images; all others are left out."""
+    """Return the headers of those files that are DICOM images; all others are left out."""
     return list(_readable(paths))
 
 
@@ -219,7 +219,7 @@ def _readable(paths: Iterable[Path]) -> Iterator[Header]:
 
 
 def _drop_unreadable(dataset: Any, tag: Any) -> None:
-    """Take an attribute away whose value cannot be parsed: pydicom parses it when it is first looked at."""
+    """Remove an attribute whose value cannot be parsed: pydicom parses it when it is first read."""
     try:
         element = dataset[tag]
         if element.VR == "SQ":

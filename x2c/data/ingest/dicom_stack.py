@@ -1,4 +1,4 @@
-"""Which slices of a folder are one image: what else lies there is told apart, and a mixture is refused.
+"""Selection of the slices of a folder that form one image; other files are named in notes, and mixtures are refused.
 
 An attribute that may change from slice to slice and that the volume depends on is compared over all slices: orientation,
 size, pixel size, kernel, thickness, image type, frame of reference, acquisition, rescale.
@@ -28,7 +28,7 @@ OTHER_MODALITIES = {"PT": "PET", "NM": "NM", "MR": "MR", "SEG": "segmentation", 
 OTHER_MODALITIES |= {"DX": "radiograph", "PR": "presentation state", "SC": "secondary capture", "OT": "other"}
 """Names in the report of what may lie beside the CT slices, by DICOM's modality."""
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-"""How the UIDs of all SOP classes for secondary captures begin (PS3.6 A)."""
+"""Prefix of the UIDs of all SOP classes for secondary captures (PS3.6 A)."""
 PASSES = {
     "AcquisitionNumber": "acquisitions",
     "TemporalPositionIdentifier": "points in time",
@@ -39,11 +39,11 @@ PASSES = {
 LOCALISER_TURN = 0.3
 """Difference of a direction cosine from which slices of another orientation are localisers, and not a second image."""
 PROJECTED = {"MIP", "MINIP", "MNIP", "MAX_IP", "MIN_IP", "PROJECTION IMAGE", "VOLREN", "VOLUME RENDERING", "VRT", "SSD"}
-"""Image types whose pixels are no HU of a slice but maxima, minima or renderings of a slab."""
+"""Image types whose pixels are not HU of a slice but maxima, minima or renderings of a slab."""
 
 
 def ct_slices(folder: Path, headers: Sequence[Header], notes: list[str]) -> list[Slice]:
-    """The slices of the one CT image among a folder's files; the others are named in `notes`.
+    """Return the slices of the one CT image among a folder's files; the others are named in `notes`.
 
     Raises FileError where there is none, or where several images are mixed.
     """
@@ -90,7 +90,7 @@ def check_acquisitions(folder: Path, slices: Sequence[Slice], places: Sequence[f
 
 
 def not_a_slice(one: Slice) -> str:
-    """The report's name of a thing that is no CT slice; empty for one that is."""
+    """Return the report's name of a file that is not a CT slice; empty if it is one."""
     sop_class = str(one.header.dataset.get("SOPClassUID") or "")
     if "LOCALIZER" in one.kind:
         return "localiser"
@@ -151,7 +151,7 @@ def _check_series(folder: Path, slices: Sequence[Slice], notes: list[str]) -> No
 
 
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
-    """Refuse slices of which some were made otherwise than others."""
+    """Raise FileError for slices of which some were made differently from the others."""
     if len(slices) < 2:
         raise FileError(folder, "a single slice is no volume; give the whole series")
     spread = float(np.ptp([one.spacing for one in slices], axis=0).max())
@@ -188,7 +188,7 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
 
 
 def _kinds(slices: Sequence[Slice], value: Callable[[Slice], Hashable]) -> Counter[Hashable]:
-    """How many slices have which value, where there are several; slices that say nothing are not counted."""
+    """Count the slices by value, if there are several values; slices without one are not counted."""
     counted = Counter(known for one in slices if (known := value(one)) not in (None, "", ()))
     return counted if len(counted) > 1 else Counter()
 
@@ -208,7 +208,7 @@ def _frame_of_reference(one: Slice) -> Hashable:
 
 
 def _image_type(one: Slice) -> Hashable:
-    """ORIGINAL or DERIVED, and AXIAL or whatever else: makers put more behind, which may change along a series."""
+    """ORIGINAL or DERIVED, and AXIAL or another: manufacturers add further values, which may change along a series."""
     return (one.kind[:1], one.kind[2:3]) if one.kind else None
 
 

@@ -15,7 +15,7 @@ from x2c.data.volume import Array
 
 SUFFIXES = (".h5", ".hdf5")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-"""How an HDF5 file begins."""
+"""First bytes of an HDF5 file."""
 CT, FRONTAL = "ct", "xray1"
 """Keys of the volume and of the frontal projection; `xray2` is lateral."""
 FIELD_MM = 320.0
@@ -71,7 +71,7 @@ def read_x2ct_xray(path: Path) -> Array:
 
 
 def _read(path: Path, key: str, optional: str = "") -> dict[str, NDArray[Any]]:
-    """The numbers under `key` and, where they are there, under `optional`. Raises FileError where `key` is missing."""
+    """Return the numbers under `key` and, if present, under `optional`. Raises FileError if `key` is missing."""
     import h5py
 
     check_readable(path)
@@ -114,7 +114,7 @@ def _picture(path: Path, values: NDArray[Any]) -> Array:
 
 
 def _mirror_remarks(ct: NDArray[Any], picture: Array) -> tuple[str, ...]:
-    """A remark where the picture fits the volume's own projection [z, x] mirrored or overturned."""
+    """Return a remark if the picture fits the volume's own projection [z, x] mirrored or overturned."""
     projection, shown = (_small(np.asarray(flat, np.float32)) for flat in (ct.mean(axis=1), picture))
     return tuple(
         f"{FRONTAL} shows the volume of the same file {how}: one of the two is wrong"
@@ -128,5 +128,5 @@ def _small(picture: Array) -> Array:
 
 
 def _correlation(first: Array, second: Array) -> float:
-    """Of pictures whose mean is 0."""
+    """Return the correlation of two pictures whose mean is 0."""
     return float((first * second).sum() / max(float(np.sqrt((first**2).sum() * (second**2).sum())), 1e-9))

@@ -19,15 +19,15 @@ from x2c.data.ingest.scan import DAMAGED, CtHeader, Scan, check_readable, grey_v
 META_SUFFIXES = (".mha", ".mhd")
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", *META_SUFFIXES, *HDF5_SUFFIXES)
 META_DIRECTIONS = {b"TransformMatrix", b"Rotation", b"Orientation"}
-"""Keys of a MetaImage's header, any of which says how the patient lies."""
+"""Keys of a MetaImage's header of which any gives the patient's orientation."""
 LONGEST_HEADER = 2**16
-"""Bytes of a MetaImage's header that are looked at."""
+"""Bytes of a MetaImage's header that are searched."""
 LETTERS = np.array([["R", "L"], ["A", "P"], ["I", "S"]])
-"""Where an axis of LPS begins and ends; a MetaImage's AnatomicalOrientation names where the array's axes begin."""
+"""Letters of the beginning and end of LPS axes; a MetaImage's AnatomicalOrientation names where its axes begin."""
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is a volume this module reads."""
+    """Return whether a file's name says that it is a volume this module reads."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -95,7 +95,7 @@ def _meta_header(path: Path) -> dict[bytes, bytes]:
 
 
 def _meta_remarks(header: dict[bytes, bytes], direction: NDArray[Any]) -> tuple[str, ...]:
-    """Remarks on how the patient lies, given the direction [3, 3] (z, y, x) that ITK made of the header."""
+    """Return remarks on the patient's orientation, given the direction [3, 3] (z, y, x) that ITK made of the header."""
     if not META_DIRECTIONS & header.keys():
         return (NO_ORIENTATION,)
     # Back to (x, y, z): columns are the array's axes in LPS.

@@ -17,7 +17,7 @@ SUFFIXES = (".nii", ".nii.gz")
 MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 NO_ORIENTATION = "the header does not say how the patient lies: right and left may be swapped"
 BASIS = np.diag([1.0, -1.0, -1.0])[:, ::-1]
-"""From NIfTI's space (right, anterior, superior) to ours (superior, posterior, left)."""
+"""Matrix from NIfTI's space (right, anterior, superior) to ours (superior, posterior, left)."""
 SIDES = ("left and right", "front and back", "top and bottom")
 """Ends of NIfTI's axes x, y and z."""
 SAME_WAY = 0.7
@@ -45,7 +45,7 @@ def read_nifti(path: Path, header: CtHeader | None = None) -> Scan:
     try:
         with quiet_parsers(), nib.openers.Opener(str(path)) as stream:
             image: Any = nib.load(path)
-            # As it stands in the file: loading mends what it can, and says so in the log only.
+            # The header as it is in the file: loading corrects what it can, and reports it only in the log.
             raw = type(image.header).from_fileobj(stream, check=False)
         sizes, codes = raw["pixdim"][1:4], (int(raw["qform_code"]), int(raw["sform_code"]))
         unit = MM[raw.get_xyzt_units()[0]]
@@ -79,7 +79,7 @@ def read_nifti(path: Path, header: CtHeader | None = None) -> Scan:
 
 
 def _rescaled(values: Array, raw: Any, table: CtHeader) -> Array:
-    """Values by the table's slope and intercept, where the header has none."""
+    """Return values by the table's slope and intercept, if the header has none."""
     if _is_scaled(raw):
         return values
     if table.slope is not None and table.slope != 1.0:
@@ -88,17 +88,17 @@ def _rescaled(values: Array, raw: Any, table: CtHeader) -> Array:
 
 
 def _is_scaled(raw: Any) -> bool:
-    """Whether the header has a rescale; a slope of 0 means none (nifti1.h)."""
+    """Return whether the header has a rescale; a slope of 0 means none (nifti1.h)."""
     slope, intercept = (float(np.nan_to_num(raw[name])) for name in ("scl_slope", "scl_inter"))
     return slope not in (0.0, 1.0) or (slope == 1.0 and intercept != 0.0)
 
 
 def _form_remarks(path: Path, header: Any) -> list[str]:
-    """Remarks on qform and sform where both are set. Raises FileError where they contradict each other."""
+    """Return remarks on qform and sform if both are set. Raises FileError if they contradict each other."""
     sform = header.get_sform(coded=True)[0]
     try:
         qform = header.get_qform(coded=True)[0]
-    except Exception:  # a quaternion that is none
+    except Exception:  # not a valid quaternion
         return ["the qform is not a rotation; the sform was used"]
     if qform is None or sform is None:
         return []

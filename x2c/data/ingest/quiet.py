@@ -1,4 +1,4 @@
-"""Parsers that keep to themselves what they find odd: their warnings quote headers, which identify patients."""
+"""Silencing of parsers of patients' files: their warnings quote headers, which identify patients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOGGERS = ("pydicom", "nibabel.global")
 
 @contextmanager
 def quiet_parsers() -> Iterator[None]:
-    """No warnings and no log records from the libraries that parse patients' files."""
+    """Suppress warnings and log records of the libraries that parse patients' files."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [logger.disabled for logger in loggers]
     for logger in loggers:
@@ -29,7 +29,7 @@ def quiet_parsers() -> Iterator[None]:
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Nothing on the error stream from libraries that write there past Python."""
+    """Suppress output to the error stream by libraries that write there past Python."""
     with open(os.devnull, "wb") as nowhere:
         before = os.dup(2)
         os.dup2(nowhere.fileno(), 2)

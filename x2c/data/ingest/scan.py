@@ -1,4 +1,4 @@
-"""What reading a CT gives: the volume, and what was odd about its files."""
+"""The result of reading a CT: the volume, and remarks on its files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from x2c.data.volume import Array, Direction, Triple, Volume
 
 DAMAGED = "the file ends early or is damaged; copy it again"
 RIGHT_ANGLED = 1e-3
-"""How far the cosine between two axes may be from 0: headers hold few digits."""
+"""Largest cosine between two axes that counts as 0: headers hold few digits."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A CT as it came, with remarks on its files that the reader of a report should see."""
+    """A CT as read, with remarks on its files for the reader of a report."""
 
     volume: Volume
     remarks: tuple[str, ...] = ()
@@ -30,15 +30,15 @@ class Scan:
     notes: tuple[str, ...] = ()
     """Sentences on what lay beside the image or was done with its files, which leave no doubt; none by default."""
     slice_z_mm: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    """Where each slice lies along superior, mm, by its SOPInstanceUID; empty (the default) where no file tells. The keys
+    """Position of each slice along superior, mm, by its SOPInstanceUID; empty (the default) if no file has it. The keys
     identify a patient: they are never shown and never written."""
     persons: tuple[str, ...] = ()
-    """PatientIDs of the headers, as they stand there; empty (the default) where none is told. Never shown or written."""
+    """PatientIDs as written in the headers; empty (the default) if there are none. Never shown and never written."""
 
 
 @dataclass(frozen=True)
 class CtHeader:
-    """Values that a table tells of a CT whose own header lacks them; None where the table has none either."""
+    """Values from a table for a CT whose own header lacks them; None if the table has none either."""
 
     spacing_mm: Triple | None = None
     """Voxel size (z, y, x), mm."""
@@ -47,11 +47,11 @@ class CtHeader:
     intercept: float | None = None
     """HU of a stored 0."""
     direction: Direction | None = None
-    """Columns: where the array's axes (slices, rows, columns) run, as in `Volume.direction`."""
+    """Columns: directions of the array's axes (slices, rows, columns), as in `Volume.direction`."""
 
 
 def check_readable(path: Path) -> None:
-    """Raise FileError with the machine's reason, and the OSError as its cause, where a file cannot be opened and read."""
+    """Raise FileError with the system's reason, and the OSError as its cause, if a file cannot be opened and read."""
     try:
         with path.open("rb") as stream:
             stream.read(1)
@@ -62,9 +62,9 @@ def check_readable(path: Path) -> None:
 
 
 def give_up(path: Path, error: Exception, reason: str) -> NoReturn:
-    """Raise the FileError for what came of reading a file: the machine's reason where it is the machine's trouble.
+    """Raise the FileError for an error in reading a file: with the system's reason if the system is at fault.
 
-    `reason` tells of anything else, and hides the parser's own text, which may quote a header.
+    `reason` is used for any other error, and hides the parser's own text, which may quote a header.
     """
     if isinstance(error, MemoryError):
         raise error

@@ -1,4 +1,4 @@
-"""When an image was taken: used to compare two images, and never written down."""
+"""The time at which an image was taken: used to compare two images, and never written down."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 DATES = ("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%d.%m.%Y")
 SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})")
-"""Month, day and year as in the USA, or day, month and year."""
+"""Formats of dates: month, day and year as in the USA, or day, month and year."""
 MONTHS = 12
 DIGITS = {"%Y%m%d": 8, "%H%M%S": 6}
-"""Lengths of what has no separators: `strptime` would guess where a shorter text belongs."""
+"""Lengths of dates without separators: `strptime` would guess the fields of a shorter text."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A date and, where known, the time of day by the local clock, and how far that is ahead of UTC."""
+    """A date and, if known, the time of day by the local clock, and its offset from UTC."""
 
     day: date
     time: time | None = None
     utc_offset: timedelta | None = None
 
     def hours_to(self, other: Moment) -> float:
-        """Hours between two moments; whole days where a time is missing.
+        """Return the hours between two moments; whole days if a time is missing.
 
         Local clocks are compared, unless both tell their UTC offsets.
         """
@@ -37,7 +37,7 @@ class Moment:
 
 
 def moment_of(dataset: Any) -> Moment | None:
-    """When a DICOM image was taken: its acquisition, or else its series or study; None where it does not say."""
+    """Return when a DICOM image was taken: its acquisition, or else its series or study; None if it does not say."""
     for what in ("Acquisition", "Series", "Study"):
         day = _parsed(str(dataset.get(f"{what}Date") or "")[:8], ("%Y%m%d",))
         if day is not None:
@@ -49,7 +49,7 @@ def moment_of(dataset: Any) -> Moment | None:
 
 
 def parse_moment(text: str) -> Moment:
-    """A date, and where it follows after `T` or a blank, the time of day with its UTC offset (ISO 8601, to any fraction).
+    """Parse a date and, if it follows after `T` or a blank, the time with its UTC offset (ISO 8601, any fraction).
 
     Dates are 2024-05-31, 2024/05/31, 20240531, 31.05.2024, 05/31/2024 or 31/05/2024. Raises ValueError with the reason
     for anything else, and for a date such as 05/06/2024, whose day and month could be swapped.

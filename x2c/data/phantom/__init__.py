@@ -24,7 +24,7 @@ FIELD_MM = (256.0, 336.0, 336.0)
 """The CT's field of view along z, y and x."""
 
 FINEST_MM = (5.4, 2.8, 2.8)
-"""Coarser grids are rendered finer and averaged, so that thin structures leave their partial volume."""
+"""Largest voxel (z, y, x) that is rendered: coarser grids are averaged, so that thin structures keep partial volume."""
 
 
 @lru_cache(maxsize=1)
@@ -42,19 +42,19 @@ def make_volume(subject: Subject, pose: Pose, shape: tuple[int, int, int]) -> Vo
 
 
 def _rendered(subject: Subject, pose: Pose, grid: Grid) -> Volume:
-    """The noiseless chest."""
+    """Return the noiseless chest."""
     return Volume(render(subject, pose, grid).hu, grid.spacing_mm, grid.origin_mm)
 
 
 @lru_cache(maxsize=1)
 def _last_rendered(patient_id: str, cohort_seed: int, pose: Pose, grid: Grid) -> Volume:
-    """The same, kept for the next sample size that is averaged from this grid."""
+    """Return the noiseless chest, cached for the next sample size that is averaged from this grid."""
     return _rendered(make_subject(patient_id, cohort_seed), pose, grid)
 
 
 @lru_cache(maxsize=1)
 def _last_radiograph(patient_id: str, cohort_seed: int, pose: Pose, size: int) -> Array:
-    """`make_radiograph`, kept for the patient's next sample size."""
+    """`make_radiograph`, cached for the patient's next sample size."""
     return make_radiograph(make_subject(patient_id, cohort_seed), pose, size)
 
 
@@ -118,7 +118,7 @@ def make_patient(
     radiographs: Literal["xray", "drr"] = "xray",
     contrast: bool = True,
 ) -> Patient:
-    """One patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
+    """Make one patient's pair, the same for the same arguments; `shape` changes the sampling, never the anatomy.
 
     Volume [D, H, W] = shape in HU over FIELD_MM, supine, with `contrast` or without. Radiograph [size, size] in [0, 1]: an `xray` is
     of the same patient in another pose and breath, without contrast, so that positions do not correspond, as in the

@@ -1,4 +1,4 @@
-"""What varies from patient to patient: body, disease, contrast timing, and how they lay or stood."""
+"""Parameters that vary from patient to patient: body, disease, contrast timing, and posture."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from x2c.data import embolism as embolisms
 HEART_GROWTH = 0.35
 """Share by which the heart is wider for each dilation of its right ventricle."""
 BLOOD_HU = 45.0
-"""Blood without contrast agent."""
+"""HU of blood without contrast agent."""
 
 
 def generator(patient_id: str, cohort_seed: int, purpose: str) -> np.random.Generator:
-    """A random stream for each purpose, so that no part of a patient depends on how another was drawn."""
+    """Return a random stream for each purpose, so that no part of a patient depends on how another was drawn."""
     digest = hashlib.sha256(f"{cohort_seed}/{patient_id}/{purpose}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 @dataclass(frozen=True)
 class Pose:
-    """How a patient is imaged: degrees, mm (z, y, x), breath from 0 (expiration) to 1 (inspiration)."""
+    """Pose of a patient in imaging: degrees, mm (z, y, x), breath from 0 (expiration) to 1 (inspiration)."""
 
     rotation_deg: float
     tilt_deg: float
@@ -68,12 +68,12 @@ class PatientParameters:
 
 
 def clipped(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
-    """A normal draw, no further out than `low` and `high`."""
+    """Return a normal draw, limited to `low` and `high`."""
     return float(np.clip(rng.normal(mean, sd), low, high))
 
 
 def one_sided(rng: np.random.Generator, chance: float, low: float, high: float) -> float:
-    """With a chance, a value between low and high; otherwise 0."""
+    """Return, with a chance, a value between low and high; otherwise 0."""
     drawn, value = rng.random(), rng.uniform(low, high)
     return float(value) if drawn < chance else 0.0
 
@@ -126,7 +126,7 @@ def sample_parameters(patient_id: str, cohort_seed: int) -> PatientParameters:
 
 
 def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
-    """Supine on the CT's table, injected or not, breath held somewhere."""
+    """Draw a pose for CT: supine on the table, injected or not, breath held somewhere."""
     rng = generator(patient_id, cohort_seed, "ct pose")
     return Pose(
         rotation_deg=clipped(rng, 0, 2.0, -7, 7),
@@ -140,7 +140,7 @@ def ct_pose(patient_id: str, cohort_seed: int, contrast: bool = True) -> Pose:
 
 
 def radiograph_pose(patient_id: str, cohort_seed: int) -> Pose:
-    """Mostly standing, on another day: another turn, tilt and breath, and no contrast agent."""
+    """Draw a pose for the radiograph: mostly standing, on another day, with other turn, tilt and breath, uninjected."""
     rng = generator(patient_id, cohort_seed, "radiograph pose")
     return Pose(
         rotation_deg=clipped(rng, 0, 4.0, -12, 12),

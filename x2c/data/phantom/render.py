@@ -35,12 +35,12 @@ class Rendering:
 
     hu: Array
     artery: Array
-    """The pulmonary arteries, clots included."""
+    """Share of the pulmonary arteries, clots included."""
     clot: Array
     heart: Array
-    """Muscle and chambers."""
+    """Share of muscle and chambers."""
     lung: Array
-    """The pleural spaces but for what other structures take of them; fluid included."""
+    """Share of the pleural spaces, without other structures in them; fluid included."""
 
 
 def render(subject: Subject, pose: Pose, grid: Grid) -> Rendering:
@@ -154,7 +154,7 @@ def _abdomen(canvas: Canvas, thorax: Thorax, pose: Pose, z_soft: Array, y: Array
 
 @dataclass(frozen=True)
 class Lining:
-    """What fills the pleural spaces: lattices of lung density, HU; by side, the fluid's level (None: dry)."""
+    """Content of the pleural spaces: lattices of lung density, HU; by side, the fluid's level (None: dry)."""
 
     coarse: Array
     fine: Array
@@ -217,7 +217,7 @@ def _probe(thorax: Thorax, pose: Pose) -> tuple[Array, Array, Array, Walls, Arra
 
 
 def fluid_level(thorax: Thorax, pose: Pose, side: int, volume_ml: float) -> float:
-    """How high (in `_settling` mm) an effusion of a volume stands in one pleural space."""
+    """Return the height (in `_settling` mm) of an effusion of a volume in one pleural space."""
     z_soft, _, x, walls, distance = _probe(thorax, pose)
     heights = np.sort(_settling(thorax, pose, z_soft, walls, x)[(distance < 0) & (x * side > 0)])
     if heights.size == 0:

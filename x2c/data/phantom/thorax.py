@@ -122,7 +122,7 @@ class Thorax:
     def place(self, points: object) -> Matrix:
         """Points of the reference chest (270 x 180 x 210 mm) moved to this one, [..., 3]."""
         placed: Matrix = np.asarray(points, dtype=np.float64) * self.scale
-        # What is bound to the spine and the neck gives way least.
+        # Parts bound to the spine and the neck move least.
         loose = np.clip(1 - placed[..., 0] / self.apex, 0, 1) * np.clip(1 - placed[..., 1] / 80, 0.3, 1)
         placed[..., 2] += self.p.mediastinal_shift_mm * loose
         return placed
@@ -173,7 +173,7 @@ class Thorax:
 
 
 def _stretch(pose: Pose) -> float:
-    """How much longer than at mid breath the lungs are."""
+    """Return the length of the lungs relative to mid breath."""
     return 1 + 0.22 * (pose.breath - 0.5)
 
 

@@ -60,7 +60,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Circulation:
-    """Everything that carries blood or air."""
+    """All structures that carry blood or air."""
 
     arteries: Segments = field(default_factory=Segments)
     veins: Segments = field(default_factory=Segments)
@@ -126,7 +126,7 @@ def _leaves(thorax: Thorax, side: int, count: int, rng: np.random.Generator) -> 
 
 
 CLOT_CHANCE = (0.0, 0.5, 0.8, 0.8, 0.6, 0.4)
-"""How readily clots lodge, by generation: lobar and segmental arteries first."""
+"""Chance that clots lodge, by generation: lobar and segmental arteries first."""
 
 
 def _embolise(tree: Tree, p: PatientParameters, clots: Segments, rng: np.random.Generator) -> Matrix:
@@ -138,7 +138,7 @@ def _embolise(tree: Tree, p: PatientParameters, clots: Segments, rng: np.random.
     chance[early] = np.array(CLOT_CHANCE)[tree.generation[early]] * (0.12 + 0.75 * p.clot_burden)
     lodged = dice < chance
     if not lodged.any():
-        # A patient with an embolism must show one, whatever the dice said.
+        # A patient with an embolism must show one, whatever was drawn.
         lodged[1] = True
     for index, parent in enumerate(tree.parent):
         upstream = flow[parent] if parent >= 0 else 1.0

@@ -1,1 +1,1 @@
-"""From patients' files to a prepared data set: read, judged, resampled, stored under pseudonyms, split."""
+"""Preparation of a data set from patients' files: read, judge, resample, store under pseudonyms, split."""

@@ -1,4 +1,4 @@
-"""What stands in a source twice: nobody knows whose it is, or it would cross the splits."""
+"""Duplicates in a source: files of unclear ownership, and copies that would cross the splits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALIKE_HU = 60.0
 """Root mean square difference of two sketches up to which two scans are compared further. Scans of two people differ by
 more than a hundred."""
 FLAT_HU = 5.0
-"""Change of HU from one voxel of a smoothed thumbnail to the next up to which it lies inside of a tissue."""
+"""Change of HU from one voxel of a smoothed thumbnail to the next up to which it is inside a tissue."""
 LARGEST_HU = 60.0
 """Limit of fine structure: above it is a vessel or a bone."""
 SAME_SCAN = 0.3
@@ -35,7 +35,7 @@ Key = TypeVar("Key")
 
 
 def without_repeats(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, of which those that share a file with another patient, or repeat a CT, have a problem instead.
+    """Return the candidates; those that share a file with another patient, or repeat a CT, have a problem instead.
 
     Examinations of one patient may share an X-ray.
     """
@@ -53,13 +53,13 @@ def without_repeats(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def thumbnail(hu: NDArray[np.int16]) -> NDArray[np.int16]:
-    """A whole chest [D, H, W] in few voxels, HU."""
+    """Return a whole chest [D, H, W] in few voxels, HU."""
     depth, height, width = (min(pair) for pair in zip(THUMBNAIL_SHAPE, hu.shape, strict=True))
     return np.rint(reduced(hu.astype(np.float32), (depth, height, width))).astype(np.int16)
 
 
 def without_copies(records: Sequence[Record], pairs: Path) -> list[Record]:
-    """The records, of which copies under other names are excluded; their folders lie in `pairs`.
+    """Return the records; copies under other names are excluded. Their folders are in `pairs`.
 
     Copies are CTs whose HU are the same as read or as stored, CTs that are one scan resampled, and X-rays that are the
     same pixel by pixel. Of one patient's equal CTs the first stays; where patients share a CT or an X-ray all go.
@@ -92,7 +92,7 @@ def without_copies(records: Sequence[Record], pairs: Path) -> list[Record]:
 
 
 def _xray(record: Record) -> tuple[Any, ...] | None:
-    """Equal for equal pictures with equal margins: what is left of two exposures without theirs may look the same."""
+    """Return a key that is equal for equal pictures with equal margins; without them two exposures may look alike."""
     made = record.digests.get(XRAY_FILE)
     return None if made is None else (made, record.xray_margins)
 
@@ -110,7 +110,7 @@ def fine_structure(thumbnail: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def _same_scans(records: Sequence[Record], pairs: Path) -> dict[int, list[Record]]:
-    """Groups of records whose CTs are one scan, by their thumbnails."""
+    """Return groups of records whose CTs are one scan, by their thumbnails."""
     if len(records) < 2:
         return {}
     thumbnails = [np.load(pairs / record.study / THUMBNAIL_FILE, mmap_mode="r") for record in records]
@@ -144,7 +144,7 @@ def _sketch(thumbnail: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def _grouped(items: Sequence[Item], key: Callable[[Item], Key | None]) -> dict[Key | None, list[Item]]:
-    """Items by what they have; those that have none are in no group."""
+    """Return items grouped by a value; items without it are in no group."""
     groups: dict[Key | None, list[Item]] = defaultdict(list)
     for item in items:
         if (value := key(item)) is not None:
@@ -153,7 +153,7 @@ def _grouped(items: Sequence[Item], key: Callable[[Item], Key | None]) -> dict[K
 
 
 def _by_member(groups: Mapping[Any, list[Record]]) -> dict[str, list[Record]]:
-    """Each record's group, by its study."""
+    """Return each record's group, by its study."""
     return {record.study: group for group in groups.values() for record in group}
 
 

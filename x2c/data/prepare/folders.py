@@ -1,4 +1,4 @@
-"""The folders of a preparation, looked at before anything heavy is imported."""
+"""Checks of a preparation's folders before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from x2c.core.errors import UserError
 
 
 def check_folders(root: Path, out: Path, key_folder: Path) -> None:
-    """Raise UserError where there is no data, or what is prepared and its key would not be kept apart from it."""
+    """Raise UserError if there is no data, or if prepared data and their key would not be kept apart from it."""
     if not root.is_dir():
         raise UserError(f"--root: no folder {root}; give the folder of the data as downloaded or exported")
     if out.resolve().is_relative_to(root.resolve()):

@@ -1,4 +1,4 @@
-"""The making of a pair: read, judged, cropped to its chest, resampled, projected, stored."""
+"""Making of a pair: read, judge, crop to the chest, resample, project, store."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ from x2c.data.volume import Array, Triple, Volume
 
 @dataclass(frozen=True)
 class Looked:
-    """A CT that was looked at: upright and without frames, with air for all that no scan covers."""
+    """A CT that was checked: upright and without frames, with air wherever no scan covers it."""
 
     volume: Volume
     covered: Coverage
     seen: Volume
-    """The same at about 3 mm."""
+    """The same CT at about 3 mm."""
     seen_covered: Mask
     lungs: Lungs
 
 
 def make_pair(candidate: Candidate, ct: Path, study: str, recipe: Recipe, key: Key, folder: Path) -> dict[str, Any]:
-    """Make and store the arrays of a pair; returns what its record says of them.
+    """Make and store the arrays of a pair; return what its record says of them.
 
-    Raises FileError for a file that cannot be used, and OSError or MemoryError for trouble of the machine.
+    Raises FileError for a file that cannot be used, and OSError or MemoryError for failures of the system.
     """
     scan = _read_ct(ct, candidate)
     as_read = upright(scan.volume)
@@ -105,7 +105,7 @@ def make_pair(candidate: Candidate, ct: Path, study: str, recipe: Recipe, key: K
 
 
 def look(as_read: Volume, segmenter: str) -> tuple[Looked, list[Remark]]:
-    """An upright CT with its lungs found, and what is odd about it."""
+    """Return an upright CT with its lungs found, and remarks on it."""
     volume, planes = trimmed(as_read)
     covered = coverage(volume)
     volume = filled_with_air(volume, covered)
@@ -115,7 +115,7 @@ def look(as_read: Volume, segmenter: str) -> tuple[Looked, list[Remark]]:
     remarks = frame_remarks(planes) + grid_remarks(volume)
     of_hu = hu_remarks(seen, seen_covered)
     remarks += of_hu
-    # Numbers that are no HU explain why no lungs were found: one reason is enough.
+    # Numbers that are not HU explain why no lungs were found: one reason is enough.
     if not any(severity == "excluded" for severity, _ in of_hu):
         remarks += lung_remarks(seen, lungs, seen_covered)
     return Looked(volume, covered, seen, seen_covered, lungs), remarks
@@ -191,7 +191,7 @@ def _read_digest(volume: Volume) -> str:
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:
-    # np.save tells of a full disk without the system's reason.
+    # np.save reports a full disk without the system's reason.
     stream = io.BytesIO()
     np.save(stream, array)
     path.write_bytes(stream.getbuffer())

@@ -1,4 +1,4 @@
-"""One pair, from its files to its folder, which is whole or absent."""
+"""Making of one pair, from its files to its folder, which is whole or absent."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def prepare_pair(candidate: Candidate, patient: str, study: str, recipe: Recipe,
 
 
 def _made(candidate: Candidate, ct: Path, about: dict[str, Any], recipe: Recipe, key: Key, folder: Path) -> Record:
-    """The record of a pair that was made, or that cannot be. Raises errors that the machine is to blame for."""
+    """Return the record of a pair that was made, or that cannot be. Raises errors of the system."""
     try:
         with interruptible():
             record = Record(**about, **make_pair(candidate, ct, about["study"], recipe, key, folder))
@@ -79,11 +79,11 @@ def _made(candidate: Candidate, ct: Path, about: dict[str, Any], recipe: Recipe,
         reason = f"{'X-ray' if is_xray else 'CT'}: {error.reason}"
         record = Record(**{**about, **again}, status="excluded", reasons=(reason,))
     except UserError:
-        raise  # something that no pair can be made without
+        raise  # without this no pair can be made
     except Exception as error:
         if machine_trouble(error):
             raise
-        # Its message may quote a header: only where it happened is told.
+        # Its message may quote a header: only the place of the error is reported.
         reason = f"{type(error).__name__} at {_place(error)}; please report it"
         record = Record(**{**about, "stamp": ""}, status="excluded", reasons=(reason,))
     if record.status == "excluded":
@@ -93,7 +93,7 @@ def _made(candidate: Candidate, ct: Path, about: dict[str, Any], recipe: Recipe,
 
 
 def _known(folder: Path) -> dict[str, Any]:
-    """The record of an earlier making; empty where there is none, or what it tells of is not there as it was made."""
+    """Return the record of an earlier making; empty if there is none, or if its files have changed."""
     try:
         known: dict[str, Any] = read_json(folder / RECORD_FILE) or {}
     except ValueError:
@@ -115,6 +115,6 @@ def _stamp(candidate: Candidate, recipe: Recipe) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The last line of ours that an error came through."""
+    """Return the last line of our code in an error's traceback."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(PROJECT / "x2c")]
     return f"{Path(own[-1].filename).relative_to(PROJECT)}:{own[-1].lineno}" if own else "an unknown place"

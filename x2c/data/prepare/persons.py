@@ -1,4 +1,4 @@
-"""Who is one person: ids that are only written differently, and headers that bear the same PatientID.
+"""Identity of persons: ids that are only written differently, and headers with the same PatientID.
 
 Nothing of an id is kept but its salted hash.
 """
@@ -14,7 +14,7 @@ from x2c.data.prepare.record import Record
 from x2c.data.remark import Remark
 
 INVISIBLE = {"Cc", "Cf", "Cn", "Co"}
-"""Unicode categories of characters that nobody sees: controls, joiners, byte order marks."""
+"""Unicode categories of invisible characters: controls, joiners, byte order marks."""
 PLACEHOLDERS = {"", "0", "1", "id", "na", "n/a", "none", "null", "nil", "unknown", "test", "patient", "subject", "noid"}
 PLACEHOLDERS |= {
     "anon",
@@ -27,13 +27,13 @@ PLACEHOLDERS |= {
     "de-identified",
 }
 PLACEHOLDERS |= {"removed", "phi", "xxx", "x", "no id", "no_id", "not available", "pseudonymized", "pseudonymised"}
-"""Normalised PatientIDs that anonymisers and phantoms bear: they name nobody."""
+"""Normalised PatientIDs that anonymisers and phantoms use: they identify nobody."""
 COMMON_SHARE, COMMON_PATIENTS = 0.5, 4
 """An id in the headers of more than this share of the patients, and of at least so many, is a placeholder too."""
 
 
 def normal_id(text: str) -> str:
-    """An id without what two spellings of it may differ in.
+    """Return an id without the differences that two spellings of it may have.
 
     Unicode form (NFKC), invisible characters, kinds of dashes, white space at its ends and repeated, capitals, and the zeros that a
     spreadsheet takes away from a number.
@@ -48,7 +48,7 @@ def normal_id(text: str) -> str:
 
 
 def header_person(key: Key, ids: Sequence[str]) -> str | None:
-    """The salted hash of the PatientID in headers; None where there is none, or it names nobody."""
+    """Return the salted hash of the PatientID in headers; None if there is none, or if it identifies nobody."""
     named = {normal for one in ids if not _is_placeholder(normal := normal_id(one))}
     return key.header(named.pop()) if len(named) == 1 else None
 
@@ -66,7 +66,7 @@ def same_person_remarks(ct: str | None, xray: str | None) -> list[Remark]:
 
 
 def united(records: Sequence[Record], *, strict: bool) -> list[Record]:
-    """The records, of which those whose headers bear one PatientID are one patient's, whatever the listing says.
+    """Return the records; those whose headers have one PatientID become one patient's, whatever the listing says.
 
     One person must not be in two splits. An id that most patients share is a placeholder of an anonymiser, and joins
     nobody.
@@ -101,7 +101,7 @@ def _united(record: Record, patient: str, sharing: dict[str, list[Record]], *, s
 
 
 def _representatives(groups: Iterable[set[str]], patients: Sequence[str]) -> dict[str, str]:
-    """For each patient the first one, in the order of the listing, of all whom groups join with them."""
+    """Return for each patient the first one, in the order of the listing, of all whom groups join with them."""
     first = {patient: patient for patient in patients}
 
     def root(patient: str) -> str:

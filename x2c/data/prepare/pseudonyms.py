@@ -1,4 +1,4 @@
-"""Names that do not tell who a patient is: salted hashes, whose key stays beside the source."""
+"""Pseudonyms, which do not identify patients: salted hashes, whose key stays beside the source."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Key:
     salt: bytes
 
     def patient(self, source_id: str) -> str:
-        """A patient's pseudonym: the same for the same id and key, and of no use without the key."""
+        """Return a patient's pseudonym: the same for the same id and key, and useless without the key."""
         return "p" + self._hash("patient", source_id)
 
     def study(self, source_id: str, what: str) -> str:
@@ -34,11 +34,11 @@ class Key:
         return "s" + self._hash("study", source_id, what)
 
     def header(self, patient_id: str) -> str:
-        """Whom a header names: equal for equal PatientIDs, and no patient's pseudonym."""
+        """Return a hash of a header's person: equal for equal PatientIDs, different from patients' pseudonyms."""
         return "h" + self._hash("header", patient_id)
 
     def root(self, folder: Path) -> str:
-        """What tells a source's root from others under the same key."""
+        """Return a key that tells a source's root from others under the same key."""
         return "r" + self._hash("root", str(folder.resolve()))
 
     def _hash(self, *parts: str) -> str:
@@ -48,7 +48,7 @@ class Key:
 
 
 def open_key(folder: Path) -> Key:
-    """The key in a folder, made there on first use, readable for its owner only.
+    """Return the key in a folder, made there on first use, readable for its owner only.
 
     Raises UserError where the folder cannot be written or the file is no key.
     """
@@ -67,7 +67,7 @@ def open_key(folder: Path) -> Key:
 
 
 def write_list(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Who is who: pseudonyms of patient and examination, and the id at the source; for its owner only."""
+    """Write the list of pseudonyms of patient and examination, and the id at the source; for its owner only."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerows([("patient", "study", "source_id"), *rows])

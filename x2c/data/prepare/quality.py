@@ -1,4 +1,4 @@
-"""Is a CT fit to learn from? Judged before any hour of training is spent on it."""
+"""Judgement of whether a CT is fit for training, made before any time is spent on it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from x2c.data.volume import Volume
 
 FEWEST_SLICES = 16
 THICKEST_MM, THICK_MM = 10.0, 5.0
-"""Between slices: beyond the first a vessel's course is lost, beyond the second (the LIDC's thickest) it is doubtful."""
+"""Largest distance of slices: above the first a vessel's course is lost, above the second (LIDC's) it is doubtful."""
 SMALLEST_LUNGS_ML, SMALL_LUNGS_ML = 500.0, 1500.0
-"""Of both lungs. An adult's hold 3 to 7 litres; what effusions leave of them may be under 1.5."""
+"""Smallest volumes of both lungs. An adult's hold 3 to 7 litres; with effusions they may be under 1.5."""
 LARGE_LUNGS_ML, LARGEST_LUNGS_ML = 8500.0, 10500.0
-"""The lungs of very tall people and of emphysema reach the first; nobody's reach the second."""
+"""Largest volumes of both lungs: tall people's and emphysema reach the first; nobody's reach the second."""
 CUT_CM2, CUT_SHARE = 12.0, 0.5
 """Lung area at the end of what was scanned: an apex or a recess that is cut, and the share of the largest area at which a
 whole part of the lungs is missing."""
 SIDE_CUT_CM2 = 150.0
 """Lung area at the sides of the field of view at which a whole part of the lungs is missing."""
 TISSUE_HU = (-150.0, 250.0)
-"""Where the middle of all that is no air lies: between fat and enhanced blood."""
+"""Range of the median of everything that is not air: between fat and enhanced blood."""
 ROOM_OFF_HU, ROOM_FAR_HU = 60.0, 120.0
-"""How far the room's air may lie from −1000 HU: beyond the first the scale is doubtful, beyond the second it is no HU."""
+"""Distance of the room's air from −1000 HU: above the first the scale is doubtful, above the second it is not HU."""
 LEAST_ROOM_ML = 500.0
-"""Air of the room from which its HU are known."""
+"""Least volume of the room's air from which its HU are determined."""
 DARKEST_LUNG_HU = -970.0
-"""The median of a lung that holds any tissue lies above it, in severe emphysema as well."""
+"""Lowest median of a lung that holds any tissue, even in severe emphysema."""
 LONGER_MM = 100.0
-"""Height by which a scan may reach beyond the lungs before a report tells of it."""
+"""Height of a scan beyond the lungs above which a report mentions it."""
 UNCOVERED = 0.1
-"""Share of the lungs' box outside of what was scanned from which a report tells of it. Corners of a box lie outside of a
+"""Share of the lungs' box outside of the scan above which a report mentions it. Corners of a box may be outside a
 round field, and outside of a body whose surroundings were taken away."""
 LUNG_LIKE_HU = (-950.0, -600.0)
 MOST_HOURS = 24.0
-"""Between CT and X-ray, as the paper asks for."""
+"""Most hours between CT and X-ray, as in the paper."""
 
 
 def grid_remarks(volume: Volume) -> list[Remark]:
-    """What is odd about an upright CT's grid."""
+    """Return remarks on an upright CT's grid."""
     remarks: list[Remark] = []
     thickness, *in_plane = volume.spacing_mm
     slices = volume.hu.shape[0]
@@ -57,7 +57,7 @@ def grid_remarks(volume: Volume) -> list[Remark]:
 
 
 def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
-    """Whether the numbers can be Hounsfield units, judged where a scan covers the volume."""
+    """Return remarks if the numbers cannot be Hounsfield units, judged where a scan covers the volume."""
     # Beside what is not covered, resampling has mixed air in.
     inner = ndimage.binary_erosion(covered, iterations=2, border_value=1)
     hu = coarse.hu[inner if inner.any() else covered]
@@ -75,7 +75,7 @@ def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
 
 
 def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
-    """Whether both lungs are there, whole, and of a size and density that lungs have."""
+    """Return remarks if not both lungs are there, whole, and of a size and density that lungs have."""
     ml = volume_ml(lungs.mask, coarse)
     if ml < SMALLEST_LUNGS_ML:
         return [("excluded", _why_no_lungs(coarse, covered, ml))]
@@ -115,21 +115,21 @@ def lung_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
 
 
 def box_remarks(share: float) -> list[Remark]:
-    """A note on a box of which a `share`, 0 to 1, was not scanned. Lungs that end there are told of as cut off."""
+    """Return a note on a box of which a `share`, 0 to 1, was not scanned. Lungs ending there are reported as cut."""
     if share <= UNCOVERED:
         return []
     return [("note", f"{share:.0%} of the lungs' box lie outside of what was scanned")]
 
 
 def frame_remarks(planes: tuple[int, int, int]) -> list[Remark]:
-    """A note on outer planes, counted along (z, y, x), that hold nothing and were taken away."""
+    """Return a note on outer planes, counted along (z, y, x), that were removed because they hold nothing."""
     if not planes[0]:
         return []
     return [("note", f"{planes[0]} outer slices hold nothing and were taken away")]
 
 
 def _room_remarks(coarse: Volume, covered: Mask, lungs: Lungs) -> list[Remark]:
-    """Whether the air of the room lies where it should."""
+    """Return a remark if the room's air is not near −1000 HU."""
     room = room_air((coarse.hu < LUNG_HU) & covered, covered) & ~lungs.mask
     # Without the body's surface, which is tissue in part, and without blankets.
     inner = ndimage.binary_erosion(room, iterations=2)
@@ -145,7 +145,7 @@ def _room_remarks(coarse: Volume, covered: Mask, lungs: Lungs) -> list[Remark]:
 
 
 def _cut_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
-    """Whether lungs end where the scan ends: above, below or at its sides."""
+    """Return remarks if lungs end where the scan ends: above, below or at its sides."""
     remarks: list[Remark] = []
     pixel_cm2 = float(np.prod(coarse.spacing_mm[1:])) / 100
     largest = float(lungs.mask.sum((1, 2)).max()) * pixel_cm2
@@ -164,7 +164,7 @@ def _cut_remarks(coarse: Volume, lungs: Lungs, covered: Mask) -> list[Remark]:
 
 
 def _longer_remarks(coarse: Volume, lungs: Lungs) -> list[Remark]:
-    """A note on a scan that shows more than a chest."""
+    """Return a note on a scan that shows more than a chest."""
     slices = np.flatnonzero(lungs.mask.any((1, 2)))
     dz = coarse.spacing_mm[0]
     ends = {"above": (len(coarse.hu) - 1 - slices[-1]) * dz, "below": slices[0] * dz}
@@ -183,7 +183,7 @@ def _why_no_lungs(coarse: Volume, covered: Mask, ml: float) -> str:
 
 
 def time_remarks(hours: float | None) -> list[Remark]:
-    """Whether CT and X-ray were taken close enough to show the same state."""
+    """Return a remark if CT and X-ray were not taken close enough to show the same state."""
     if hours is None or hours <= MOST_HOURS:
         return []
     return [("warning", f"CT and X-ray were taken {hours:.0f} h apart; the paper has at most {MOST_HOURS:.0f}")]

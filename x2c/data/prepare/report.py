@@ -1,4 +1,4 @@
-"""What became of every pair: files for the record, a table for the terminal."""
+"""The outcome of every pair: files for the record, a table for the terminal."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _summary(records: Sequence[Record], manifest: pd.DataFrame, title: str) -> T
 
 
 def _remarks(manifest: pd.DataFrame) -> list[str]:
-    """What one would otherwise find out when training."""
+    """Return warnings about problems that would otherwise first appear in training."""
     patients = manifest.groupby("patient").agg({"split": "first", "label": "max"})
     counts = patients["split"].value_counts()
     remarks = []

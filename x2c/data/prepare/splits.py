@@ -1,4 +1,4 @@
-"""Who is trained on, validated on and tested on: by patient, with like shares of embolism everywhere."""
+"""Splits of patients into training, validation and test, with equal shares of embolism."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from x2c.data.cohort import SPLITS
 
 TRAIN, VAL, TEST = SPLITS
 PAPER = (803, 50, 45)
-"""Patients the paper trains on, validates on and tests on."""
+"""Numbers of patients that the paper trains, validates and tests on."""
 FOLDS = 6
-"""The paper's, for the classifiers."""
+"""Number of folds, the paper's, for the classifiers."""
 LEAST_TEST, LEAST_VAL = 2, 1
 FEWEST = LEAST_TEST + LEAST_VAL + 1
-"""Patients; of fewer, all are in train."""
+"""Fewest patients for splits; of fewer, all are in train."""
 
 
 def assign(
@@ -53,7 +53,7 @@ def assign(
 
 
 def check(manifest: pd.DataFrame) -> None:
-    """Raise UserError where a patient stands in two splits or folds, or an examination has lost a half."""
+    """Raise UserError if a patient is in two splits or folds, or if an examination has lost a half."""
     for column in ("split", "fold"):
         across = int((manifest.groupby("patient")[column].nunique() > 1).sum())
         if across:
@@ -66,7 +66,7 @@ def check(manifest: pd.DataFrame) -> None:
 
 
 def _prescribed(patients: pd.Series, prescribed: pd.Series) -> pd.Series | None:
-    """The prescribed split of each patient; None where nobody has one."""
+    """Return the prescribed split of each patient; None if nobody has one."""
     told = prescribed != ""
     if not told.any():
         return None
@@ -87,7 +87,7 @@ def _prescribed(patients: pd.Series, prescribed: pd.Series) -> pd.Series | None:
 def _with_val(
     labels: NDArray[np.int64], kept: NDArray[np.object_], proportions: tuple[int, int, int], rng: np.random.Generator
 ) -> NDArray[np.object_]:
-    """Prescribed splits, with a validation set drawn from train where there is none."""
+    """Return prescribed splits, with a validation set drawn from train if there is none."""
     splits = kept.astype(object)
     train = int((splits == TRAIN).sum())
     if VAL not in splits and train > 1:
@@ -122,7 +122,7 @@ def _draw(
 
 
 def _quotas(labels: NDArray[np.int64], wanted: int) -> dict[int, int]:
-    """How many of each label make `wanted`, by largest remainders."""
+    """Return the number of patients of each label that add up to `wanted`, by largest remainders."""
     kinds, counts = np.unique(labels, return_counts=True)
     exact = counts * wanted / max(len(labels), 1)
     quotas = np.floor(exact).astype(int)
@@ -138,13 +138,13 @@ def _folds(patients: pd.Series, labels: pd.Series, seed: int) -> NDArray[np.int6
     if numbers.max() + 1 < FOLDS:
         return numbers
     if labels.value_counts().max() < FOLDS:
-        # Too few of any label to share out evenly, which scikit-learn refuses.
+        # scikit-learn refuses labels of which all are too few to share out evenly.
         shuffled: NDArray[np.int64] = np.random.default_rng(seed_of("folds", seed)).permutation(numbers.max() + 1)
         return shuffled[numbers] % FOLDS
     folds = np.empty_like(numbers)
     splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed_of("folds", seed) % 2**32)
     with warnings.catch_warnings():
-        # Of a label that fewer patients have than there are folds.
+        # scikit-learn warns of labels that fewer patients have than there are folds.
         warnings.simplefilter("ignore", UserWarning)
         for fold, (_, held_out) in enumerate(splitter.split(numbers, labels, groups=numbers)):
             folds[held_out] = fold

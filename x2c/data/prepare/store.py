@@ -26,7 +26,7 @@ from x2c.data.prepare.record import DRR_FILE, HU_FILE, XRAY_FILE, Record
 from x2c.data.prepare.splits import check
 
 FORMAT = "2"
-"""Of the manifest; raised with every change of its columns or their meaning."""
+"""Version of the manifest, increased with every change of its columns or their meaning."""
 MANIFEST_FILE, PAIRS_FOLDER = "manifest.parquet", "pairs"
 SCHEMA = pa.schema(
     [
@@ -81,7 +81,7 @@ def manifest_of(records: Sequence[Record], assigned: pd.DataFrame) -> pd.DataFra
     """
     rows: list[dict[str, Any]] = []
     for record in records:
-        # Whatever else a record knows is not for the manifest.
+        # Other entries of a record do not belong to the manifest.
         shared = record.model_dump(include=set(SCHEMA.names))
         for file in (HU_FILE, XRAY_FILE, DRR_FILE):
             shared[f"{file.removesuffix('.npy')}_sha256"] = record.digests.get(file)
@@ -92,7 +92,7 @@ def manifest_of(records: Sequence[Record], assigned: pd.DataFrame) -> pd.DataFra
 
 
 def write_store(out: Path, manifest: pd.DataFrame, about: dict[str, Any]) -> str:
-    """Write manifest and dataset.json; returns the fingerprint. Raises UserError where patients are split up."""
+    """Write manifest and dataset.json; return the fingerprint. Raises UserError if patients are split up."""
     check(manifest)
     table = pa.Table.from_pandas(manifest, schema=SCHEMA, preserve_index=False)
     with replacing(out / MANIFEST_FILE) as temporary:
@@ -104,7 +104,7 @@ def write_store(out: Path, manifest: pd.DataFrame, about: dict[str, Any]) -> str
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
-    """The checked manifest. Raises UserError where it is of another format, was changed, or splits a patient up."""
+    """Return the checked manifest. Raises UserError if it is of another format, was changed, or splits a patient up."""
     path = folder / MANIFEST_FILE
     try:
         table = pq.read_table(path)
@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def stacked(folder: Path, manifest: pd.DataFrame, file: str) -> Stacked:
-    """One of the stored arrays for every row of a manifest. Raises UserError where a file is missing or cut short."""
+    """Return one stored array for every row of a manifest. Raises UserError if a file is missing or cut short."""
     paths = [folder / PAIRS_FOLDER / study / file for study in manifest["study"]]
     sizes = {path: path.stat().st_size if path.is_file() else 0 for path in paths}
     if lost := sum(size != max(sizes.values()) for size in sizes.values()):
@@ -133,7 +133,7 @@ def stacked(folder: Path, manifest: pd.DataFrame, file: str) -> Stacked:
 
 
 def verify(folder: Path, manifest: pd.DataFrame) -> None:
-    """Raise UserError where a stored array is not the one the manifest tells of. Reads every file."""
+    """Raise UserError if a stored array is not the one that the manifest lists. Reads every file."""
     rows = manifest.drop_duplicates("study").to_dict("records")
     expected = [
         (folder / PAIRS_FOLDER / row["study"] / file, row[f"{file.removesuffix('.npy')}_sha256"])

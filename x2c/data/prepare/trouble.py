@@ -1,4 +1,4 @@
-"""Trouble of the machine, such as a full disk: it ends a preparation, and is no reason to leave a pair out."""
+"""Failures of the system, such as a full disk: they end a preparation, and are no reason to leave a pair out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MACHINE = {
     )
     if hasattr(errno, name)
 }
-"""Numbers of operating system errors that say nothing of the file: disk, memory, network."""
+"""Numbers of operating system errors that are not about the file: disk, memory, network."""
 MEMORY_TEXTS = (
     "not enough memory",
     "can't allocate memory",
@@ -45,12 +45,12 @@ MEMORY_TEXTS = (
     "bad_alloc",
     "out of memory",
 )
-"""Parts of what torch and ITK say, in errors of no kind of their own, when memory ran out."""
+"""Parts of the messages of torch and ITK, in errors of no kind of their own, when memory ran out."""
 GOES_ON = "mend this, and give the same command again: it goes on where it stopped"
 
 
 def machine_trouble(error: BaseException) -> str:
-    """The name of the machine's trouble behind an error, such as `No space left on device (ENOSPC)`; empty for none."""
+    """Return the name of the system's failure behind an error, as `No space left on device (ENOSPC)`; else empty."""
     seen: BaseException | None = error
     while seen is not None:
         ran_out = isinstance(seen, RuntimeError) and any(part in str(seen).lower() for part in MEMORY_TEXTS)
@@ -63,13 +63,13 @@ def machine_trouble(error: BaseException) -> str:
 
 
 def cannot_be_opened(error: BaseException) -> bool:
-    """Whether the operating system refused a file, which another call may find open: permissions, a share that was away."""
+    """Return whether the operating system refused a file that another call may open: permissions, a lost share."""
     return isinstance(error, OSError) or isinstance(error.__cause__, OSError)
 
 
 @contextmanager
 def stops_on_trouble(where: str) -> Iterator[None]:
-    """Raise a UserError with the trouble's name in place of an error that the machine is to blame for."""
+    """Raise a UserError with the failure's name in place of an error that the system is to blame for."""
     try:
         yield
     except Exception as error:

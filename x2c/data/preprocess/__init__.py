@@ -1,1 +1,1 @@
-"""From a CT as it came to the volume a model learns: small pure steps on a `Volume`."""
+"""Steps from a CT as read to the volume that a model learns: small pure steps on a `Volume`."""

@@ -22,39 +22,39 @@ class Box:
 
     @property
     def size_mm(self) -> Triple:
-        """Its extent along (z, y, x)."""
+        """Extent along (z, y, x), mm."""
         dz, dy, dx = (high - low for low, high in zip(self.low_mm, self.high_mm, strict=True))
         return dz, dy, dx
 
     def spacing_mm(self, shape: tuple[int, int, int]) -> Triple:
-        """Size of a voxel where `shape` of them fill the box."""
+        """Return the size of a voxel if `shape` of them fill the box."""
         dz, dy, dx = (size / count for size, count in zip(self.size_mm, shape, strict=True))
         return dz, dy, dx
 
     def origin_mm(self, shape: tuple[int, int, int]) -> Triple:
-        """Centre of the first of `shape` voxels that fill the box."""
+        """Return the centre of the first of `shape` voxels that fill the box."""
         z, y, x = (low + step / 2 for low, step in zip(self.low_mm, self.spacing_mm(shape), strict=True))
         return z, y, x
 
     def shape_at(self, mm: float) -> tuple[int, int, int]:
-        """How many voxels of about `mm` fill it, at least one along each axis."""
+        """Return the number of voxels of about `mm` that fill it, at least one along each axis."""
         depth, height, width = (max(1, round(size / mm)) for size in self.size_mm)
         return depth, height, width
 
     def grown(self, mm: float) -> Box:
-        """The box with a margin on every side."""
+        """Return the box with a margin on every side."""
         (a, b, c), (d, e, f) = self.low_mm, self.high_mm
         return Box((a - mm, b - mm, c - mm), (d + mm, e + mm, f + mm))
 
     def within(self, other: Box) -> Box:
-        """The part of the box that lies in another."""
+        """Return the part of the box that lies in another."""
         low = [max(a, b) for a, b in zip(self.low_mm, other.low_mm, strict=True)]
         high = [min(a, b) for a, b in zip(self.high_mm, other.high_mm, strict=True)]
         return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def box_of(volume: Volume) -> Box:
-    """The smallest box that holds a volume, however it lies."""
+    """Return the smallest box that holds a volume in any orientation."""
     corners = np.array(np.meshgrid(*([-0.5, count - 0.5] for count in volume.hu.shape), indexing="ij")).reshape(3, -1)
     places = volume.affine[:3, :3] @ corners + volume.affine[:3, 3:]
     low, high = places.min(1).tolist(), places.max(1).tolist()
@@ -62,5 +62,5 @@ def box_of(volume: Volume) -> Box:
 
 
 def is_aligned(volume: Volume, tolerance: float = 1e-3) -> bool:
-    """Whether a volume's axes are the patient's; `tolerance` is .4 mm over 400 mm."""
+    """Return whether a volume's axes are the patient's; `tolerance` is .4 mm over 400 mm."""
     return bool(np.allclose(volume.direction, CANONICAL, atol=tolerance))

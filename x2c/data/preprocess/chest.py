@@ -1,4 +1,4 @@
-"""The box of a chest: of both lungs, and of the whole chest where a part of them cannot be seen."""
+"""The box of a chest: of both lungs, and of the whole chest if a part of them cannot be seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHALLOW = 0.62
 """Depth of the lungs in that of the body below which a part of them is opaque. Measured: .72 to .80 in a real and in made-up
 chests, .55 with effusions of a third of the depth."""
 THINNEST_WALL_MM = 25.0
-"""Of the chest's wall in front or behind, where the other side does not tell more."""
+"""Smallest thickness of the chest's wall in front or behind, unless the other side shows a larger one."""
 FLAT, USUAL_HEIGHT = 0.76, 0.9
 """Height of the lungs in their width below which their bases are opaque, and the height that is taken then. Measured: .88
 to 1.09 in a real and in made-up chests, .69 to .75 with effusions of a third of the height."""
@@ -37,18 +37,18 @@ class Sides:
 
     @property
     def is_one_sided(self) -> bool:
-        """Whether one lung is hardly there."""
+        """Whether one lung is almost missing."""
         small, large = sorted((self.right_ml, self.left_ml))
         return small < ONE_SIDED * large
 
     @property
     def smaller(self) -> str:
-        """`right` or `left`."""
+        """Name of the smaller lung, `right` or `left`."""
         return "right" if self.right_ml < self.left_ml else "left"
 
 
 def lung_sides(coarse: Volume, lungs: Lungs, covered: Mask) -> Sides:
-    """The volume of lung on either side of the middle of the body."""
+    """Return the volume of lung on either side of the middle of the body."""
     slices = np.flatnonzero(lungs.mask.any((1, 2)))
     edge = round(middle_x(coarse, covered, slices) + 0.5)
     return Sides(volume_ml(lungs.mask[..., :edge], coarse), volume_ml(lungs.mask[..., edge:], coarse))
@@ -69,7 +69,7 @@ class Extent:
 
 
 def chest_extent(coarse: Volume, lungs: Lungs, covered: Mask) -> Extent:
-    """From where to where a chest reaches: the lungs, and where a part of them is opaque what can be told from the rest."""
+    """Return the extent of a chest: the lungs, and if a part of them is opaque, what can be derived from the rest."""
     spans = [np.flatnonzero(lungs.mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     low = np.array([float(span[0]) for span in spans])
     high = np.array([float(span[-1]) for span in spans])
@@ -88,7 +88,7 @@ def chest_extent(coarse: Volume, lungs: Lungs, covered: Mask) -> Extent:
 
 
 def chest_box(coarse: Volume, lungs: Lungs, covered: Mask, margin_mm: float) -> Box:
-    """The chest's box with a margin, within the volume; axes are the patient's, however the volume lies."""
+    """Return the chest's box with a margin, within the volume; its axes are the patient's, not the volume's."""
     extent = chest_extent(coarse, lungs, covered)
     places = np.argwhere(lungs.mask).astype(float)
     if extent.is_one_sided:
@@ -107,7 +107,7 @@ def chest_box(coarse: Volume, lungs: Lungs, covered: Mask, margin_mm: float) -> 
 
 
 def _deepen(coarse: Volume, lungs: Lungs, covered: Mask, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-    """Move the end of the depth where the chest's wall seems far too thick; whether there was one."""
+    """Move the end of the depth if the chest's wall seems far too thick; return whether it did."""
     body = ((coarse.hu > LUNG_HU) & covered) | lungs.mask
     slices = np.flatnonzero(lungs.mask.any((1, 2)))
     spans = [
@@ -130,7 +130,7 @@ def _deepen(coarse: Volume, lungs: Lungs, covered: Mask, low: NDArray[np.float64
 
 
 def _depths(body: Mask, lung: Mask) -> tuple[int, int, int, int] | None:
-    """In a slice [H, W]: the rows where the body begins, the lungs begin, the lungs end, the body ends."""
+    """Return, in a slice [H, W], the rows where the body begins, the lungs begin, the lungs end, the body ends."""
     rows = body.sum(1)
     wide = rows > BODY_WIDTH * rows.max()
     of_lung = np.flatnonzero(lung.any(1))
@@ -146,7 +146,7 @@ def _depths(body: Mask, lung: Mask) -> tuple[int, int, int, int] | None:
 
 
 def _is_within(coarse: Volume, lungs: Lungs, covered: Mask, bottom: float, height_mm: float) -> bool:
-    """Whether the scan goes on below the lungs by a tenth of a chest's height, and holds their tops: else they are cut."""
+    """Return whether the scan extends below the lungs by a tenth of a chest's height, and holds their tops."""
     below = covered[: int(bottom)].any((1, 2)).sum() * coarse.spacing_mm[0]
     beyond = np.concatenate([~covered[1:], np.ones_like(covered[:1])])
     top_cm2 = float((lungs.mask & beyond).any(0).sum() * np.prod(coarse.spacing_mm[1:])) / 100

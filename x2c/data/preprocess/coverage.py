@@ -1,4 +1,4 @@
-"""Which voxels of a CT hold something that was scanned, and which only fill the array.
+"""Coverage of a CT: the voxels that were scanned, as opposed to those that only fill the array.
 
 Programs that resample, crop or pad fill with a constant: 0, −1024, −2000, … It stands in frames, in the corners of an
 oblique box, outside of a circular field of reconstruction. Lungs that end beside it are cut off, and air beside it is not
@@ -19,7 +19,7 @@ from x2c.data.volume import Array, Volume
 
 Mask = NDArray[np.bool_]
 SAMPLED_MM = 3.0
-"""Distance between the voxels that are looked at."""
+"""Distance between the voxels that are sampled, mm."""
 EDGE_SHARE = 0.06
 """Share of the sampled voxels on the volume's twelve edges that have a value before it may be a fill: all of one edge
 have it where a volume was turned a little."""
@@ -40,7 +40,7 @@ PROBES = 24
 
 @dataclass(frozen=True)
 class Coverage:
-    """The covered voxels of a volume, of which every `steps`-th one is looked at: `mask` [d, h, w] holds those."""
+    """The covered voxels of a volume, sampled at every `steps`-th one: `mask` [d, h, w] holds these samples."""
 
     mask: Mask
     steps: tuple[int, int, int]
@@ -51,12 +51,12 @@ class Coverage:
         return bool(self.mask.all())
 
     def on(self, shape: tuple[int, ...], of: tuple[int, ...]) -> Mask:
-        """The mask on a grid of `shape` voxels that fills the box of the volume, whose own shape is `of`."""
+        """Return the mask on a grid of `shape` voxels that fills the box of the volume, whose own shape is `of`."""
         places = [(np.arange(new) + 0.5) * old / new - 0.5 for new, old in zip(shape, of, strict=True)]
         return self.mask[np.ix_(*(self._sampled(axis, place) for axis, place in enumerate(places)))]
 
     def at(self, voxels: NDArray[np.float64], of: tuple[int, ...]) -> Mask:
-        """Whether places [3, N], in voxels of the volume of shape `of`, are covered; outside of it nothing is."""
+        """Return whether places [3, N], in voxels of a volume of shape `of`, are covered; outside of it nothing is."""
         inside = np.all(
             [(place > -0.5) & (place < count - 0.5) for place, count in zip(voxels, of, strict=True)], axis=0
         )
@@ -69,7 +69,7 @@ class Coverage:
 
 
 def trimmed(volume: Volume) -> tuple[Volume, tuple[int, int, int]]:
-    """The volume without outer planes that hold nothing of their own, and how many of them there were along each axis.
+    """Return the volume without outer planes that hold nothing of their own, and how many were removed along each axis.
 
     Such planes are as good as constant, or they repeat their inner neighbour with its noise. At least two planes stay.
     """
@@ -86,7 +86,7 @@ def trimmed(volume: Volume) -> tuple[Volume, tuple[int, int, int]]:
 
 
 def coverage(volume: Volume) -> Coverage:
-    """What of a trimmed volume is covered: all but constant regions that reach its edges."""
+    """Return the covered part of a trimmed volume: all but constant regions that reach its edges."""
     steps = [max(1, int(SAMPLED_MM / mm)) for mm in volume.spacing_mm]
     # Smooth interpolation leaves a fill as it is but for its last digits.
     sampled = np.rint(volume.hu[:: steps[0], :: steps[1], :: steps[2]])
@@ -106,7 +106,7 @@ def coverage(volume: Volume) -> Coverage:
 
 
 def filled_with_air(volume: Volume, covered: Coverage) -> Volume:
-    """The volume with air wherever it is not covered, so that no fill rings into the body when it is resampled."""
+    """Return the volume with air wherever it is not covered, so that no fill rings into the body in resampling."""
     if covered.is_whole:
         return volume
     hu = volume.hu.copy()
@@ -117,7 +117,7 @@ def filled_with_air(volume: Volume, covered: Coverage) -> Volume:
 
 
 def uncovered_share(volume: Volume, covered: Coverage, box: Box) -> float:
-    """The share of a box, 0 to 1, that is not covered."""
+    """Return the share of a box, 0 to 1, that is not covered."""
     fractions = (np.arange(PROBES) + 0.5) / PROBES
     places = np.stack(
         np.meshgrid(
@@ -129,13 +129,13 @@ def uncovered_share(volume: Volume, covered: Coverage, box: Box) -> float:
 
 
 def _span(planes: Array) -> tuple[int, int]:
-    """From which to which plane (exclusive) there is something in planes [N, h, w]."""
+    """Return the first plane and the plane after the last that hold something in planes [N, h, w]."""
     low, high = 0, len(planes)
     while high - low > FEWEST_PLANES and _is_empty(planes[low], planes[low + 1]):
         low += 1
     while high - low > FEWEST_PLANES and _is_empty(planes[high - 1], planes[high - 2]):
         high -= 1
-    # A volume that is one value everywhere is no frame round something.
+    # A volume with one value everywhere is not a frame around something.
     return (low, high) if high - low > FEWEST_PLANES else (0, len(planes))
 
 
@@ -146,7 +146,7 @@ def _is_empty(plane: Array, inner: Array) -> bool:
 
 
 def _edge_values(sampled: Array) -> list[float]:
-    """Values that several voxels on the twelve edges of a volume share, the most frequent ones first."""
+    """Return values that several voxels on the twelve edges of a volume share, the most frequent ones first."""
     ends = (0, -1)
     lines = [sampled[:, y, x] for y in ends for x in ends]
     lines += [sampled[z, :, x] for z in ends for x in ends] + [sampled[z, y, :] for z in ends for y in ends]
@@ -156,5 +156,5 @@ def _edge_values(sampled: Array) -> list[float]:
 
 
 def _framed(mask: Mask) -> Mask:
-    """With more voxels at every side, as at the side: opening would otherwise take a fill away that is thin there."""
+    """Pad with voxels at every side, as at the side: opening would otherwise remove a fill that is thin there."""
     return np.pad(mask, FRAME, mode="edge")

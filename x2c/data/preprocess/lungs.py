@@ -1,4 +1,4 @@
-"""Where the lungs are: by threshold and connected components, or by the network of `lungmask`."""
+"""Segmentation of the lungs: by threshold and connected components, or by the network of `lungmask`."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from x2c.core.errors import UserError
 from x2c.data.volume import Volume
 
 COARSE_MM = 3.0
-"""Voxel size at which lungs are looked for: vessels and noise average out, and it takes a tenth of a second."""
+"""Voxel size at which lungs are segmented: vessels and noise average out, and it takes a tenth of a second."""
 LUNG_HU = -400.0
-"""Half way from aerated lung (about −850) to soft tissue (about 50)."""
+"""HU half way from aerated lung (about −850) to soft tissue (about 50)."""
 LEAST_PART_ML = 80.0
-"""Smaller pockets of air are bowel, trachea or a cyst."""
+"""Smallest volume of a pocket of lung: smaller ones are bowel, trachea or a cyst."""
 LEAST_SHARE = 0.15
-"""A pocket this small beside the largest one is no lung: the smaller lung has a third of both even when it is squeezed."""
+"""Share of the largest pocket below which another is not lung: even squeezed, the smaller lung has a third of both."""
 GAS_HU = -970.0
-"""Gas without any tissue lies below; aerated lung, also an emphysematous one at 3 mm, mostly above."""
+"""HU below which gas contains no tissue; aerated lung, even an emphysematous one at 3 mm, is mostly above."""
 RIM = 3
 """Voxels round gas that are gas and something else: by their size, and by smoothing."""
 LEAST_GAS_ML = 30.0
 BELOW_MM = 10.0
-"""Height by which a pocket of gas has to lengthen the lungs downwards before it is taken for bowel."""
+"""Height by which a pocket of gas must lengthen the lungs downwards to be taken for bowel."""
 AIRWAY_HU, AIRWAY_CM2, AIRWAY_MM = -880.0, 8.0, 45.0
-"""The trachea in a slice: darker than lung, smaller than this, and this near to the body's middle."""
+"""Limits of the trachea in a slice: darker than lung, smaller than this, and this near to the body's middle."""
 TABLE_MM = 90.0
-"""Height of a table, at most: lungs are deeper."""
+"""Largest height of a table: lungs are deeper."""
 SPANNING, UNIFORM = 0.95, 0.1
 """Share of the slices that a table runs through, and the most that its area varies, as a share of its mean."""
 LUNG_LIKE_HU = (-960.0, -500.0)
-"""Aerated lung, and not the room's air."""
+"""Range of HU of aerated lung, without the room's air."""
 Mask = NDArray[np.bool_]
 
 
@@ -53,7 +53,7 @@ class Lungs:
 
 
 def find_lungs(coarse: Volume, covered: Mask, segmenter: str = "threshold") -> Lungs:
-    """The lungs in an upright volume of isotropic, coarse voxels, of which `covered` [D, H, W] were scanned.
+    """Return the lungs in an upright volume of isotropic, coarse voxels, whose `covered` [D, H, W] ones were scanned.
 
     `threshold`: air that does not reach the sides of what was scanned, in pieces that are large enough, with the vessels
     in between. Fluid and consolidated lung are left out. `lungmask`: its network R231 (needs the package and its weights),
@@ -65,12 +65,12 @@ def find_lungs(coarse: Volume, covered: Mask, segmenter: str = "threshold") -> L
 
 
 def volume_ml(mask: Mask, coarse: Volume) -> float:
-    """The volume of a mask."""
+    """Return the volume of a mask."""
     return float(mask.sum() * np.prod(coarse.spacing_mm) / 1000)
 
 
 def sides(covered: Mask) -> Mask:
-    """Voxels at the sides of what was scanned, and not at its upper or lower end.
+    """Return voxels at the sides of what was scanned, and not at its upper or lower end.
 
     Beside a voxel at an end that runs obliquely through the slices, the next slice is covered: its slope is less than 45°.
     """
@@ -84,7 +84,7 @@ def sides(covered: Mask) -> Mask:
 
 
 def room_air(air: Mask, covered: Mask) -> Mask:
-    """Air that reaches the sides of what was scanned within its own slice: the room, not the lungs, even cut ones."""
+    """Return air that reaches the sides of the scan within its own slice: the room, not the lungs, even cut ones."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[1] = True
     pieces, _ = ndimage.label(air, in_plane)
@@ -93,7 +93,7 @@ def room_air(air: Mask, covered: Mask) -> Mask:
 
 
 def middle_x(coarse: Volume, covered: Mask, slices: NDArray[np.int64]) -> float:
-    """The body's middle from right to left, in voxels: the median over slices of the middle between its sides."""
+    """Return the body's middle from right to left, in voxels: the median over slices of the centre of its sides."""
     body = ndimage.binary_opening((coarse.hu > LUNG_HU) & covered, np.ones((1, 3, 3), bool))
     middles = []
     for number in slices:
@@ -125,7 +125,7 @@ def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
 
 
 def _large(air: Mask, voxel_ml: float) -> Mask:
-    """The pieces of air that are large enough for a lung."""
+    """Return the pieces of air that are large enough for a lung."""
     pieces, count = ndimage.label(air)
     if not count:
         return air
@@ -135,7 +135,7 @@ def _large(air: Mask, voxel_ml: float) -> Mask:
 
 
 def _table(pieces_of_air: Mask, coarse: Volume) -> Mask:
-    """The hollow table: a wide and flat piece of one cross-section through all of the scan."""
+    """Return the hollow table: a wide and flat piece of one cross-section through all of the scan."""
     pieces, _ = ndimage.label(pieces_of_air)
     found = np.zeros_like(pieces_of_air)
     _, dy, _ = coarse.spacing_mm
@@ -150,7 +150,7 @@ def _table(pieces_of_air: Mask, coarse: Volume) -> Mask:
 
 
 def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
-    """Pockets of gas that lengthen the lungs downwards, with their rims.
+    """Return pockets of gas that lengthen the lungs downwards, with their rims.
 
     Gas in the chest (bullae, a pneumothorax) and in the airways lies between or above lung, and stays.
     """
@@ -164,7 +164,7 @@ def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
     rest = lungs & (ndimage.distance_transform_edt(~pure) > RIM)
     bottom = _bottom(rest)
     if bottom is None:
-        # Gas alone is no bowel below lungs: its density tells that it is no lung.
+        # Gas alone is not bowel below lungs: its density shows that it is not lung.
         return found
     voxels = np.bincount(pieces.ravel())
     for number in range(1, count + 1):
@@ -177,13 +177,13 @@ def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
 
 
 def _bottom(lungs: Mask) -> int | None:
-    """The lowest slice with more lung in it than the rim of something else."""
+    """Return the lowest slice with more lung in it than the rim of something else."""
     slices = np.flatnonzero(ndimage.binary_opening(lungs, np.ones((1, 3, 3), bool)).any((1, 2)))
     return int(slices[0]) if slices.size else None
 
 
 def _at_sides(coarse: Volume, inner: Mask, room: Mask) -> Mask:
-    """Lung that the field of view cuts open at the sides, so that it was taken for the room.
+    """Return lung that the field of view cuts open at the sides, so that it was taken for the room.
 
     Above or below, where a lung is narrower, it is air inside of the body (`inner`): foam under the patient is not.
     """
@@ -195,7 +195,7 @@ def _at_sides(coarse: Volume, inner: Mask, room: Mask) -> Mask:
 
 
 def _airway(coarse: Volume, covered: Mask, mask: Mask) -> Mask:
-    """The trachea and what lies above it: small dark pieces of slices near the body's middle."""
+    """Return the trachea and what lies above it: small dark pieces of slices near the body's middle."""
     _, dy, dx = coarse.spacing_mm
     slices = np.flatnonzero(mask.any((1, 2)))
     found = np.zeros_like(mask)

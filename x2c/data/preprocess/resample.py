@@ -18,11 +18,11 @@ from x2c.data.preprocess.box import Box, is_aligned
 from x2c.data.volume import Array, Triple, Volume
 
 AIR_HU, DENSEST_HU = -1024.0, 3071.0
-"""What a 12-bit CT can say. Padding lies below and would ring into the body."""
+"""Range of HU of a 12-bit CT. Padding is below and would cause ringing in the body."""
 REACH = 16
 """Voxels over which a spline feels its neighbours: their influence falls to .27 of itself a voxel."""
 FINER = 1.2
-"""How much finer than the new grid an oblique volume is kept along its own axes, before it is interpolated."""
+"""Ratio by which an oblique volume is kept finer than the new grid along its own axes, before it is interpolated."""
 NEGLIGIBLE = 1e-9
 
 
@@ -38,7 +38,7 @@ def resample(volume: Volume, box: Box, shape: tuple[int, int, int]) -> Volume:
 
 
 def reduced(values: Array, shape: tuple[int, int, int]) -> Array:
-    """Values [D, H, W] on a grid of `shape` voxels that fills the same box, float32."""
+    """Return values [D, H, W] on a grid of `shape` voxels that fills the same box, float32."""
     for axis, (new, old) in enumerate(zip(shape, values.shape, strict=True)):
         if new == old:
             continue
@@ -48,13 +48,13 @@ def reduced(values: Array, shape: tuple[int, int, int]) -> Array:
 
 
 def resized(picture: Array, size: int) -> Array:
-    """A picture [n, n] at [size, size], float32: averages where it shrinks, splines where it grows."""
+    """Return a picture [n, n] at [size, size], float32: averages where it shrinks, splines where it grows."""
     made: Array = reduced(picture[None], (1, size, size))[0]
     return made
 
 
 def axis_matrix(old: int, places: NDArray[Any], step: float) -> NDArray[np.float32]:
-    """Weights [new, old] that average the cubic spline through `old` voxels around `places`, in old voxels.
+    """Return weights [new, old] that average the cubic spline through `old` voxels around `places`, in old voxels.
 
     `step` is a new voxel's size in old ones. The averaging width is √(step² − 1): nothing at the same spacing, so that a
     volume stays itself, and the new voxel's own width where it is much larger, since an old voxel is an average itself.
@@ -92,7 +92,7 @@ def _aligned(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
         parts.append(slice(low, high))
         matrices.append(axis_matrix(high - low, places - low, step))
     hu = np.clip(volume.hu[tuple(parts)], AIR_HU, DENSEST_HU)
-    # What shrinks most goes first: the other products then have less to do.
+    # The axis that shrinks most is first: the other products then have less to do.
     for axis in np.argsort([matrix.shape[0] / matrix.shape[1] for matrix in matrices]):
         hu = _apply(matrices[axis], hu, int(axis))
     for axis, outside in enumerate(beyond):
@@ -101,7 +101,7 @@ def _aligned(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
 
 
 def _oblique(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, int, int]) -> Array:
-    """The same where the axes are not the patient's: averaged along the volume's own, then interpolated by ITK."""
+    """Resample if the axes are not the patient's: averaged along the volume's own, then interpolated by ITK."""
     import SimpleITK as sitk
 
     direction = np.array(volume.direction)
@@ -130,7 +130,7 @@ def _oblique(volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, 
 def _part_for(
     volume: Volume, spacing: Triple, origin: Triple, shape: tuple[int, int, int], reach: NDArray[Any]
 ) -> tuple[slice, ...]:
-    """The part of a volume that a grid depends on: all that its splines and averages reach."""
+    """Return the part of a volume that a grid depends on: all that its splines and averages reach."""
     corners = np.array(np.meshgrid(*([-0.5, count - 0.5] for count in shape), indexing="ij")).reshape(3, -1)
     places = np.array(origin)[:, None] + np.array(spacing)[:, None] * corners
     into = np.linalg.inv(volume.affine)
@@ -145,7 +145,7 @@ def _part_for(
 
 
 def _apply(matrix: NDArray[np.float32], values: Array, axis: int) -> Array:
-    """Weights [new, old] applied along an axis of values [D, H, W]."""
+    """Apply weights [new, old] along an axis of values [D, H, W]."""
     depth, height, width = values.shape
     if axis == 0:
         return (matrix @ values.reshape(depth, -1)).reshape(-1, height, width)
@@ -156,20 +156,20 @@ def _apply(matrix: NDArray[np.float32], values: Array, axis: int) -> Array:
 
 
 def _mirrored(indices: NDArray[Any], count: int) -> NDArray[Any]:
-    """Indices beyond the ends, mirrored at the end voxels' outer edges."""
+    """Return indices beyond the ends, mirrored at the end voxels' outer edges."""
     folded = indices % (2 * count)
     inside: NDArray[Any] = np.minimum(folded, 2 * count - 1 - folded)
     return inside
 
 
 def _bspline(x: NDArray[Any]) -> NDArray[Any]:
-    """The cubic B-spline."""
+    """Return the cubic B-spline."""
     a = np.abs(x)
     return np.where(a < 1, 2 / 3 - a**2 + a**3 / 2, np.where(a < 2, (2 - a) ** 3 / 6, 0.0))
 
 
 def _integral(x: NDArray[Any]) -> NDArray[Any]:
-    """The integral of the cubic B-spline from 0 to x."""
+    """Return the integral of the cubic B-spline from 0 to x."""
     a = np.minimum(np.abs(x), 2.0)
     inner = 2 / 3 * a - a**3 / 3 + a**4 / 8
     outer = 0.5 - (2 - a) ** 4 / 24
@@ -179,7 +179,7 @@ def _integral(x: NDArray[Any]) -> NDArray[Any]:
 
 @lru_cache(maxsize=32)
 def _coefficients(count: int) -> NDArray[np.float64]:
-    """[count, count]: samples to the coefficients of the cubic spline through them, mirrored at the ends."""
+    """Return the matrix [count, count] from samples to the coefficients of the cubic spline through them, mirrored."""
     bands = np.array([[1 / 6] * count, [2 / 3] * count, [1 / 6] * count])
     bands[1, 0] += 1 / 6
     bands[1, -1] += 1 / 6

@@ -1,4 +1,4 @@
-"""The steps from a CT as it came to two volumes on the target grid, as the paper has them (Methods, Dataset)."""
+"""The steps from a CT as read to two volumes on the target grid, as in the paper (Methods, Dataset)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from x2c.data.volume import Volume
 
 
 def upright(volume: Volume) -> Volume:
-    """The same voxels with their axes as near as can be to superior, posterior and left: transposed and turned round.
+    """Return the same voxels with their axes nearest to superior, posterior and left: transposed and flipped.
 
     Nothing is interpolated: what remains of a rotation stays in `direction`.
     """
@@ -32,7 +32,7 @@ def upright(volume: Volume) -> Volume:
 
 
 def coarse(volume: Volume) -> Volume:
-    """The whole upright volume at about 3 mm along its own axes, on which lungs and quality are judged."""
+    """Return the whole upright volume at about 3 mm along its own axes, on which lungs and quality are judged."""
     own = Volume(volume.hu, volume.spacing_mm)
     box = box_of(own)
     seen = resample(own, box, box.shape_at(COARSE_MM))
@@ -41,7 +41,7 @@ def coarse(volume: Volume) -> Volume:
 
 
 def on_grid(volume: Volume, box: Box, shape: tuple[int, int, int]) -> NDArray[np.int16]:
-    """The volume's HU on `shape` voxels [D, H, W] that fill the lungs' box, whatever its proportions, in one resampling.
+    """Return the volume's HU on `shape` voxels [D, H, W] that fill the lungs' box, at any proportions, in one step.
 
     The paper goes by way of 1 mm, isotropic, and stretches that to 128 × 256 × 256; this is both steps in one.
     """
@@ -49,5 +49,5 @@ def on_grid(volume: Volume, box: Box, shape: tuple[int, int, int]) -> NDArray[np
 
 
 def halves(hu: NDArray[np.int16]) -> NDArray[np.int16]:
-    """[2, D/2, H, W]: the even and the odd slices of [D, H, W], each half of which spans the whole chest."""
+    """Return [2, D/2, H, W]: the even and the odd slices of [D, H, W]; each half spans the whole chest."""
     return np.stack([hu[0::2], hu[1::2]])

@@ -1,1 +1,1 @@
-"""How data sets lie on disk as downloaded or exported: each source lists the pairs that a folder holds."""
+"""Layouts of data sets on disk, as downloaded or exported: each source lists the pairs that a folder holds."""

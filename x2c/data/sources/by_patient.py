@@ -19,9 +19,9 @@ from x2c.data.xray.view import rank, views_said
 
 RADIOGRAPHS = ("CR", "DX")
 OTHER_SUFFIXES = (".csv", ".html", ".json", ".md", ".pdf", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".zip")
-"""Files that lie beside DICOM files, which may have any name."""
+"""Names of files beside DICOM files, which may have any name."""
 UNDATED_DAYS = 10**6
-"""Days between two examinations of which one has no date: any two dates are nearer."""
+"""Days between two examinations if one has no date: any two dates are nearer."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Series:
     path: Path
     """The folder of a CT; the file of a radiograph."""
     count: int
-    """Files."""
+    """Number of files."""
     taken: Moment | None
     rank: int
-    """Of a radiograph: how far it is from frontal by its header, 0 for frontal."""
+    """For a radiograph: distance from frontal by its header, 0 for frontal."""
 
     def days_to(self, other: Series) -> int:
-        """Whole days between two."""
+        """Return the whole days between two."""
         return UNDATED_DAYS if not self.taken or not other.taken else abs((self.taken.day - other.taken.day).days)
 
     def hours_to(self, other: Series) -> float:
-        """Hours between two."""
+        """Return the hours between two."""
         return 24.0 * UNDATED_DAYS if not self.taken or not other.taken else self.taken.hours_to(other.taken)
 
 
@@ -71,7 +71,7 @@ def _candidate(folder: Path, where: str, label: int) -> Candidate:
             places[path.parent].append(path)
     scans, pictures = _by_first_header(places)
     if not scans or not pictures:
-        # Where series lie mixed in a folder, its first file does not tell of all.
+        # If series are mixed in a folder, its first file does not represent all.
         scans, pictures = _by_all_headers(places)
     if not scans:
         return Candidate(where, folder.name, problem="no CT series in the patient's folder")
@@ -84,7 +84,7 @@ def _candidate(folder: Path, where: str, label: int) -> Candidate:
 
 
 def _by_first_header(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series], list[Series]]:
-    """CTs and radiographs, where every series has a folder of its own. Of a CT the first header of a slice is read."""
+    """Return CTs and radiographs, if every series has its own folder. Of a CT only the first slice's header is read."""
     scans: list[Series] = []
     pictures: list[Series] = []
     for place, paths in places.items():
@@ -100,7 +100,7 @@ def _by_first_header(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series
 
 
 def _by_all_headers(places: Mapping[Path, Sequence[Path]]) -> tuple[list[Series], list[Series]]:
-    """CTs and radiographs by the headers of all files."""
+    """Return CTs and radiographs by the headers of all files."""
     scans: list[Series] = []
     pictures: list[Series] = []
     for place, paths in places.items():

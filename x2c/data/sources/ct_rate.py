@@ -32,22 +32,22 @@ NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """One of the volumes made of a scan."""
+    """One of the volumes reconstructed from a scan."""
 
     path: Path
     fixed: bool
     """Whether its header tells the voxel size, and its values are HU."""
     header: CtHeader | None
-    """By the table of metadata; None where that does not have it."""
+    """Header according to the table of metadata; None if that does not have it."""
 
     @property
     def name(self) -> str:
-        """Such as train_1_a_1."""
+        """Its name, such as train_1_a_1."""
         return self.path.name.removesuffix(SUFFIX)
 
     @property
     def preference(self) -> tuple[float, int, str]:
-        """Smallest for the one to be used: thin slices, then the lowest number."""
+        """Sort key, smallest for the one to be used: thin slices, then the lowest number."""
         spacing = self.header.spacing_mm if self.header else None
         number = self.name.rpartition("_")[2]
         return spacing[0] if spacing else np.inf, int(number) if number.isdigit() else 0, self.name
@@ -95,7 +95,7 @@ def _scans(base: Path, kind: str, headers: dict[str, CtHeader]) -> dict[str, lis
 
 
 def _patient(scan: str) -> str:
-    """train_1 of train_1_a."""
+    """Return train_1 for train_1_a."""
     return scan.rpartition("_")[0] or scan
 
 
@@ -142,7 +142,7 @@ def _numbers(cells: dict[str, str], column: str) -> list[float]:
 
 
 def _direction(cosines: list[float]) -> Direction:
-    """Of slices, rows and columns, by ImageOrientationPatient; canonical where that is not told.
+    """Return the directions of slices, rows and columns by ImageOrientationPatient; canonical if it is missing.
 
     CT-RATE's arrays run along DICOM's rows and columns, and along their cross product, as the authors' repair has it.
     """
@@ -155,7 +155,7 @@ def _direction(cosines: list[float]) -> Direction:
 
 
 def _drrs(root: Path) -> dict[str, list[Path]] | None:
-    """Frontal projections by the names of their volumes; None where there is no folder of DRR-RATE."""
+    """Return frontal projections by the names of their volumes; None if there is no folder of DRR-RATE."""
     places = [parent / name for parent in (root, root.parent) for name in DRR_FOLDERS]
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:

@@ -66,7 +66,7 @@ def _by_name(root: Path) -> Named:
 
 
 def _held_by(folder: Path, folders: dict[Path, list[Contents]], named: Named) -> list[Contents]:
-    """The contents of a folder and of all that it lies in below ROOT."""
+    """Return the contents of a folder and of all folders above it, up to ROOT."""
     if folder not in folders:
         own = Contents()
         named[folder.name][folder] = own

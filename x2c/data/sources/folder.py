@@ -47,7 +47,7 @@ def _candidate(root: Path, line: Line) -> Candidate:
 
 
 def _ct(path: Path) -> Path:
-    """The volume where a folder holds one and no DICOM: whatever else it holds is for the reader to judge."""
+    """Return the volume if a folder holds one and no DICOM: other files are for the reader to judge."""
     if not path.is_dir():
         return path
     contents = contents_of(path)
@@ -64,7 +64,7 @@ def _xray(path: Path) -> Path:
 
 
 def _moment(cells: dict[str, str], column: str, remarks: list[str]) -> Moment | None:
-    """The date in a column, and a remark where there is one that cannot be read."""
+    """Return the date in a column, and a remark if there is one that cannot be read."""
     if not cells.get(column):
         return None
     try:

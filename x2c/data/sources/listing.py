@@ -1,4 +1,4 @@
-"""What sources share: tables read line by line, files found under folders, paths that stay inside the root."""
+"""Functions that sources share: tables read line by line, files found under folders, paths kept inside the root."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Line:
 
 
 def read_lines(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Line]:
-    """The lines of a CSV file with a heading. Raises UserError where it, or a needed column, is missing.
+    """Return the lines of a CSV file with a heading. Raises UserError if it, or a needed column, is missing.
 
-    Cells may be parted by commas, semicolons or tabs; upper and lower case in the headings of `needed` and `optional`
+    Cells may be separated by commas, semicolons or tabs; upper and lower case in the headings of `needed` and `optional`
     are one. Lines are parsed one by one: an open quotation mark, or bytes that are no UTF-8, spoil their own line and no
     more.
     """
     columns, delimiter = headings_of(path, (*needed, *optional))
-    # What stands in the first line is not quoted: where the headings are missing, that is a patient.
+    # Cells of the first line are not quoted: without headings, it is a patient's line.
     missing = [column for column in needed if columns.count(column) != 1]
     if missing:
         raise UserError(
@@ -140,7 +140,7 @@ def _raised(error: OSError) -> None:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of image that a file may be by its name; None for a file that is no image."""
+    """Return the kind of image that a file may be by its name; None if it is not an image."""
     name = path.name.lower()
     suffix = os.path.splitext(name)[1]
     if name.endswith(VOLUME_SUFFIXES):
@@ -188,7 +188,7 @@ def contents_of(folder: Path) -> Contents:
 
 
 def ct_of(folder: Path, contents: Contents) -> Path:
-    """The CT that a folder stands for: the only volume in it, or itself where it holds a DICOM series.
+    """Return the CT that a folder stands for: the only volume in it, or the folder itself if it holds a DICOM series.
 
     Raises ValueError with the reason where there are several CTs, or none.
     """
@@ -205,7 +205,7 @@ def ct_of(folder: Path, contents: Contents) -> Path:
 
 
 def xray_of(folder: Path, contents: Contents) -> Path:
-    """The X-ray that a folder stands for: the only picture in it, or itself where it holds several.
+    """Return the X-ray that a folder stands for: the only picture in it, or the folder itself if it holds several.
 
     Raises ValueError with the reason where there is none.
     """

@@ -18,12 +18,12 @@ LEFT, RIGHT, CENTRAL = "leftsided_pe", "rightsided_pe", "central_pe"
 
 @dataclass
 class Listed:
-    """What the table has of a series."""
+    """A series according to the table."""
 
     first: Line
     """Its first line; labels of an examination are the same in all."""
     count: int = 0
-    """Lines: slices."""
+    """Number of lines, which are slices."""
     with_embolus: set[str] = field(default_factory=set)
     """SOPInstanceUIDs of slices that show an embolus."""
     whole: bool = True
@@ -38,7 +38,7 @@ class Listed:
             self.with_embolus.add(line.cells[SLICE])
 
     def emboli(self) -> Emboli | None:
-        """Where emboli were seen; None where the table does not tell of every slice."""
+        """Return the positions of emboli; None if the table does not have them for every slice."""
         if not self.whole:
             return None
         left, right, central = (

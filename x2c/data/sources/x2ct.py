@@ -58,7 +58,7 @@ def _files(root: Path) -> dict[str, list[Path]]:
 
 
 def _lists(root: Path) -> list[tuple[str, str, str]]:
-    """Split, place in the list, and ID of every listed CT; none where there are no lists."""
+    """Return split, place in the list, and ID of every listed CT; none if there are no lists."""
     for folder in (root, root / "data", root.parent, root.parent / "data"):
         found = {split: folder / name for split, name in LISTS.items() if (folder / name).is_file()}
         if len(found) == 1:

@@ -1,4 +1,4 @@
-"""A radiograph from a DICOM file: what it is, which view, and its picture by its own display.
+"""Reading of a radiograph from a DICOM file: its kind, its view, and its picture as displayed.
 
 What a file says of a patient stays in it: of a header, errors and remarks quote nothing but words of DICOM's own that
 are listed in these modules, and never what another library says of a file.
@@ -41,7 +41,7 @@ DECUBITUS: Remark = ("warning", "taken with the patient lying on one side (decub
 
 @dataclass(frozen=True)
 class Found:
-    """A DICOM radiograph: its picture [h, w] as displayed, when it was taken, and its PatientID (never shown)."""
+    """A DICOM radiograph: its picture [h, w] as displayed, the time it was taken, and its PatientID (never shown)."""
 
     shown: Shown
     taken: Moment | None
@@ -49,7 +49,7 @@ class Found:
 
 
 def read_dicom(path: Path) -> Found:
-    """The radiograph of a DICOM file. Raises FileError for what is no frontal radiograph or cannot be decoded."""
+    """Return the radiograph of a DICOM file. Raises FileError for another kind of file or one that it cannot decode."""
     with quiet_parsers():
         try:
             dataset = read_dataset(path)
@@ -85,7 +85,7 @@ def _refuse_others(dataset: Any, path: Path) -> None:
 
 
 def _refuse_other_views(dataset: Any, path: Path) -> None:
-    """Refuse a view that is not frontal, and one of which the header says both."""
+    """Raise FileError for a view that is not frontal, and for a header that contradicts itself."""
     said = views_said(dataset)
     others = [name for name, kind in said.items() if kind not in ("frontal", "decubitus")]
     frontal = [name for name in said if name not in others]

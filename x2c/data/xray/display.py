@@ -13,7 +13,7 @@ from x2c.data.xray.blank import Mask
 from x2c.data.xray.shown import Shown, clipped
 
 UNWINDOWED = (0.005, 0.995)
-"""Quantiles shown as black and white where a file says nothing of its display, or nothing that can be followed."""
+"""Quantiles shown as black and white if a file has no display instructions, or none that can be followed."""
 LEAST_SHOWN = 0.01
 """Standard deviation of the greys in [0, 1] that a window or table has to show."""
 

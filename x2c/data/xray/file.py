@@ -17,9 +17,9 @@ from x2c.data.xray.picture import PICTURES, read_picture
 from x2c.data.xray.shown import NONE, Margins, Shown
 
 HDF5 = b"\x89HDF"
-"""First bytes of such a file."""
+"""First bytes of an HDF5 file."""
 LEAST_PIXELS = 64
-"""Rows and columns of the smallest picture that is taken, without its margins."""
+"""Rows and columns of the smallest picture that is accepted, without its margins."""
 LEAST_CONTRAST = 0.01
 """Standard deviation of a picture in [0, 1] below which it is as good as empty."""
 
@@ -29,11 +29,11 @@ class Radiograph:
     """A frontal chest radiograph, and what its file says of it."""
 
     picture: Array
-    """[n, n], in [0, 1], float32: lung dark, bone bright."""
+    """Picture [n, n] in [0, 1], float32: lung dark, bone bright."""
     remarks: tuple[Remark, ...] = ()
-    """On view, orientation, display and margins, by file and header. They identify no one."""
+    """Remarks on view, orientation, display and margins, from file and header. They identify no one."""
     taken: Moment | None = None
-    """When it was taken, by its header."""
+    """Time at which it was taken, from its header."""
     person: str = ""
     """PatientID of a DICOM header. It identifies the patient: never shown, never written."""
     margins: Margins = NONE
@@ -41,7 +41,7 @@ class Radiograph:
 
 
 def read_file(path: Path) -> Radiograph:
-    """The radiograph of one file. Raises FileError as `x2c.data.readers.read_xray` does."""
+    """Return the radiograph of one file. Raises FileError as `x2c.data.readers.read_xray` does."""
     try:
         with path.open("rb") as stream:
             head = stream.read(max(len(start) for start in (HDF5, *PICTURES)))
@@ -68,7 +68,7 @@ def read_file(path: Path) -> Radiograph:
 
 
 def _on_square(path: Path, shown: Shown) -> Array:
-    """The picture in the middle of a black square [n, n]. Raises FileError where it is too small or shows nothing."""
+    """Return the picture in the middle of a black square [n, n]. Raises FileError if too small or showing nothing."""
     grey = shown.grey
     if min(grey.shape) < LEAST_PIXELS:
         height, width = grey.shape

@@ -1,4 +1,4 @@
-"""The part of a picture that shows something: without padding, shutters, collimator borders and the page round it."""
+"""Removal of margins from a picture: padding, shutters, collimator borders and the page around it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NESTED = 3
 LEAST_VALID = 0.5
 """Share of a line's pixels that have to be valid for it to be even."""
 NOTED = 0.5
-"""Share of a picture that is left without its margins below which a report tells of them: most X-rays have narrow ones."""
+"""Share of a picture left without its margins below which a report mentions them: most X-rays have narrow ones."""
 LEAST_LEFT = 0.2
 """Share of either side that a picture fills at least. Where less would be left, the margins are the picture."""
 
@@ -55,13 +55,13 @@ def content_box(values: NDArray[Any], valid: NDArray[np.bool_]) -> Box:
 
 
 def margins_of(box: Box, shape: tuple[int, ...]) -> Margins:
-    """The lines of a picture of that shape that lie outside of a box: above, left, below, right."""
+    """Return the lines of a picture of that shape that lie outside of a box: above, left, below, right."""
     rows, columns = box
     return rows.start, columns.start, shape[0] - rows.stop, shape[1] - columns.stop
 
 
 def margin_remarks(box: Box, shape: tuple[int, ...]) -> list[Remark]:
-    """A note, where the margins of a picture of that shape are larger than what is left of it."""
+    """Return a note, if the margins of a picture of that shape are larger than what is left of it."""
     rows, columns = (part.stop - part.start for part in box)
     if rows * columns >= NOTED * shape[0] * shape[1]:
         return []
@@ -81,7 +81,7 @@ def _margins(values: NDArray[Any], valid: NDArray[np.bool_], tolerance: float) -
 
 
 def _margin(lows: NDArray[Any], highs: NDArray[Any], full: NDArray[np.bool_], tolerance: float) -> int:
-    """The number of lines from the outside in that are margin, by the lowest and highest valid value of each."""
+    """Return the number of lines from the outside in that are margin, by each one's lowest and highest valid value."""
     without = _leading(lows > highs)
     border = (lows[without] + highs[without]) / 2
     even = full & (np.abs(lows - border) <= tolerance) & (np.abs(highs - border) <= tolerance)
@@ -90,5 +90,5 @@ def _margin(lows: NDArray[Any], highs: NDArray[Any], full: NDArray[np.bool_], to
 
 
 def _leading(flags: NDArray[np.bool_]) -> int:
-    """The number of flags before the first that is not set."""
+    """Return the number of flags before the first that is not set."""
     return len(flags) if flags.all() else int(np.argmin(flags))

@@ -1,4 +1,4 @@
-"""A radiograph from a picture file: PNG, JPEG or TIFF."""
+"""Reading of a radiograph from a picture file: PNG, JPEG or TIFF."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _depth(largest: int, said: int) -> tuple[int, list[Remark]]:
 
 
 def _png_bits(path: Path) -> int:
-    """Significant bits of the first channel by a PNG's sBIT chunk, which lies before the pixels; 0 where it has none."""
+    """Return the significant bits of the first channel by a PNG's sBIT chunk, before the pixels; 0 if it has none."""
     with path.open("rb") as stream:
         stream.seek(8)
         while len(head := stream.read(8)) == 8:
@@ -91,7 +91,7 @@ def _png_bits(path: Path) -> int:
 
 
 def _tiff_bits(tags: Any) -> int:
-    """Bits in use by a TIFF's tags; 0 where they do not say, or say no more than that a pixel takes 16."""
+    """Return the bits in use by a TIFF's tags; 0 if they do not say, or only say that a pixel takes 16."""
     largest, bits = (_first(tags.get(tag)) for tag in (MAX_SAMPLE_VALUE, BITS_PER_SAMPLE))
     if 2 ** DEPTHS[0] <= largest < 2 ** DEPTHS[-1]:
         # By the standard it is the largest value in use: the depth is the one that holds it.
@@ -100,7 +100,7 @@ def _tiff_bits(tags: Any) -> int:
 
 
 def _first(value: Any) -> int:
-    """A tag's first number; 0 where it is not there."""
+    """Return a tag's first number; 0 if it is missing."""
     return int(value[0] if isinstance(value, tuple) else value or 0)
 
 

@@ -1,4 +1,4 @@
-"""Raw detector data (FOR PROCESSING) as a reader would see them."""
+"""Display of raw detector data (FOR PROCESSING)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RAW_STORAGE = "1.2.840.10008.5.1.4.1.1.1.1.1"
 RELATIONSHIPS = ("LIN", "LOG")
 """Terms for how a pixel's value follows the intensity of the beam, PS3.3 C.8.11.3."""
 AIR = 0.995
-"""Quantile of the intensity that is taken for the unattenuated beam."""
+"""Quantile of the intensity that stands for the unattenuated beam."""
 FAINTEST = 1e-4
 """Share of that intensity below which a detector tells nothing."""
 LOG_SPAN = 4.0
@@ -42,7 +42,7 @@ def is_raw(dataset: Any) -> bool:
 
 
 def relationship(dataset: Any) -> str:
-    """LIN or LOG; empty where the header says neither."""
+    """Return LIN or LOG; empty if the header says neither."""
     said = str(dataset.get("PixelIntensityRelationship") or "").strip().upper()
     return said if said in RELATIONSHIPS else ""
 
@@ -67,7 +67,7 @@ def processed(stored: NDArray[Any], valid: Mask, dataset: Any) -> Shown:
 
 
 def _falls_with_the_beam(dataset: Any) -> bool:
-    """Whether a value is the higher, the less of the beam arrives."""
+    """Return whether a value is higher if less of the beam arrives."""
     sign = str(dataset.get("PixelIntensityRelationshipSign") or "").strip()
     if sign in ("1", "-1"):
         return sign == "-1"

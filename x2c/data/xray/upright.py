@@ -14,7 +14,7 @@ from x2c.data.xray.shown import middle
 from x2c.data.xray.view import patient_orientation
 
 SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
-"""Height and width of a pixel, in mm or as a ratio; the first that is there counts."""
+"""Attributes with height and width of a pixel, in mm or as a ratio; the first that is present is used."""
 SQUARE = 0.02
 """Distance from 1 that height over width of a pixel may have without its being made square."""
 OTHER_SIDE = 0.02
@@ -65,7 +65,7 @@ def standing(picture: Array, dataset: Any) -> tuple[Array, list[Remark]]:
 
 
 def _pixel_ratio(dataset: Any) -> float:
-    """Height over width of a pixel; 1 where the header does not say."""
+    """Return height over width of a pixel; 1 if the header does not say."""
     for name in SPACINGS:
         try:
             height, width = (float(number) for number in dataset.get(name) or ())

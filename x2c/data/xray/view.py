@@ -1,4 +1,4 @@
-"""Which view a DICOM radiograph is, by what its header says."""
+"""The view of a DICOM radiograph, derived from its header."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def views_said(dataset: Any) -> dict[str, Kind]:
 
 
 def patient_orientation(dataset: Any) -> tuple[str, str] | None:
-    """The main direction, one of LRAPHF, to which a picture's rows run, and its columns; None where it is not said."""
+    """Return the main direction, one of LRAPHF, to which a picture's rows run, and its columns; None if not given."""
     words = dataset.get("PatientOrientation") or ()
     if isinstance(words, str) or len(words) != 2 or _upper(dataset.get("AnatomicalOrientationType")) == "QUADRUPED":
         return None
-    # Further letters tell by what it leans.
+    # Further letters give secondary directions.
     along, down = (_upper(word)[:1] for word in words)
     if along not in AXES or down not in AXES or AXES[along] == AXES[down]:
         return None
@@ -101,7 +101,7 @@ def patient_orientation(dataset: Any) -> tuple[str, str] | None:
 
 
 def rank(kinds: Iterable[Kind]) -> int:
-    """The order of preference by the header: 0 frontal, 1 unknown, 2 decubitus, 3 anything else."""
+    """Return the order of preference by the header: 0 frontal, 1 unknown, 2 decubitus, 3 anything else."""
     return max((RANKS[kind] for kind in kinds), default=RANKS[None])
 
 

@@ -1,4 +1,4 @@
-"""How long the classifiers of a request will take to train: a few steps of each, measured here."""
+"""Estimate of the time that the classifiers of a request take to train, from a few measured steps of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMED = 2
 
 
 def seconds_to_fit(request: Request, device_name: str) -> float:
-    """Of one process, for all folds and arms that are not there yet; steps are measured once on a device of this name."""
+    """Return the seconds to train all missing folds and arms in one process; a device's steps are measured once."""
     config, settings = request.config(), request.settings()
     directory = directory_of(request)
     folds = range(1, settings.folds + 1)
@@ -42,7 +42,7 @@ def seconds_to_fit(request: Request, device_name: str) -> float:
 
 
 def _measured(config: Config, settings: ClassifierSettings) -> dict[str, float]:
-    """Seconds that a step of either classifier takes."""
+    """Measure the seconds of a step of either classifier."""
     device = best_device(config)
     use_threads(config)
     latents = open_parts(config, device).data(config.stages.last.data).latents.raw.shape[1:]
@@ -72,6 +72,6 @@ def _per_step(network: torch.nn.Module, training: Training, inputs: Tensor, devi
             )
         return time.monotonic() - began
 
-    # The first step is slower than all others.
+    # The first step is slower than the others.
     first = took(1)
     return max(took(1 + TIMED) - min(first, took(1)), 0.0) / TIMED

@@ -30,12 +30,12 @@ Rows = NDArray[np.int64]
 def generated_latents(
     directory: Path, config_in_fold: Callable[[str], Config], folds: int, cross_fitted: bool, workers: int
 ) -> NDArray[np.float32]:
-    """Raw latents [N, C, D, h, w] of a volume generated from every X-ray of the manifest, in its rows' order.
+    """Return raw latents [N, C, D, h, w] of a volume generated from every X-ray of the manifest, in its rows' order.
 
-    `cross_fitted`: one generator for each fold, trained without that fold's patients, makes their volumes. Otherwise one
-    generator of the data set's own split makes all of them, those of the patients it was trained on among them. So many
-    `workers` train at once, each a process of its own where there are several (see `in_processes`). What is
-    finished in `directory` is kept: a killed call goes on.
+    `cross_fitted`: one generator for each fold, trained without that fold's patients, makes their volumes. Otherwise
+    one generator of the data set's own split makes all of them, even those of the patients it was trained on. At most
+    `workers` train at once, each as its own process if there are several (see `in_processes`). Finished results in
+    `directory` are kept: a call that was killed resumes from them.
     """
     configs = [config_in_fold(fold) for fold in (fold_names(folds) if cross_fitted else [""])]
     parts = list(in_processes(partial(_of_fold, directory), configs, workers, "generators"))
@@ -48,7 +48,7 @@ def generated_latents(
 
 
 def _of_fold(directory: Path, config: Config) -> tuple[Rows, NDArray[np.float32]]:
-    """The rows that a generator makes volumes for, and these volumes' latents."""
+    """Return the rows that a generator makes volumes for, and the latents of these volumes."""
     with accelerated(config) as accelerator:
         return _made(directory, config, accelerator)
 
@@ -60,7 +60,7 @@ def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Ro
     fold = data.fold
     name = f"fold-{fold.replace('/', '-of-')}" if fold else "single"
     manifest = data.cohort.manifest
-    # Rows, not patients: of a patient with several volumes each is wanted.
+    # Rows, not patients: each of a patient's volumes is wanted.
     rows = np.flatnonzero((manifest["split"] == "test").to_numpy()) if fold else np.arange(len(manifest))
     made = directory / f"{name}.npy"
     if not made.exists():
@@ -78,7 +78,7 @@ def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Ro
             batches = [rows[start : start + size] for start in range(0, len(rows), size)]
             latents = []
             for batch in track(batches, f"generating volumes, {name}", len(batches)):
-                # Never the true label: the classifier's question would be answered in it.
+                # Never the true label: the input would then contain the answer that the classifier is to find.
                 labels = torch.full((len(batch),), UNKNOWN)
                 volumes = generate(data.embeddings[batch], data.cohort.patients(batch), labels)
                 latents.append(parts.autoencoder.encode(volumes.to(accelerator.device) * 2 - 1).cpu().numpy())
@@ -89,7 +89,7 @@ def _made(directory: Path, config: Config, accelerator: Accelerator) -> tuple[Ro
 
 
 def _check_unseen(config: Config, parts: Parts, tested: set[str]) -> None:
-    """Refuse data sets of other roles that train on the fold's patients in splits of their own."""
+    """Raise UserError if a data set of another role trains on the fold's patients in splits of its own."""
     for role in sorted({stage.data for stage in config.stages.each.values()}):
         cohort = parts.data(role).cohort
         seen = tested & set(cohort.patients(cohort.training_rows))

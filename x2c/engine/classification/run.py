@@ -45,7 +45,7 @@ from x2c.models.frozen import StandIn, seeded
 
 ARMS = ("ctpa", "xray", "generated")
 FOLDER = "classifications"
-"""Where classifications lie in the folder of runs."""
+"""Folder of classifications within the folder of runs."""
 PREDICTIONS = "predictions.parquet"
 RADIMAGENET = "radimagenet_resnet50"
 UNTRAINED_XRAY = StandIn("xray_classifier", "resnet50_random", "RadImageNet ResNet-50")
@@ -53,7 +53,7 @@ UNTRAINED_XRAY = StandIn("xray_classifier", "resnet50_random", "RadImageNet ResN
 
 @dataclass(frozen=True)
 class Request:
-    """What to classify: generators of a variant, and how their volumes are made."""
+    """A request to classify: generators of a variant, and how their volumes are made."""
 
     variant: str
     scale: str
@@ -62,19 +62,19 @@ class Request:
     generated: Literal["cross_fitted", "single"] = "cross_fitted"
 
     def config(self, fold: str = "") -> Config:
-        """The generator's config, in a fold of the data set that its last stage is trained on."""
+        """Return the generator's config, in a fold of the data set that its last stage is trained on."""
         mine = [text for text in self.overrides if not text.startswith(PREFIX)]
         config = resolve(self.variant, self.scale, self.seed, mine)
         if not fold:
             return config
-        # In whatever roles the same patients come: pretraining on them would let the generator see them after all.
+        # Other roles may hold the same patients: pretraining on them would let the generator see the tested ones.
         patients = _patients_of(config.evaluated)
         roles = [role for role in DATA_ROLES if role in config.slots and _patients_of(config.data(role)) == patients]
-        # JSON's quotes are YAML's: 1/6 stays text.
+        # JSON's quotes are valid YAML: 1/6 stays text.
         return resolve(self.variant, self.scale, self.seed, [*mine, *(f'{role}.fold="{fold}"' for role in roles)])
 
     def settings(self) -> ClassifierSettings:
-        """The classifiers' settings."""
+        """Return the classifiers' settings."""
         mine = [text.removeprefix(PREFIX) for text in self.overrides if text.startswith(PREFIX)]
         return resolve_settings(self.scale, mine)
 
@@ -83,9 +83,9 @@ def classify(request: Request) -> RunDirectory:
     """Train and apply the classifiers of all arms and folds; returns the directory with predictions.parquet.
 
     predictions.parquet has a row for each arm, fold and patient of the fold's test and validation split: arm, fold,
-    split, patient, label, score (a logit) and the fold's threshold, which its validation patients alone have set. A killed
-    call goes on with what is not finished; a finished one returns at once. Patients whose label nobody knows are left out.
-    Raises UserError where there are no labels, or the generator would be told them.
+    split, patient, label, score (a logit) and the fold's threshold, which only its validation patients set. A killed
+    call resumes with what is not finished; a finished one returns at once. Patients of unknown label are left out.
+    Raises UserError if there are no labels, or if the generator would be given them.
     """
     config, settings = request.config(), request.settings()
     _check(config)
@@ -106,7 +106,7 @@ def classify(request: Request) -> RunDirectory:
 
 
 def directory_of(request: Request) -> RunDirectory:
-    """Where a classification is kept, which need not be there yet."""
+    """Return the directory of a classification, which may not exist yet."""
     key = digest(_made_from(request))
     name = f"{request.variant}-{request.scale}-s{request.seed}-{request.generated}-{key}"
     compute = request.config().compute
@@ -114,7 +114,7 @@ def directory_of(request: Request) -> RunDirectory:
 
 
 def _made_from(request: Request) -> dict[str, object]:
-    """What the hash in a classification's name is made from."""
+    """Return the recipe that the hash in a classification's name is computed from."""
     config, settings = request.config(), request.settings()
     source = _radimagenet(settings)
     about: dict[str, object] = {
@@ -124,13 +124,13 @@ def _made_from(request: Request) -> dict[str, object]:
         "generated": request.generated,
     }
     about["settings"] = settings.model_dump(mode="json", exclude={"xrays": {"source"}})
-    # By content, wherever the file lies.
+    # Identified by content, not by path.
     about["xrays"] = source and source_fingerprint(str(source), RADIMAGENET)
     return {**about, "format": FORMAT_VERSION}
 
 
 def fold_file(directory: RunDirectory, arm: str, fold: int) -> Path:
-    """The predictions of an arm's classifier in a fold, from 1."""
+    """Return the file of an arm's predictions in a fold (counted from 1)."""
     return directory.path / "folds" / f"{arm}-{fold}.parquet"
 
 
@@ -158,7 +158,7 @@ def _classify(
             settings.volumes,
         ),
     }
-    # Of the cohort a classifier needs the manifest alone: what is heavy does not go to other processes.
+    # A classifier needs only the manifest of the cohort: large arrays are not sent to other processes.
     patients = replace(cohort, hu=cohort.hu[:0], radiographs=cohort.radiographs[:0])
     tables = []
     for arm in ARMS:
@@ -188,11 +188,11 @@ def _classify(
 
 @dataclass(frozen=True)
 class Job:
-    """One classifier to train: on what, and of the fold's cohort who is trained on, validated by and tested."""
+    """The training of one classifier: its arm, fold, inputs, and the fold's cohort with its splits."""
 
     arm: str
     fold: int
-    """From 1."""
+    """Number of the fold, from 1."""
     inputs: Tensor
     cohort: Cohort
     seed: int
@@ -201,7 +201,7 @@ class Job:
 def _predicted(
     job: Job, network: Callable[[], nn.Module], training: Training, device: torch.device, config: Config
 ) -> pd.DataFrame:
-    """Scores of a fold's test and validation patients by a classifier that was trained on the others."""
+    """Return scores of a fold's test and validation patients by a classifier that was trained on the others."""
     use_threads(config)
     inputs, cohort = job.inputs, job.cohort
     labels, split = cohort.labels, cohort.manifest["split"].to_numpy()
@@ -216,7 +216,7 @@ def _predicted(
         fit(model, scaled[train], torch.from_numpy(labels[train]), **recipe, what=what, device=device)
     tables: list[pd.DataFrame] = []
     for part in ("val", "test"):
-        # Of a patient with several volumes the first, as everywhere.
+        # Each patient's first volume only, as everywhere.
         rows = np.array([row for row in cohort.rows(part) if known[row]], dtype=np.int64)
         scores = logits(model, scaled[rows], training.batch_size, device).double().numpy()
         about = {"split": part, "patient": cohort.patients(rows), "label": labels[rows], "score": scores}
@@ -226,7 +226,7 @@ def _predicted(
 
 
 def _workers(config: Config, device: torch.device) -> int:
-    """How many classifiers, or generators, are trained at once."""
+    """Return the number of classifiers, or generators, that are trained at once."""
     return config.compute.workers if device.type == "cpu" else config.compute.workers_per_gpu
 
 
@@ -260,12 +260,12 @@ def _check_folds(cohort: Cohort, folds: int) -> None:
     try:
         in_fold(cohort, fold_names(folds)[0])
     except UserError as error:
-        # It is this option that has laid them.
+        # The fold comes from this option, so the message names it.
         raise UserError(str(error).replace("dataset.fold", f"{PREFIX}folds")) from None
 
 
 def _patients_of(slot: DataSlot) -> tuple[str, str]:
-    """What tells the patients of two data sets apart, whatever is taken of them."""
+    """Return a key of a data set's patients, equal for data sets that differ only in the options excluded here."""
     same = slot.options.model_dump(mode="json", exclude={"window", "flip", "fold", "radiographs"})
     return slot.name, digest(same)
 
@@ -275,7 +275,7 @@ def _radimagenet(settings: ClassifierSettings) -> Path | None:
     try:
         return weights.local_copy(RADIMAGENET, asked) if asked or weights.find(RADIMAGENET) else None
     except UserError as error:
-        # The same file as the loss's, by another option.
+        # The same file as the loss's, under another option.
         raise UserError(str(error).replace(weights.WEIGHTS[RADIMAGENET].option, f"{PREFIX}xrays.source")) from None
 
 
@@ -289,7 +289,7 @@ def _about(request: Request, settings: ClassifierSettings) -> dict[str, object]:
 
 
 def latent_network(shape: Sequence[int]) -> nn.Module:
-    """An untrained classifier of latents [C, D, h, w]."""
+    """Return an untrained classifier of latents [C, D, h, w]."""
     return latent_classifier(shape[0], shape[1], min(shape[-2:]))
 
 
@@ -298,12 +298,12 @@ def _tensor(array: NDArray[np.float32]) -> Tensor:
 
 
 def _resized(cohort: Cohort, size: int) -> Tensor:
-    """X-rays [N, size, size] in [0, 1]."""
+    """Return X-rays [N, size, size] in [0, 1]."""
     images = torch.from_numpy(cohort.xrays(slice(0, len(cohort))))
     return F.interpolate(images[:, None], size=(size, size), mode="bilinear", antialias=True)[:, 0]
 
 
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and SD of rows [N, C, ...] by channel, or of grey images [N, h, w] altogether; shaped to divide such rows."""
+    """Return mean and SD of rows [N, C, ...] by channel, or of grey images [N, h, w] altogether, broadcastable."""
     axes = [axis for axis in range(rows.dim()) if axis != 1 or rows.dim() == 3]
     return rows.mean(axes, keepdim=True), rows.std(axes, keepdim=True).clamp(min=1e-6)

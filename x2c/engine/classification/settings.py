@@ -1,4 +1,4 @@
-"""How the classifiers are trained: experiments/classification/base.yaml, changed by a scale's file and the command line."""
+"""Settings of the classifiers: experiments/classification/base.yaml, changed by a scale's file and the command line."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from x2c.core.section import Section
 
 FOLDER = EXPERIMENTS / "classification"
 PREFIX = "classification."
-"""Of overrides that are about the classifiers and not about the generator."""
+"""Prefix of overrides for the classifiers; overrides without it change the generator."""
 
 
 class Training(Section):
-    """Optimisation of one classifier: AdamW, the rate falling to zero on a cosine."""
+    """Optimization of one classifier: AdamW with a learning rate that falls to zero on a cosine."""
 
     steps: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
-    """At least two, for batch norm."""
+    """Samples per step, at least two for batch norm."""
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
 
 
 class XrayTraining(Training):
-    """The X-rays' ResNet-50."""
+    """Optimization of the X-ray classifier, a ResNet-50."""
 
     size: Annotated[int, Field(ge=32)]
-    """Pixels a side that X-rays are resized to."""
+    """Pixels per side that X-rays are resized to."""
     source: str
-    """RadImageNet ResNet-50; empty: X2C_WEIGHTS, and where it is not there either, a seeded random start that stands in."""
+    """RadImageNet ResNet-50; empty: from X2C_WEIGHTS; if it is missing there, a seeded random start takes its place."""
 
 
 class ClassifierSettings(Section):
     """Everything that can change a classification, besides the generator's config."""
 
     folds: Annotated[int, Field(ge=3)]
-    """At least three: one is tested, one sets the threshold, the others are trained on."""
+    """Number of folds, at least three: one is tested, one sets the threshold, the others are trained on."""
     volumes: Training
-    """Of latents, true and generated alike."""
+    """Optimization of the classifier of latents, the same for true and generated volumes."""
     xrays: XrayTraining
 
 
 def resolve_settings(scale: str, overrides: Iterable[str] = ()) -> ClassifierSettings:
-    """The settings of a scale. `overrides` are `folds=5` and `volumes.steps=100`, without the prefix.
+    """Return the settings of a scale. `overrides` are `folds=5` and `volumes.steps=100`, without the prefix.
 
     Raises UserError naming the field.
     """

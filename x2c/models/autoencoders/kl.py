@@ -20,9 +20,9 @@ from x2c.models.chunks import at_once, recomputed
 from x2c.models.frozen import Device, Samples, StandIn, Volumes, frozen, seeded
 
 SLICES_AT_ONCE = 64
-"""Slices that are encoded or decoded at once, however small they are; of large ones as many as fit (`chunks`)."""
+"""Most slices that are encoded or decoded at once; of large ones, as many as fit (`chunks`)."""
 VOXELS_WITH_GRADIENTS = 2**18
-"""Voxels of slices that are decoded at once where a loss needs gradients: four slices of 256², which keep 5.6 GiB."""
+"""Most voxels of slices decoded at once when a loss needs gradients: four slices of 256², which keep 5.6 GiB."""
 
 
 class KLAutoencoder:
@@ -30,19 +30,19 @@ class KLAutoencoder:
 
     channels: int
     reduction: tuple[int, int, int]
-    """Of D, H and W."""
+    """Reduction factors of D, H and W."""
     stand_in: StandIn | None = None
     has_codebook = False
     trained_here = False
     """Whether it learns from the data set itself, at the sample size it is used at."""
     latent_range: tuple[float, float] | None = None
-    """The range of a codebook; None where there is none."""
+    """Range of a codebook; None: there is no codebook."""
     model: Any
     folder: Path
-    """Where the weights were read from, once they are."""
+    """Path or hub id that the weights were read from; set when they are loaded."""
 
     def open(self, folder: Path, device: Device = "cpu") -> None:
-        """Load the weights of a folder in diffusers' format. Raises OSError, ValueError or RuntimeError for another one."""
+        """Load the weights from a folder in diffusers' format. Raises OSError, ValueError or RuntimeError otherwise."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
         model = AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
@@ -50,7 +50,7 @@ class KLAutoencoder:
 
     @torch.no_grad()
     def encode(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D, h, w]."""
+        """Encode volumes [B, D, H, W] in [-1, 1] to latents [B, C, D, h, w]."""
         slices = volumes.flatten(0, 1)[:, None].expand(-1, self.model.config.in_channels, -1, -1)
         parts = slices.split(at_once(slices.shape[-2:], SLICES_AT_ONCE))
         latents = torch.cat([self.model.encode(part).latent_dist.mode() for part in parts])
@@ -59,7 +59,7 @@ class KLAutoencoder:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """latents [B, C, D, h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
+        """Decode latents [B, C, D, h, w] to volumes [B, D, H, W], clipped to [-1, 1]."""
         slices = latents.transpose(1, 2).flatten(0, 1)
         parts = slices.split(at_once(self._decoded_size(slices), SLICES_AT_ONCE))
         decoded = torch.cat([self._decode_slices(part) for part in parts])
@@ -67,7 +67,7 @@ class KLAutoencoder:
         return volumes.clamp(-1, 1)
 
     def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
-        """latents [B, C, D, h, w], depths [B, k] -> those slices [B, k, H, W], with gradients to the latents."""
+        """Decode depths [B, k] of latents [B, C, D, h, w] to slices [B, k, H, W], with gradients to the latents."""
         rows = torch.arange(len(latents), device=latents.device)[:, None]
         chosen = latents.transpose(1, 2)[rows, depths].flatten(0, 1)
         parts = chosen.split(at_once(self._decoded_size(chosen), voxels=VOXELS_WITH_GRADIENTS))
@@ -79,7 +79,7 @@ class KLAutoencoder:
         return slices
 
     def _decoded_size(self, latents: Tensor) -> tuple[int, int]:
-        """Height and width of what latents [..., h, w] decode to."""
+        """Return height and width of the images that latents [..., h, w] decode to."""
         return latents.shape[-2] * self.reduction[1], latents.shape[-1] * self.reduction[2]
 
     def _decode_slices(self, latents: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class KLF8(KLAutoencoder):
     reduction = (1, 8, 8)
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = WEIGHTS["kl_f8"].source
         """Hub id, or a folder in diffusers' format."""
@@ -104,11 +104,11 @@ class KLF8(KLAutoencoder):
         self.options = options
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
-        """What the latents depend on besides the volumes."""
+        """Return the settings that the latents depend on besides the volumes."""
         return {"name": "kl_f8", "source": source_fingerprint(self.options.source, "kl_f8")}
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
-        """Load the weights from hub or folder. Raises UserError where neither has them."""
+        """Load the weights from hub or folder. Raises UserError if neither has them."""
         folder = local_copy("kl_f8", self.options.source)
         try:
             self.open(folder, device)
@@ -126,7 +126,7 @@ class KLStandIn(KLAutoencoder):
     trained_here = True
 
     class Options(Section):
-        """Size and training."""
+        """Size of the network and its training."""
 
         channels: PositiveInt = 4
         """Channels of the latents."""
@@ -149,11 +149,11 @@ class KLStandIn(KLAutoencoder):
         self.stand_in = StandIn("autoencoder", "kl_standin", WEIGHTS["kl_f8"].source)
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
-        """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
+        """Return what the latents depend on besides the volumes: the recipe, and the data it was trained on."""
         return {"name": "kl_standin", "data": data_fingerprint, "recipe": self.options.model_dump(mode="json")}
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
-        """Load from the cache, training first if it is not there. `training_volumes()` is [N, D, H, W] in [-1, 1]."""
+        """Load from the cache; train first if it is not there. `training_volumes()` gives [N, D, H, W] in [-1, 1]."""
         key = digest(self.fingerprint(data_fingerprint))
         folder = build_once(
             cache / "autoencoders" / f"kl_standin-{key}",

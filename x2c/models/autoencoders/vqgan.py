@@ -23,7 +23,7 @@ from x2c.models.vqgan.network import VQGAN, Architecture
 from x2c.models.vqgan.use import CodeUse, code_use
 
 VERSION = 1
-"""Raised whenever the same recipe trains another network: a cached one must not be taken for it."""
+"""Version of the training; increased whenever the same recipe trains another network, so that no cached one is used."""
 
 
 def _power_of_two(factor: int) -> int:
@@ -43,7 +43,7 @@ Downsample = Annotated[tuple[Factor, Factor, Factor], AfterValidator(_halves_som
 
 
 class Shape(Section):
-    """What must be known of a VQ-GAN before its weights are."""
+    """Properties of a VQ-GAN that must be known before its weights are loaded."""
 
     channels: PositiveInt = 8
     """Channels of the latents, the dimension of a code (`embedding_dim`)."""
@@ -66,7 +66,7 @@ class VQGANAutoencoder:
     """Smallest and largest entry of the codebook, which the paper's code maps to [-1, 1]; known once loaded."""
     model: VQGAN
     folder: Path
-    """Where the weights were read from, once they are: a folder, or a file of Medical Diffusion's."""
+    """Path that the weights were read from, set when they are loaded: a folder, or a file of Medical Diffusion's."""
 
     def __init__(self, shape: Shape) -> None:
         self.architecture = Architecture(shape.channels, shape.codes, shape.hidden, shape.downsample)
@@ -75,18 +75,18 @@ class VQGANAutoencoder:
 
     @torch.no_grad()
     def encode(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w]. Raises UserError for a size it cannot reduce."""
+        """Encode volumes [B, D, H, W] in [-1, 1] to latents [B, C, D', h, w]. Raises UserError for an unfit size."""
         self._check_size(volumes)
         return torch.cat([self.model.encode(part) for part in volumes.split(at_once(volumes.shape[-3:]))])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """latents [B, C, D', h, w] -> volumes [B, D, H, W], clipped to [-1, 1]."""
+        """Decode latents [B, C, D', h, w] to volumes [B, D, H, W], clipped to [-1, 1]."""
         parts = latents.split(at_once(self._decoded_shape(latents)))
         return torch.cat([self.model.decode(part) for part in parts]).clamp(-1, 1)
 
     def decode_at(self, latents: Tensor, depths: Tensor) -> Tensor:
-        """latents [B, C, D', h, w], depths [B, k] -> slices [B, k, H, W], not clipped, with gradients to the latents.
+        """Decode depths [B, k] of latents [B, C, D', h, w] to slices [B, k, H, W], unclipped; latents get gradients.
 
         The gradient passes straight through the quantisation.
         """
@@ -100,12 +100,12 @@ class VQGANAutoencoder:
         return volumes[torch.arange(len(volumes), device=volumes.device)[:, None], depths]
 
     def open(self, folder: Path, device: Device = "cpu") -> None:
-        """Load the weights of a folder that `storage.save` wrote. Raises UserError for another one."""
+        """Load the weights from a folder that `storage.save` wrote. Raises UserError for another one."""
         self.folder = folder
         self._use(storage.load(folder, self.architecture), device)
 
     def code_use(self, volumes: Samples) -> CodeUse:
-        """How much of the codebook the volumes [N, D, H, W] in [-1, 1] need."""
+        """Return how much of the codebook the volumes [N, D, H, W] in [-1, 1] use."""
         self._check_size(volumes)
         return code_use(self.model, volumes)
 
@@ -118,7 +118,7 @@ class VQGANAutoencoder:
         return self.model.decode(latents, recompute=True)
 
     def _decoded_shape(self, latents: Tensor) -> tuple[int, ...]:
-        """D, H and W of what latents [..., D', h, w] decode to."""
+        """Return D, H and W of the volumes that latents [..., D', h, w] decode to."""
         return tuple(size * factor for size, factor in zip(latents.shape[-3:], self.reduction, strict=True))
 
     def _check_size(self, volumes: Samples) -> None:
@@ -135,7 +135,7 @@ class VQGAN3D(VQGANAutoencoder):
     """A pretrained 3D VQ-GAN. The defaults are Medical Diffusion's on LIDC with its low compression."""
 
     class Options(Shape):
-        """Where the weights are, and what they must be."""
+        """Source of the weights, and the architecture that they must have."""
 
         source: str = ""
         """Folder that train_autoencoder.py saved, or a file with the state dict of Medical Diffusion's checkpoint."""
@@ -149,12 +149,12 @@ class VQGAN3D(VQGANAutoencoder):
         self.options = options
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
-        """What the latents depend on besides the volumes. The shape counts: a file tells only part of it."""
+        """Return what the latents depend on besides the volumes. The shape counts: a file tells only part of it."""
         shape = self.options.model_dump(mode="json", exclude={"source"})
         return {"name": "vqgan_3d", "source": source_fingerprint(self.options.source, "vqgan_3d"), "shape": shape}
 
     def load(self, cache: Path, data_fingerprint: str, training_volumes: Volumes, device: Device = "cpu") -> None:
-        """Load the weights. Raises UserError where there are none, and where they are not what the options say."""
+        """Load the weights. Raises UserError if they are missing or contradict the options."""
         path = local_copy("vqgan_3d", self.options.source)
         if path.is_dir():
             self.open(path, device)
@@ -170,7 +170,7 @@ class VQGAN3DStandIn(VQGANAutoencoder):
     trained_here = True
 
     class Options(Shape):
-        """Size and training."""
+        """Size of the network and its training."""
 
         codes: PositiveInt = 1024
         """Number of codes in the codebook (`n_codes`)."""
@@ -179,11 +179,11 @@ class VQGAN3DStandIn(VQGANAutoencoder):
         steps: PositiveInt = 450
         """Number of training steps."""
         batch_size: PositiveInt = 2
-        """Volumes of a training step."""
+        """Number of volumes per training step."""
         learning_rate: PositiveFloat = 2e-3
         """Learning rate of its training."""
         adversarial_after: NonNegativeInt = 340
-        """Training step from which the discriminators take part; with `steps` or more they never do."""
+        """Training step from which the discriminators take part; if it is `steps` or more, they never do."""
         perceptual: str = "lpips_standin"
         """Network of the perceptual term, a choice of `perceptual`."""
 
@@ -195,7 +195,7 @@ class VQGAN3DStandIn(VQGANAutoencoder):
             raise unknown("autoencoder.perceptual", "perceptual network", options.perceptual, PERCEPTUAL.names())
 
     def fingerprint(self, data_fingerprint: str) -> dict[str, Any]:
-        """What the latents depend on besides the volumes: the recipe, and the data it was trained on."""
+        """Return what the latents depend on besides the volumes: the recipe, and the data it was trained on."""
         recipe = {"version": VERSION, **self.options.model_dump(mode="json")}
         return {"name": "vqgan_3d_standin", "data": data_fingerprint, "recipe": recipe}
 

@@ -1,4 +1,4 @@
-"""What every X-ray encoder is."""
+"""Base class of X-ray encoders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Encoder(ABC):
     Options: type[Section]
     options: Section
     dimension: int
-    """K, known before anything is loaded."""
+    """Length K of an embedding, known before anything is loaded."""
     projection: int | None = None
     """Width of a learned linear map that the denoiser puts between embedding and conditioning; None: no such map."""
     stand_in: StandIn | None = None
@@ -36,18 +36,18 @@ class Encoder(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network with its weights, on the CPU. Raises UserError where they cannot be had."""
+        """Return the network with its weights, on the CPU. Raises UserError if they cannot be found."""
 
     @abstractmethod
     def embed(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K], the network's own preprocessing included."""
+        """Embed radiographs [B, h, w] in [0, 1] as [B, K]; the network's own preprocessing is included."""
 
     def load(self, device: torch.device | str = "cpu") -> None:
-        """Make it ready. Raises UserError where weights cannot be had or give another width than `dimension`."""
+        """Make it ready. Raises UserError if weights cannot be found or give another width than `dimension`."""
         self._use(self.build, device)
 
     def save(self, file: Path) -> None:
@@ -55,7 +55,7 @@ class Encoder(ABC):
         save_file({name: value.cpu().clone().contiguous() for name, value in self.network.state_dict().items()}, file)
 
     def open(self, file: Path, device: torch.device | str = "cpu") -> None:
-        """Make it ready with the tensors of a file that `save` wrote. Raises UserError where they are of another network."""
+        """Make it ready with the tensors of a file that `save` wrote. Raises UserError for those of another network."""
 
         def build() -> nn.Module:
             network = self.build()
@@ -80,11 +80,11 @@ class Encoder(ABC):
 
     @torch.no_grad()
     def encode(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]."""
+        """Embed radiographs [B, h, w] in [0, 1] as [B, K]."""
         return self.embed(radiographs)
 
 
 def standardised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Grey images [B, 1, h, w] as three channels [B, 3, h, w], each with its mean and standard deviation."""
+    """Repeat grey images [B, 1, h, w] as three channels [B, 3, h, w], each with its mean and standard deviation."""
     m, s = images.new_tensor(mean)[:, None, None], images.new_tensor(std)[:, None, None]
     return (images.expand(-1, 3, -1, -1) - m) / s

@@ -22,7 +22,7 @@ from x2c.models.pretrained import expecting, read_state
 
 CONFIG = "open_clip_config.json"
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-"""In place of a text tower: nothing here reads text, and BiomedCLIP's would need a second repository of the hub."""
+"""Smallest text tower, in place of the real one: no text is read, and BiomedCLIP's needs another hub repository."""
 
 
 class VisionTower(Encoder):
@@ -33,37 +33,37 @@ class VisionTower(Encoder):
     std: tuple[float, ...]
 
     def prepare(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> what the tower takes, [B, 3, size, size]."""
+        """Prepare radiographs [B, h, w] in [0, 1] as the tower's input, [B, 3, size, size]."""
         size = (self.image_size, self.image_size)
         images = F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1)
         return standardised(images, self.mean, self.std)
 
     def embed(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> L2-normalised embeddings [B, K]."""
+        """Embed radiographs [B, h, w] in [0, 1] as L2-normalised [B, K]."""
         return F.normalize(self.network(self.prepare(radiographs)), dim=-1)
 
 
 class PretrainedTower(VisionTower):
-    """A tower read from a folder in open_clip's format, of which only the vision half is used."""
+    """A tower read from a folder in open_clip's format; only the vision half is used."""
 
     asset: str
     network: Any
-    """open_clip's tower, which comes without types."""
+    """open_clip's tower, which has no type annotations."""
     architecture = ""
-    """open_clip's name of the model, where a folder without a config can only be this one."""
+    """open_clip's name of the model, for folders without a config."""
     quick_gelu = False
-    """The activation, where the config does not say."""
+    """The activation, used if the config does not name one."""
 
     def __init__(self, options: Section, dimension: int) -> None:
         self.options, self.dimension = options, dimension
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
         source = source_fingerprint(source_of(self.options), self.asset)
         return {"name": self.asset, "source": source, "dimension": self.dimension}
 
     def build(self) -> nn.Module:
-        """The vision tower with the folder's weights."""
+        """Return the vision tower with the folder's weights."""
         import open_clip
 
         folder = local_copy(self.asset, source_of(self.options))
@@ -97,7 +97,7 @@ class PretrainedTower(VisionTower):
     def _weights_file(self, folder: Path) -> Path:
         if not ((folder / CONFIG).is_file() or self.architecture):
             raise absent(self.asset, f"{folder} has no {CONFIG}")
-        # The published file first: it is the one whose digest was checked.
+        # The published file first: its digest was checked.
         names = [*WEIGHTS[self.asset].sha256, "open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         files = [folder / name for name in names if name != CONFIG and (folder / name).is_file()]
         if not files:
@@ -112,12 +112,12 @@ class BiomedCLIP(PretrainedTower):
     asset = "biomedclip"
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = WEIGHTS["biomedclip"].source
         """`hf-hub:…`, or a folder (also as `local-dir:FOLDER`) with open_clip_config.json and the weights."""
         dimension: PositiveInt = 512
-        """Numbers of an embedding; checked when the network is loaded."""
+        """Length of an embedding; checked when the network is loaded."""
 
     def __init__(self, options: Options) -> None:
         super().__init__(options, options.dimension)
@@ -133,7 +133,7 @@ class CLIPL14(PretrainedTower):
     quick_gelu = True
 
     class Options(Section):
-        """Where the weights are, and what is taken of the tower."""
+        """Source of the weights, and the output of the tower that is used."""
 
         source: str = WEIGHTS["clip_l14"].source
         """`hf-hub:…`, or a folder with the weights in open_clip's format."""
@@ -142,7 +142,7 @@ class CLIPL14(PretrainedTower):
         leave the transformer (transformers' `last_hidden_state`), class token first, in one vector, which the denoiser
         maps to 1024 numbers."""
         dimension: PositiveInt | None = None
-        """Numbers of an embedding, checked when the network is loaded; null: 768 pooled, 257 × 1024 flattened."""
+        """Length of an embedding, checked when the network is loaded; null: 768 pooled, 257 × 1024 flattened."""
 
     options: Options
 
@@ -152,11 +152,11 @@ class CLIPL14(PretrainedTower):
         self.projection = 1024 if flattened else None
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
         return {**super().fingerprint(), "tokens": self.options.tokens}
 
     def embed(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]: L2-normalised if pooled."""
+        """Embed radiographs [B, h, w] in [0, 1] as [B, K], L2-normalised if pooled."""
         if self.options.tokens == "pooled":
             return super().embed(radiographs)
         last = self.network.forward_intermediates(
@@ -184,10 +184,10 @@ class CLIPStandIn(VisionTower):
     std = (0.25, 0.25, 0.25)
 
     class Options(Section):
-        """Its size, its seed, and which encoder it stands in for."""
+        """Size and seed of the network, and the encoder that it stands in for."""
 
         dimension: PositiveInt = 512
-        """Numbers of an embedding."""
+        """Length of an embedding."""
         image_size: PositiveInt = 64
         """Height and width to which radiographs are resized, in pixels."""
         patch_size: PositiveInt = 8
@@ -197,7 +197,7 @@ class CLIPStandIn(VisionTower):
         layers: PositiveInt = 2
         """Layers of the transformer."""
         seed: NonNegativeInt = 0
-        """Seed of its weights: another seed is another network."""
+        """Seed of its weights; another seed gives another network."""
         instead_of: Annotated[str, AfterValidator(_encoder_asset)] = "biomedclip"
         """Pretrained encoder that tables name beside it; it changes no number."""
 
@@ -215,7 +215,7 @@ class CLIPStandIn(VisionTower):
         self.stand_in = StandIn("encoder", "clip_standin", WEIGHTS[options.instead_of].source)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
         return {
             "name": "clip_standin",
             "of": "all tokens",
@@ -223,7 +223,7 @@ class CLIPStandIn(VisionTower):
         }
 
     def build(self) -> nn.Module:
-        """The tower; its weights are the same on every machine."""
+        """Return the tower; its weights are the same on every machine."""
         from open_clip.transformer import VisionTransformer
 
         o = self.options
@@ -242,7 +242,7 @@ class CLIPStandIn(VisionTower):
 
 
 class _AllTokens(nn.Module):
-    """Images [B, 3, h, w] -> a random projection [B, K] of all patches' tokens."""
+    """Project all patches' tokens of images [B, 3, h, w] at random to [B, K]."""
 
     def __init__(self, tower: nn.Module, width: int, dimension: int) -> None:
         super().__init__()

@@ -28,12 +28,12 @@ class RadDINO(Encoder):
     std: tuple[float, ...]
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = WEIGHTS["rad_dino"].source
         """Hub id, or a folder in transformers' format with preprocessor_config.json."""
         dimension: PositiveInt = 768
-        """Numbers of an embedding, the transformer's width; checked when the network is loaded."""
+        """Length of an embedding, the transformer's width; checked when the network is loaded."""
 
     options: Options
 
@@ -42,12 +42,12 @@ class RadDINO(Encoder):
         self.dimension = options.dimension
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
         source = source_fingerprint(self.options.source, "rad_dino")
         return {"name": "rad_dino", "source": source, "dimension": self.dimension}
 
     def build(self) -> nn.Module:
-        """The transformer. Raises UserError where a weight is missing: transformers would draw it at random."""
+        """Return the transformer. Raises UserError if a weight is missing: transformers would draw it at random."""
         from transformers import AutoModel
 
         folder = local_copy("rad_dino", self.options.source)
@@ -72,7 +72,7 @@ class RadDINO(Encoder):
         return transformer
 
     def prepare(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> [B, 3, H, W]: shorter edge resized, centre cropped, standardised."""
+        """Resize the shorter edge, crop the centre and standardise: radiographs [B, h, w] in [0, 1] -> [B, 3, H, W]."""
         scale = self.edge / min(radiographs.shape[-2:])
         size = [max(self.edge, int(scale * length)) for length in radiographs.shape[-2:]]
         images = F.interpolate(radiographs[:, None], size, mode="bicubic", antialias=True).clamp(0, 1)
@@ -81,6 +81,6 @@ class RadDINO(Encoder):
         return standardised(images, self.mean, self.std)
 
     def embed(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> embeddings [B, K]."""
+        """Embed radiographs [B, h, w] in [0, 1] as [B, K]."""
         tokens: Tensor = self.network(pixel_values=self.prepare(radiographs)).last_hidden_state[:, 0]
         return tokens

@@ -32,7 +32,7 @@ class TorchXRayVision(Encoder):
     dimension = 1024
 
     class Options(Section):
-        """Where the weights are."""
+        """Source of the weights."""
 
         source: str = ""
         """File with the state dict (.pt or .safetensors) of torchxrayvision's DenseNet."""
@@ -43,16 +43,16 @@ class TorchXRayVision(Encoder):
         self.options = options
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the embeddings depend on besides the radiographs."""
+        """Return the settings that the embeddings depend on besides the radiographs."""
         return {"name": "torchxrayvision", "source": source_fingerprint(self.options.source, "torchxrayvision")}
 
     def build(self) -> nn.Module:
-        """The network without its classifier."""
+        """Return the network without its classifier."""
         from torchvision.models import densenet121
 
         path = local_copy("torchxrayvision", self.options.source)
         with expecting("torchxrayvision", path, EXPORT):
-            # Thresholds of the classifier, which is of no use here.
+            # Thresholds of the classifier, which is not used here.
             state = {name: value for name, value in read_state(path).items() if name != "op_threshs"}
             network = densenet121(weights=None, num_classes=state["classifier.bias"].shape[0])
             network.features.conv0 = nn.Conv2d(1, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -62,7 +62,7 @@ class TorchXRayVision(Encoder):
         return whole
 
     def embed(self, radiographs: Tensor) -> Tensor:
-        """radiographs [B, h, w] in [0, 1] -> embeddings [B, 1024]: the central square, 224², in [-1024, 1024]."""
+        """Embed the central square of radiographs [B, h, w] in [0, 1], as 224² in [-1024, 1024], to [B, 1024]."""
         height, width = radiographs.shape[-2:]
         edge = min(height, width)
         top, left = (height - edge) // 2, (width - edge) // 2

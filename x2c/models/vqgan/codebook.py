@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 DECAY = 0.99
 SMOOTHING = 1e-7
-"""Laplace smoothing of the usage: a code nobody takes is not divided by zero."""
+"""Laplace smoothing of the usage: it prevents division by zero for an unused code."""
 DEAD_SHARE = 0.05
-"""A code is dead when it is taken less often than this share of an even use; it starts anew at an encoder's output."""
+"""Share of an even use below which a code is dead and restarts at an encoder's output."""
 DISTANCES_AT_ONCE = 2**26
 
 
@@ -31,9 +31,9 @@ class Codebook(nn.Module):
         self.register_buffer("sums", self.embeddings.clone())
 
     def nearest(self, latents: Tensor) -> Tensor:
-        """Index of the nearest code at each position: [B, C, ...] -> [B, ...]."""
+        """Return the index of the nearest code at each position: [B, C, ...] -> [B, ...]."""
         half_squares = self.embeddings.square().sum(1) / 2
-        # At full scale all distances together are gigabytes.
+        # At full scale all distances together need gigabytes.
         parts = _flat(latents).float().split(max(1, DISTANCES_AT_ONCE // len(self.embeddings)))
         # Rounded to bfloat16, the distances of neighbouring codes are equal.
         with torch.autocast(latents.device.type, enabled=False):
@@ -41,9 +41,9 @@ class Codebook(nn.Module):
         return found.view(latents.shape[0], *latents.shape[2:])
 
     def quantise(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The nearest codes of [B, C, ...] and their indices [B, ...].
+        """Return the nearest codes of [B, C, ...] and their indices [B, ...].
 
-        The codes depend on the latents as if they were them: a gradient passes straight through.
+        Gradients pass straight through, as if the codes were the latents.
         """
         with torch.no_grad():
             indices = self.nearest(latents)
@@ -52,7 +52,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
-        """Put the codes where the latents [B, C, ...] are."""
+        """Start the codes at the latents [B, C, ...]."""
         self.embeddings.copy_(self._samples(_flat(latents), len(self.embeddings)))
         self.sums.copy_(self.embeddings)
         self.usage.fill_(1.0)
@@ -70,11 +70,11 @@ class Codebook(nn.Module):
         mean = total / codes
         dead = torch.nonzero(self.usage < DEAD_SHARE * mean)[:, 0]
         fresh = self._samples(positions, len(dead))
-        # Sum and usage start anew as well: otherwise the next step would pull the code back to where it died.
+        # Sum and usage restart as well: otherwise the next step would pull the code back to where it died.
         self.embeddings[dead], self.sums[dead], self.usage[dead] = fresh, fresh * mean, mean
 
     def _samples(self, positions: Tensor, count: int) -> Tensor:
-        """`count` random rows of positions [N, C]; where there are fewer, rows come again with a little noise."""
+        """Return `count` random rows of positions [N, C]; if there are fewer, rows are repeated with a little noise."""
         order = torch.randperm(len(positions))[:count].to(positions.device)
         rows = positions[order.repeat(-(-count // max(1, len(order))))[:count]]
         if count > len(order):

@@ -44,12 +44,12 @@ _RENAMES = (
 
 
 def convert_medical_diffusion_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A public checkpoint's weights under the names of `VQGAN`, without discriminators and perceptual network."""
+    """Return a public checkpoint's weights under the names of `VQGAN`, without discriminators and perceptual model."""
     return {_renamed(name): value for name, value in state.items() if not name.startswith(DROPPED)}
 
 
 def load(file: Path, asked: Architecture) -> VQGAN:
-    """The model of a checkpoint. Raises UserError where it is another file, architecture or its codebook is dead."""
+    """Return the model of a checkpoint. Raises UserError for another file or architecture, or a dead codebook."""
     state = _read(file)
     compare(_architecture(state, file), asked, file)
     model = empty(asked)
@@ -70,7 +70,7 @@ def _renamed(name: str) -> str:
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, bare or under `state_dict`."""
+    """Return the state dict of a checkpoint, bare or under `state_dict`."""
     try:
         safe = file.suffix == ".safetensors"
         content = load_file(file) if safe else torch.load(file, map_location="cpu", weights_only=True)
@@ -92,7 +92,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _architecture(state: dict[str, Tensor], file: Path) -> dict[str, Any]:
-    """What the shapes tell. They do not tell which axes a level halves, only how many levels there are."""
+    """Derive the architecture from the shapes. They tell the number of levels, not which axes a level halves."""
     try:
         codes, channels = state["codebook.embeddings"].shape
         hidden = state["encoder.conv_first.conv.weight"].shape[0]
@@ -104,7 +104,7 @@ def _architecture(state: dict[str, Tensor], file: Path) -> dict[str, Any]:
 
 
 def _compare_layers(state: dict[str, Tensor], model: VQGAN, file: Path) -> None:
-    """Raises UserError for the first layer that one side lacks or shapes differently."""
+    """Raise UserError for the first layer that one side lacks or shapes differently."""
     levels = len({name.split(".")[2] for name in state if name.startswith("encoder.conv_blocks.")})
     largest = max(model.architecture.downsample)
     if 2**levels != largest:
@@ -115,7 +115,7 @@ def _compare_layers(state: dict[str, Tensor], model: VQGAN, file: Path) -> None:
     expected = {name: value.shape for name, value in model.state_dict().items()}
     names = [name for name in state if not name.startswith(DROPPED)]
     found = {_renamed(name): name for name in names}
-    # A second name for the same layer is as strange as one for none: one of the two would be lost.
+    # A second name for the same layer is as wrong as an unknown name: one of the two would be lost.
     strange = sorted(name for name in names if _renamed(name) not in expected or found[_renamed(name)] != name)
     absent = sorted(expected.keys() - found.keys())
     if strange or absent:

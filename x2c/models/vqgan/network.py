@@ -16,10 +16,10 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Architecture:
-    """What fixes the shapes of the weights and the order of operations."""
+    """Settings that fix the shapes of the weights and the order of operations."""
 
     channels: int
-    """Of the latents: the dimension of a code (the published code's embedding_dim)."""
+    """Channels of the latents: the dimension of a code (the published code's embedding_dim)."""
     codes: int
     hidden: int
     """Channels of the stem; every level doubles them (n_hiddens)."""
@@ -28,12 +28,12 @@ class Architecture:
 
     @property
     def groups(self) -> int:
-        """Of the group norms: 32 as published, or as many of them as divide the first level's channels."""
+        """Number of groups in group norms: 32 as published, or as many of them as divide the first level's channels."""
         return math.gcd(32, 2 * self.hidden)
 
     @property
     def strides(self) -> list[Triple]:
-        """Of each level: an axis is halved in the first levels, until it is as short as asked."""
+        """Strides of each level: an axis is halved in the first levels, until its reduction is reached."""
         levels = max(self.downsample).bit_length() - 1
         d, h, w = self.downsample
         return [(1 + (d >> n > 1), 1 + (h >> n > 1), 1 + (w >> n > 1)) for n in range(levels)]
@@ -67,13 +67,13 @@ class PaddedConvTranspose3d(nn.ConvTranspose3d):
 
 
 def _border(kernel: int, stride: Triple) -> list[int]:
-    """Voxels to repeat before and after W, H, D (F.pad's order); an odd one goes before."""
+    """Return the voxels to repeat before and after W, H, D (F.pad's order); an odd one goes before."""
     missing = [kernel - step for step in reversed(stride)]
     return [side for total in missing for side in (total - total // 2, total // 2)]
 
 
 class ResidualBlock(nn.Module):
-    """Twice norm, SiLU and convolution, added to the input."""
+    """Adds to the input what norm, SiLU and convolution, applied twice, make of it."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ def _norm(channels: int, groups: int) -> nn.GroupNorm:
 
 
 class Encoder(nn.Module):
-    """Volumes [B, 1, D, H, W] -> features of the deepest level."""
+    """Encodes volumes [B, 1, D, H, W] to features of the deepest level."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
@@ -111,9 +111,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features of the deepest level -> volumes [B, 1, D, H, W].
+    """Decodes features of the deepest level to volumes [B, 1, D, H, W].
 
-    As published, it is no mirror of the encoder: the first level keeps the width, so the last one works on the full
+    As published, it does not mirror the encoder: the first level keeps the width, so the last one works on the full
     grid with twice the stem's channels, and an axis that is reduced less is enlarged in the first levels too.
     """
 
@@ -149,18 +149,18 @@ class VQGAN(nn.Module):
         self.decoder = Decoder(architecture)
 
     def encode(self, volumes: Tensor) -> Tensor:
-        """volumes [B, D, H, W] in [-1, 1] -> latents [B, C, D', h, w], not quantised."""
+        """Encode volumes [B, D, H, W] in [-1, 1] to latents [B, C, D', h, w], not quantised."""
         latents: Tensor = self.to_latents(self.encoder(volumes[:, None]))
         return latents
 
     def decode(self, latents: Tensor, recompute: bool = False) -> Tensor:
-        """latents [B, C, D', h, w] -> volumes [B, D, H, W], not clipped. Quantises; gradients pass straight through.
+        """Decode latents [B, C, D', h, w] to volumes [B, D, H, W], unclipped. Quantises; gradients pass through.
 
         With `recompute` the decoder's layers keep nothing but their inputs for the gradients.
         """
         return self.decode_codes(self.codebook.quantise(latents)[0], recompute)
 
     def decode_codes(self, codes: Tensor, recompute: bool = False) -> Tensor:
-        """Codes [B, C, D', h, w] of the codebook -> volumes [B, D, H, W], not clipped."""
+        """Decode codes [B, C, D', h, w] of the codebook to volumes [B, D, H, W], not clipped."""
         volumes: Tensor = self.decoder(self.from_latents(codes), recompute)[:, 0]
         return volumes

@@ -1,4 +1,4 @@
-"""What a loaded VQ-GAN reaches, printed, and saved with the weights."""
+"""Report on a loaded VQ-GAN's reconstruction, printed, and saved with the weights."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def report(autoencoder: VQGANAutoencoder, splits: dict[str, Samples], out: Path 
     table.add_row("parameters", f"{parameter_count(autoencoder.model) / 1e6:.2f} M")
     console = Console()
     console.print(table)
-    # Lines to copy: no wrapping.
+    # These lines are to be copied: no wrapping.
     console.print("kept in", str(folder), soft_wrap=True, highlight=False)
     console.print("load it with", " ".join(load_options(autoencoder, folder)), soft_wrap=True, highlight=False)
 
 
 def reconstruction_psnr(autoencoder: VQGANAutoencoder, volumes: Samples, split: str) -> float:
-    """Mean PSNR in dB of volumes [N, D, H, W] in [-1, 1] after encoding and decoding, at a data range of 1."""
+    """Return mean PSNR in dB of volumes [N, D, H, W] in [-1, 1] after encoding and decoding, at a data range of 1."""
     device = next(autoencoder.model.parameters()).device
     values: list[Tensor] = []
     for place in track(range(len(volumes)), f"reconstructing {split}", len(volumes)):
@@ -51,7 +51,7 @@ def reconstruction_psnr(autoencoder: VQGANAutoencoder, volumes: Samples, split: 
 
 
 def load_options(autoencoder: VQGANAutoencoder, source: Path) -> list[str]:
-    """The command line options that load a VQ-GAN from `source`, without those that are defaults."""
+    """Return the command line options that load a VQ-GAN from `source`, without those that are defaults."""
     shape, fields = autoencoder.architecture, VQGAN3D.Options.model_fields
     asked = {name: getattr(shape, name) for name in ("channels", "codes", "hidden", "downsample")}
     changed = [

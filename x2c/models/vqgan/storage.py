@@ -1,4 +1,4 @@
-"""A VQ-GAN as a folder: config.json (the architecture), model.safetensors, training.json (how it was made)."""
+"""Storage of a VQ-GAN in a folder: config.json (architecture), model.safetensors, training.json (its training)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTION = "autoencoder.source"
 
 
 def save(folder: Path, model: VQGAN, use: CodeUse, training: dict[str, Any]) -> None:
-    """Write a model and its use of the codebook; `training` is what else a reader may want to know."""
+    """Write a model and its use of the codebook; `training` holds further facts for readers."""
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     with replacing(folder / "model.safetensors") as temporary:
         save_file(state, temporary)
@@ -28,7 +28,7 @@ def save(folder: Path, model: VQGAN, use: CodeUse, training: dict[str, Any]) -> 
 
 
 def load(folder: Path, asked: Architecture) -> VQGAN:
-    """The model of a folder. Raises UserError where a file lacks, the architecture is another or the codebook dead."""
+    """Return the model of a folder. Raises UserError for a missing file, another architecture or a dead codebook."""
     try:
         config, training = read_json(folder / "config.json"), read_json(folder / "training.json")
     except ValueError as error:
@@ -58,13 +58,13 @@ def load(folder: Path, asked: Architecture) -> VQGAN:
 
 
 def empty(architecture: Architecture) -> VQGAN:
-    """A model without memory, to be filled with `assign=True`: it draws no random weights only to lose them."""
+    """Return a model without memory, to be filled with `assign=True`: no random weights are drawn to be discarded."""
     with torch.device("meta"):
         return VQGAN(architecture)
 
 
 def compare(found: dict[str, Any], asked: Architecture, source: Path) -> None:
-    """Raises UserError for the first option that the weights contradict; `found` may hold some of the fields only."""
+    """Raise UserError for the first option that the weights contradict; `found` may hold only some of the fields."""
     for field in fields(Architecture):
         expected, came = getattr(asked, field.name), found.get(field.name)
         if isinstance(expected, tuple):

@@ -21,14 +21,14 @@ PERCEPTUAL_WEIGHT = 4.0
 ADVERSARIAL_WEIGHT = 1.0
 FEATURE_WEIGHT = 4.0
 DISCRIMINATOR_WIDTH = 4
-"""Channels of the discriminators' first layer over the stem's: 64 over 16 as published."""
+"""Ratio of the channels of the discriminators' first layer to the stem's: 64 to 16 as published."""
 BETAS = (0.5, 0.9)
 CLIP_NORM = 1.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train."""
+    """Settings of the training."""
 
     steps: int
     batch_size: int
@@ -59,7 +59,7 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, volumes: Tensor, slices: Tensor) -> list[list[Tensor]]:
-        """volumes [B, D, H, W] and a slice of each [B, H, W]."""
+        """Score volumes [B, D, H, W] and a slice of each, [B, H, W]."""
         return [self.slices(slices[:, None]), self.volumes(volumes[:, None])]
 
 
@@ -70,9 +70,9 @@ def train(
     perceptual: Callable[[Tensor, Tensor], Tensor],
     device: torch.device | str,
 ) -> tuple[VQGAN, CodeUse, dict[str, float]]:
-    """A VQ-GAN of volumes [N, D, H, W] in [-1, 1], frozen, its use of the codebook on them and the last losses.
+    """Train a VQ-GAN on volumes [N, D, H, W] in [-1, 1]; return it frozen, its use of the codebook and the last losses.
 
-    `perceptual` gives the distance [B] of two batches of slices [B, H, W] in [-1, 1].
+    `perceptual` returns the distance [B] of two batches of slices [B, H, W] in [-1, 1].
 
     Source: Khader et al. 2022 (Medical Diffusion) and its code for the weights, Ge et al. 2022 (TATS) for the losses.
     Raises UserError for a dead codebook.
@@ -134,7 +134,7 @@ def _deceive(discriminators: Discriminators, real: Tensor, fake: Tensor, depths:
 
 
 def _tell_apart(discriminators: Discriminators, real: Tensor, fake: Tensor, depths: Tensor) -> Tensor:
-    """Hinge loss."""
+    """Return the hinge loss."""
     on_real, on_fake = (discriminators(volumes, _slices(volumes, depths)) for volumes in (real, fake))
     margins = [F.relu(1 - features[-1]).mean() for features in on_real]
     margins += [F.relu(1 + features[-1]).mean() for features in on_fake]
@@ -147,7 +147,7 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 def _slices(volumes: Tensor, depths: Tensor) -> Tensor:
-    """One slice of each volume: [B, D, H, W], [B] -> [B, H, W]."""
+    """Pick one slice of each volume: [B, D, H, W], [B] -> [B, H, W]."""
     return volumes[torch.arange(len(volumes), device=volumes.device), depths]
 
 

@@ -1,4 +1,4 @@
-"""How much of a codebook is used, and the refusal of one that has collapsed."""
+"""Measurement of a codebook's use, and refusal of a codebook that has collapsed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from x2c.models.frozen import Samples
 from x2c.models.vqgan.network import VQGAN
 
 LEAST_IN_USE = 0.01
-"""Share of the codes. Large codebooks work with a tenth in use; a collapsed one has a handful, whatever its size."""
+"""Smallest share of codes in use. Large codebooks work with a tenth; a collapsed one has a handful at any size."""
 
 
 @dataclass(frozen=True)
 class CodeUse:
-    """How many codes some volumes need."""
+    """Use of a codebook by some volumes."""
 
     volumes: int
     positions: int
-    """Of all latents together."""
+    """Number of positions in all latents together."""
     codes: int
     in_use: int
-    """Codes that at least one position takes."""
+    """Number of codes that at least one position takes."""
     perplexity: float
-    """exp of the entropy over all positions: so many codes, evenly used, would tell as much."""
+    """exp of the entropy over all positions: the number of evenly used codes that carry as much information."""
 
     @property
     def reachable(self) -> int:
-        """Codes that could be in use: a few small volumes have fewer positions than a large codebook codes."""
+        """Number of codes that could be in use: a few small volumes have fewer positions than the codebook codes."""
         return min(self.codes, self.positions)
 
 
 @torch.no_grad()
 def code_use(model: VQGAN, volumes: Samples) -> CodeUse:
-    """Which codes the volumes [N, D, H, W] in [-1, 1] take."""
+    """Count the codes that the volumes [N, D, H, W] in [-1, 1] take."""
     codebook = model.codebook.embeddings
     counts = torch.zeros(len(codebook), dtype=torch.long, device=codebook.device)
     for place in range(len(volumes)):
@@ -49,7 +49,7 @@ def code_use(model: VQGAN, volumes: Samples) -> CodeUse:
 
 
 def refuse_dead(in_use: int, reachable: int, where: str, remedy: str) -> None:
-    """Raises UserError, which starts with `where` and ends with `remedy`, where hardly a code is in use."""
+    """Raise UserError, which starts with `where` and ends with `remedy`, if hardly any code is in use."""
     least = max(2, math.ceil(LEAST_IN_USE * reachable))
     if in_use < least:
         raise UserError(

@@ -71,6 +71,8 @@ class Queue:
         self._cells = {cell.run_id: cell for cell in plan.cells}
         self._lease_seconds = plan.compute.lease_seconds
         self._silence = Silence(self._lease_seconds)
+        self._leasing: int | None = None
+        """The trial that is being leased, until it names this process as its worker."""
         url = storage or default_storage(plan)
         if why := kept_out(plan.runs, ".sweeps.lock", ".claims", "logs", "stages"):
             raise UserError(why)
@@ -155,7 +157,8 @@ class Queue:
         with self._lock():
             for record in self._live(TrialState.RUNNING):
                 cell, known = self._cells.get(record.run_id), self._storage.get_trial(record.trial_id).user_attrs
-                if cell is not None and known.get(WORKER) == holder() and self._end(record.trial_id):
+                worker = known.get(WORKER, holder() if record.trial_id == self._leasing else "")
+                if cell is not None and worker == holder() and self._end(record.trial_id):
                     self._add(cell, Tries.of(known))
 
     @patient
@@ -260,10 +263,13 @@ class Queue:
         began = elapsed()
         # Before the state changes, so that a running trial always has a heartbeat and can be found dead.
         self._storage.record_heartbeat(record.trial_id)
+        self._leasing = record.trial_id
         # False if a worker of another machine, which does not see our lock, was first.
         if not self._storage.set_trial_state_values(record.trial_id, TrialState.RUNNING):
+            self._leasing = None
             return None
         self._storage.set_trial_user_attr(record.trial_id, WORKER, holder())
+        self._leasing = None
         tries = Tries.of(self._storage.get_trial(record.trial_id).user_attrs)
         return Lease(cell, record.number, record.trial_id, tries, began, self._renew, self._take_anew)
 
