@@ -35,10 +35,10 @@ class Beside:
         """Return the path of a file, relative to the page."""
         return f"{FOLDER.as_posix()}/{self.prefix}_{self.aside.name}.{suffix}"
 
-    def line(self) -> str:
-        """Return the line of the page that leads to the files."""
+    def links(self) -> str:
+        """Return the table's title with links to the files."""
         links = ", ".join(f"[{suffix.upper()}]({self.link(suffix)})" for suffix in SUFFIXES)
-        return f"{self.aside.title}: {links}.\n"
+        return f"{self.aside.title}: {links}"
 
     def write(self, out: Path) -> None:
         """Write the files into the page's folder."""

@@ -146,7 +146,6 @@ def provenance(
         ("Formats", _listed(f"run {note.get('format', '?')}, metrics {note.get('metrics', '?')}" for note in notes)),
         ("Data", "<br>".join(data)),
         ("HU window", "<br>".join(windows)),
-        ("Stand-ins", "<br>".join(_stand_ins([*runs, *single, *found])) or "none"),
         ("Pretrained networks", "<br>".join(_weights(notes)) or "none"),
         ("Device", _listed(device(note) for note in notes)),
         ("Processor", _listed(_processor(note) for note in notes)),
@@ -300,10 +299,6 @@ def _listed(texts: Any) -> str:
     if len(counts) == 1:
         return str(counts[0][0])
     return "<br>".join(f"{text} (× {times})" for text, times in counts)
-
-
-def _stand_ins(of: Sequence[Run | Classification]) -> list[str]:
-    return [stand_in.text for stand_in in in_order(s for one in of for s in one.stand_ins)]
 
 
 def _weights(notes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -41,10 +41,10 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
     return draw(runs, out, patients)
 
 
-def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, str]]:
-    """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and the reasons for missing ones."""
+def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Path], dict[str, NothingToShowError]]:
+    """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and why others are missing."""
     drawn: list[Path] = []
-    missing: dict[str, str] = {}
+    missing: dict[str, NothingToShowError] = {}
     for name in names:
         module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
         try:
@@ -53,5 +53,5 @@ def draw_figures(names: Sequence[str], source: Any, out: Path) -> tuple[list[Pat
             else:
                 drawn.append(getattr(module, name)(source, out))
         except NothingToShowError as error:
-            missing[name] = str(error)
+            missing[name] = error
     return drawn, missing
