@@ -32,7 +32,7 @@ SCALES = ("paper", "cpu")
 HEADS = ("Field", "Type", *SCALES, "Meaning")
 NOTE = "<!-- Made by `python docs/generate.py`. Do not edit: run it again. -->"
 COMMANDS = (
-    ("python x2c/train.py", "x2c.train", ()),
+    ("python x2c/train.py", "x2c.train_command", ()),
     ("python x2c/sample.py", "x2c.sample", ()),
     ("python x2c/classify.py", "x2c.classify", ()),
     ("python x2c/prepare.py", "x2c.prepare", ()),
