@@ -16,7 +16,7 @@ from analysis.read.recipes import differences_in_making, differences_in_recipe
 from analysis.read.runs import Run, StandIn, voxels
 from analysis.render.numbers import number
 from analysis.stats.folds import paired_over_folds
-from analysis.stats.paired import ALPHA, compare, holm, holm_levels, summary, t_interval
+from analysis.stats.paired import ALPHA, compare, holm, holm_levels, side, summary, t_interval
 from analysis.stats.power import detectable, detectable_z, patients_needed
 from analysis.tabulate import embolism, quality
 from analysis.tabulate.choice import unmeasured
@@ -370,12 +370,11 @@ def _interval(effect: Effect, alpha: float) -> Interval:
 
 def _with_verdict(effect: Effect, expects: str, level: float, highest: float) -> Effect:
     """Return the effect with its verdict. highest: the upper end of the one-sided interval compared with the margin."""
-    low, high = effect.corrected_ci
-    better = effect.p_holm < ALPHA and low > 0
-    worse = effect.p_holm < ALPHA and high < 0
+    decided = side(effect.corrected_ci, effect.p_holm)
+    better, worse = decided > 0, decided < 0
     if expects == "not_better":
         looks_better = effect.ci[0] > 0
-        within = effect.p_margin_holm < ALPHA and highest < effect.margin
+        within = side((-math.inf, highest), effect.p_margin_holm, of=effect.margin) < 0
         supported, contradicted = worse or (within and not looks_better), better
     else:
         supported, contradicted = (better, worse) if expects == "better" else (worse, better)
