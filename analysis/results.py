@@ -1,4 +1,4 @@
-"""The results page of finished runs: RESULTS.md and docs/results/*.png, every number of them measured."""
+"""The results page of finished runs: RESULTS.md, and pictures and whole tables in docs/results; all numbers are measured."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from x2c.core.errors import exit_on_user_error
 _EPILOG = """\
 what it writes:
   For each data set with finished runs at the scale: a headline, the visual ablation, Tables 1 to 4 as far as there are
-  runs, whether the results make sense (does the X-ray matter, are the nearest training X-ray and the mean volume
-  beaten, do samples vary, do generated volumes carry embolism signal, has training converged), the verdicts on the
-  paper's claims, the figures, where every number comes from, and the commands that made it. The same runs give the same
-  bytes. Pictures in docs/results that the page no longer shows are deleted. Without --scale it is the scale whose runs
-  were updated last.
+  runs, the figures, and where every number comes from. Then, with a column for each data set: whether the results make
+  sense (does the X-ray matter, are the nearest training X-ray and the mean volume beaten, do samples vary, do generated
+  volumes carry embolism signal, has training converged), and the verdicts on the paper's claims. At the end the
+  stand-ins and the commands that made the page. Beside it, in docs/results, every table lies whole, as HTML to read and
+  as CSV to compute with. The same runs give the same bytes. Pictures and tables there that the page no longer
+  links are deleted. Without --scale it is the scale whose runs were updated last.
 
 examples:
   python analysis/results.py

@@ -9,7 +9,7 @@ from typing import Literal
 
 from analysis.read.runs import StandIn
 from analysis.render.numbers import number
-from analysis.stats.paired import ALPHA, holm
+from analysis.stats.paired import holm, side
 
 Verdict = Literal["yes", "no", "cannot tell", "not measured"]
 """`cannot tell`: the data leave it open. `not measured`: there are no data."""
@@ -68,24 +68,22 @@ def _bounded(check: Check) -> Check:
 
 def _judged(check: Check) -> Check:
     """Return the check with its verdict and its sentence."""
-    sure = check.p_holm < ALPHA
-    above = check.ci_low > check.null
+    decided = side((check.ci_low, check.ci_high), check.p_holm, check.null)
     limit = check.null + check.least
     unit = f" {check.unit}" if check.unit else ""
     signed = check.null == 0
     low, high, least = (number(value, signed=signed) + unit for value in (check.ci_low, check.ci_high, limit))
-    if sure and above:
+    if decided > 0:
         little = f", by less than {least}" if check.ci_high < limit else ""
         return replace(check, verdict="yes", says=f"{check.claim[:1].upper()}{check.claim[1:]}{little}.")
     if check.ci_high < limit:
-        reversed_ = sure and check.ci_high < check.null
         says = (
             "The effect has the opposite direction."
-            if reversed_
+            if decided < 0
             else f"An effect of {least} or more does not fit the data."
         )
         return replace(check, verdict="no", says=says)
-    if above:
+    if check.ci_low > check.null:
         return replace(check, says="Suggestive, but not significant after Holm's correction.")
     if math.isnan(check.ci_low):
         return replace(check, says="The data leave no interval.")

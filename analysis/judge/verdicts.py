@@ -16,7 +16,7 @@ from analysis.read.recipes import differences_in_making, differences_in_recipe
 from analysis.read.runs import Run, StandIn, voxels
 from analysis.render.numbers import number
 from analysis.stats.folds import paired_over_folds
-from analysis.stats.paired import ALPHA, compare, holm, holm_levels, summary, t_interval
+from analysis.stats.paired import ALPHA, compare, holm, holm_levels, side, summary, t_interval
 from analysis.stats.power import detectable, detectable_z, patients_needed
 from analysis.tabulate import embolism, quality
 from analysis.tabulate.choice import unmeasured
@@ -101,8 +101,19 @@ class Judged:
     """The compared sides in words: rows, or inputs with the variant whose volumes were classified."""
     verdict: Verdict
     effects: tuple[Effect, ...]
-    missing: str
-    """Reason why there is no verdict, and what to run; empty if the effects give it."""
+    reason: str = ""
+    """Reason why there is no verdict; empty if the effects give it."""
+    commands: tuple[str, ...] = ()
+    """Commands that make what a verdict needs."""
+    stand_ins: tuple[StandIn, ...] = ()
+    """Stand-ins in the place of parts that the claim is about; with one it is not testable."""
+
+    @property
+    def missing(self) -> str:
+        """Reason why there is no verdict, and what to run."""
+        return self.reason + (
+            f"; run: {'; '.join(f'`{command}`' for command in self.commands)}" if self.commands else ""
+        )
 
 
 def judge(source: Source, claims: Path = FILE) -> list[Judged]:
@@ -169,8 +180,9 @@ def _of_rows(claim: Mapping[str, Any], source: Source) -> Judged:
     effects = tuple(_of_patients(metric, a, b, claim, source) for metric in claim["metrics"])
     if stand_ins:
         effects = tuple(replace(effect, verdict=NOT_TESTABLE) for effect in effects)
-    told = stand_ins or (f"{MADE_WITH} {', '.join(making)} of {b.label}" if making else "")
-    return Judged(**_about(claim), a=a.variant, b=b.variant, verdict="not enough data", effects=effects, missing=told)
+    told = _replaced(stand_ins) or (f"{MADE_WITH} {', '.join(making)} of {b.label}" if making else "")
+    judged = Judged(**_about(claim), a=a.variant, b=b.variant, verdict="not enough data", effects=effects)
+    return replace(judged, reason=told, stand_ins=stand_ins)
 
 
 def _same_seed(run: Run, row: Row) -> Run:
@@ -278,14 +290,19 @@ def _of_inputs(claim: Mapping[str, Any], source: Source) -> Judged:
         effect = replace(effect, paper=paper[arms[0]] - paper[arms[1]])
     stand_ins = _standing_for(claim, [s for c in (a, b) for s in c.stand_ins])
     effect = replace(effect, verdict=NOT_TESTABLE) if stand_ins else effect
-    about = _about(claim)
-    return Judged(**about, a=names[0], b=names[1], verdict="not enough data", effects=(effect,), missing=stand_ins)
+    judged = Judged(**_about(claim), a=names[0], b=names[1], verdict="not enough data", effects=(effect,))
+    return replace(judged, reason=_replaced(stand_ins), stand_ins=stand_ins)
 
 
-def _standing_for(claim: Mapping[str, Any], stand_ins: Sequence[StandIn]) -> str:
-    """Name the stand-ins for a part that the claim is about; empty if there are none."""
-    found = sorted({s.text for s in stand_ins if s.part in claim.get("about", ())})
-    return f"a stand-in replaced a part that the claim is about: {'; '.join(found)}" if found else ""
+def _standing_for(claim: Mapping[str, Any], stand_ins: Sequence[StandIn]) -> tuple[StandIn, ...]:
+    """Return the stand-ins for a part that the claim is about."""
+    return tuple(sorted({s for s in stand_ins if s.part in claim.get("about", ())}, key=lambda s: s.text))
+
+
+def _replaced(stand_ins: Sequence[StandIn]) -> str:
+    """Say that stand-ins replaced what a claim is about; empty if there are none."""
+    found = "; ".join(dict.fromkeys(s.text for s in stand_ins))
+    return f"a stand-in replaced a part that the claim is about: {found}" if found else ""
 
 
 def _command(source: Source, name: str, variant: str) -> str:
@@ -297,7 +314,7 @@ def _input_name(arm: str, variant: str) -> str:
     return _INPUTS[arm] + (f" by {variant}" if arm == "generated" else "")
 
 
-def _about(claim: Mapping[str, Any]) -> dict[str, str]:
+def _about(claim: Mapping[str, Any]) -> dict[str, Any]:
     return {key: str(claim[key]) for key in ("id", "says", "where", "expects")}
 
 
@@ -309,9 +326,9 @@ def _empty(
     verdict: Verdict = "not enough data",
 ) -> Judged:
     """Return a claim that cannot be tested; its verdict is "not run" if commands would change that."""
-    missing = why + (f"; run: {'; '.join(f'`{command}`' for command in commands)}" if commands else "")
     verdict = "not run" if commands else verdict
-    return Judged(**_about(claim), a=sides[0], b=sides[1], verdict=verdict, effects=(), missing=missing)
+    judged = Judged(**_about(claim), a=sides[0], b=sides[1], verdict=verdict, effects=())
+    return replace(judged, reason=why, commands=tuple(commands))
 
 
 def _test(c: Classification, arm: str) -> Any:
@@ -353,12 +370,11 @@ def _interval(effect: Effect, alpha: float) -> Interval:
 
 def _with_verdict(effect: Effect, expects: str, level: float, highest: float) -> Effect:
     """Return the effect with its verdict. highest: the upper end of the one-sided interval compared with the margin."""
-    low, high = effect.corrected_ci
-    better = effect.p_holm < ALPHA and low > 0
-    worse = effect.p_holm < ALPHA and high < 0
+    decided = side(effect.corrected_ci, effect.p_holm)
+    better, worse = decided > 0, decided < 0
     if expects == "not_better":
         looks_better = effect.ci[0] > 0
-        within = effect.p_margin_holm < ALPHA and highest < effect.margin
+        within = side((-math.inf, highest), effect.p_margin_holm, of=effect.margin) < 0
         supported, contradicted = worse or (within and not looks_better), better
     else:
         supported, contradicted = (better, worse) if expects == "better" else (worse, better)

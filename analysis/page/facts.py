@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,9 +14,12 @@ import yaml
 
 from analysis.judge.checks import Check
 from analysis.judge.verdicts import VERDICTS, Judged
+from analysis.page.asides import Aside
 from analysis.read.classifications import Classification
 from analysis.read.runs import BASELINES, Group, Run, evaluated, in_order, part_name, voxels
+from analysis.render import sheet
 from analysis.render.numbers import number
+from analysis.render.sheet import Entry, Sheet
 from analysis.tabulate.quality import Table, paper_rows
 from analysis.tabulate.quality_notes import window_text
 from analysis.tabulate.rows import Row
@@ -119,8 +124,10 @@ def beside_text(runs: Mapping[str, Sequence[Run]]) -> str:
     return f"With other settings, and not in these rows: {'; '.join(told)}." if told else ""
 
 
-def provenance(tables: Sequence[Table], found: Sequence[Classification], others: Mapping[str, Sequence[Run]]) -> str:
-    """Return code, data, networks, machine, seeds and run ids of the finished runs and classifications, as Markdown.
+def provenance(
+    tables: Sequence[Table], found: Sequence[Classification], others: Mapping[str, Sequence[Run]]
+) -> tuple[str, Aside]:
+    """Return code, data, networks, machine and seeds of the finished runs and classifications, and beside them their ids.
 
     `others` are finished runs that have no row in the tables, by the sweep that asks for them.
     """
@@ -139,7 +146,6 @@ def provenance(tables: Sequence[Table], found: Sequence[Classification], others:
         ("Formats", _listed(f"run {note.get('format', '?')}, metrics {note.get('metrics', '?')}" for note in notes)),
         ("Data", "<br>".join(data)),
         ("HU window", "<br>".join(windows)),
-        ("Stand-ins", "<br>".join(_stand_ins([*runs, *single, *found])) or "none"),
         ("Pretrained networks", "<br>".join(_weights(notes)) or "none"),
         ("Device", _listed(device(note) for note in notes)),
         ("Processor", _listed(_processor(note) for note in notes)),
@@ -147,11 +153,15 @@ def provenance(tables: Sequence[Table], found: Sequence[Classification], others:
         ("Seeds", ", ".join(map(str, sorted({run.seed for run in (*runs, *single)})))),
     ]
     table_lines = ["| Of the runs above | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in lines)]
-    ids = [f"- {run.variant}: `{run.id}`" for run in runs]
-    ids += [f"- {run.variant}, {name or _ANOTHER}: `{run.id}`" for name, some in others.items() for run in some]
-    ids += [f"- classification: `{c.path.name}`" for c in found]
-    summary = f"<summary>{count(len(ids), 'run id')}</summary>"
-    return "\n".join([*table_lines, "", "<details>", summary, "", *ids, "", "</details>", ""])
+    ids = [(run.variant, "", run.id) for run in runs]
+    ids += [(run.variant, name or _ANOTHER, run.id) for name, some in others.items() for run in some]
+    ids += [("classification", "", c.path.name) for c in found]
+    heads = ("variant", "sweep, where it has no row", "run id")
+    listed = Sheet("Run ids", tuple(map(Entry, heads)), tuple(("", tuple(map(Entry, row))) for row in ids), left=3)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("variant", "sweep", "run"), *ids])
+    whole = Aside("runs", count(len(ids), "run id"), sheet.html([listed]), text.getvalue())
+    return "\n".join([*table_lines, ""]), whole
 
 
 def commands(group: Group, found: Sequence[Classification]) -> list[str]:
@@ -289,10 +299,6 @@ def _listed(texts: Any) -> str:
     if len(counts) == 1:
         return str(counts[0][0])
     return "<br>".join(f"{text} (× {times})" for text, times in counts)
-
-
-def _stand_ins(of: Sequence[Run | Classification]) -> list[str]:
-    return [stand_in.text for stand_in in in_order(s for one in of for s in one.stand_ins)]
 
 
 def _weights(notes: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,99 +2,77 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from analysis.judge.checks import Check, corrected
-from analysis.judge.sanity import measure
-from analysis.judge.verdicts import Judged, judge
 from analysis.judge.verdicts_sheet import SMOKE
-from analysis.page import facts, readme, sheets
+from analysis.page import facts, questions, readme, sheets
 from analysis.page import pictures as results_pictures
-from analysis.page.finetuned import Tuned, base_group, is_tuned, tuned_of, tuned_run
+from analysis.page.asides import SUFFIXES, Aside, Beside, remove_others
+from analysis.page.finetuned import tuned_run
+from analysis.page.parts import USUAL, Part, letters_of, parts_of, tests_of
 from analysis.page.pictures import FIRST, Picture
-from analysis.read.classifications import Classification
-from analysis.read.groups import Choice, NothingToShowError, find_groups
-from analysis.read.runs import BASELINES, Group
-from analysis.render.footnotes import NOT_FOR_DIAGNOSIS
+from analysis.read.groups import Choice, NothingToShowError
+from analysis.render import sheet
+from analysis.render.footnotes import NOT_FOR_DIAGNOSIS, Footnote
 from analysis.tabulate import embolism, quality
-from analysis.tabulate.quality import Table
-from analysis.tabulate.rows import Row
 from analysis.tabulate.show import NEEDS, classifications
 from analysis.tabulate.source import Source
 from x2c.core.files import write_text
 
 PAGE = "RESULTS.md"
+_CHECKS = "Do the results make sense?"
+_CLAIMS = "The paper's claims"
+_STAND_INS = "Stand-ins"
 _MADE = "How it was made"
-_USUAL = ("phantom", "atlas")
-"""The data sets that are available to everyone, in the page's order."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """The part of the page on one group of runs."""
+class Files:
+    """The files beside the page, and the page's letters of stand-ins by their text."""
 
-    source: Source
-    """The group of runs, with the available classifications."""
-    title: str
-    prefix: str
-    """Prefix of its pictures' names."""
-    claims: tuple[Judged, ...] = field(repr=False)
-    tuned: tuple[Tuned, ...]
-    """Models fine-tuned from the group's model."""
+    letters: Mapping[str, str]
+    asides: list[Beside] = field(default_factory=list)
 
-    @property
-    def group(self) -> Group:
-        """The runs."""
-        return self.source.group
+    def put(self, made: tuple[str, Aside], prefix: str) -> list[str]:
+        """Put a table beside the page; return its text on the page, and the line that leads to the files."""
+        text, aside = made
+        return [text, self.line([self.add(aside, prefix)])]
 
-    @property
-    def table(self) -> Table:
-        """Table 2 of the group."""
-        return self.source.table
+    def add(self, aside: Aside, prefix: str) -> Beside:
+        """Put a table beside the page."""
+        self.asides.append(Beside(aside, prefix))
+        return self.asides[-1]
 
-    @property
-    def row(self) -> Row | None:
-        """The row that is checked."""
-        return self.source.checked
-
-    @property
-    def found(self) -> tuple[Classification, ...]:
-        """The classifications that are shown."""
-        return self.source.classifications
-
-    @property
-    def alone(self) -> bool:
-        """Whether the part has only a fine-tuned model whose base group has no run."""
-        return any(one.group is self.group for one in self.tuned)
+    def line(self, asides: Sequence[Beside], *, lettered: bool = True) -> str:
+        """Return the line of the page that leads to files, and with `lettered` to the meaning of letters."""
+        letters = f" Letters: [{_STAND_INS.lower()}](#{_anchor(_STAND_INS)})." if lettered and self.letters else ""
+        return f"{'; '.join(one.links() for one in asides)}.{letters}\n"
 
 
 def show(choice: Choice) -> bool:
     """Write the page and its pictures; return whether all could be read. Raises NothingToShowError if no run is done."""
     parts, out = parts_of(choice), choice.out or Path()
-    measured = [
-        [] if part.alone else measure(part.group, part.found, part.row.variant if part.row else None) for part in parts
-    ]
-    together = iter(corrected([check for checks in measured for check in checks]))
-    checks = [[next(together) for _ in some] for some in measured]
-    tests = sum(not math.isnan(check.p) for some in measured for check in some)
+    files = Files(letters_of(parts))
     sections: list[str] = []
     pictures: list[Picture] = []
-    for part, some in zip(parts, checks, strict=True):
+    for part in parts:
         drawn, missing = _drawn(part, choice.runs, out)
         pictures += drawn
-        sections.append(section(part, some, tests, drawn, missing))
+        sections.append(section(part, drawn, missing, files))
         for name, why in missing.items():
             print(f"{part.title}: {name}: not drawn: {why}")
-    text = "\n".join([head(choice, parts), *sections, closing(choice, parts)])
+    text = "\n".join([head(choice, parts), *sections, *answers(parts, files), closing(choice, parts)])
     write_text(out / PAGE, sheets.without_paths(text))
     best = next((picture for picture in pictures if picture.name == FIRST), None)
     if best is not None:
         readme.refresh(out / "README.md", [part.table for part in parts if not part.alone], best, PAGE)
-    results_pictures.remove_others(out, pictures)
+    for beside in files.asides:
+        beside.write(out)
+    links = [beside.link(suffix) for beside in files.asides for suffix in SUFFIXES]
+    remove_others(out, [*(picture.link for picture in pictures), *links])
     size = sum((out / picture.link).stat().st_size for picture in pictures) / 1e6
     print(f"Wrote {out / PAGE} and {len(pictures)} pictures ({size:.1f} MB) in {out / results_pictures.FOLDER}")
     return not any(part.group.unreadable for part in parts) and all(
@@ -102,57 +80,10 @@ def show(choice: Choice) -> bool:
     )
 
 
-def parts_of(choice: Choice) -> list[Part]:
-    """The groups with finished variants at the scale: phantom first, then atlas, then others by name.
-
-    A fine-tuned model belongs to the group that it was trained on first, whatever patients --data asks for.
-    Raises NothingToShowError if there is none, UnknownChoiceError for a scale or data set without runs.
-    """
-    here = _finished(find_groups(choice.runs, choice.scale, choice.data, choice.only))
-    if not here:
-        raise NothingToShowError(
-            f"no finished variant in {choice.runs}: there is nothing to show yet; see: make status"
-        )
-    scale = here[0].scale
-    here = [group for group in here if group.scale == scale]
-    everywhere = here if choice.data is None else _finished(find_groups(choice.runs, scale, None, choice.only))
-    order = {name: place for place, name in enumerate(_USUAL)}
-    here.sort(
-        key=lambda group: (order.get(group.dataset, len(order)), group.dataset, -len(group.runs), group.cohort or "")
-    )
-    homes = [(other, base_group(other, here)) for other in everywhere if is_tuned(other)]
-    finetuned = {(other.dataset, other.cohort) for other, home in homes if home is not None}
-    here = [group for group in here if (group.dataset, group.cohort) not in finetuned]
-    found = classifications(choice)
-    return [_part(group, here, [other for other, home in homes if home is group], found, choice.runs) for group in here]
-
-
-def _part(
-    group: Group, groups: Sequence[Group], tuned: Sequence[Group], found: Sequence[Classification], runs_dir: Path
-) -> Part:
-    """Return the part of the page on a group, given all groups of the page."""
-    namesakes = sum(other.dataset == group.dataset for other in groups) > 1
-    alone = is_tuned(group)
-    tuned = [group] if alone else tuned
-    source = Source(group, runs_dir, found=() if alone else tuple(found))
-    return Part(
-        source=source,
-        title=group.dataset.capitalize() + (f" ({group.cohort[:12]})" if namesakes and group.cohort else ""),
-        prefix=results_pictures.prefix_of(group.dataset, group.cohort, namesakes),
-        claims=() if alone else tuple(judge(source)),
-        tuned=tuple(tuned_of(one, namesakes, len(tuned) > 1) for one in tuned),
-    )
-
-
-def _finished(groups: Sequence[Group]) -> list[Group]:
-    """Return groups with a finished variant: a sweep first makes the baselines, for all patients that it will score."""
-    return [group for group in groups if any(r.state == "done" and r.variant not in BASELINES for r in group.runs)]
-
-
-def _drawn(part: Part, runs_dir: Path, out: Path) -> tuple[list[Picture], dict[str, str]]:
-    """Draw the pictures of a part; return them, and for others the reason why the runs do not allow them."""
+def _drawn(part: Part, runs_dir: Path, out: Path) -> tuple[list[Picture], dict[str, NothingToShowError]]:
+    """Draw the pictures of a part; return them, and why the runs do not allow others."""
     drawn: list[Picture] = []
-    missing: dict[str, str] = {}
+    missing: dict[str, NothingToShowError] = {}
     # A fine-tuned model's picture shows its own patients.
     wanted = [] if part.alone else [(part.source, part.prefix, False if part.tuned else None)]
     of_tuned = [(Source(one.group, runs_dir, found=()), one.prefix, True) for one in part.tuned]
@@ -173,9 +104,11 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
         # Every data set is available to everyone, so a missing one has a command.
         listed += [
             f"- {name.capitalize()}: no finished run at this scale; `{_reproduce(scale, [name])}`"
-            for name in _USUAL
+            for name in USUAL
             if name not in shown
         ]
+    if not all(part.alone for part in parts):
+        listed += [f"- [{title}](#{_anchor(title)})" for title in (_CHECKS, _CLAIMS)]
     return "\n".join(
         [
             f"<!-- Generated by `{command}` from finished runs. Do not edit: run it again. -->",
@@ -183,6 +116,7 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
             f"# Results at scale {scale}",
             "",
             f"Written from finished runs; no number was typed. [{_MADE}](#{_anchor(_MADE)}) has the commands. "
+            "The files beside a table have all its columns, and the notes that say how its numbers are to be read. "
             + NOT_FOR_DIAGNOSIS
             + (f" {SMOKE}" if scale == "smoke" else ""),
             "",
@@ -192,35 +126,55 @@ def head(choice: Choice, parts: Sequence[Part]) -> str:
     )
 
 
-def section(
-    part: Part, checks: Sequence[Check], tests: int, pictures: Sequence[Picture], missing: Mapping[str, str]
-) -> str:
-    """Return a group's part of the page, the main results first."""
+def section(part: Part, pictures: Sequence[Picture], missing: Mapping[str, NothingToShowError], files: Files) -> str:
+    """Return a group's part of the page, the main results first; what lies beside it is added to `files`."""
     group, table = part.group, part.table
     lines = [f"## {part.title}", ""]
     beside = {} if part.alone else facts.beside(group, table)
     if not part.alone:
-        lines += [facts.headline(group, table, part.row, part.found, checks, part.claims), ""]
+        lines += [facts.headline(group, table, part.row, part.found, part.checks, part.claims), ""]
         lines += [line for picture in pictures if picture.name == FIRST for line in _pictured(picture)]
-        lines += [f"### {table.title}", "", sheets.quality(table, facts.beside_text(beside))]
-        lines += _first_table(group)
-        lines += ["### Do the results make sense?", "", sheets.checks(checks, part.row, table, tests)]
-        lines += _classifications(part)
-        lines += ["### The paper's claims", "", sheets.claims(part.claims, group, table)]
-    lines += _fourth_table(part, pictures)
+        made = sheets.quality(table, files.letters, facts.beside_text(beside))
+        lines += [f"### {table.titled(cohort=part.namesakes)}", "", *files.put(made, part.prefix)]
+        lines += _first_table(part, files)
+        lines += _classifications(part, files)
+    lines += _fourth_table(part, pictures, files)
     of_tuned = {one.link for one in part.tuned}
     others = [picture for picture in pictures if picture.name != FIRST and picture.link not in of_tuned]
     if others or missing:
         lines += ["### Figures", ""]
         lines += [line for picture in others for line in _pictured(picture)]
-        # The reason is followed by a command, for the person running this, not for the reader.
-        lines += [f"- Not drawn: {name}: {why.split('; ')[0]}." for name, why in sorted(missing.items())]
+        # The remedy is for the person running this, not for the reader.
+        lines += [f"- Not drawn: {name}: {why.reason}." for name, why in sorted(missing.items())]
         lines += [""] if missing else []
     tables = [*([] if part.alone else [table]), *(one.table for one in part.tuned)]
-    lines += ["### Provenance", "", facts.provenance(tables, part.found, beside)]
-    text = "\n".join(lines)
-    # If a data set has one cohort, titles do not name it; the notes do.
-    return text if part.title != group.dataset.capitalize() else text.replace(f" ({(group.cohort or '')[:12]})", "")
+    text, ids = facts.provenance(tables, part.found, beside)
+    lines += ["### Provenance", "", text, files.line([files.add(ids, part.prefix)], lettered=False)]
+    return "\n".join(lines)
+
+
+def answers(parts: Sequence[Part], files: Files) -> list[str]:
+    """Return the sections on the whole page: the checks, the claims, and the stand-ins that letters mark."""
+    asked = [part for part in parts if not part.alone]
+    lines: list[str] = []
+    if asked:
+        tests = tests_of(asked)
+        beside = [files.add(questions.checks_beside(part, tests, files.letters), part.prefix) for part in asked]
+        lines += [f"## {_CHECKS}", "", questions.checks(asked, tests, files.letters)]
+        lines += [f"In words, with what was measured, p and n: {files.line(beside)}"]
+        beside = [files.add(questions.claims_beside(part), part.prefix) for part in asked]
+        lines += [f"## {_CLAIMS}", "", questions.claims(asked, files.letters)]
+        lines += [f"Effects, intervals, margins, reasons, and the rules: {files.line(beside)}"]
+    if files.letters:
+        lines += [f"## {_STAND_INS}", ""]
+        lines += [
+            "A small network takes the place of a pretrained one. Every number that it touched carries its letter, at the "
+            "number, at the name of its row or at the head of its column.",
+            "",
+        ]
+        notes = [Footnote(letter, text) for text, letter in files.letters.items()]
+        lines += [*sheet.markdown_notes(notes), ""]
+    return lines
 
 
 def closing(choice: Choice, parts: Sequence[Part]) -> str:
@@ -258,7 +212,7 @@ def command_of(choice: Choice, scale: str) -> str:
     return "python analysis/results.py" + "".join(f" --{k} {value}" for k, value in given.items() if value is not None)
 
 
-def _classifications(part: Part) -> list[str]:
+def _classifications(part: Part, files: Files) -> list[str]:
     first = part.source.classification
     broken = [c for c in part.source.found or () if (c.scale, c.state) == (part.group.scale, "unreadable")]
     told = [f"- Unreadable: classification of {c.variant} ({c.path.name}): {c.reason}." for c in broken]
@@ -268,31 +222,37 @@ def _classifications(part: Part) -> list[str]:
     lines: list[str] = [*told, ""] if told else []
     for c in (first, *(other for other in part.found if other is not first)):
         table = embolism.collect(c)
-        text = sheets.classification(table)
-        lines += [f"### {table.title}", "", text] if c is first else [sheets.folded(table.title, text)]
+        title = table.titled(cohort=part.namesakes)
+        text, whole = sheets.classification(table, files.letters, "table3" if c is first else f"table3_{c.path.name}")
+        if c is first:
+            lines += [f"### {title}", "", *files.put((text, whole), part.prefix)]
+        else:
+            lines.append(files.line([files.add(replace(whole, title=title), part.prefix)], lettered=False))
     return lines
 
 
-def _first_table(group: Group) -> list[str]:
-    """Return Table 1, which is a row of Table 2 and its baselines, folded."""
-    if not any((run.variant, run.state) == (NEEDS[1][0], "done") for run in group.runs):
+def _first_table(part: Part, files: Files) -> list[str]:
+    """Return the line that leads to Table 1, which is a row of Table 2 and its baselines."""
+    if not any((run.variant, run.state) == (NEEDS[1][0], "done") for run in part.group.runs):
         return []
-    table = quality.collect(group, 1)
-    summary = f"{table.title}: `{NEEDS[1][0]}` of Table 2, against the nearest training X-ray"
-    return [sheets.folded(summary, sheets.quality(table))]
+    table = quality.collect(part.group, 1)
+    title = f"{table.titled(cohort=part.namesakes)}: `{NEEDS[1][0]}` of Table 2, against the nearest training X-ray"
+    _, whole = sheets.quality(table, files.letters)
+    return [files.line([files.add(replace(whole, title=title), part.prefix)], lettered=False)]
 
 
-def _fourth_table(part: Part, pictures: Sequence[Picture]) -> list[str]:
+def _fourth_table(part: Part, pictures: Sequence[Picture], files: Files) -> list[str]:
     """Return Table 4 of the model fine-tuned to other patients, with its picture; else of these patients."""
     lines: list[str] = []
     for one in part.tuned:
         lines += [f"### {one.title}", "", facts.tuning(tuned_run(one.group)), ""]
         lines += [line for picture in pictures if picture.link == one.link for line in _pictured(picture)]
-        lines.append(sheets.quality(one.table))
+        lines += files.put(sheets.quality(one.table, files.letters), one.prefix)
     finished = {run.variant for run in part.group.runs if run.state == "done"}
     if not part.alone and NEEDS[4][0] in finished:
         table = quality.collect(part.group, 4)
-        lines += [f"### {table.title}", "", sheets.quality(table)]
+        made = sheets.quality(table, files.letters)
+        lines += [f"### {table.titled(cohort=part.namesakes)}", "", *files.put(made, part.prefix)]
     return lines
 
 
@@ -301,7 +261,7 @@ def _pictured(picture: Picture) -> list[str]:
 
 
 def _reproduce(scale: str, data: Sequence[str]) -> str:
-    told = [("scale", scale)] * (scale != "cpu") + [("data", ",".join(data))] * (set(data) != set(_USUAL))
+    told = [("scale", scale)] * (scale != "cpu") + [("data", ",".join(data))] * (set(data) != set(USUAL))
     return "make reproduce" + "".join(f" {name}={value}" for name, value in told)
 
 

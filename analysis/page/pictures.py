@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from PIL import Image
 from analysis.pictures.draw import FIGURES, draw_figures
 from analysis.pictures.samples import VOLUMES, WORST
 from analysis.read.classifications import Classification
+from analysis.read.groups import NothingToShowError
 from analysis.read.runs import Run, evaluated
 from analysis.tabulate.quality_notes import sampler_text, window_text
-from analysis.tabulate.source import Source, patients
+from analysis.tabulate.source import Source, patients, tested_patients
 from x2c.core.files import replacing
 
 FOLDER = Path("docs/results")
@@ -48,7 +48,9 @@ class Picture:
     caption: str
 
 
-def draw(source: Source, prefix: str, out: Path, *, tuned: bool | None = None) -> tuple[list[Picture], dict[str, str]]:
+def draw(
+    source: Source, prefix: str, out: Path, *, tuned: bool | None = None
+) -> tuple[list[Picture], dict[str, NothingToShowError]]:
     """Draw all figures that the runs allow into `out`/docs/results; return the pictures, and reasons for missing ones.
 
     `prefix` distinguishes the pictures of groups. With `tuned` draw only that of the fine-tuned model, with False all
@@ -89,14 +91,6 @@ def _area_error(error: NDArray[np.float64]) -> float:
     return float(np.abs(squares.mean((1, 3))).max(initial=0.0))
 
 
-def remove_others(out: Path, pictures: Sequence[Picture]) -> None:
-    """Delete the folder's PNGs that the page does not show: their runs are no longer on the page."""
-    shown = {Path(picture.link).name for picture in pictures}
-    for png in sorted((out / FOLDER).glob("*.png")):
-        if png.name not in shown:
-            png.unlink()
-
-
 def link_of(prefix: str, name: str) -> str:
     """Return the path of a group's figure, relative to the page."""
     return f"{FOLDER.as_posix()}/{prefix}_{name}.png"
@@ -130,7 +124,7 @@ def caption(name: str, source: Source) -> str:
         parts += [_trained_on(runs[0])]
     elif name in _CT:
         parts += [f"variant {source.pictured(_OF_ONE[name])[0].label}"] if name in _OF_ONE else []
-        parts += [f"some of {patients(runs).removeprefix('n = ')}", f"slices in the window {window}"]
+        parts += [f"some of {tested_patients(runs)}", f"slices in the window {window}"]
         parts += [f"sampler {sampler}"] if (sampler := sampler_text(runs)) else []
     else:
         parts += [patients(runs), f"scored in the HU window {window}"]

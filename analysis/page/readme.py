@@ -8,7 +8,6 @@ from pathlib import Path
 
 from analysis.page.facts import finished, small_networks
 from analysis.page.pictures import Picture
-from analysis.page.sheets import counted_once
 from analysis.read.baselines import LABELS
 from analysis.read.runs import BASELINES
 from analysis.render import sheet
@@ -68,7 +67,7 @@ def _seeds(tables: Sequence[Table]) -> str:
     told = " and ".join(dict.fromkeys(texts))
     if any(table.across for table in tables):
         told += "; across seeds: mean ± SD of k differences to the reference row, one for each seed that both have"
-        few = too_few(one for table in tables for one in table.across.values()).strip().partition(":")[0]
+        few = too_few(one for table in tables for one in table.across.values())
         told += f"; {few}" if few else ""
     return told
 
@@ -77,5 +76,5 @@ def _narrowed(table: Table) -> Sheet:
     """Return the finished rows of the usual sample size's baselines and of the variants, in a few columns."""
     columns = tuple(replace(column, paper=None) for column in table.columns if column.key in COLUMNS)
     rows = tuple(row for row in table.rows if row.cells and (row.variant not in BASELINES or row.label in USUAL))
-    made = quality_sheet.sheets_of(replace(table, columns=columns, more_columns=(), rows=rows, differences={}))[0]
-    return replace(made, rows=tuple((section, counted_once(row)) for section, row in made.rows))
+    short = replace(table, columns=columns, more_columns=(), rows=rows, differences={})
+    return quality_sheet.sheets_of(short, counted=False)[0]

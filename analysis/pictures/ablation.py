@@ -34,17 +34,17 @@ def visual_ablation(runs: Iterable[Run], out: Path, shown: int = _PATIENTS) -> P
     """
     groups = group_runs(runs)
     if not groups:
-        raise NothingToShowError(f"there are no runs: there is nothing to draw yet; run: {START}")
+        raise NothingToShowError("there are no runs: there is nothing to draw yet", f"run: {START}")
     source = Source(groups[0])
     chosen = _chosen(source)
     trained = [run for run in chosen if run.variant != _CEILING]
     if not trained:
-        raise NothingToShowError(f"no finished variant has samples/{VOLUMES}; run: {source.sweep('losses')}")
+        raise NothingToShowError(f"no finished variant has samples/{VOLUMES}", f"run: {source.sweep('losses')}")
     samples = [read_sample(run.path / "samples" / VOLUMES) for run in chosen]
     common = [p for p in samples[0].patients if all(p in sample.patients for sample in samples)][:shown]
     if not common:
         raise NothingToShowError(
-            "the finished runs kept samples of different patients; sample them again with the same split"
+            "the finished runs kept samples of different patients", "sample them again with the same split"
         )
     columns: list[Column] = [
         ("Autoencoder (ceiling)" if run.variant == _CEILING else title_of(run), sample, patient_means([run], "psnr"))

@@ -43,7 +43,7 @@ def steps_quality(source: Source, out: Path) -> Path:
     series = longest(source, _training_steps)
     if series is None:
         raise NothingToShowError(
-            f"no two finished runs differ in nothing but stages.*.steps; run: {source.sweep('training_steps')}"
+            "no two finished runs differ in nothing but stages.*.steps", f"run: {source.sweep('training_steps')}"
         )
     return _draw(source, series, "Scores against training", out / "steps_quality.png")
 
@@ -53,7 +53,7 @@ def sampler_quality(source: Source, out: Path) -> Path:
     series = longest(source, _sampler_steps)
     if series is None:
         raise NothingToShowError(
-            f"no two finished runs differ in nothing but sampler.steps; run: {source.sweep('sampler_steps')}"
+            "no two finished runs differ in nothing but sampler.steps", f"run: {source.sweep('sampler_steps')}"
         )
     return _draw(source, series, "Scores against sampling steps", out / "sampler_quality.png")
 

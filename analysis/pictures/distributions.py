@@ -39,7 +39,7 @@ def distributions(source: Source, out: Path) -> Path:
     """Draw distributions.{png,pdf}: PSNR, SSIM, LPIPS and MAE of every test patient, by variant."""
     entries = entries_of(source)
     if not entries or all(entry.is_baseline for entry in entries):
-        raise NothingToShowError(f"no finished variant has scores; run: {source.sweep('losses')}")
+        raise NothingToShowError("no finished variant has scores", f"run: {source.sweep('losses')}")
     columns = [source.column(key) for key in METRICS]
     # The patients of the table's cells: a box over others would not match the cell's mean.
     over = source.table.patients

@@ -44,12 +44,12 @@ def visual_ablation(runs: Iterable[Run], out: Path, patients: int = _PATIENTS) -
 
 def draw_figures(
     names: Sequence[str], source: Any, out: Path, *, pdf: bool = True
-) -> tuple[list[Path], dict[str, str]]:
-    """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and the reasons for missing ones."""
+) -> tuple[list[Path], dict[str, NothingToShowError]]:
+    """Draw figures of an `analysis.tabulate.source.Source`; return the PNGs, and why others are missing."""
     from analysis.pictures.page import without_pdf
 
     drawn: list[Path] = []
-    missing: dict[str, str] = {}
+    missing: dict[str, NothingToShowError] = {}
     with nullcontext() if pdf else without_pdf():
         for name in names:
             module = importlib.import_module(f"analysis.pictures.{FIGURES[name][0]}")
@@ -59,5 +59,5 @@ def draw_figures(
                 else:
                     drawn.append(getattr(module, name)(source, out))
             except NothingToShowError as error:
-                missing[name] = str(error)
+                missing[name] = error
     return drawn, missing

@@ -71,14 +71,14 @@ def emboli(source: Source, out: Path) -> Path:
     found = find(samples)
     if all(sample.clot_share is None for sample in samples):
         raise NothingToShowError(
-            f"data {source.group.dataset} does not tell where emboli are, phantom and atlas do; "
-            f"run: {source.sweep('losses', data='atlas')}"
+            f"data {source.group.dataset} does not tell where emboli are, phantom and atlas do",
+            f"run: {source.sweep('losses', data='atlas')}",
         )
     if not found:
         more = source.script("train.py", run.variant)
         raise NothingToShowError(
-            f"none of the {len(kept)} test patients that {run.id} kept has an embolus; keep more, "
-            f"run: {more} --evaluation.pictures=16"
+            f"none of the {len(kept)} test patients that {run.id} kept has an embolus",
+            f"keep more, run: {more} --evaluation.pictures=16",
         )
     shown = found[:_SHOWN]
     size = (WIDTH - LEFT - RIGHT - _GAP * (len(_COLUMNS) - 1)) / len(_COLUMNS)

@@ -52,7 +52,7 @@ def roc(source: Source, out: Path) -> Path:
     if of is None:
         variant = source.checked.variant if source.checked else "full"
         raise NothingToShowError(
-            f"no finished classification on {source.group.name}; run: {source.script('classify.py', variant)}"
+            f"no finished classification on {source.group.name}", f"run: {source.script('classify.py', variant)}"
         )
     table = collect(of)
     curves = curves_of(table)

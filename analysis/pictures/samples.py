@@ -80,7 +80,7 @@ def read_sample(path: Path) -> Sample:
     except Exception as error:
         # Damaged zips, headers and streams raise errors of many kinds, and a picture must not stop the page.
         why = " ".join(str(error).split())[:160] or type(error).__name__
-        raise NothingToShowError(f"{path}: cannot be read ({why}); delete the run and train it again") from None
+        raise NothingToShowError(f"{path}: cannot be read ({why})", "delete the run and train it again") from None
 
 
 def _sample(arrays: Mapping[str, NDArray[Any]]) -> Sample:

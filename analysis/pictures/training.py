@@ -44,7 +44,7 @@ def training(source: Source, out: Path) -> Path:
     """Draw training.{png,pdf}: training and validation loss of each variant's lowest seed."""
     found = [(runs[0], stages) for _, runs in source.variants if (stages := read(runs[0].path / "metrics.jsonl"))]
     if not found:
-        raise NothingToShowError(f"no finished variant has metrics.jsonl; run: {source.sweep('losses')}")
+        raise NothingToShowError("no finished variant has metrics.jsonl", f"run: {source.sweep('losses')}")
     runs = [run for run, _ in found]
     columns = min(_COLUMNS, len(found))
     rows = -(-len(found) // columns)

@@ -38,7 +38,8 @@ def lidc(source: Source, out: Path) -> Path:
     ]
     if not found:
         raise NothingToShowError(
-            f"no finished run of lidc_lora at scale {source.group.scale}; run: {source.script('train.py', 'lidc_lora')}"
+            f"no finished run of lidc_lora at scale {source.group.scale}",
+            f"run: {source.script('train.py', 'lidc_lora')}",
         )
     _, group, run = max(found, key=lambda entry: entry[0])
     title = f"After fine-tuning by adapters to the data set of the stage {run.config['stages']['order'][-1]}"

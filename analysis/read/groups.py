@@ -37,7 +37,11 @@ class Choice:
 
 
 class NothingToShowError(Exception):
-    """No run matches; the message says what to run."""
+    """No run matches; the message gives the reason, and after it the remedy, such as a command to run."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason = reason
 
 
 class UnknownChoiceError(Exception):
@@ -62,7 +66,7 @@ def find_groups(
     groups = group_runs(_asked_for(runs, only, reference or REFERENCE) if only else runs)
     if not groups:
         where = f"no runs in {runs_dir}" if runs_dir.is_dir() else f"no folder {runs_dir}"
-        raise NothingToShowError(f"{where}: there is nothing to show yet; run: {START}")
+        raise NothingToShowError(f"{where}: there is nothing to show yet", f"run: {START}")
     if scale is not None:
         scales = {group.scale for group in groups}
         if scale not in scales:

@@ -14,8 +14,9 @@ class Footnote:
 
     mark: str
     text: str
-    kind: Literal["", "stand-in", "left out"] = ""
-    """Kind of note, which some pages show in another form: a stand-in network, or runs in no row; else empty."""
+    kind: Literal["", "stand-in", "left out", "reading"] = ""
+    """Kind of note, which some pages show in another form or elsewhere: a stand-in network, runs in no row, or how numbers
+    are read in general, whatever the runs; else empty."""
     about: str = ""
     """Name of the stand-in, and of the network it replaces; empty for other notes."""
 

@@ -97,11 +97,14 @@ def markdown(sheets: Sequence[Sheet]) -> str:
                 lines.append(_md_line([_md_styled(title, "bold", cell=True), *[""] * (len(sheet.heads) - 1)]))
             lines += [_md_line([_md_entry(entry) for entry in row]) for row in rows]
         lines.append("")
-        lines += [
-            "- " + (f"<sup>{_md(note.mark)}</sup> " if note.mark else "") + _md_note(note) for note in sheet.notes
-        ]
+        lines += markdown_notes(sheet.notes)
         lines += [""] if sheet.notes else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def markdown_notes(footnotes: Sequence[Footnote]) -> list[str]:
+    """Return footnotes as the lines of a list in Markdown."""
+    return ["- " + (f"<sup>{_md(note.mark)}</sup> " if note.mark else "") + _md_note(note) for note in footnotes]
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
@@ -192,7 +195,7 @@ def _md_line(cells: list[str]) -> str:
 
 
 def _md_entry(entry: Entry) -> str:
-    marks = "".join(f"<sup>{_md(mark, cell=True)}</sup>" for mark in entry.marks)
+    marks = f"<sup>{','.join(_md(mark, cell=True) for mark in entry.marks)}</sup>" if entry.marks else ""
     text = _md_styled(entry.text, entry.style if entry.text != "–" else "", cell=True) + marks
     return text if entry.below is None else f"{text}<br>{_md_entry(entry.below)}"
 
@@ -260,6 +263,6 @@ def _html_inner(entry: Entry) -> str:
     text = _html(entry.text)
     if entry.style:
         text = f"<b>{text}</b>" if entry.style == "bold" else f"<i>{text}</i>"
-    marks = "".join(f"<sup>{_html(mark)}</sup>" for mark in entry.marks)
+    marks = f"<sup>{','.join(map(_html, entry.marks))}</sup>" if entry.marks else ""
     below = "" if entry.below is None else f"<br>{_html_inner(entry.below)}"
     return f"{text}{marks}{below}"

@@ -145,6 +145,18 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(x) for x in adjusted]
 
 
+def side(ci: tuple[float, float], p: float, of: float = 0.0) -> int:
+    """Return on which side of a value an effect lies: 1 above, -1 below, 0 undecided.
+
+    It is decided where the whole interval `ci` lies on that side and p, corrected if there are several tests, is below ALPHA.
+    All verdicts follow this rule; NaN decides nothing.
+    """
+    low, high = ci
+    if not p < ALPHA:
+        return 0
+    return int(low > of) - int(high < of)
+
+
 def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     same_index(a=a, b=b)
     a, b = _scores("a", a), _scores("b", b)

@@ -110,7 +110,11 @@ class Table:
     @property
     def title(self) -> str:
         """Title of the table in a line."""
-        data = self.dataset + (f" ({self.cohort[:12]})" if self.cohort else "")
+        return self.titled(cohort=True)
+
+    def titled(self, *, cohort: bool) -> str:
+        """Return the title with or without the cohort, which distinguishes patients of one data set."""
+        data = self.dataset + (f" ({self.cohort[:12]})" if cohort and self.cohort else "")
         name = f"Table {self.kind.number}. {self.kind.title}" if self.kind else "Results"
         return f"{name} at scale {self.scale} on {data}"
 
@@ -360,13 +364,15 @@ def _filled(
             cells[column.key] = replace(cell, marks=model_marks + own)
         elif column.key in COMMON and (column.key != "xray_gain" or row.variant not in BASELINES):
             refused[column.key] = f"no {column.name}: it was not scored, or no patient has a finite one in every row"
-    details = [f"n = {len({patient for run in done for patient in patients_of(run)})}"]
+    count = len({patient for run in done for patient in patients_of(run)})
+    details = [f"n = {count}"]
     details += [f"{len(done)} seeds"] if len(done) > 1 else []
     details += [row.detail] if row.detail.endswith("refused") else []
     starts = max(run.starts for run in done)
     details += [f"started {starts} times"] if starts > 1 else []
     details += list(dict.fromkeys(run.note for run in done if run.note))[:1]
-    return replace(row, state="done", detail=", ".join(details), cells=cells, marks=model_marks, refused=refused)
+    row = replace(row, state="done", detail=", ".join(details), patients=count)
+    return replace(row, cells=cells, marks=model_marks, refused=refused)
 
 
 def _state_text(run: Run) -> str:

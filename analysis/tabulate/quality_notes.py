@@ -52,10 +52,9 @@ def footnotes(
 ) -> tuple[Footnote, ...]:
     """Return the notes on all rows of a table. `used` are the runs in its rows, `done` those of its cells."""
     variants = [run for run in done or used if run.variant not in BASELINES] or list(done or used)
-    texts = [_setting(group, done or used, variants)]
+    notes = [Footnote("", _setting(group, done or used, variants))]
     if done:
-        texts += [_reading(variants), *_sets(done, variants)]
-    notes = [Footnote("", text) for text in texts]
+        notes += [Footnote("", text, "reading") for text in (_reading(variants), *_sets(done, variants))]
     for stand_in, mark in marks.items():
         notes.append(stand_in_note(mark, stand_in.text))
     notes += _left_out(group, used, refused)
@@ -67,9 +66,10 @@ def footnotes(
                 "scale (256 × 256 × 64) and are not comparable with the measured ones. "
                 "The paper's FVD is printed × 10³ and is likely a mean squared distance "
                 "of paired features, since a set's FVD has no spread over cases.",
+                "reading",
             )
         )
-    notes.append(Footnote("", NOT_FOR_DIAGNOSIS))
+    notes.append(Footnote("", NOT_FOR_DIAGNOSIS, "reading"))
     return tuple(notes)
 
 
@@ -91,18 +91,17 @@ def seed_notes(rows: Sequence[Row], reference: str, across: Mapping[tuple[str, s
         label = _label_of(rows, reference)
         text += (
             f" Across seeds: the difference to {label} of the same seed, for every seed that both have: mean ± SD of k "
-            f"differences.{too_few(across.values())}"
+            "differences."
         )
-    return (Footnote("", text),)
+        if few := too_few(across.values()):
+            text += f" {few}: the exact sign-flip p of fewer than six cannot come below .05."
+    return (Footnote("", text, "reading"),)
 
 
 def too_few(across: Iterable[Across]) -> str:
-    """Say that so few seeds allow no test; empty if all have one."""
+    """Say that so few seeds allow no test: `3 seeds are too few for a test`; empty if all have one."""
     counts = sorted({one.k for one in across if one.p != one.p})
-    if not counts:
-        return ""
-    told = " and ".join(map(str, counts))
-    return f" {told} seeds are too few for a test: the exact sign-flip p of fewer than six cannot come below .05."
+    return f"{' and '.join(map(str, counts))} seeds are too few for a test" if counts else ""
 
 
 def test_notes(
@@ -161,7 +160,7 @@ def recipe_notes(rows: Sequence[Row], reference: str) -> tuple[list[Row], tuple[
         labels = ", ".join(row.label for row, own in zip(rows, texts, strict=True) if own == text)
         notes.append(Footnote(number, f"{labels}: {text}."))
     if any(MADE_WITH in text for text in numbers):
-        notes.append(Footnote("", ROUNDING))
+        notes.append(Footnote("", ROUNDING, "reading"))
     return marked, tuple(notes)
 
 

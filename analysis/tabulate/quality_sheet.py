@@ -94,20 +94,26 @@ def html(table: Table, ci: bool = False) -> str:
     return sheets.html(sheets_of(table, ci))
 
 
-def sheets_of(table: Table, ci: bool = False) -> list[Sheet]:
-    """Return the table, the metrics that the paper does not have, and the differences to the reference row."""
-    made = [_main_sheet(table, ci)]
+def sheets_of(table: Table, ci: bool = False, counted: bool = True) -> list[Sheet]:
+    """Return the table, the metrics that the paper does not have, and the differences to the reference row.
+
+    Every cell tells its number of patients; unless `counted`, only if it is not that of its row.
+    """
+    made = [_main_sheet(table, ci, counted)]
     if table.more_columns:
         rows = [row for row in table.rows if any(column.key in row.cells for column in table.more_columns)]
         heads = (Entry("Variant"), *(_head(column) for column in table.more_columns))
-        lines = [(row.section, (_name(row), *(_entry(table, row, c, ci) for c in table.more_columns))) for row in rows]
+        lines = [
+            (row.section, (_name(row), *(_entry(table, row, c, ci, counted) for c in table.more_columns)))
+            for row in rows
+        ]
         made.append(Sheet(f"More metrics. {table.title}", heads, tuple(lines)))
     if table.differences:
         made.append(_difference_sheet(table))
     return made
 
 
-def _main_sheet(table: Table, ci: bool) -> Sheet:
+def _main_sheet(table: Table, ci: bool, counted: bool) -> Sheet:
     heads = [Entry("Variant"), Entry("Runs")]
     for column in table.columns:
         heads.append(_head(column))
@@ -118,7 +124,7 @@ def _main_sheet(table: Table, ci: bool) -> Sheet:
     for row in table.rows:
         entries = [_name(row), Entry(row.detail)]
         for column in table.columns:
-            entries.append(_entry(table, row, column, ci))
+            entries.append(_entry(table, row, column, ci, counted))
             value = row.paper.get(column.key)
             if column.paper:
                 entries.append(Entry(paper_text(value), "italic") if value else Entry())
@@ -274,9 +280,14 @@ def _head(column: Column) -> Entry:
     )
 
 
-def _entry(table: Table, row: Row, column: Column, ci: bool) -> Entry:
+def _entry(table: Table, row: Row, column: Column, ci: bool, counted: bool) -> Entry:
     cell = row.cells.get(column.key)
-    text = _measured(row, column, " ± ", counted=True)
+    text = _measured(row, column, " ± ")
+    if cell:
+        told = [] if cell.p is None else [p_equals(cell.p)]
+        if counted or cell.n != row.patients:
+            told.append(f"n = {cell.n}" if told else str(cell.n))
+        text += f" ({', '.join(told)})" if told else ""
     if cell and ci and not math.isnan(cell.ci_low):
         text += f" [{_interval(cell, column)}]"
     return Entry(text + _star(table, row, column), "bold" if _is_best(row, column) else "")
@@ -291,16 +302,14 @@ def _interval(cell: Cell, column: Column) -> str:
     return f"{_as_mean(cell.ci_low, cell, column)} to {_as_mean(cell.ci_high, cell, column)}"
 
 
-def _measured(row: Row, column: Column, plus_minus: str, counted: bool = False) -> str:
+def _measured(row: Row, column: Column, plus_minus: str) -> str:
     cell = row.cells.get(column.key)
     if cell is None:
         return "–"
     text = _as_mean(cell.mean, cell, column, signed=column.key == "xray_gain" or column.better == 0)
-    if cell.p is not None:
-        return text + (f" ({p_equals(cell.p)}, n = {cell.n})" if counted else "")
-    if not math.isnan(cell.sd):
+    if cell.p is None and not math.isnan(cell.sd):
         text += plus_minus + _as_mean(cell.sd, cell, column)
-    return text + (f" ({cell.n})" if counted else "")
+    return text
 
 
 def _as_mean(value: float, cell: Cell, column: Column, *, signed: bool = False) -> str:

@@ -32,6 +32,8 @@ class Row:
     """By metric, the reason why there is no cell though it was scored."""
     seeds: frozenset[int] | None = None
     """Seeds that the table's rows share and its cells are over; None for a baseline, which has no seed."""
+    patients: int = 0
+    """Number of test patients of its runs; 0 without cells."""
 
     @property
     def finished(self) -> list[Run]:

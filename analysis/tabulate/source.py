@@ -74,7 +74,7 @@ class Source:
         with_file = ((row, [r for r in runs if (r.path / "samples" / file).is_file()]) for row, runs in self.variants)
         kept = [(row, runs[0]) for row, runs in with_file if runs]
         if not kept:
-            raise NothingToShowError(f"no finished variant has samples/{file}; run: {self.sweep('losses')}")
+            raise NothingToShowError(f"no finished variant has samples/{file}", f"run: {self.sweep('losses')}")
         for row, run in kept:
             if row.variant == "full":
                 return run, "the paper's method"
@@ -132,8 +132,13 @@ def closing(runs: Iterable[Run | Classification], *, metrics: bool = True) -> st
 
 def patients(runs: Iterable[Run]) -> str:
     """Describe the number of scored test patients, e.g. `n = 24 test patients`."""
+    return f"n = {tested_patients(runs)}"
+
+
+def tested_patients(runs: Iterable[Run]) -> str:
+    """Describe the number of scored test patients, e.g. `24 test patients`."""
     numbers = sorted({len(run.scores) for run in runs if run.scores is not None})
-    return f"n = {' or '.join(map(str, numbers))} test patients"
+    return f"{' or '.join(map(str, numbers))} test patients"
 
 
 def title_of(run: Run) -> str:

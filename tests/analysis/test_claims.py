@@ -422,7 +422,7 @@ def test_a_metric_without_a_number_has_none_on_the_page(make_run: MakeRun) -> No
     source = source_of(make_run("l1").parent)
     group = source.group
     effect = Effect("lpips", "LPIPS", says="not measured for L1")
-    claim = replace(judge(source)[0], effects=(effect,), verdict="not enough data", missing="")
+    claim = replace(judge(source)[0], effects=(effect,), verdict="not enough data", reason="", stand_ins=())
     (row,) = [row for _, row in verdicts_sheet.verdict_sheet([claim], group).rows]
     assert [entry.text for entry in row[2:]] == ["LPIPS: not enough data (not measured for L1)", *["–"] * 8]
     (line,) = csv.DictReader(io.StringIO(verdicts_sheet.verdict_csv([claim], group)))

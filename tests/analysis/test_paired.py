@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.paired import compare, holm, holm_levels, sign_flip, summary, t_interval
+from analysis.stats.paired import compare, holm, holm_levels, side, sign_flip, summary, t_interval
 
 
 def test_summary_of_known_scores() -> None:
@@ -158,3 +158,25 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
     with pytest.raises(ValueError, match=r"^p: expected values from 0 to 1"):
         holm([0.1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("ci", "p", "of", "expected"),
+    [
+        ((0.1, 0.9), 0.01, 0.0, 1),
+        ((-0.9, -0.1), 0.01, 0.0, -1),
+        ((-0.1, 0.9), 0.01, 0.0, 0),
+        ((0.0, 0.9), 0.01, 0.0, 0),
+        ((0.1, 0.9), 0.05, 0.0, 0),
+        ((0.1, 0.9), 0.01, 0.5, 0),
+        ((0.1, 0.4), 0.01, 0.5, -1),
+        ((-np.inf, 0.4), 0.01, 0.5, -1),
+        ((np.nan, np.nan), 0.01, 0.0, 0),
+        ((0.1, 0.9), np.nan, 0.0, 0),
+        ((-np.inf, np.nan), 0.01, np.nan, 0),
+    ],
+)
+def test_a_side_is_decided_by_the_whole_interval_and_a_significant_p(
+    ci: tuple[float, float], p: float, of: float, expected: int
+) -> None:
+    assert side(ci, p, of) == expected

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fabricated import write_classification
-from test_results import ATLAS, GRID, LOSSES, OPTIONS, on, page
+from test_results import ATLAS, GRID, LAST, LOSSES, OPTIONS, beside, on, page
 
 from analysis.page import pictures
 from x2c.core.script import PROJECT
@@ -124,7 +124,7 @@ def test_runs_without_a_row_say_what_they_are_for(make_run: MakeRun, tmp_path: P
     )
     assert text.count("With other settings") == 1 and told in text
     assert "Left out" not in text
-    assert f"- full, samples: `{several.name}`" in text
+    assert f"full,samples,{several.name}\n" in beside(tmp_path, "phantom_runs.csv")
 
 
 def test_the_fine_tuned_model_stands_in_its_data_sets_section(
@@ -137,7 +137,7 @@ def test_the_fine_tuned_model_stands_in_its_data_sets_section(
     make_run("baseline_nearest", cohort=TUNED, config=tuned())
     write_classification(runs, "lidc_lora", cohort=TUNED)
     text = page(runs, tmp_path)
-    assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == ["Phantom", "Atlas", "How it was made"]
+    assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == ["Phantom", "Atlas", *LAST]
     section, atlas = text.split("\n## ")[1:3]
     assert (
         "### Table 4. Fine-tuned to other patients by adapters (in the place of LIDC)\n\n"
@@ -149,8 +149,8 @@ def test_the_fine_tuned_model_stands_in_its_data_sets_section(
     assert "(f00dfeedbeef)" not in section and "cohort f00dfeedbeef" in section
     assert "| HU window | Table 2: −100..900 HU<br>Table 4: −1200..600 HU |" in section
     # Its patients have no checks and no claims.
-    assert section.count("### Do the results make sense?") == section.count("### The paper's claims") == 1
-    assert text.count(" checks of this page that are tests") == 2 and "over all 2 checks" in text
+    assert "| Question | Phantom<br>*of X-ray2CTPA* | Atlas<br>*of X-ray2CTPA* |" in text
+    assert "| Claim | Phantom | Atlas |" in text and "over all 2 checks of this page that are tests" in text
     assert "Table 4" not in atlas and "Not drawn: lidc: no finished run of lidc_lora at scale cpu." in atlas
     # Who asks for the home's patients alone sees it as well, and who asks for its own patients it alone.
     assert "### Table 4. Fine-tuned" in page(runs, tmp_path, "--data", "f00d")
@@ -159,6 +159,7 @@ def test_the_fine_tuned_model_stands_in_its_data_sets_section(
         "Phantom",
         "Table 4. Fine-tuned to other patients by adapters (in the place of LIDC)",
         "Provenance",
+        "Stand-ins",
         "How it was made",
     ]
 
@@ -190,14 +191,14 @@ def test_fine_tuned_on_the_same_patients_keeps_its_place(make_run: MakeRun, tmp_
     make_run("full")
     text = page(make_run("lidc_lora").parent, tmp_path)
     assert "### Table 4. Image quality after fine-tuning at scale cpu on phantom\n" in text
-    assert "<summary>Table 1. Image quality at scale cpu on phantom: `full` of Table 2, against the nearest" in text
+    assert "\nTable 1. Image quality at scale cpu on phantom: `full` of Table 2, against the nearest" in text
 
 
 def test_baselines_alone_make_no_section(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
     make_run("baseline_mean", cohort=TUNED, config=tuned(), updated=5000)
     make_run("lidc_lora", cohort=TUNED, config=tuned(), state="running")
     text = page(make_run("full").parent, tmp_path)
-    assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == ["Phantom", "How it was made"]
+    assert re.findall(r"^## (.*)", text, flags=re.MULTILINE) == ["Phantom", *LAST]
 
 
 def test_the_order_is_that_of_a_reader_in_a_hurry(make_run: MakeRun, tmp_path: Path, undrawn: None) -> None:
@@ -205,6 +206,11 @@ def test_the_order_is_that_of_a_reader_in_a_hurry(make_run: MakeRun, tmp_path: P
     runs = make_run("full").parent
     make_run("lidc_lora", cohort=TUNED, config=tuned())
     write_classification(runs, "full")
-    titles = re.findall(r"^### (.*?)[.?]? ?(?:Abl|Emb|Fine|$)", page(runs, tmp_path), flags=re.MULTILINE)
-    order = ["Table 2", "Do the results make sense", "Table 3", "The paper's claims", "Table 4", "Provenance"]
-    assert titles == order
+    text = page(runs, tmp_path)
+    titles = re.findall(r"^##+ (.*?)[.]? ?(?:Abl|Emb|Fine|$)", text, flags=re.MULTILINE)
+    assert titles == ["Phantom", "Table 2", "Table 3", "Table 4", "Provenance", *LAST]
+    # Links at the top lead past the tables.
+    assert (
+        "- [Do the results make sense?](#do-the-results-make-sense)\n- [The paper's claims](#the-papers-claims)\n"
+        in text
+    )
