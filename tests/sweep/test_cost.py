@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import time
@@ -25,6 +24,7 @@ from x2c.sweep.plan.cells import Plan, make_plan
 from x2c.sweep.plan.preregister import added_later, lock
 from x2c.sweep.plan.schema import Metric
 from x2c.sweep.run.grid import Grid
+from x2c.sweep.run.kinds import Shown
 from x2c.sweep.show.cost import Costs, Job, device_name, estimate, remaining_steps, wall_seconds
 from x2c.sweep.show.tables import cost_lines, plan_table, snapshots
 
@@ -180,14 +180,12 @@ def test_a_locked_plan_marks_what_came_later(measured, monkeypatch, sweep_file, 
 
 def test_a_lock_is_of_how_cells_are_judged_too(measured, monkeypatch, sweep_file, tmp_path, capsys):
     monkeypatch.setattr(preregistration, "LOCKS", tmp_path / "locks")
-    options = argparse.Namespace(lock=True, no_cost=True, json=False)
     for _ in range(2):
-        Grid(measured).show_plan(options)
+        Grid(measured).show_plan(Shown(cost=False, lock=True))
     made, again = [line for line in capsys.readouterr().out.splitlines() if " locked " in f" {line}"]
     assert made.startswith("locked 2 of 2 cells, those that had not started, in ")
     assert again.startswith(f"s was locked on {time.strftime('%Y')}") and ": 2 cells, in " in again
-    options.json = True
-    Grid(measured).show_plan(options)
+    Grid(measured).show_plan(Shown(cost=False, lock=True, json=True))
     out, err = capsys.readouterr()
     assert json.loads(out)["cells"] and "was locked on" in err
     sweep = measured.sweep.model_copy(update={"metric": Metric(name="mae_hu", goal="minimize")})

@@ -271,7 +271,7 @@ def test_any_number_of_cells_goes_to_a_worker(make_plan, open_cells):
     assert max(map(len, line)) < WORD_BYTES / 100
     assert worker_arguments(plan, chosen, ["losses", "--scale", "smoke"]) == line
     _, options, _ = parse(line)
-    assert wanted(plan, options) == list(chosen)
+    assert wanted(plan, options.cells) == list(chosen)
     assert "--cells" not in worker_arguments(plan, plan.cells, ["losses"])
 
 
@@ -286,7 +286,7 @@ def test_a_wrong_run_among_many_is_a_line_that_can_be_read(make_plan):
     plan = many(make_plan(), 2_000)
     _, options, _ = parse(["worker", "losses", "--cells", "x"])
     with pytest.raises(UserError, match=r"--cells: expected a known run; got 'x'; .* and 1900 more$") as error:
-        wanted(plan, options)
+        wanted(plan, options.cells)
     assert len(str(error.value)) < 5_000
 
 

@@ -68,9 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             weights.check(config)
     # Imported here: it takes a moment, which --help need not.
     from x2c.sweep.run.factory import kind_of
+    from x2c.sweep.run.kinds import Shown
 
     if command == "plan":
-        kind_of(plan).show_plan(options)
+        kind_of(plan).show_plan(Shown(options.workers, not options.no_cost, options.lock, options.json))
         return 0
     if command == "status":
         return show(kind_of(plan).with_cells(options.storage), options)

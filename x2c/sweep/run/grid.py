@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -21,7 +20,7 @@ from x2c.engine.identity import cohort_fingerprint
 from x2c.sweep.plan.cells import Cell, Plan
 from x2c.sweep.plan.devices import crew_for, default_workers
 from x2c.sweep.queue.state import claimed, open_stages, record_failure
-from x2c.sweep.run.kinds import Prepared
+from x2c.sweep.run.kinds import Prepared, Shown
 from x2c.sweep.show import status
 from x2c.sweep.show.tables import clock, outcome, plan_table, snapshots, wide_console
 
@@ -35,23 +34,23 @@ class Grid:
 
     plan: Plan
 
-    def show_plan(self, options: argparse.Namespace) -> None:
+    def show_plan(self, shown: Shown) -> None:
         """Print the cells and their cost, and lock them if requested."""
         plan = self.plan
-        if options.lock:
+        if shown.lock:
             from x2c.sweep.plan.preregister import lock
 
             made, new = lock(plan)
             said = f"locked {len(made.cells)} of {len(plan.cells)} cells, those that had not started, in {made.path}"
             was = f"{plan.sweep.name} was locked on {made.date}: {len(made.cells)} cells, in {made.path}"
             # The output that follows may be JSON, which stands alone.
-            print(said if new else was, file=sys.stderr if options.json else sys.stdout)
+            print(said if new else was, file=sys.stderr if shown.json else sys.stdout)
         costs = None
-        if not options.no_cost:
+        if shown.cost:
             from x2c.sweep.show.cost import estimate
 
-            costs = estimate(plan, options.workers or default_workers(plan.compute))
-        if options.json:
+            costs = estimate(plan, shown.workers or default_workers(plan.compute))
+        if shown.json:
             cost = {"cost": None if costs is None else asdict(costs)}
             print(json.dumps({**status.as_json(plan, status.gather(plan)), **cost}, indent=2))
             return

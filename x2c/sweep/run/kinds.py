@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -15,6 +14,18 @@ from x2c.sweep.plan.devices import Device
 if TYPE_CHECKING:
     # It imports Optuna, which `plan` and `status` need not wait for.
     from x2c.sweep.queue.queue import Queue
+
+
+class Shown(NamedTuple):
+    """What the command `plan` shows and does."""
+
+    workers: int | None = None
+    """Number of workers for the estimate of the time; None: the machine's default."""
+    cost: bool = True
+    """Whether to show what is left in time, disk and energy."""
+    lock: bool = False
+    """Whether to preregister the cells."""
+    json: bool = False
 
 
 class Prepared(NamedTuple):
@@ -30,7 +41,7 @@ class Prepared(NamedTuple):
 class Kind(Protocol):
     """What a grid and a search do in their own ways. `chosen` are the cells that a command is about."""
 
-    def show_plan(self, options: argparse.Namespace) -> None:
+    def show_plan(self, shown: Shown) -> None:
         """Print what the sweep would run, for the command `plan`. Raises UserError for an option of the other kind."""
 
     def with_cells(self, storage: str | None) -> Plan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from rich.console import RenderableType
 from x2c.core.errors import UserError
 from x2c.sweep.plan.cells import Cell, Plan, SearchPlan
 from x2c.sweep.plan.devices import crew_for
-from x2c.sweep.run.kinds import Prepared
+from x2c.sweep.run.kinds import Prepared, Shown
 from x2c.sweep.show.tables import clock, outcome, snapshots, space_table, wide_console
 
 if TYPE_CHECKING:
@@ -27,10 +26,10 @@ class Search:
 
     plan: SearchPlan
 
-    def show_plan(self, options: argparse.Namespace) -> None:
+    def show_plan(self, shown: Shown) -> None:
         """Print the ranges. Raises UserError for --lock and --json."""
         for option in ("lock", "json"):
-            if getattr(options, option):
+            if getattr(shown, option):
                 raise UserError(
                     f"--{option}: applies to grids only; a search draws its cells at run time; leave it out"
                 )

@@ -23,17 +23,17 @@ def work_as(options: argparse.Namespace, overrides: Sequence[str]) -> int:
     plan = make_plan(options.name, options.scale, options.seeds, overrides)
     # W&B writes a program's arguments into its run's folder, which must not contain a password.
     sys.argv[1:] = ["worker", *same_plan(options, overrides)]
-    return work(plan, wanted(plan, options), options.storage, options.supervisor)
-
-
-def wanted(plan: Plan, options: argparse.Namespace) -> list[Cell]:
-    """Return the cells of a worker. Raises UserError if they differ from those that were planned."""
     if options.plan not in (None, plan.fingerprint):
         raise UserError(f"{options.name}: the code or the data changed since this sweep was planned; start it again")
-    if options.cells is None:
+    return work(plan, wanted(plan, options.cells), options.storage, options.supervisor)
+
+
+def wanted(plan: Plan, runs: Sequence[str] | None) -> list[Cell]:
+    """Return the cells of these runs, or all of a plan. Raises UserError for a run that the plan does not have."""
+    if runs is None:
         return list(plan.cells)
     cells = {cell.run_id: cell for cell in plan.cells}
-    for run_id in options.cells:
+    for run_id in runs:
         if run_id not in cells:
             raise unknown("--cells", "run", run_id, cells)
-    return [cells[run_id] for run_id in options.cells]
+    return [cells[run_id] for run_id in runs]
