@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from x2c.core.script import begin
@@ -70,26 +71,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="embolism label to sample with, for runs guided by label (default: the run's)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse doubtful X-rays instead of warning of them")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="print the operations that take longest, and write profile/trace.json beside the volumes",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options, overrides = parser.split(argv)
     from x2c.engine.sampling_paths import Request, check_paths, done_run
 
-    options.run = find_run(options.run, options.runs)
-    del options.runs
+    options.run, profiles = find_run(options.run, options.runs), options.profile
+    del options.runs, options.profile
     request = Request(**vars(options), overrides=tuple(overrides))
     # Errors that can be found at once are reported before the imports, which take many seconds.
     done_run(request.run)
     check_paths(request)
+    from x2c.engine.profiling import profiled
     from x2c.engine.sampling import sample_xrays
     from x2c.engine.volume_files import print_made
 
+    out = options.out if options.xray.is_dir() else options.out.parent
     try:
-        with interruptible():
+        with interruptible(), profiled(out / "profile") if profiles else nullcontext():
             made = sample_xrays(request)
     except KeyboardInterrupt as stop:
         print("interrupted; every file that was written is whole; --overwrite does all again", file=sys.stderr)
         return exit_code(stop)
-    print_made(made, options.out if options.xray.is_dir() else options.out.parent)
+    print_made(made, out)
     return 0
 
 

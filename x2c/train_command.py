@@ -16,6 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from x2c.core import agent, weights
@@ -44,10 +45,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from x2c.engine.belonging import belonging
     from x2c.engine.experiment import run
     from x2c.engine.identity import run_directory
+    from x2c.engine.profiling import profiled_training
     from x2c.engine.summary import print_scores
 
-    with belonging(), logged(run_directory(config).path / "log.txt"):
-        print_scores(run(config))
+    path = run_directory(config).path
+    profile = profiled_training(path / "profile") if options.profile else nullcontext()
+    with belonging(), logged(path / "log.txt"):
+        with profile:
+            directory = run(config)
+        print_scores(directory)
 
 
 def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.Namespace, Config]:
@@ -66,6 +72,11 @@ def parse(arguments: Sequence[str], given: Mapping[str, Any]) -> tuple[argparse.
         "--check",
         action="store_true",
         help="print the resolved configuration and the denoiser's size, tell what weights are missing, run nothing",
+    )
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="profile ten training steps: print the operations that take longest, write RUN/profile/trace.json",
     )
     parser.add_argument(
         "--help-config",

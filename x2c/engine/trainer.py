@@ -102,6 +102,7 @@ class Trainer:
                         self.ema.step(self.learned)
                     self.unread.append(_mean(micro_losses))
                     micro_losses.clear()
+                    listening.notify_step()
                     if self._is_due():
                         self._read_losses(report)
                         self._validate_and_save(report)
