@@ -122,13 +122,3 @@ def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_parts)
     assert fingerprint() == different[0]
     asked = resolve("full", "smoke").dataset.options.model_dump()
     assert fingerprint(**asked) == smoke_parts.evaluated.cohort.fingerprint
-
-
-def test_how_many_processes_make_the_cohort_changes_nothing(tmp_path):
-    entry = DATASETS.get("phantom")
-    small = entry(entry.Options(train=2, val=1, test=2, radiograph_size=16))
-    resolution = Resolution(size="16x16x4", reduction=1)
-    alone, together = (small.open(tmp_path / str(workers), resolution, workers) for workers in (1, 2))
-    np.testing.assert_array_equal(alone.hu, together.hu)
-    np.testing.assert_array_equal(alone.radiographs, together.radiographs)
-    pd.testing.assert_frame_equal(alone.manifest, together.manifest)
