@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from analysis.pictures.draw import FIGURES, draw_figures
+from analysis.pictures.page import without_pdf
 from analysis.pictures.samples import VOLUMES, WORST
 from analysis.read.classifications import Classification
 from analysis.read.runs import Run, evaluated
@@ -55,7 +56,7 @@ def draw(source: Source, prefix: str, out: Path, *, tuned: bool | None = None) -
     others.
     """
     names = [name for name in _ORDER if tuned is None or tuned == (name == TUNED)]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, without_pdf():
         drawn, missing = draw_figures(names, source, Path(folder))
         for png in drawn:
             compact(png, out / link_of(prefix, png.stem))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,17 @@ LINE = 0.15
 """Inches from one line of 8 points to the next."""
 _NOTE_POINTS, _NOTE_LINE = 6.5, 0.135
 _TITLE_POINTS = 10.0
+_PDF = ContextVar("_PDF", default=True)
+
+
+@contextmanager
+def without_pdf() -> Iterator[None]:
+    """In the block, pages are saved as PNG alone, which takes half of the time: a PDF holds its fonts."""
+    token = _PDF.set(False)
+    try:
+        yield
+    finally:
+        _PDF.reset(token)
 
 
 @contextmanager
@@ -131,8 +143,11 @@ class Page:
 
     def save(self, png: Path) -> None:
         """Write the PNG, WIDTH_PIXELS wide, and the PDF beside it; both are whole or absent."""
-        canvases = ((png, FigureCanvasAgg(self.figure)), (png.with_suffix(".pdf"), FigureCanvasPdf(self.figure)))
-        for path, canvas in canvases:
+        canvases = (
+            {png: FigureCanvasAgg, png.with_suffix(".pdf"): FigureCanvasPdf} if _PDF.get() else {png: FigureCanvasAgg}
+        )
+        for path, canvas_of in canvases.items():
+            canvas = canvas_of(self.figure)
             # Without the date of creation, the file stays the same if nothing changed.
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
             with replacing(path) as temporary:
