@@ -306,11 +306,11 @@ def test_a_drr_is_of_the_volume_itself(folder, patient):
 
 def test_the_cohorts_patients_are_those_made_alone(folder, tmp_path):
     entry = DATASETS.get("atlas")
-    few = entry(entry.Options(train=1, val=1, test=1, radiograph_size=16))
+    few = entry(entry.Options(train=1, val=1, test=2, radiograph_size=16))
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / folder.name).symlink_to(folder)
     cohort = few.open(tmp_path, Resolution(size="16x16x8", reduction=1), 1)
-    assert cohort.manifest["patient"].tolist() == [f"atlas-0-{number:05d}" for number in range(3)]
+    assert cohort.manifest["patient"].tolist() == [f"atlas-0-{number:05d}" for number in range(4)]
     known = {"label", "lung_left_ml", "heart_width_mm", "effusion_right_ml", "clot_burden", "deformation_strength"}
     assert known <= set(cohort.manifest.columns)
     # Rounded to whole HU, but the very patients that the function makes.

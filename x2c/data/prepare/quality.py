@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from x2c.data.preprocess.chest import chest_extent, lung_sides
-from x2c.data.preprocess.lungs import LUNG_HU, Lungs, Mask, room_air, volume_ml
-from x2c.data.preprocess.morphology import eroded
+from x2c.data.preprocess.lungs import LUNG_HU, Lungs, room_air, volume_ml
+from x2c.data.preprocess.morphology import Mask, eroded
 from x2c.data.remark import Remark
 from x2c.data.volume import Volume
 
