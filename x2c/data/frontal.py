@@ -84,7 +84,8 @@ def _sketch() -> Array:
     heart = _within(np.hypot((across - 0.16) / 0.36, (down - 0.3) / 0.42) - 1, 0.1)
     abdomen, mediastinum = _within(0.6 - down), _within(aside - 0.13)
     sketch: Array = 0.15 * abdomen + 0.4 * mediastinum + 0.12 * heart - 0.6 * lungs * (1 - 0.8 * heart)
-    return sketch - sketch.mean()
+    sketch -= sketch.mean()
+    return sketch
 
 
 def _within(distance: Array, edge: float = 0.05) -> Array:
