@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
-
 from analysis.read.classifications import Classification
 from analysis.read.recipes import differences_in_making, differences_in_recipe
 from analysis.read.runs import Run, StandIn, voxels
@@ -25,6 +23,7 @@ from analysis.tabulate.quality import Table
 from analysis.tabulate.quality_notes import MADE_WITH
 from analysis.tabulate.rows import Row
 from analysis.tabulate.source import Source
+from x2c.core.yaml_text import load_yaml
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
 PAPER_SCALE = "paper"
@@ -135,7 +134,7 @@ def judge(source: Source, claims: Path = FILE) -> list[Judged]:
     effect, or in lying below the margin. A claim is contradicted if one metric contradicts it, and supported if all
     of its metrics support it. Rows whose recipes differ in more than their own files are not compared.
     """
-    listed: list[dict[str, Any]] = yaml.safe_load(claims.read_text(encoding="utf-8"))
+    listed: list[dict[str, Any]] = load_yaml(claims.read_text(encoding="utf-8"))
     raw = [_of_rows(claim, source) if claim["table"] == 2 else _of_inputs(claim, source) for claim in listed]
     tested = [p for judged in raw for effect in judged.effects for p in _family(effect)]
     corrected = iter(zip(holm(tested), holm_levels(tested, ALPHA), strict=True))

@@ -172,7 +172,7 @@ def test_in_phantoms_the_measurements_follow_what_was_drawn() -> None:
     shape, patients = (16, 64, 64), dry[:8]
     drawn, windowed, whole = [], [], []
     for patient_id in patients:
-        patient = make_patient(patient_id, 0, shape, 32)
+        patient = make_patient(patient_id, 0, shape, 32, "drr")
         masks = {
             name: torch.from_numpy(np.ascontiguousarray(share))[None]
             for name, share in make_structures(patient_id, 0, shape).items()

@@ -337,14 +337,14 @@ def test_what_would_be_needed_is_told(make_run: MakeRun) -> None:
     assert effect.detectable > abs(effect.value)
 
 
-@pytest.mark.parametrize("expects", ["better", "worse", "not_better"])
+@pytest.mark.parametrize("expects", ["better", "not_better"])
 def test_no_more_than_one_claim_of_twenty_is_supported_by_chance(
     make_run: MakeRun, tmp_path: Path, expects: str
 ) -> None:
     """Claims with a known truth: of rows that do not differ, or, of “not better”, that differ by just the margin."""
     generator = np.random.default_rng(0)
     file = claim_of(tmp_path / "c.yaml", expects=expects, metrics=["psnr"])
-    truth, draws, supported = 0.3 if expects == "not_better" else 0.0, 60, 0
+    truth, draws, supported = 0.3 if expects == "not_better" else 0.0, 40, 0
     for seed, shift in enumerate((0.0, 0.3, -0.3)):
         run = scored(make_run("l1", seed=seed, stand_ins=REAL), **all_better(0) | {"psnr": 20 + SPREAD + shift})
         scored(make_run("l1_lpips", seed=seed, stand_ins=REAL), **all_better(0))

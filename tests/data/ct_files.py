@@ -27,6 +27,13 @@ def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.
     Body, spine, two lungs and a heart that lies in the left one, in a field of 300 × 320 × 320 mm: quality finds nothing
     odd at this sampling, and the pixels unusual where they are larger.
     """
+    hu = _anatomy(shape, spacing_mm) + np.random.default_rng(seed).normal(0, 10, shape)
+    return Volume(np.rint(hu).astype(np.float32), spacing_mm, ORIGIN_MM)
+
+
+@lru_cache(maxsize=4)
+def _anatomy(shape: tuple[int, int, int], spacing_mm: Triple) -> Array:
+    """The chest without noise."""
     places = [
         (np.arange(count) - (count - 1) / 2) * mm for count, mm in zip(shape, spacing_mm, strict=True)
     ]  # mm from the middle
@@ -40,8 +47,8 @@ def chest(shape: tuple[int, int, int] = (60, 128, 128), spacing_mm: Triple = (5.
     ):
         inside = _coverage(places, centre, radii, taper)
         hu += inside * (value - hu)
-    hu += np.random.default_rng(seed).normal(0, 10, shape)
-    return Volume(np.rint(hu).astype(np.float32), spacing_mm, ORIGIN_MM)
+    hu.setflags(write=False)
+    return hu
 
 
 def _coverage(places: list[Array], centre: Triple, radii: Triple, taper: float) -> Array:

@@ -36,6 +36,11 @@ def write_pairs(root: Path, lines: list[dict[str, object]]) -> None:
         writer.writerows(lines)
 
 
+def read_pairs(root: Path) -> list[dict[str, object]]:
+    with (root / "pairs.csv").open(newline="") as stream:
+        return [dict(line) for line in csv.DictReader(stream)]
+
+
 def make_folder(root: Path, count: int = 8) -> list[dict[str, object]]:
     """A folder data set of `count` patients, alternately with and without an embolism; returns its lines."""
     root.mkdir(parents=True, exist_ok=True)

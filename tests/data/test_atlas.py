@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from x2c.core.config import Resolution
@@ -122,7 +121,7 @@ def test_shapes_types_and_ranges(patient):
 
 
 def test_patients_and_cohorts_differ(patient):
-    volumes = [np.clip((patient(f"p{i}").volume.hu + 100) / 1000, 0, 1) for i in range(6)]
+    volumes = [np.clip((patient(f"p{i}").volume.hu + 100) / 1000, 0, 1) for i in range(4)]
     psnr = [-10 * np.log10(np.mean((a - b) ** 2)) for k, a in enumerate(volumes) for b in volumes[:k]]
     assert np.mean(psnr) < 22.5 and np.max(psnr) < 26
     assert sample_parameters("p0", 1) != sample_parameters("p0", 0)
@@ -141,7 +140,7 @@ def test_another_shape_is_the_same_anatomy(folder, patient):
 
 
 def test_no_patient_is_folded(person):
-    for number in range(12):
+    for number in range(8):
         one = person(f"p{number}")
         assert min(one.lying.jacobian_min, one.standing.jacobian_min) >= JACOBIAN_MIN
 
@@ -198,7 +197,7 @@ def test_a_palette_of_the_scanned_densities_changes_next_to_nothing():
 
 
 def test_clots_are_filling_defects_of_those_who_have_them(person):
-    for patient_id in first(lambda p: p.disease.embolism, 3) + first(lambda p: not p.disease.embolism, 2):
+    for patient_id in first(lambda p: p.disease.embolism, 2) + first(lambda p: not p.disease.embolism):
         one = person(patient_id)
         arteries = np.asarray(one.template.artery_at)
         with_clots = one.hu(one.lying).ravel()[arteries]
@@ -220,7 +219,7 @@ def test_clots_are_filling_defects_of_those_who_have_them(person):
 def test_clots_lie_past_the_trunk_and_the_larger_burden_has_more(person, patient):
     sick = first(lambda p: p.disease.embolism, 40)
     ranked = sorted(sick, key=lambda patient_id: drawn()[patient_id].disease.clot_burden)
-    few, many = ([person(i).clots.share.sum() for i in group] for group in (ranked[:5], ranked[-5:]))
+    few, many = ([person(i).clots.share.sum() for i in group] for group in (ranked[:3], ranked[-3:]))
     assert min(few) > 0 and np.mean(few) < np.mean(many)
     at_root = np.asarray(person(ranked[-1]).template.node_parent)[person(ranked[-1]).template.artery_node] < 0
     assert person(ranked[-1]).clots.share[at_root].max() == 0
@@ -282,7 +281,7 @@ def test_prevalence_and_indirect_signs():
 
 def test_the_radiograph_is_the_patients_own_in_another_pose(person):
     """A CT seen from the front resembles its own patient's radiograph more than another's."""
-    everyone = [f"p{number}" for number in range(8)]
+    everyone = [f"p{number}" for number in range(6)]
     frontal, shown = [], []
     for patient_id in everyone:
         one = person(patient_id)
@@ -293,9 +292,9 @@ def test_the_radiograph_is_the_patients_own_in_another_pose(person):
         cells = 2 * round(radiograph_field_mm(one, one.standing) / 20)
         rows, columns = (slice(cells // 2 - half, cells // 2 + half) for half in (12, 12))
         shown.append(make_radiograph(one, cells)[rows, columns])
-    correlation = np.corrcoef([f.ravel() for f in frontal], [s.ravel() for s in shown])[:8, 8:]
+    correlation = np.corrcoef([f.ravel() for f in frontal], [s.ravel() for s in shown])[:6, 6:]
     own = np.diag(correlation)
-    others = (correlation.sum(1) - own) / 7
+    others = (correlation.sum(1) - own) / 5
     assert own.mean() > others.mean() + 0.03 and (own > others).mean() >= 0.75
 
 
@@ -305,27 +304,24 @@ def test_a_drr_is_of_the_volume_itself(folder, patient):
     assert not any(name.startswith("xray_") for name in projected.parameters)
 
 
-def test_how_many_processes_make_the_cohort_changes_nothing(folder, smoke_cache, tmp_path):
+def test_the_cohorts_patients_are_those_made_alone(folder, tmp_path):
     entry = DATASETS.get("atlas")
-    few = entry(entry.Options(train=2, val=1, test=2, radiograph_size=16))
-    for workers in (1, 2):
-        (tmp_path / str(workers) / "datasets").mkdir(parents=True)
-        (tmp_path / str(workers) / "datasets" / folder.name).symlink_to(folder)
-    resolution = Resolution(size="16x16x8", reduction=1)
-    alone, together = (few.open(tmp_path / str(workers), resolution, workers) for workers in (1, 2))
-    np.testing.assert_array_equal(alone.hu, together.hu)
-    np.testing.assert_array_equal(alone.radiographs, together.radiographs)
-    pd.testing.assert_frame_equal(alone.manifest, together.manifest)
-    assert alone.manifest["patient"].tolist() == [f"atlas-0-{number:05d}" for number in range(5)]
+    few = entry(entry.Options(train=1, val=1, test=2, radiograph_size=16))
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / folder.name).symlink_to(folder)
+    cohort = few.open(tmp_path, Resolution(size="16x16x8", reduction=1), 1)
+    assert cohort.manifest["patient"].tolist() == [f"atlas-0-{number:05d}" for number in range(4)]
     known = {"label", "lung_left_ml", "heart_width_mm", "effusion_right_ml", "clot_burden", "deformation_strength"}
-    assert known <= set(alone.manifest.columns)
+    assert known <= set(cohort.manifest.columns)
     # Rounded to whole HU, but the very patients that the function makes.
-    made = partial(make_patient, folder)("atlas-0-00003", 0, (8, 16, 16), 16)
-    assert np.abs(alone.hu[3] - made.volume.hu).max() <= 0.501
+    made = make_patient(folder, "atlas-0-00001", 0, (8, 16, 16), 16)
+    assert np.abs(cohort.hu[1] - made.volume.hu).max() <= 0.501
+    np.testing.assert_allclose(cohort.xrays(np.array([1]))[0], made.radiograph, atol=1 / 65535)
 
 
 def test_virtual_patients_as_files_are_what_a_folder_data_set_takes(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "SHAPE", (32, 36, 36))
+    monkeypatch.setattr(export, "XRAY_PIXELS", 64)
     (tmp_path / "cache/datasets").mkdir(parents=True)
     (tmp_path / "cache/datasets" / folder.name).symlink_to(folder)
     export.export(tmp_path / "out", 2, tmp_path / "cache")

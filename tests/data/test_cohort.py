@@ -15,6 +15,7 @@ from x2c.core.registry import DATASETS
 from x2c.core.resolve import resolve
 from x2c.data.cohort import SPLITS, array_file, open_cohort, write_about
 from x2c.data.phantom import make_patient
+from x2c.engine.entries import data_set_of
 
 RESOLUTION = Resolution(size="32x32x8", reduction=1)
 
@@ -90,8 +91,10 @@ def test_an_array_that_was_not_finished_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_phantom_cohort_has_its_patients_and_their_truth(smoke_parts):
-    cohort, asked = smoke_parts.evaluated.cohort, resolve("full", "smoke").dataset.options
+def test_the_phantom_cohort_has_its_patients_and_their_truth(smoke_cache):
+    config = resolve("full", "smoke")
+    asked = config.dataset.options
+    cohort = data_set_of(config.dataset).open(smoke_cache, RESOLUTION, 1)
     assert [len(cohort.rows(split)) for split in SPLITS] == [asked.train, asked.val, asked.test]
     assert cohort.manifest["patient"].is_unique
     assert cohort.hu.shape == (len(cohort.manifest), *RESOLUTION.shape)
@@ -112,7 +115,7 @@ def fingerprint(resolution: Resolution = RESOLUTION, **changes: int) -> str:
     )
 
 
-def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_parts):
+def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_cache):
     different = [
         fingerprint(),
         fingerprint(resolution=Resolution(size="32x32x16", reduction=1)),
@@ -120,15 +123,6 @@ def test_the_fingerprint_tells_data_sets_apart_before_they_are_made(smoke_parts)
     ]
     assert len(set(different)) == len(different)
     assert fingerprint() == different[0]
-    asked = resolve("full", "smoke").dataset.options.model_dump()
-    assert fingerprint(**asked) == smoke_parts.evaluated.cohort.fingerprint
-
-
-def test_how_many_processes_make_the_cohort_changes_nothing(tmp_path):
-    entry = DATASETS.get("phantom")
-    small = entry(entry.Options(train=2, val=1, test=2, radiograph_size=16))
-    resolution = Resolution(size="16x16x4", reduction=1)
-    alone, together = (small.open(tmp_path / str(workers), resolution, workers) for workers in (1, 2))
-    np.testing.assert_array_equal(alone.hu, together.hu)
-    np.testing.assert_array_equal(alone.radiographs, together.radiographs)
-    pd.testing.assert_frame_equal(alone.manifest, together.manifest)
+    config = resolve("full", "smoke")
+    cohort = data_set_of(config.dataset).open(smoke_cache, RESOLUTION, 1)
+    assert fingerprint(**config.dataset.options.model_dump()) == cohort.fingerprint

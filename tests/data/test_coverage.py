@@ -16,7 +16,7 @@ from x2c.data.preprocess.lungs import volume_ml
 from x2c.data.preprocess.resample import AIR_HU
 from x2c.data.volume import Volume
 
-FILLS = [0, -1024, -2000, -3024, 3071]
+FILLS = [0, -1024, 3071]
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,19 @@ def told(volume: Volume) -> list[str]:
     return [text for severity, text in look(volume, "threshold")[1] if severity != "note"]
 
 
-def found(volume: Volume) -> tuple[float, Box]:
-    looked, _ = look(volume, "threshold")
-    return volume_ml(looked.lungs.mask, looked.seen), chest_box(looked.seen, looked.lungs, looked.seen_covered, 5)
+def found(volume: Volume) -> tuple[list[str], float, Box]:
+    """What is told of a volume, the volume of its lungs, ml, and the chest's box."""
+    looked, remarks = look(volume, "threshold")
+    texts = [text for severity, text in remarks if severity != "note"]
+    box = chest_box(looked.seen, looked.lungs, looked.seen_covered, 5)
+    return texts, volume_ml(looked.lungs.mask, looked.seen), box
+
+
+@pytest.fixture(scope="module")
+def expected(good) -> tuple[float, Box]:
+    """The volume of the good chest's lungs, and its box."""
+    _, ml, box = found(good)
+    return ml, box
 
 
 def test_all_of_a_scan_is_covered(good):
@@ -73,9 +83,10 @@ def test_all_of_a_scan_is_covered(good):
     assert uncovered_share(good, covered, box_of(good)) == 0
 
 
-@pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("by", [(3, 10, 20), (0, 10, 20), (5, 0, 0)])
-def test_a_frame_changes_nothing(fill, by, good):
+@pytest.mark.parametrize(
+    ("by", "fill"), [((3, 10, 20), -1024), ((3, 10, 20), 3071), ((0, 10, 20), 0), ((5, 0, 0), -3024)]
+)
+def test_a_frame_changes_nothing(by, fill, good):
     framed = padded(good, fill, by)
     volume, planes = trimmed(framed)
     assert planes == tuple(2 * n for n in by)
@@ -102,7 +113,7 @@ def test_a_volume_of_one_value_is_left_as_it_is():
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_a_circular_field_is_known_whatever_surrounds_it(fill, good):
+def test_a_circular_field_is_known_whatever_surrounds_it(fill, good, expected):
     y, x = np.indices(good.hu.shape[1:])
     outside = (y - 63.5) ** 2 + (x - 63.5) ** 2 > 62**2
     hu = good.hu.copy()
@@ -112,34 +123,37 @@ def test_a_circular_field_is_known_whatever_surrounds_it(fill, good):
     # The voxels beside the fill count to it.
     assert covered.mask[:, ~outside].mean() > 0.95 and not covered.mask[:, outside].any()
     assert (filled_with_air(volume, covered).hu[:, outside] == AIR_HU).all()
-    assert told(volume) == []
-    ml, box = found(volume)
-    expected_ml, expected = found(good)
-    assert ml == pytest.approx(expected_ml, rel=0.01)
-    np.testing.assert_allclose(box.size_mm, expected.size_mm, atol=3.5)
+    texts, ml, box = found(volume)
+    assert texts == []
+    assert ml == pytest.approx(expected[0], rel=0.01)
+    np.testing.assert_allclose(box.size_mm, expected[1].size_mm, atol=3.5)
+
+
+@pytest.fixture(scope="module")
+def scanned(good) -> np.ndarray:
+    """The covered part of the oblique volume."""
+    everywhere = Volume(np.ones_like(good.hu), good.spacing_mm, good.origin_mm, turned(good, 6).direction)
+    return resampled(everywhere, 0).hu > 0.5
 
 
 @pytest.mark.parametrize("fill", FILLS)
-def test_the_corners_of_an_oblique_volume_are_known_whatever_fills_them(fill, good):
-    volume = resampled(turned(good, 6), fill)
+def test_the_corners_of_an_oblique_volume_are_known_whatever_fills_them(fill, good, expected, scanned):
+    volume, truth = resampled(turned(good, 6), fill), scanned
     covered = coverage(volume)
-    truth = (
-        resampled(Volume(np.ones_like(good.hu), good.spacing_mm, good.origin_mm, turned(good, 6).direction), 0).hu > 0.5
-    )
     of_truth = covered.on(truth.shape, truth.shape)
     assert (of_truth & ~truth).mean() < 0.01 and (of_truth & truth).sum() > 0.93 * truth.sum()
-    assert found(volume)[0] == pytest.approx(found(good)[0], rel=0.02)
-    assert [text for text in told(volume) if "unusual" not in text] == []
+    texts, ml, _ = found(volume)
+    assert ml == pytest.approx(expected[0], rel=0.02)
+    assert [text for text in texts if "unusual" not in text] == []
 
 
-@pytest.mark.parametrize("degrees", [0, 0.5, 1, 3, 6, -6])
+@pytest.mark.parametrize("degrees", [0, 0.5, 3, -6])
 def test_cut_lungs_are_seen_however_the_scan_is_turned(degrees, cut):
     (text,) = [text for text in told(turned(cut, degrees)) if "cut off" in text]
     assert text.startswith("the lungs are cut off above: ")
 
 
-@pytest.mark.parametrize("fill", FILLS)
-@pytest.mark.parametrize("degrees", [1, 6])
+@pytest.mark.parametrize(("degrees", "fill"), [(1, 0), (1, -3024), (6, -1024), (6, 3071)])
 def test_cut_lungs_are_seen_beside_any_fill(degrees, fill, cut):
     assert any(text.startswith("the lungs are cut off above: ") for text in told(resampled(turned(cut, degrees), fill)))
     assert any(text.startswith("the lungs are cut off above: ") for text in told(padded(cut, fill, (5, 0, 0))))
@@ -169,13 +183,14 @@ def test_a_body_whose_surroundings_were_taken_away_is_a_good_one(good):
         assert told(Volume(np.where(body, good.hu, fill).astype(np.float32), good.spacing_mm)) == []
 
 
-def test_a_hollow_table_is_no_lung(good):
+def test_a_hollow_table_is_no_lung(good, expected):
     hu = np.pad(good.hu, [(0, 0), (0, 24), (0, 0)], constant_values=-1000)
     hu[:, 128:] += np.random.default_rng(2).normal(0, 10, hu[:, 128:].shape)
     hu[:, 130:146, 4:124] = -200
     hu[:, 131:145, 5:123] = np.random.default_rng(3).normal(-960, 10, (60, 14, 118))
     volume = Volume(hu.astype(np.float32), good.spacing_mm, good.origin_mm)
-    assert told(volume) == [] and found(volume)[0] == pytest.approx(found(good)[0], rel=0.02)
+    texts, ml, _ = found(volume)
+    assert texts == [] and ml == pytest.approx(expected[0], rel=0.02)
 
 
 def test_the_share_of_a_box_outside_of_the_scan(good):

@@ -78,12 +78,12 @@ def test_an_id_that_most_bear_is_a_placeholder():
 
 
 def test_one_person_is_in_one_split_whatever_the_table_says(tmp_path):
-    """Three rows whose scans bear one PatientID, a name in two Unicode forms, and an anonymiser's word."""
+    """Two rows whose scans bear one PatientID, a name in two Unicode forms, and an anonymiser's word."""
     root = tmp_path / "root"
     root.mkdir()
     lines = []
-    ids = ["HOSP-1", "HOSP-1", "hosp-1 ", "ANON", "ANON", "other"]
-    names = ["r0", "r1", "r2", "M\u00fcller", "Mu\u0308ller", "r5"]
+    ids = ["HOSP-1", "hosp-1 ", "ANON", "ANON", "other"]
+    names = ["r0", "r1", "M\u00fcller", "Mu\u0308ller", "r5"]
     for number, (patient_id, name) in enumerate(zip(ids, names, strict=True)):
         write_series(root / f"ct{number}", noisy(number), PatientID=patient_id)
         write_picture(root / f"{number}.png", grainy_xray(number))
@@ -91,9 +91,9 @@ def test_one_person_is_in_one_split_whatever_the_table_says(tmp_path):
     write_pairs(root, lines)
     records = prepare(request(root, tmp_path / "out", splits=(1, 1, 1)))
     patients = [one.patient for one in records]
-    assert patients[0] == patients[1] == patients[2] and patients[3] == patients[4]
+    assert patients[0] == patients[1] and patients[2] == patients[3]
     assert len(set(patients)) == 3
-    assert [one.status for one in records] == ["warning"] * 3 + ["ok"] * 3
+    assert [one.status for one in records] == ["warning"] * 2 + ["ok"] * 3
     manifest = pq.read_table(tmp_path / "out/manifest.parquet").to_pandas()
     assert (manifest.groupby("patient")["split"].nunique() == 1).all()
     text = "".join(path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import frontal_xray, write_ct, write_picture, write_series
-from prepare_files import SMALL, grainy_xray, make_folder, noisy, request, write_pairs
+from prepare_files import SMALL, grainy_xray, make_folder, noisy, read_pairs, request, write_pairs
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
@@ -55,14 +55,15 @@ def bad_lines(root: Path) -> dict[str, tuple[dict[str, object], str]]:
     }
 
 
-def test_each_bad_line_has_its_reason_and_the_rest_goes_on(tmp_path, capfd):
-    root, out = tmp_path / "root", tmp_path / "out"
-    lines = make_folder(root, 4)
+def test_each_bad_line_has_its_reason_and_the_rest_goes_on(own, capfd):
+    root, out = own.root, own.out
+    lines = read_pairs(root)[:4]
     write_picture(root / "inverted.png", 1 - frontal_xray())
     bad = bad_lines(root)
     for name, (line, _) in bad.items():
         stem = f"spare {name}.nii.gz"
-        write_ct(root / stem, noisy(100 + len(lines)))
+        if "ct" not in line:
+            write_ct(root / stem, noisy(100 + len(lines)))
         write_picture(root / f"spare {name}.png", grainy_xray(100 + len(lines)))
         lines.append({"patient": f"B {name}", "ct": stem, "xray": f"spare {name}.png", "label": 0, **line})
     write_pairs(root, lines)
@@ -88,9 +89,9 @@ def test_each_bad_line_has_its_reason_and_the_rest_goes_on(tmp_path, capfd):
         assert left == (["record.json"] if record.stamp else []), "what the table rules out leaves nothing at all"
 
 
-def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(tmp_path):
-    root = tmp_path / "root"
-    lines = make_folder(root, 8)
+def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(own):
+    root = own.root
+    lines = read_pairs(root)
     shutil.copy(root / "ct0.nii.gz", root / "copy of ct0.nii.gz")
     shutil.copy(root / "xray4.png", root / "copy of xray4.png")
     lines[1]["patient"] = lines[0]["patient"] = "A"  # one patient may have two CTs and one X-ray
@@ -101,7 +102,7 @@ def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(tmp
     lines.append(dict(lines[1]))  # a line twice
     lines.append({**lines[2], "patient": "C"})  # a file under two patients
     write_pairs(root, lines)
-    records = prepare(request(root, tmp_path / "out"))
+    records = prepare(request(root, own.out))
     assert [r.status == "ok" for r in records] == [False, True] + [False] * 8
     assert [r.reasons[-1].partition(", as one")[0] for r in records if r.status != "ok"] == [
         "its CT is the same, voxel by voxel",
@@ -117,29 +118,29 @@ def test_what_patients_share_is_left_out_and_the_same_ct_twice_is_taken_once(tmp
     assert "another patient (pairs.csv line 5)" in records[0].reasons[0]
 
 
-def test_dates_far_apart_are_a_warning_and_strictly_a_reason(tmp_path):
-    root = tmp_path / "root"
-    lines = make_folder(root, 4)
+def test_dates_far_apart_are_a_warning_and_strictly_a_reason(own):
+    root = own.root
+    lines = read_pairs(root)[:3]
     lines[0] |= {"ct_date": "2024-05-31", "xray_date": "2024-06-03"}
     lines[1] |= {"ct_date": "2024-05-31T10:00", "xray_date": "2024-05-31T20:00"}
     write_pairs(root, lines)
-    records = prepare(request(root, tmp_path / "out"))
+    records = prepare(request(root, own.out))
     assert [(r.status, r.hours_apart) for r in records[:3]] == [("warning", 72.0), ("ok", 10.0), ("ok", None)]
-    strict = prepare(request(root, tmp_path / "strict", recipe=SMALL.model_copy(update={"strict": True})))
+    strict = prepare(request(root, own.out, recipe=SMALL.model_copy(update={"strict": True})))
     assert [r.status for r in strict[:3]] == ["excluded", "ok", "ok"]
 
 
 @pytest.mark.parametrize(
-    ("labels", "count", "remark"),
+    ("labels", "remark"),
     [
-        ([1] * 5, 5, "labels are not both 0 and 1"),
-        ([0, 1], 2, "too few patients to train on"),
+        ([1] * 5, "labels are not both 0 and 1"),
+        ([0, 1], "too few patients to train on"),
     ],
 )
-def test_what_training_would_refuse_is_said_at_the_end(tmp_path, capfd, labels, count, remark):
-    lines = make_folder(tmp_path / "root", count)
-    write_pairs(tmp_path / "root", [{**line, "label": label} for line, label in zip(lines, labels, strict=True)])
-    prepare(request(tmp_path / "root", tmp_path / "out"))
+def test_what_training_would_refuse_is_said_at_the_end(own, capfd, labels, remark):
+    lines = read_pairs(own.root)[: len(labels)]
+    write_pairs(own.root, [{**line, "label": label} for line, label in zip(lines, labels, strict=True)])
+    prepare(request(own.root, own.out))
     assert remark in capfd.readouterr().out
 
 

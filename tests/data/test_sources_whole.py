@@ -8,12 +8,9 @@ from pathlib import Path
 import h5py
 import nibabel as nib
 import numpy as np
-import pytest
-from ct_files import frontal_xray, write_picture
-from prepare_files import request
+from ct_files import chest, write_picture
+from prepare_files import grainy_xray, request
 
-from x2c.data.phantom import make_subject, make_volume
-from x2c.data.phantom.parameters import ct_pose
 from x2c.data.prepare.run import prepare
 from x2c.data.prepare.store import read_manifest
 from x2c.data.volume import Array
@@ -22,9 +19,8 @@ SPACING = (5.0, 5.0, 5.0)
 
 
 def patient(number: int) -> Array:
-    """Another patient's chest [64, 64, 64] for each number."""
-    name = f"whole{number}"
-    return np.rint(make_volume(make_subject(name, 0), ct_pose(name, 0), (64, 64, 64)).hu)
+    """The chest [64, 64, 64] with another patient's noise for each number."""
+    return chest((64, 64, 64), SPACING, seed=number).hu
 
 
 def splits_of(out: Path) -> list[str]:
@@ -32,7 +28,6 @@ def splits_of(out: Path) -> list[str]:
     return manifest.loc[manifest["half"] == 0, "split"].tolist()
 
 
-@pytest.mark.slow
 def test_x2ct_from_its_files_to_its_splits(tmp_path):
     root, out = tmp_path / "LIDC-HDF5-256", tmp_path / "out"
     names = [f"LIDC-IDRI-{number:04d}.20000101.{number}.1" for number in range(5)]
@@ -40,7 +35,7 @@ def test_x2ct_from_its_files_to_its_splits(tmp_path):
         (root / name).mkdir(parents=True)
         with h5py.File(root / name / "ct_xray_data.h5", "w") as file:
             file["ct"] = np.clip(patient(number)[::-1] + 1000, 0, 2500).astype(np.int16)
-            file["xray1"] = np.rint(255 * frontal_xray(seed=number))
+            file["xray1"] = np.rint(255 * grainy_xray(number))
     (root / "train.txt").write_text("\n".join(names[:3]))
     (root / "test.txt").write_text("\n".join(names[3:]))
     records = prepare(request(root, out, "x2ct", seed=2))
@@ -52,7 +47,6 @@ def test_x2ct_from_its_files_to_its_splits(tmp_path):
     assert records[0].source_spacing_mm == SPACING
 
 
-@pytest.mark.slow
 def test_ct_rate_from_blank_headers_to_its_splits(tmp_path):
     root, out = tmp_path / "root", tmp_path / "out"
     (root / "metadata").mkdir(parents=True)
@@ -64,7 +58,7 @@ def test_ct_rate_from_blank_headers_to_its_splits(tmp_path):
             path.parent.mkdir(parents=True)
             one = number + 3 * (kind == "valid")
             nib.save(nib.Nifti1Image((patient(one).T + 1024).astype(np.int16), np.eye(4)), path)
-            write_picture(root / "drr_rate" / kind / f"{name}.png", frontal_xray(seed=one))
+            write_picture(root / "drr_rate" / kind / f"{name}.png", grainy_xray(one))
             lines.append([f"{name}.nii.gz", "1", "-1024", "[5.0, 5.0]", "5.0"])
         with (root / "metadata" / table).open("w", newline="") as stream:
             csv.writer(stream).writerows(lines)

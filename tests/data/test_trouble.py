@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sys
 
 import pytest
 from prepare_files import SMALL, make_folder, request
@@ -61,20 +60,16 @@ def test_an_error_that_hides_the_systems_is_looked_behind():
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("place", "error", "told"),
     [
-        (OSError(errno.ENOSPC, "x"), "No space left on device (ENOSPC)"),
-        (OSError(errno.EDQUOT, "x"), "(EDQUOT)"),
-        (MemoryError(), "out of memory (MemoryError)"),
+        ("_write_array", OSError(errno.ENOSPC, "x"), "No space left on device (ENOSPC)"),
+        ("read_image", OSError(errno.EDQUOT, "x"), "(EDQUOT)"),
+        ("coarse", MemoryError(), "out of memory (MemoryError)"),
     ],
 )
-@pytest.mark.parametrize("place", ["_write_array", "read_image", "coarse"])
-def test_trouble_stops_all_and_leaves_nothing_that_looks_finished(place, error, told, tmp_path, monkeypatch):
-    root, out = tmp_path / "root", tmp_path / "out"
-    make_folder(root, 4)
-    prepare(request(root, out))
-    for path in root.glob("ct*"):
-        os.utime(path, ns=(1, 1))
+def test_trouble_stops_all_and_leaves_nothing_that_looks_finished(own, place, error, told, monkeypatch):
+    root, out = own.root, own.out
+    os.utime(root / "ct0.nii.gz", ns=(1, 1))
     with monkeypatch.context() as patch:
         patch.setattr(make, place, failing(error))
         with pytest.raises(UserError, match=r"the preparation stopped at pairs\.csv line 2: ") as caught:
@@ -83,22 +78,21 @@ def test_trouble_stops_all_and_leaves_nothing_that_looks_finished(place, error, 
     assert not (out / "dataset.json").exists()
     assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
     records = prepare(request(root, out))
-    assert [one.status for one in records] == ["ok"] * 4 and (out / "dataset.json").exists()
+    assert [one.status for one in records] == ["ok"] * 8 and (out / "dataset.json").exists()
 
 
 @pytest.mark.parametrize("place", ["write_report", "write_store", "draw_sheet", "write_list"])
-def test_trouble_at_the_end_is_told_too(place, tmp_path, monkeypatch):
-    root, out = tmp_path / "root", tmp_path / "out"
-    make_folder(root, 4)
+def test_trouble_at_the_end_is_told_too(own, place, monkeypatch):
+    (own.out / "dataset.json").unlink()
     monkeypatch.setattr(run, place, failing(OSError(errno.ENOSPC, "x")))
     with pytest.raises(UserError, match="No space left on device"):
-        prepare(request(root, out))
-    assert not (out / "dataset.json").exists() or place == "draw_sheet"
+        prepare(request(own.root, own.out))
+    assert not (own.out / "dataset.json").exists() or place == "draw_sheet"
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
-    root, out = tmp_path / "root", tmp_path / "out"
-    make_folder(root, 4)
+def test_a_file_that_could_not_be_opened_is_tried_again(own, monkeypatch):
+    root, out = own.root, own.out
+    os.utime(root / "ct1.nii.gz", ns=(1, 1))
     denied = PermissionError(errno.EACCES, "Permission denied")
 
     def refuse(path, *_):
@@ -109,17 +103,15 @@ def test_a_file_that_could_not_be_opened_is_tried_again(tmp_path, monkeypatch):
     read = make.read_image
     monkeypatch.setattr(make, "read_image", refuse)
     records = prepare(request(root, out))
-    assert [one.status for one in records] == ["ok", "excluded", "ok", "ok"]
+    assert [one.status for one in records] == ["ok", "excluded", *["ok"] * 6]
     assert records[1].reasons == ("CT: cannot be read (Permission denied)",)
     monkeypatch.undo()
-    assert [one.status for one in prepare(request(root, out))] == ["ok"] * 4
+    assert [one.status for one in prepare(request(root, out))] == ["ok"] * 8
 
 
-def test_a_folder_that_may_be_listed_and_not_entered_leaves_out_its_pair_alone(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_may_be_listed_and_not_entered_leaves_out_its_pair_alone(own, monkeypatch, capsys):
     from x2c.data.prepare import pair
 
-    root, out = tmp_path / "root", tmp_path / "out"
-    make_folder(root, 4)
     stamp = pair._stamp
 
     def refuse(candidate, recipe):
@@ -128,12 +120,12 @@ def test_a_folder_that_may_be_listed_and_not_entered_leaves_out_its_pair_alone(t
         return stamp(candidate, recipe)
 
     monkeypatch.setattr(pair, "_stamp", refuse)
-    records = prepare(request(root, out))
-    assert [one.status for one in records] == ["ok", "ok", "excluded", "ok"]
+    records = prepare(request(own.root, own.out))
+    assert [one.status for one in records] == ["ok", "ok", "excluded", *["ok"] * 5]
     assert records[2].reasons == ("a file cannot be opened (Permission denied)",)
     assert "zztop" not in "".join(capsys.readouterr())
     monkeypatch.undo()
-    assert [one.status for one in prepare(request(root, out))] == ["ok"] * 4
+    assert [one.status for one in prepare(request(own.root, own.out))] == ["ok"] * 8
 
 
 def test_a_folder_that_cannot_be_opened_is_not_called_empty(tmp_path, monkeypatch):
@@ -150,23 +142,20 @@ def test_a_folder_that_cannot_be_opened_is_not_called_empty(tmp_path, monkeypatc
     assert source
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
 def test_a_disk_that_is_full(tmp_path):
     root, small = tmp_path / "root", tmp_path / "small"
-    make_folder(root, 6)
+    make_folder(root, 3)
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(small)], capture_output=True).returncode:
         pytest.skip("cannot mount a small disk")
-    depth, height, width = SMALL.size
-    line = [sys.executable, "x2c/prepare.py", "--source", "folder", "--root", str(root), "--out", str(small / "out")]
-    line += ["--size", f"{2 * height}x{2 * width}x{depth}", "--workers", "1"]
+    asked = request(root, small / "out", recipe=SMALL.model_copy(update={"size": (16, 64, 64)}))
     try:
-        made = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
-        assert made.returncode == 2 and "No space left on device (ENOSPC)" in made.stderr
+        with pytest.raises(UserError, match=r"No space left on device \(ENOSPC\)"):
+            prepare(asked)
         assert not (small / "out/dataset.json").exists()
         subprocess.run(["mount", "-o", "remount,size=40m", str(small)], check=True)
-        made = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
-        assert made.returncode == 0 and (small / "out/dataset.json").exists()
+        prepare(asked)
+        assert (small / "out/dataset.json").exists()
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)

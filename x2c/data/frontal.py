@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from PIL import Image
 
@@ -69,8 +71,9 @@ def xray_remarks(xray: Array) -> list[Remark]:
     return []
 
 
+@cache
 def _sketch() -> Array:
-    """Return the sketch [SKETCH_SIZE, SKETCH_SIZE]: lungs, mediastinum with the heart on the left, wall and abdomen."""
+    """Return the sketch [SKETCH_SIZE, SKETCH_SIZE], of mean 0: lungs, mediastinum, heart on the left, wall, abdomen."""
     middles = (np.arange(SKETCH_SIZE) + 0.5) / SKETCH_SIZE * 2 - 1
     down, across = np.meshgrid(middles, middles, indexing="ij")
     aside = np.abs(across)
@@ -81,6 +84,7 @@ def _sketch() -> Array:
     heart = _within(np.hypot((across - 0.16) / 0.36, (down - 0.3) / 0.42) - 1, 0.1)
     abdomen, mediastinum = _within(0.6 - down), _within(aside - 0.13)
     sketch: Array = 0.15 * abdomen + 0.4 * mediastinum + 0.12 * heart - 0.6 * lungs * (1 - 0.8 * heart)
+    sketch -= sketch.mean()
     return sketch
 
 
@@ -98,10 +102,12 @@ def _best_match(picture: Array, scale: float) -> float:
     near = np.pad(_resized(picture, size), OVERHANG, mode="edge")[spare : size + 2 * OVERHANG - spare]
     near = near[:, spare : near.shape[1] - spare]
     windows = np.lib.stride_tricks.sliding_window_view(near, (SKETCH_SIZE, SKETCH_SIZE))
-    centred = windows - windows.mean((2, 3), keepdims=True)
-    sketch = _sketch() - _sketch().mean()
-    norms = np.sqrt((centred**2).sum((2, 3)) * (sketch**2).sum())
-    return float((np.einsum("abij,ij->ab", centred, sketch) / np.maximum(norms, 1e-6)).max())
+    sketch = _sketch().ravel()
+    # A row for each place.
+    centred = windows.reshape(-1, sketch.size)
+    centred = centred - centred.mean(1, keepdims=True)
+    norms = np.sqrt(np.einsum("pi,pi->p", centred, centred) * (sketch**2).sum())
+    return float((centred @ sketch.astype(centred.dtype) / np.maximum(norms, 1e-6)).max())
 
 
 def _resized(picture: Array, size: int) -> Array:

@@ -50,7 +50,9 @@ def _widened(hu: Array, seen: Mask, body: Mask, spacing: Triple) -> Array:
     """Return slices [D, H, W] whose shoulders continue beyond what was seen."""
     reach, drawn = np.empty_like(body), np.empty_like(hu)
     for number, (visible, inside, values) in enumerate(zip(seen, body, hu, strict=True)):
-        distance, nearest = ndimage.distance_transform_edt(~visible, sampling=spacing[1:], return_indices=True)
+        # Most slices have the circle of the slice before.
+        if number == 0 or not np.array_equal(visible, seen[number - 1]):
+            distance, nearest = ndimage.distance_transform_edt(~visible, sampling=spacing[1:], return_indices=True)
         reach[number] = inside[tuple(nearest)] & (distance < SHOULDER_MM)
         # Bone that is drawn out would become a plate.
         drawn[number] = np.clip(values[tuple(nearest)], -120, 60)
