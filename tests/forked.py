@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -19,8 +20,19 @@ CONTEXT = multiprocessing.get_context("forkserver")
 class Training:
     """A running train.py; has the methods of subprocess.Popen that the tests use."""
 
-    def __init__(self, arguments: list[str], errors: Path, *, node: tuple[str, Path] | None = None) -> None:
-        """Start it with `arguments`; it writes to the file `errors`. `node` is a machine's name and its folder of locks."""
+    def __init__(
+        self,
+        arguments: list[str],
+        errors: Path,
+        *,
+        node: tuple[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+        first: Callable[[], None] | None = None,
+    ) -> None:
+        """Start it with `arguments`; its standard error goes to the file `errors`.
+
+        `node` is a machine's name and its folder of locks. `first` is called before the command.
+        """
         CONTEXT.set_forkserver_preload(["x2c.train_command", "x2c.engine.experiment", "x2c.engine.evaluation"])
         before = os.environ.get("PYTHONPATH")
         # The server imports before it is told this process's sys.path.
@@ -31,7 +43,7 @@ class Training:
             os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
         self.errors = errors
         errors.parent.mkdir(parents=True, exist_ok=True)
-        self.process = CONTEXT.Process(target=_train, args=(arguments, errors, node))
+        self.process = CONTEXT.Process(target=_train, args=(arguments, errors, node, dict(environment or {}), first))
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -61,10 +73,17 @@ class Training:
         return None, self.errors.read_text()
 
 
-def _train(arguments: list[str], errors: Path, node: tuple[str, Path] | None) -> None:
+def _train(
+    arguments: list[str],
+    errors: Path,
+    node: tuple[str, Path] | None,
+    environment: dict[str, str],
+    first: Callable[[], None] | None,
+) -> None:
     # A group of its own, as a shell's job has.
     os.setsid()
     os.chdir(PROJECT)
+    os.environ.update(environment)
     for descriptor, path in ((1, Path(os.devnull)), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["train.py", *arguments]
@@ -75,4 +94,6 @@ def _train(arguments: list[str], errors: Path, node: tuple[str, Path] | None) ->
     from x2c.core.errors import exit_on_user_error
     from x2c.train_command import main
 
+    if first is not None:
+        first()
     exit_on_user_error(main)
