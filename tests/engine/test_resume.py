@@ -20,6 +20,7 @@ from x2c.engine.kept import KeptBatches
 from x2c.engine.reporting import Reporter
 from x2c.sweep.verify.compare import compare
 
+
 def same(calm: Path, other: Path) -> None:
     """Both folders hold the same files, and no others."""
     for item in compare(calm, other):
