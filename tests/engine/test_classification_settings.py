@@ -291,11 +291,9 @@ def test_the_table_of_a_finished_classification_is_printed_at_once(finished, mon
 
 
 @pytest.mark.slow
-def test_the_command_trains_predicts_and_prints_table_3(smoke_cache, smoke_run, copy_of_run, tmp_path):
-    copy_of_run(smoke_run("full"), tmp_path / "runs")
+def test_the_command_trains_predicts_and_prints_table_3(smoke_cache, tmp_path):
     places = [f"--compute.cache={smoke_cache}", f"--runs={tmp_path / 'runs'}"]
-    steps = [f"--classification.{kind}.steps=2" for kind in ("volumes", "xrays")]
-    told = shell(*("--variant=full", "--scale=smoke", "--generated=single", *places, *steps), folder=tmp_path)
+    told = shell(*("--variant=full", "--scale=smoke", "--generated=single", *places), folder=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "Table 3. Embolism classification" in told.stdout and "LEAK" in told.stdout
     (made,) = (tmp_path / "runs" / "classifications").iterdir()
