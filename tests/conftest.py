@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ import torch
 from x2c.core import stopping
 from x2c.core.config import Config
 from x2c.core.parallel import shares_of_cores
-from x2c.core.resolve import resolve
+from x2c.core.resolve import read_config, resolve
+from x2c.core.run import RunDirectory
 from x2c.core.script import idle_environment
 
 torch.set_num_threads(1)
@@ -35,6 +39,11 @@ def pytest_configure(config: pytest.Config) -> None:
         count = int(about["workercount"])
         # A process that takes the place of a killed one has a number beyond them.
         os.sched_setaffinity(0, shares_of_cores(count)[int(about["workerid"].removeprefix("gw")) % count])
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports made out of garbage collection: Accelerate collects after every stage of a training."""
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,6 +96,38 @@ def smoke_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder that pytest-xdist's processes share; building in it is locked."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if base.name.startswith("popen-") else base) / "smoke-cache"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(smoke_cache: Path) -> Callable[..., RunDirectory]:
+    """Returns a variant's run at scale `smoke`, trained once for all test processes: to be read, never changed."""
+
+    def trained(variant: str = "l1", *overrides: str) -> RunDirectory:
+        from x2c.engine.experiment import run
+
+        places = [f"compute.cache={smoke_cache}", f"compute.runs={smoke_cache.with_name('smoke-runs')}"]
+        return run(resolve(variant, "smoke", 0, [*places, "compute.tracker=[]", *overrides]))
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def copy_of_run() -> Callable[..., Path]:
+    """Copies a run, its stages and its baselines to another folder of runs, and returns that folder.
+
+    With `begun`, as the run was before its last stage began: training in that folder begins with this stage.
+    """
+
+    def copy(run: RunDirectory, runs: Path, *, begun: bool = False) -> Path:
+        from x2c.engine.identity import planned_stages
+
+        stages = [planned.directory.path for planned in planned_stages(read_config(run.path / "config.yaml"))]
+        whole = [*stages[: -1 if begun else None], *run.path.parent.glob("baseline*"), *([] if begun else [run.path])]
+        for folder in whole:
+            shutil.copytree(folder, runs / folder.relative_to(run.path.parent), dirs_exist_ok=True)
+        return runs
+
+    return copy
 
 
 @pytest.fixture

@@ -11,21 +11,18 @@ from accelerate.state import AcceleratorState, GradientState
 from classification_parts import SHORT, Painter, Seen, asked, watch
 from sampling_files import write_xray
 
-from x2c.core.resolve import resolve
 from x2c.core.run import RunDirectory
 from x2c.data.cohort import Cohort
 from x2c.engine.classification import generated as generating
 from x2c.engine.classification import run as classifying
-from x2c.engine.experiment import run as run_experiment
 from x2c.engine.parts import open_parts
 from x2c.engine.sampling_paths import Request
 
 
-@pytest.fixture(scope="module")
-def run(smoke_cache, tmp_path_factory) -> Path:
-    """A trained run."""
-    places = [f"compute.cache={smoke_cache}", f"compute.runs={tmp_path_factory.mktemp('runs')}", "compute.tracker=[]"]
-    return run_experiment(resolve("l1", "smoke", 0, places)).path
+@pytest.fixture
+def run(smoke_run) -> Path:
+    """A trained run; not to be changed."""
+    return smoke_run().path
 
 
 @pytest.fixture

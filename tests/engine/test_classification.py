@@ -169,7 +169,6 @@ def killed(request: Request, monkeypatch: pytest.MonkeyPatch, module: Any, name:
 @pytest.mark.parametrize(
     ("module", "name", "call", "kept"),
     [
-        (classifying, "fit", 2, ["ctpa-1"]),
         (classifying, "fit", 5, ["ctpa-1", "ctpa-2", "ctpa-3", "xray-1"]),
         (generating, "trained_denoiser", 2, ["ctpa-1", "ctpa-2", "ctpa-3", "xray-1", "xray-2", "xray-3"]),
     ],

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from test_resume import wait_for_step
+from forked import Training
 
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve
-from x2c.core.script import PROJECT
 from x2c.data.pairs import TrainingPairs
 from x2c.engine.experiment import run
 from x2c.engine.loading import WORKERS, _processes, batches
-from x2c.sweep.verify.compare import compare
+from x2c.engine.reporting import Reporter
 
 FIRST, LENGTH, SIZE = 3, 17, 2
 
@@ -103,55 +102,39 @@ def test_their_number_is_no_part_of_a_run():
     assert identity(plain) == identity(other)
 
 
-@pytest.fixture
-def process_of(all_cores) -> Iterator[object]:
-    """Starts x2c/train.py with two workers in a process group of its own."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(config, steps: int) -> subprocess.Popen[str]:
-        places = [f"--compute.cache={config.compute.cache}", f"--runs={config.compute.runs}", "--tracker=none"]
-        asked = ["--variant=l1_lpips", "--scale=smoke", f"--stages.xray.steps={steps}", "--compute.loader_workers=2"]
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "x2c/train.py", *asked, *places],
-                cwd=PROJECT,
-                env={**os.environ, "PYTHONPATH": str(PROJECT)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-        )
-        return started[-1]
-
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@pytest.mark.slow
 def test_a_signal_to_all_processes_ends_in_a_checkpoint_and_the_run_in_the_same_bits(
-    process_of, smoke_config, smoke_parts, tmp_path
+    all_cores, smoke_config, smoke_run, copy_of_run, tmp_path
 ):
-    steps = 60
-    calm = run(smoke_config("l1_lpips", f"stages.xray.steps={steps}", f"compute.runs={tmp_path / 'calm'}"))
+    calm = smoke_run("l1_lpips")
     config = smoke_config("l1_lpips")
-    runs = Path(config.compute.runs)
-    process = process_of(config, steps)
-    wait_for_step(runs, process)
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
-    os.killpg(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=300)
+    runs = copy_of_run(calm, Path(config.compute.runs), begun=True)
+    places = [f"--compute.cache={config.compute.cache}", f"--runs={runs}", "--tracker=none"]
+    arguments = ["--variant=l1_lpips", "--scale=smoke", *places, "--compute.loader_workers=2"]
+    process = Training(arguments, tmp_path / "said", first=signal_all_in_step_5)
+    try:
+        _, said = process.communicate()
+    finally:
+        process.kill()
     assert process.returncode == 75, said
-    assert "stopped by SIGTERM after step" in said and "Traceback" not in said
-    assert not alive(workers)
+    assert "stopped by SIGTERM after step 5 of 8" in said and "Traceback" not in said
+    workers = [int(pid) for pid in re.findall(r"^loader: (\d+)$", said, re.MULTILINE)]
+    assert len(workers) == 2 and not alive(workers)
     newest = sorted(runs.glob("stages/*/checkpoints/step-*"))[-1]
-    assert newest.name == f"step-{read_json(newest.parents[1] / 'status.json')['step']:07d}"
-    again = process_of(config, steps)
-    _, said = again.communicate(timeout=600)
-    assert again.returncode == 0, said
-    for item in compare(calm.path.parent, runs):
-        assert not item.differences, item
+    assert newest.name == f"step-{read_json(newest.parents[1] / 'status.json')['step']:07d}" == "step-0000005"
+    again = run(config)
+    for name in ("denoiser.safetensors", "scores.parquet", "metrics.jsonl"):
+        assert (again.path / name).read_bytes() == (calm.path / name).read_bytes(), name
+
+
+def signal_all_in_step_5() -> None:
+    """As a scheduler does: SIGTERM to the training and to the processes that make its samples."""
+    told = Reporter.step
+
+    def step(self, step, losses):
+        told(self, step, losses)
+        if self.stage.name == "xray" and step == 5:
+            for worker in workers_of(os.getpid()):
+                print(f"loader: {worker}", file=sys.stderr, flush=True)
+            subprocess.run(["kill", "-15", "--", f"-{os.getpgrp()}"], check=True, start_new_session=True)
+
+    Reporter.step = step

@@ -18,14 +18,13 @@ from PIL import Image
 from sampling_files import another, contents, older, read, typed, write_xray
 
 from x2c.core.errors import UserError
-from x2c.core.resolve import read_config, resolve
+from x2c.core.resolve import read_config
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
 from x2c.data.readers import read_radiograph
 from x2c.data.volume import unwindow
 from x2c.diffusion.guidance import UNKNOWN
 from x2c.engine.build import build_denoiser
-from x2c.engine.experiment import run as run_experiment
 from x2c.engine.generator import Frame, Generator
 from x2c.engine.parts import open_parts
 from x2c.engine.sampling import finished_run, model_of, sample_xrays, sampling_config
@@ -259,12 +258,9 @@ def test_as_typed(run, request_of, tmp_path):
     assert "--overwrite" in again.stderr
 
 
-def test_adapters_bring_their_own_window_and_know_their_base(smoke_cache, tmp_path):
+def test_adapters_bring_their_own_window_and_know_their_base(smoke_run, tmp_path):
     """Adapters of a fine-tuned run on the run they fine-tune give the volumes of the fine-tuned run."""
-    places = [f"compute.cache={smoke_cache}", f"compute.runs={tmp_path / 'runs'}", "compute.tracker=[]"]
-    base, tuned, stranger = (
-        run_experiment(resolve(variant, "smoke", 0, places)).path for variant in ("full", "lidc_lora", "l1")
-    )
+    base, tuned, stranger = (smoke_run(variant).path for variant in ("full", "lidc_lora", "l1"))
     radiograph = tmp_path / "xray.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80), dtype=np.uint8)).save(radiograph)
     sample_xrays(Request(tuned, radiograph, tmp_path / "alone.nii.gz"))

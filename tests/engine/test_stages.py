@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from x2c.core.errors import UserError
-from x2c.core.resolve import resolve, variants
-from x2c.core.script import PROJECT
+from x2c.core.resolve import read_config, resolve, variants
 from x2c.engine.build import build_denoiser
 from x2c.engine.experiment import run
 from x2c.engine.identity import planned_stages
@@ -77,9 +74,10 @@ def test_a_change_at_the_start_changes_all_that_follows(override):
     assert not {planned.key for planned in planned_stages(config)} & set(keys("l1").values())
 
 
-def test_the_second_row_trains_only_its_own_stage(smoke_config):
-    first = run(smoke_config("l1"))
-    stages = first.path.parent / "stages"
+def test_the_second_row_trains_only_its_own_stage(smoke_config, smoke_run, copy_of_run):
+    first = smoke_run()
+    runs = copy_of_run(first, Path(smoke_config().compute.runs))
+    stages = runs / "stages"
     touched = {path: path.stat().st_mtime_ns for path in stages.glob("*/denoiser.safetensors")}
     second = run(smoke_config("l1_adv"))
     assert {path.parent.name.split("-")[0] for path in touched} == {"rspect", "ctpa", "xray"}
@@ -91,43 +89,24 @@ def test_the_second_row_trains_only_its_own_stage(smoke_config):
     assert not list(stages.glob("*/checkpoints"))
 
 
-def test_sharing_changes_no_result(smoke_config, tmp_path):
-    alone = run(smoke_config("l1_adv", f"compute.runs={tmp_path / 'alone'}"))
-    run(smoke_config("l1"))
-    after = run(smoke_config("l1_adv"))
-    assert (alone.path / "scores.parquet").read_bytes() == (after.path / "scores.parquet").read_bytes()
+def test_sharing_changes_no_result(smoke_config, smoke_run, copy_of_run):
+    shared = smoke_config("l1_adv", "sampler.steps=2")
+    copy_of_run(smoke_run(), Path(shared.compute.runs))
+    alone = smoke_config("l1_adv", "sampler.steps=2", f"compute.runs={shared.compute.runs}-alone")
+    one, other = run(shared), run(alone)
+    assert (one.path / "scores.parquet").read_bytes() == (other.path / "scores.parquet").read_bytes()
 
 
-@pytest.mark.slow
-def test_two_processes_that_need_a_stage_train_it_once(smoke_config):
-    """Side by side: one trains what both need, the other waits for it."""
-    configs = [smoke_config(variant) for variant in ("l1", "l1_adv")]
-    places = [f"--compute.cache={configs[0].compute.cache}", f"--runs={configs[0].compute.runs}", "--tracker=none"]
-    command = [sys.executable, "x2c/train.py", "--scale=smoke", *places]
-    both = [
-        subprocess.Popen([*command, f"--variant={config.variant}"], cwd=PROJECT, stdout=subprocess.DEVNULL)
-        for config in configs
-    ]
-    assert [process.wait(timeout=240) for process in both] == [0, 0]
-    for folder in Path(configs[0].compute.runs, "stages").iterdir():
-        steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        losses = [line["step"] for line in steps if "loss" in line]
-        assert losses == list(range(1, len(losses) + 1)), folder
-
-
-def test_a_stage_whose_start_is_gone_says_how_to_get_it_back(smoke_config):
-    directory = run(smoke_config("l1"))
-    lost = next(directory.path.parent.glob("stages/ctpa*/denoiser.safetensors"))
-    lost.unlink()
-    with pytest.raises(UserError, match=r"ctpa.*are gone; delete .*ctpa.* and it is trained again"):
-        run(smoke_config("l1_adv"))
-
-
-def test_a_last_stage_whose_weights_are_gone_says_so_too(smoke_config):
-    directory = run(smoke_config("l1"))
-    next(directory.path.parent.glob("stages/xray*/denoiser.safetensors")).unlink()
-    with pytest.raises(UserError, match=r"xray.*are gone; delete .*xray.* and it is trained again"):
-        run(smoke_config("l1", "sampler.steps=3"))
+@pytest.mark.parametrize(
+    ("gone", "variant", "override"), [("ctpa", "l1_adv", "sampler.steps=4"), ("xray", "l1", "sampler.steps=3")]
+)
+def test_a_stage_whose_weights_are_gone_says_how_to_get_them_back(
+    gone, variant, override, smoke_config, smoke_run, copy_of_run
+):
+    runs = copy_of_run(smoke_run(), Path(smoke_config().compute.runs))
+    next(runs.glob(f"stages/{gone}*/denoiser.safetensors")).unlink()
+    with pytest.raises(UserError, match=rf"{gone}.*are gone; delete .*{gone}.* and it is trained again"):
+        run(smoke_config(variant, override))
 
 
 @pytest.mark.parametrize("name", ["start.safetensors", "start.pt"])
@@ -169,13 +148,13 @@ def test_training_can_start_from_weights_of_ones_own(smoke_config, tmp_path):
         run(smoke_config("l1", *chosen[:1], f"stages.start={moved}", "denoiser.dim=24"))
 
 
-def test_adapters_train_alone_and_the_run_holds_base_and_adapters(smoke_config):
-    full, lora = run(smoke_config("full")), run(smoke_config("lidc_lora"))
+def test_adapters_train_alone_and_the_run_holds_base_and_adapters(smoke_run):
+    full, lora = smoke_run("full"), smoke_run("lidc_lora")
     base = load_file(full.path / "denoiser.safetensors")
     for name, value in load_file(lora.path / "denoiser.safetensors").items():
         assert torch.equal(value, base[name]), name
     assert (lora.path / "adapter" / "adapter_model.safetensors").exists()
-    merged = trained_denoiser(smoke_config("lidc_lora"), lora).state_dict()
+    merged = trained_denoiser(read_config(lora.path / "config.yaml"), lora).state_dict()
     changed = {name for name, value in merged.items() if not torch.equal(value, base[name])}
     assert changed and all(
         name.endswith(("to_qkv.weight", "to_out.weight", "to_scale_shift.weight")) for name in changed
@@ -183,12 +162,17 @@ def test_adapters_train_alone_and_the_run_holds_base_and_adapters(smoke_config):
 
 
 @pytest.mark.parametrize("variant", [name for name in variants() if "vqgan" not in name])
-def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_config):
+def test_every_variant_takes_a_step_that_reaches_all_it_trains(variant, smoke_config, smoke_run):
     """One step of every stage of every variant; what a stage learns moves, what it does not learn stays."""
     short = [f"stages.{name}.steps=1" for name in smoke_config(variant).stages.each]
     # Weight decay would move what no gradient reaches.
-    config = smoke_config(variant, *short, "sampler.steps=2", "training.weight_decay=0")
-    directory = run(config)
+    overrides = [*short, "sampler.steps=2", "training.weight_decay=0"]
+    if variant.startswith("res_"):
+        # Patients that no other test has.
+        overrides += [f"{role}.{split}=2" for role in ("dataset", "pretraining") for split in ("train", "val", "test")]
+        overrides += ["compute.workers=1", "autoencoder.steps=5"]
+    directory = smoke_run(variant, *overrides)
+    config = read_config(directory.path / "config.yaml")
     before, after = build_denoiser(config).state_dict(), trained_denoiser(config, directory).state_dict()
     assert {name for name in before if torch.equal(before[name], after[name])} == {"rotary.frequencies"}
 

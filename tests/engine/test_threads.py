@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from x2c.engine.parts import open_parts, threads_of
 from x2c.models.autoencoders.kl import KLStandIn
 
 FREE = 3
+QUICK = "autoencoder.steps=10"
 
 
 @pytest.fixture
@@ -34,6 +37,13 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
+@pytest.fixture
+def patients_alone(smoke_parts, smoke_cache, tmp_path) -> Path:
+    """A cache of virtual patients, in which nothing has been computed from them."""
+    shutil.copytree(smoke_cache / "datasets", tmp_path / "cache" / "datasets")
+    return tmp_path / "cache"
+
+
 @pytest.fixture(autouse=True)
 def as_before() -> Any:
     """Torch's threads are the process's."""
@@ -42,10 +52,10 @@ def as_before() -> Any:
     torch.set_num_threads(before)
 
 
-def test_frozen_parts_are_made_on_the_threads_of_the_config(smoke_config, tmp_path, seen: list[int]) -> None:
+def test_frozen_parts_are_made_on_the_threads_of_the_config(smoke_config, patients_alone, seen: list[int]) -> None:
     # As in a sweep, which prepares before a worker trains: torch has its own number of threads.
     torch.set_num_threads(2)
-    prepare(smoke_config("l1_cls", f"compute.cache={tmp_path}", "compute.threads=1"))
+    prepare(smoke_config("l1_cls", f"compute.cache={patients_alone}", "compute.threads=1", QUICK, "loss.cls.steps=2"))
     assert len(seen) >= 4 and set(seen) == {1}
 
 
@@ -59,11 +69,12 @@ def test_without_a_fixed_number_every_core_is_used_and_given_back(smoke_config) 
     assert torch.get_num_threads() == 1
 
 
-def test_the_number_of_threads_does_change_bits(smoke_config, tmp_path) -> None:
+def test_the_number_of_threads_does_change_bits(smoke_config, patients_alone) -> None:
     """Why it has to be fixed: one autoencoder, trained on one thread and on three."""
     weights = []
     for threads in (1, FREE):
-        config = smoke_config("l1", f"compute.cache={tmp_path}/{threads}", f"compute.threads={threads}")
+        shutil.rmtree(patients_alone / "autoencoders", ignore_errors=True)
+        config = smoke_config("l1", f"compute.cache={patients_alone}", f"compute.threads={threads}", QUICK)
         network = open_parts(config).autoencoder.model
         weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     assert not torch.equal(*weights) and torch.allclose(*weights, atol=0.05)

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from forked import Training
 from safetensors.torch import load_file
+from same_training import assert_same_training, losses
 
 from x2c.core.config import EMA
 from x2c.core.errors import UserError
 from x2c.core.listening import Pruned, on_validation
 from x2c.core.resolve import resolve
-from x2c.core.script import PROJECT
+from x2c.core.run import RunDirectory
 from x2c.engine.experiment import run, run_directory
+from x2c.engine.reporting import Reporter
 from x2c.engine.trainer import NonFiniteLoss, averages, updates
 
 STEPS = {"rspect": 4, "drr": 3, "xray": 8}
+ONE_STAGE = ("stages.order=[xray]", "stages.xray.steps=3")
 
 
-def command(config, *more: str) -> list[str]:
-    places = [f"--compute.cache={config.compute.cache}", f"--runs={config.compute.runs}", "--tracker=none"]
-    return [sys.executable, "x2c/train.py", f"--variant={config.variant}", "--scale=smoke", *places, *more]
-
-
-def losses(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_config):
-    config = smoke_config("full")
-    directory = run(config)
+def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_run):
+    directory = smoke_run("full")
     assert directory.done
     for name in ("config.yaml", "provenance.json", "denoiser.safetensors", "scores.parquet", "set_scores.json"):
         assert (directory.path / name).exists(), name
@@ -49,34 +38,42 @@ def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_config):
     assert {"loss", "loss/l1", "loss/lpips", "loss/adv", "loss/cls", "loss/discriminator"} <= lines[-1].keys()
     assert "loss/lpips" not in lines[0], "what rows share is trained with L1 alone"
     before = (directory.path / "scores.parquet").stat().st_mtime_ns
-    assert run(config).path == directory.path
+    assert smoke_run("full").path == directory.path
     assert (directory.path / "scores.parquet").stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", ["l1", "full"])
-def test_a_killed_run_ends_in_the_same_weights_and_scores(variant, smoke_config, tmp_path, smoke_parts):
+def test_a_killed_run_ends_in_the_same_weights_and_scores(smoke_config, smoke_run, copy_of_run, tmp_path):
     """kill -9 in the middle; the same command again; bit for bit what an uninterrupted run gives."""
-    config = smoke_config(variant)
-    calm = run(smoke_config(variant, f"compute.runs={tmp_path / 'calm'}"))
+    calm = smoke_run("full")
+    config = smoke_config("full")
     path = run_directory(config).path
-    process = subprocess.Popen(command(config), cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    stages = path.parent / "stages"
-    while not list(stages.glob("xray-*/checkpoints/step-*")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    copy_of_run(calm, path.parent, begun=True)
+    places = [f"--compute.cache={config.compute.cache}", f"--runs={config.compute.runs}", "--tracker=none"]
+    process = Training(["--variant=full", "--scale=smoke", *places], tmp_path / "said", first=die_in_step_5)
+    assert process.wait() == -signal.SIGKILL, process.communicate()
     assert not (path / "scores.parquet").exists()
-    assert list(stages.glob("xray-*/checkpoints/step-*"))
-    subprocess.run(command(config), cwd=PROJECT, check=True, capture_output=True)
+    assert list(path.parent.glob("stages/xray-*/checkpoints/step-*"))
+    run(config)
     for name, value in load_file(calm.path / "denoiser.safetensors").items():
         assert torch.equal(value, load_file(path / "denoiser.safetensors")[name]), name
     assert losses(path) == losses(calm.path)
     assert (path / "set_scores.json").read_text() == (calm.path / "set_scores.json").read_text()
 
 
-def test_a_non_finite_loss_names_step_and_term_and_fails_the_run(smoke_config, monkeypatch):
+def die_in_step_5() -> None:
+    """As kill -9 does it, between two checkpoints of the last stage."""
+    told = Reporter.step
+
+    def step(self, step, losses):
+        told(self, step, losses)
+        if self.stage.name == "xray" and step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Reporter.step = step
+
+
+def test_a_non_finite_loss_names_step_and_term_and_fails_the_run(smoke_config, smoke_run, copy_of_run, monkeypatch):
+    copy_of_run(smoke_run("l1_adv"), Path(smoke_config().compute.runs), begun=True)
     from x2c.losses.terms import PerceptualTerm
 
     original = PerceptualTerm.__call__
@@ -98,7 +95,8 @@ def test_a_non_finite_loss_names_step_and_term_and_fails_the_run(smoke_config, m
     assert smoke_config("l1_lpips", *(f"{option}=1e-6" for option in options)), "the advice can be taken"
 
 
-def test_a_discriminator_that_is_not_finite_has_its_own_rate(smoke_config, monkeypatch):
+def test_a_discriminator_that_is_not_finite_has_its_own_rate(smoke_config, smoke_run, copy_of_run, monkeypatch):
+    copy_of_run(smoke_run("l1_adv"), Path(smoke_config().compute.runs), begun=True)
     from x2c.losses.terms import Adversarial
 
     original = Adversarial.discriminator_loss
@@ -108,45 +106,11 @@ def test_a_discriminator_that_is_not_finite_has_its_own_rate(smoke_config, monke
     assert smoke_config("l1_adv", "loss.adv.learning_rate=1e-6")
 
 
-BREAKS_ON_RANK_1 = """
-import os, runpy, sys
-
-import torch
-
-from x2c.losses.terms import L1
-
-original, calls = L1.__call__, []
-
-
-def broken(self, step):
-    calls.append(1)
-    here = os.environ["RANK"] == "1" and len(calls) == 3
-    return original(self, step) * (torch.nan if here else 1)
-
-
-L1.__call__ = broken
-runpy.run_path("x2c/train.py", run_name="__main__")
-"""
-
-
-@pytest.mark.slow
-def test_a_loss_that_is_not_finite_on_one_process_ends_all_with_its_name(smoke_config, tmp_path):
-    config = smoke_config("l1_adv")
-    (tmp_path / "broken.py").write_text(BREAKS_ON_RANK_1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    line = [*torchrun, str(tmp_path / "broken.py"), *command(config)[2:]]
-    ended = subprocess.run(line, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode
-    status = run_directory(config).status()
-    assert status["state"] == "failed"
-    assert re.search(r"step 3: loss term l1 is not finite; lower --stages\.rspect\.learning_rate$", status["reason"])
-
-
-def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, monkeypatch):
+def test_a_failed_run_goes_on_from_its_checkpoint(smoke_config, smoke_run, copy_of_run, monkeypatch):
     from x2c.engine import experiment
 
     config = smoke_config("l1")
+    copy_of_run(smoke_run(), Path(config.compute.runs), begun=True)
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "evaluate", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -164,36 +128,20 @@ def test_a_run_has_one_owner(smoke_config):
         run(config)
 
 
-def assert_same_training(one: Path, other: Path) -> None:
-    """The same losses at first; then, and in the weights, the same to a hundredth.
-
-    Adam makes a whole step of a gradient that is mere rounding: what begins the same to the last digits drifts apart. What
-    the discriminator says does so from its third step, by half of it and more.
-    """
-    judged = 0
-    for step, (a, b) in enumerate(zip(losses(one), losses(other), strict=True)):
-        assert a.keys() == b.keys() and a.pop("stage") == b.pop("stage")
-        if "loss/adv" in a:
-            judged += 1
-            for name in ("loss/adv", "loss/discriminator"):
-                mine, theirs = a.pop(name), b.pop(name)
-                assert judged > 2 or mine == pytest.approx(theirs, rel=1e-2)
-        assert a == pytest.approx(b, rel=3e-4 if step < 3 else 1e-2)
-    others = load_file(other / "denoiser.safetensors")
-    for name, value in load_file(one / "denoiser.safetensors").items():
-        if value.dim() > 1:
-            assert (value - others[name]).norm() < 0.01 * value.norm(), name
-
-
 def test_accumulation_trains_like_a_larger_batch(smoke_config):
-    one = run(smoke_config("l1", "training.batch_size=4", "stages.xray.steps=3"))
-    two = run(smoke_config("l1", "training.batch_size=2", "training.accumulation=2", "stages.xray.steps=3"))
+    one = run(smoke_config("l1", *ONE_STAGE, "training.batch_size=4"))
+    two = run(smoke_config("l1", *ONE_STAGE, "training.batch_size=2", "training.accumulation=2"))
     assert_same_training(one.path, two.path)
 
 
-def test_trained_weights_are_the_average_not_the_last(smoke_config):
-    averaged = run(smoke_config("l1"))
-    last = run(smoke_config("l1", "training.ema.decay=0"))
+@pytest.fixture(scope="module")
+def last(smoke_run) -> RunDirectory:
+    """A run whose weights are those of its last step, not their average."""
+    return smoke_run("l1", *ONE_STAGE, "training.ema.decay=0")
+
+
+def test_trained_weights_are_the_average_not_the_last(smoke_run, last):
+    averaged = smoke_run("l1", *ONE_STAGE)
     a, b = (load_file(r.path / "denoiser.safetensors")["to_out.weight"] for r in (averaged, last))
     assert not torch.equal(a, b)
     assert losses(averaged.path)[0] == losses(last.path)[0]
@@ -240,15 +188,15 @@ def test_no_training_is_too_short_for_its_average():
     assert [step for step in range(1, 21) if updates(EMA(decay=0.9, every=5, after=2), step)] == [1, 2, 5, 10, 15, 20]
 
 
-def test_a_training_shorter_than_the_wait_ends_in_its_last_weights(smoke_config):
-    waits = run(smoke_config("l1", "training.ema.every=10", "training.ema.after=2000"))
-    last = run(smoke_config("l1", "training.ema.decay=0"))
+def test_a_training_shorter_than_the_wait_ends_in_its_last_weights(smoke_config, last):
+    waits = run(smoke_config("l1", *ONE_STAGE, "training.ema.every=10", "training.ema.after=2000"))
     a, b = (load_file(r.path / "denoiser.safetensors") for r in (waits, last))
     assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
-def test_the_momenta_of_the_discriminator_are_its_own(smoke_config):
-    one = run(smoke_config("l1_adv"))
+def test_the_momenta_of_the_discriminator_are_its_own(smoke_config, smoke_run, copy_of_run):
+    one = smoke_run("l1_adv")
+    copy_of_run(one, Path(smoke_config().compute.runs), begun=True)
     other = run(smoke_config("l1_adv", "loss.adv.betas=[0.9, 0.999]"))
     a, b = (
         [line["loss/discriminator"] for line in losses(r.path) if "loss/discriminator" in line] for r in (one, other)
@@ -266,25 +214,14 @@ def test_a_size_the_networks_cannot_take_is_named_before_work(smoke_config):
         run(smoke_config("l1", "resolution.size=320x256x64"))
 
 
-@pytest.mark.slow
-def test_the_number_of_processes_does_not_change_a_run(smoke_config, tmp_path):
-    """`batch_size` is the sum over processes, so equal run ids mean equal results."""
-    config = smoke_config("l1_adv", "stages.xray.steps=3")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29611"]
-    arguments = command(config, "--stages.xray.steps=3")[1:]
-    subprocess.run([*torchrun, *arguments], cwd=PROJECT, check=True, capture_output=True)
-    single = run(smoke_config("l1_adv", "stages.xray.steps=3", f"compute.runs={tmp_path / 'single'}"))
-    assert single.path.name == run_directory(config).path.name
-    assert_same_training(single.path, run_directory(config).path)
-
-
-def test_scores_of_validation_patients_change_nothing_else(smoke_config, tmp_path):
+def test_scores_of_validation_patients_change_nothing_else(smoke_config, smoke_run, copy_of_run):
     """A search's runs are anyone's: the same run id, the same bits."""
-    plain = smoke_config("l1_adv", f"compute.runs={tmp_path / 'plain'}")
-    scored = smoke_config("l1_adv", f"compute.runs={tmp_path / 'scored'}", "compute.validation_patients=2")
+    without = smoke_run("l1_adv")
+    scored = smoke_config("l1_adv", "compute.validation_patients=2")
+    copy_of_run(without, Path(scored.compute.runs), begun=True)
     told = []
     with on_validation(told.append):
-        without, with_scores = run(plain), run(scored)
+        with_scores = run(scored)
     assert with_scores.path.name == without.path.name
     for name in ("denoiser.safetensors", "scores.parquet"):
         assert (with_scores.path / name).read_bytes() == (without.path / name).read_bytes(), name
@@ -292,12 +229,12 @@ def test_scores_of_validation_patients_change_nothing_else(smoke_config, tmp_pat
     assert [step for step, _ in found] == [step for step, _ in with_scores.logged("validation_loss")][-len(found) :]
     assert all(math.isfinite(value) for _, value in found) and not without.logged("validation_psnr")
     # Of the last stage alone, and not after its last step.
-    assert told[len(told) // 2 :] == [step for step, _ in found][:-1]
+    assert told == [step for step, _ in found][:-1]
 
 
-def test_a_pruned_run_says_so_and_goes_on_when_it_is_wanted(smoke_config, tmp_path):
-    config = smoke_config("l1")
-    calm = run(smoke_config("l1", f"compute.runs={tmp_path / 'calm'}"))
+def test_a_pruned_run_says_so_and_goes_on_when_it_is_wanted(smoke_config, smoke_run, copy_of_run):
+    config, calm = smoke_config("l1"), smoke_run()
+    copy_of_run(calm, Path(config.compute.runs), begun=True)
 
     def prune(step):
         raise Pruned("others are better")

@@ -16,27 +16,11 @@ from sampling_files import older, read, write_xray
 
 from x2c.core import files
 from x2c.core.errors import UserError
-from x2c.core.resolve import resolve
 from x2c.core.script import PROJECT
 from x2c.engine import sampling
-from x2c.engine.experiment import run as run_experiment
 from x2c.engine.model_file import MODEL_FILE
 from x2c.engine.sampling import sample_xrays
 from x2c.engine.sampling_paths import Request
-
-
-@pytest.fixture(scope="module")
-def trained(smoke_cache, tmp_path_factory):
-    """Trains a variant once; the variants share their pretraining."""
-    places = [f"compute.cache={smoke_cache}", f"compute.runs={tmp_path_factory.mktemp('runs')}", "compute.tracker=[]"]
-    made: dict[str, Path] = {}
-
-    def train(variant: str) -> Path:
-        if variant not in made:
-            made[variant] = run_experiment(resolve(variant, "smoke", 0, places)).path
-        return made[variant]
-
-    return train
 
 
 @pytest.fixture
@@ -59,9 +43,11 @@ def volume(run: Path, xray: Path, out: Path, **changes: object) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["l1", "cfg", "vqgan_3d", "lidc_lora"])
-def test_a_copied_folder_gives_the_same_bits_without_data_set_and_cache(variant, trained, xray, tmp_path, away, capsys):
-    run = trained(variant)
+@pytest.mark.parametrize("variant", ["l1", "vqgan_3d", "lidc_lora"])
+def test_a_copied_folder_gives_the_same_bits_without_data_set_and_cache(
+    variant, smoke_run, xray, tmp_path, away, capsys
+):
+    run = smoke_run(variant).path
     at_home = volume(older(run, tmp_path / "former"), xray, tmp_path / "home.nii.gz")
     assert "of an older x2c" in capsys.readouterr().err
     copy = Path(shutil.copytree(run, tmp_path / "elsewhere" / "of another name"))
@@ -77,8 +63,7 @@ def test_a_copied_folder_gives_the_same_bits_without_data_set_and_cache(variant,
 
 
 @pytest.mark.slow
-def test_as_typed_in_an_empty_folder_with_an_empty_home(trained, xray, tmp_path, away):
-    run = trained("l1")
+def test_as_typed_in_an_empty_folder_with_an_empty_home(run, xray, tmp_path, away):
     shutil.copytree(run, away / "runs" / run.name)
     (tmp_path / "home").mkdir()
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LD_LIBRARY_PATH")}
