@@ -144,7 +144,7 @@ services: ## install PostgreSQL and Slurm, which some tests start (needs root)
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(options)
 
-chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=60 workers=4 every=3 real=1)
+chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=10 workers=3 every=0.7 real=1)
 	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py $(call chaotic,cells workers every seed) $(if $(real),--chaos-real) $(options)
 
 check: $(READY) ## lint, format and types

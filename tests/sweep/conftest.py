@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -88,3 +89,12 @@ def brisk(monkeypatch):
     monkeypatch.setattr(crew, "PAUSE_SECONDS", 0.1)
     for module in (queue, worker):
         monkeypatch.setattr(module, "POLL_SECONDS", 0.2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imports_are_no_garbage():
+    """A worker collects garbage after each cell; all that tests have imported need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -24,6 +24,8 @@ from x2c.core.script import begin
 from x2c.sweep.__main__ import main
 from x2c.sweep.run import crew
 
+_KEPT = []
+
 
 class Forked:
     """As much of `subprocess.Popen` as is used of a sweep: `engine` stands in for x2c.engine.experiment."""
@@ -85,8 +87,10 @@ def _become(words, engine, cwd, env, said, start_new_session=False, user=None, e
         for number, to in zip((1, 2), said, strict=True):
             if to is not None:
                 os.dup2(to if isinstance(to, int) else to.fileno(), number)
+        # The streams of before stay open: the file descriptors below them are used on.
+        _KEPT.extend([sys.stdout, sys.stderr])
         for name, number in (("stdout", 1), ("stderr", 2)):
-            setattr(sys, name, open(os.dup(number), "w", encoding="utf-8", buffering=1))
+            setattr(sys, name, os.fdopen(os.dup(number), "w", encoding="utf-8", buffering=1))
         os.chdir(cwd or ".")
         if umask is not None:
             os.umask(umask)
@@ -103,6 +107,8 @@ def _become(words, engine, cwd, env, said, start_new_session=False, user=None, e
         crew.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL)
         sys.argv = ["x2c.sweep", *words]
         begin("__main__", "x2c.sweep")
+        # As it says at the first slow import, of which there are none left.
+        print("x2c.sweep: loading", file=sys.stderr)
         exit_on_user_error(main)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
