@@ -1,4 +1,4 @@
-"""`python -m x2c.sweep ...` as a fork of this process, which saves each process the seconds of CPU that imports take.
+"""`python -m MODULE ...` as a fork of this process, which saves each process the seconds of CPU that imports take.
 
 Supervisor and workers are processes of their own all the same, with their own arguments, environment, signals and exit
 codes. What a test has patched holds in them too. Tests of the command itself start it with the interpreter.
@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from types import SimpleNamespace
@@ -23,7 +22,9 @@ from x2c.core.errors import exit_on_user_error
 from x2c.core.script import begin
 from x2c.sweep.__main__ import main
 from x2c.sweep.run import crew
+from x2c.sweep.verify import killed_run
 
+PROGRAMS = {"x2c.sweep": main, "x2c.sweep.verify.killed_run": killed_run.main}
 _KEPT = []
 
 
@@ -31,15 +32,15 @@ class Forked:
     """As much of `subprocess.Popen` as is used of a sweep: `engine` stands in for x2c.engine.experiment."""
 
     def __init__(self, line, engine=None, *, cwd=None, env=None, stdin=None, stdout=None, stderr=None, **more):
-        assert line[1:3] == ["-m", "x2c.sweep"], line
+        assert line[1] == "-m", line
         self.args, self.returncode = line, None
         # Files where there would be pipes, which nobody has to empty.
-        self._said = [tempfile.TemporaryFile() if to == subprocess.PIPE else to for to in (stdout, stderr)]
+        self._said = [pipe() if to == subprocess.PIPE else to for to in (stdout, stderr)]
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_become(line[3:], engine, cwd, env, self._said, **more))
+            os._exit(_become(line[2:], engine, cwd, env, self._said, **more))
 
     def poll(self):
         if self.returncode is None:
@@ -78,8 +79,12 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+def pipe():
+    return os.fdopen(os.memfd_create("said"), "w+b")
+
+
 def _become(words, engine, cwd, env, said, start_new_session=False, user=None, extra_groups=(), umask=None):
-    """Be the program of these words; returns its exit code."""
+    """Be the program of these words, of which the first is its module; returns its exit code."""
     code = 0
     try:
         if start_new_session:
@@ -105,11 +110,11 @@ def _become(words, engine, cwd, env, said, start_new_session=False, user=None, e
         if engine is not None:
             sys.modules["x2c.engine.experiment"] = engine
         crew.subprocess = SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL)
-        sys.argv = ["x2c.sweep", *words]
-        begin("__main__", "x2c.sweep")
+        sys.argv = words
+        begin("__main__", words[0])
         # As it says at the first slow import, of which there are none left.
-        print("x2c.sweep: loading", file=sys.stderr)
-        exit_on_user_error(main)
+        print(f"{words[0]}: loading", file=sys.stderr)
+        exit_on_user_error(PROGRAMS[words[0]])
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
