@@ -154,7 +154,7 @@ coverage: $(READY) ## run the tests, and list the lines and branches that none r
 	@mkdir -p build/coverage
 	@$(PYTEST) --cov --cov-report=term:skip-covered $(options)
 
-chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=60 workers=4 every=3 real=1)
+chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=10 workers=3 every=0.7 real=1)
 	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py $(call chaotic,cells workers every seed) $(if $(real),--chaos-real) $(options)
 
 check: $(READY) ## lint, format and types

@@ -49,9 +49,9 @@ def pytest_collection_finish() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How hard `make chaos` tries."""
     group = parser.getgroup("chaos")
-    group.addoption("--chaos-cells", type=int, default=60, help="cells of the sweep")
-    group.addoption("--chaos-workers", type=int, default=4, help="its workers")
-    group.addoption("--chaos-every", type=float, default=3.0, help="mean seconds between two kills")
+    group.addoption("--chaos-cells", type=int, default=10, help="cells of the sweep")
+    group.addoption("--chaos-workers", type=int, default=3, help="its workers")
+    group.addoption("--chaos-every", type=float, default=0.7, help="mean seconds between two kills")
     group.addoption("--chaos-seed", type=int, default=0, help="seed of what happens")
     group.addoption("--chaos-real", action="store_true", help="train real networks (half an hour)")
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import time
 
-STEP_SECONDS = float(os.environ.get("X2C_CHAOS_STEP", "0.02"))
 CHECKPOINT_EVERY = 5
 
 
@@ -58,7 +57,7 @@ def train(run, planned, link):
     link, first = newest(directory, hashlib.sha256(f"{planned.key}{link}".encode()).hexdigest())
     directory.forget_after(first)
     for step in range(first + 1, planned.stage.steps + 1):
-        time.sleep(STEP_SECONDS)
+        time.sleep(float(os.environ["X2C_CHAOS_STEP"]))
         link = hashlib.sha256(f"{link}{step}".encode()).hexdigest()
         directory.log({"step": step, "loss": int(link[:4], 16)})
         directory.report("running", "train", step, planned.stage.steps)

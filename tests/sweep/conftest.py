@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
 import yaml
 
 from x2c.sweep.plan import cells as planning
+from x2c.sweep.queue import queue
+from x2c.sweep.run import crew, local, slurm, worker
 
 VARIANTS = ["l1", "l1_lpips", "l1_adv", "l1_cls"]
 
@@ -74,3 +77,24 @@ def ran(tmp_path):
         return path.read_text().split() if path.exists() else []
 
     return read
+
+
+@pytest.fixture(autouse=True)
+def brisk(monkeypatch):
+    """Look more often than for runs of hours, in this process and those forked from it."""
+    monkeypatch.setattr(local, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(slurm, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(slurm, "SQUEUE_SECONDS", 0.5)
+    monkeypatch.setattr(crew, "SETTLE_SECONDS", 0.5)
+    monkeypatch.setattr(crew, "PAUSE_SECONDS", 0.1)
+    for module in (queue, worker):
+        monkeypatch.setattr(module, "POLL_SECONDS", 0.2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imports_are_no_garbage():
+    """A worker collects garbage after each cell; all that tests have imported need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

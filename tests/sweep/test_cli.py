@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_engine
 import pytest
+from forked import Forked
 
 from x2c.core import stopping
 from x2c.core.errors import UserError
@@ -35,11 +37,18 @@ spec.loader.exec_module(sys.modules[spec.name])
 
 
 def command(tmp_path, *arguments, environment=None):
-    """`python -m x2c.sweep ...` with the fake engine, in it and in its workers."""
+    """`python -m x2c.sweep ...` with the fake engine, in it and in its workers, without their imports."""
+    line = [sys.executable, "-m", "x2c.sweep", *arguments]
+    environment = {**os.environ, **(environment or {})}
+    return Forked(line, fake_engine, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def program(tmp_path, *arguments):
+    """The same by the interpreter, as a user starts it."""
     (tmp_path / "site").mkdir(exist_ok=True)
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(tmp_path / "site"), str(PROJECT)])
-    environment = {**os.environ, **(environment or {}), "PYTHONPATH": path}
+    environment = {**os.environ, "PYTHONPATH": path}
     line = [sys.executable, "-m", "x2c.sweep", *arguments]
     return subprocess.Popen(
         line, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -112,7 +121,7 @@ def test_a_wrong_line_is_one_clear_line(line, message):
 
 
 def test_a_user_error_ends_with_code_2(tmp_path):
-    process = command(tmp_path, "plan", "loses")
+    process = program(tmp_path, "plan", "loses")
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("error: NAME: expected a known sweep; got 'loses'; did you mean 'losses'?")
@@ -168,10 +177,8 @@ def test_a_search_has_no_cells_to_lock_or_to_list(monkeypatch, option):
 @pytest.fixture
 def fake_workers(tmp_path, monkeypatch):
     """Run with the fake engine here and in the workers, in a folder of its own."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(SITE)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     monkeypatch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
+    monkeypatch.setattr(crew, "subprocess", SimpleNamespace(Popen=Forked, DEVNULL=subprocess.DEVNULL))
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in stopping.SIGNALS}
     yield
@@ -234,7 +241,6 @@ def test_workers_of_another_plan_are_given_up(fake_workers, monkeypatch, capsys,
         assert len(starts) <= crew.MOST_CRASHES, "workers are started for ever"
         return start(self, number)
 
-    monkeypatch.setattr(crew, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(crew, "worker_arguments", lambda *of: [*worker_arguments(*of), "--training.weight_decay=0.5"])
     monkeypatch.setattr(crew.Crew, "_start", few)
     assert sweep(monkeypatch, "run losses --scale smoke --workers 1") == 1
@@ -246,7 +252,7 @@ def test_workers_of_another_plan_are_given_up(fake_workers, monkeypatch, capsys,
 def test_ctrl_c_stops_the_workers_and_leaves_the_cell_to_go_on(tmp_path, behave):
     behave(l1="slow")
     cell = make_plan("losses", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"]).cells[0]
-    process = command(tmp_path, "run", "losses", "--scale", "smoke", "--workers", "1")
+    process = program(tmp_path, "run", "losses", "--scale", "smoke", "--workers", "1")
     deadline = time.monotonic() + 60
     # Not only started: a cell that is stopped before its first word is `to do`.
     while cell.run.status().get("state") != "running":

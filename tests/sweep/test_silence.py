@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -174,20 +175,22 @@ def test_a_lease_counts_from_before_its_first_heartbeat(plan, monkeypatch):
 
 @pytest.mark.parametrize("change", [HOUR, -HOUR])
 def test_a_claim_of_another_machine_holds_though_the_clocks_differ(plan, monkeypatch, change):
-    cell = plan.cells[0]
-    seen = Silence(LEASE)
+    cell, lease = plan.cells[0], 1.5
+    compute = cell.config.compute.model_copy(update={"lease_seconds": lease})
+    cell = replace(cell, config=cell.config.model_copy(update={"compute": compute}))
+    seen = Silence(lease)
     with claimed(cell):
         monkeypatch.setattr("x2c.sweep.queue.state.machine", lambda: "another")
         monkeypatch.setattr("x2c.sweep.queue.state.is_locked", lambda path: False)
         begun = time.monotonic()
-        while time.monotonic() < begun + 2 * LEASE:
+        while time.monotonic() < begun + 2 * lease:
             beat(cell)
             then = claim_path(cell).stat().st_mtime - change
             os.utime(claim_path(cell), (then, then))
             assert is_held(cell, seen)
-            time.sleep(LEASE / 10)
+            time.sleep(lease / 10)
         wait_for(lambda: not is_held(cell, seen))
-    assert not is_held(cell, Silence(LEASE)), "one that was given up is free at once"
+    assert not is_held(cell, Silence(lease)), "one that was given up is free at once"
 
 
 def test_what_a_worker_said_last_counts_though_the_clock_was_set_back(plan, monkeypatch):

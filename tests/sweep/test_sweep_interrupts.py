@@ -14,6 +14,7 @@ from pathlib import Path
 
 import fake_engine
 import pytest
+from forked import Forked
 from test_chaos import children
 from test_cli import SITE
 from test_queue import trials
@@ -183,18 +184,16 @@ def test_an_interrupt_before_a_trial_names_its_worker_puts_the_cell_back(make_pl
     assert states.count("WAITING") == len(plan.cells) and "RUNNING" not in states
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    (folder / "site").mkdir(exist_ok=True)
-    (folder / "site/sitecustomize.py").write_text(SITE)
+def start(folder: Path, *, imports: bool = False):
+    """Start the sweep; with `imports` by the interpreter, which takes seconds to load it."""
+    if imports:
+        (folder / "site").mkdir()
+        (folder / "site/sitecustomize.py").write_text(SITE)
     paths = os.pathsep.join([str(folder / "site"), str(PROJECT)])
+    line = [sys.executable, "-m", "x2c.sweep", *LINE]
     with (folder / "said.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "x2c.sweep", *LINE],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": paths},
-            stdout=log,
-            stderr=log,
-        )
+        where = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": paths}, "stdout": log, "stderr": log}
+        return subprocess.Popen(line, **where) if imports else Forked(line, fake_engine, **where)
 
 
 def said(folder: Path) -> str:
@@ -204,7 +203,7 @@ def said(folder: Path) -> str:
 
 def interrupt(folder: Path, chance: random.Random, longest: float) -> bool:
     """Start the sweep and interrupt it at a random moment, alone or with all its processes; returns whether it was hit."""
-    process = start(folder)
+    process = start(folder, imports=not longest)
     try:
         while b"loading" not in (folder / "said.log").read_bytes():
             assert process.poll() is None
@@ -233,7 +232,7 @@ def interrupt(folder: Path, chance: random.Random, longest: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "count", [10, pytest.param(50, marks=pytest.mark.skipif("not config.getoption('--chaos-real')"))]
+    "count", [6, pytest.param(50, marks=pytest.mark.skipif("not config.getoption('--chaos-real')"))]
 )
 def test_a_sweep_that_is_interrupted_at_random_moments_ends_as_if_it_was_not(count, tmp_path, all_cores):
     """Cells that take a moment each. `--chaos-real` interrupts it 50 times."""
@@ -244,7 +243,7 @@ def test_a_sweep_that_is_interrupted_at_random_moments_ends_as_if_it_was_not(cou
     longest = time.monotonic() - began
     folder = tmp_path / "interrupted"
     folder.mkdir()
-    # The first comes at once, whatever the machine is busy with.
+    # The first comes at once, while it imports, whatever the machine is busy with.
     hits = [interrupt(folder, chance, longest if number else 0.0) for number in range(count)]
     assert hits[0]
     assert start(folder).wait(PATIENCE) == 0, said(folder)

@@ -7,57 +7,46 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_engine
 import pytest
+from forked import Forked
+from test_queue import processes, start
 
-from x2c.core.script import PROJECT
+from x2c.core.errors import UserError
+from x2c.sweep.__main__ import main
+from x2c.sweep.plan.cells import make_plan
+from x2c.sweep.queue.queue import Queue
+from x2c.sweep.run.worker import drain
 
 ALICE, BOB, GROUP = 1, 65534, 4242
 """Two users that every system has, and a group that both are in."""
-SITE = f"""
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location("x2c.engine.experiment", {fake_engine.__file__!r})
-sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(sys.modules[spec.name])
-"""
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 
 
-def can_run(line: list[str], paths: str) -> bool:
-    environment = {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            [*line, "-c", "import pandas, optuna"], user=BOB, group=BOB, cwd="/", env=environment, check=False
-        )
-    except PermissionError:
-        return False
-    return done.returncode == 0
-
-
-@pytest.fixture(scope="session")
-def interpreter() -> tuple[str, str]:
-    """A Python that everyone can run, of this version, and where it finds the packages."""
-    packages = sysconfig.get_path("purelib")
-    others = shutil.which(f"python{sys.version_info.major}.{sys.version_info.minor}", path="/usr/bin:/usr/local/bin")
-    for one in filter(None, (sys.executable, others)):
-        if can_run([one], packages):
-            return one, packages
-    pytest.skip("other users cannot run this Python")
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory) -> None:
+    """Import all that a sweep needs: the interpreter's own folder may be closed to other users."""
+    folder = tmp_path_factory.mktemp("imported")
+    (folder / "runs").mkdir()
+    plan = make_plan("losses", "smoke", (0,), [f"compute.runs={folder / 'runs'}"])
+    Queue(plan, create=True).enqueue(plan.cells)
+    drain(Queue(plan), plan.cells, fake_engine.run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "x2c.engine.experiment", fake_engine)
+        for command, *more in (("run", "--no-tables"), ("status",), ("plan",)):
+            assert main([command, "losses", "--scale", "smoke", "--runs", str(folder / "runs"), *more]) == 0
 
 
 @pytest.fixture
-def place(interpreter) -> Iterator[Path]:
-    """A folder that everyone reaches, with a `site` that puts the fake engine in the engine's place."""
+def place(imported) -> Iterator[Path]:
+    """A folder that everyone reaches."""
     folder = Path(tempfile.mkdtemp(prefix="x2c-users-"))
     folder.chmod(0o755)
-    (folder / "python").write_text("\n".join(interpreter))
-    (folder / "site").mkdir()
-    (folder / "site/sitecustomize.py").write_text(SITE)
     for user in (ALICE, BOB):
         home = folder / f"home-{user}"
         home.mkdir()
@@ -76,36 +65,23 @@ def runs(place) -> Path:
     return folder
 
 
-def process(user: int, umask: int, place: Path, *line: str) -> subprocess.Popen[str]:
-    interpreter, packages = (place / "python").read_text().split("\n")
-    paths = [str(place / "site"), str(PROJECT), packages]
-    return subprocess.Popen(
-        [interpreter, *line],
+def sweep(user: int, umask: int, place: Path, command: str = "run", *more: str) -> SimpleNamespace:
+    line = [command, "losses", "--scale", "smoke", "--runs", str(place / "runs"), f"--compute.cache={place / 'cache'}"]
+    line += ["--workers", "1", "--no-tables"] if command == "run" else []
+    home = place / f"home-{user}"
+    made = Forked(
+        [sys.executable, "-m", "x2c.sweep", *line, *more],
+        fake_engine,
         user=user,
-        group=user,
         extra_groups=[GROUP],
         umask=umask,
-        cwd=place / f"home-{user}",
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": str(place / f"home-{user}"),
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "OMP_NUM_THREADS": "1",
-        },
-        stdin=subprocess.PIPE,
+        cwd=home,
+        env={"PATH": os.environ["PATH"], "HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
-
-
-def sweep(user: int, umask: int, place: Path, command: str = "run", *more: str) -> subprocess.CompletedProcess[str]:
-    line = ["losses", "--scale", "smoke", "--runs", str(place / "runs"), f"--compute.cache={place / 'cache'}"]
-    line += ["--workers", "1", "--no-tables"] if command == "run" else []
-    with process(user, umask, place, "-m", "x2c.sweep", command, *line, *more) as made:
-        out, error = made.communicate(timeout=400)
-    return subprocess.CompletedProcess(made.args, made.returncode, out, error)
+    out, error = made.communicate(timeout=400)
+    return SimpleNamespace(returncode=made.returncode, stdout=out, stderr=error)
 
 
 def test_two_users_with_a_group_and_a_umask_share_a_folder(place, runs):
@@ -150,33 +126,40 @@ def test_who_does_not_share_is_named_in_a_line_with_what_to_set(place, runs, gro
     assert mended.returncode == 0, mended.stdout + mended.stderr
 
 
-TRY = """
-import sys
-from x2c.core.errors import UserError
-from x2c.sweep.plan.cells import make_plan
-from x2c.sweep.queue.queue import Queue
-plan = make_plan("losses", "smoke", (0,), [f"compute.runs={sys.argv[1]}"])
-for name in sys.argv[2].split(","):
-    sys.stdin.readline()
-    try:
-        Queue(plan, create=True)
-        print("opened", flush=True)
-    except UserError as error:
-        print(error, flush=True)
-"""
 NAMES = (".sweeps.lock", "sweeps.db", "logs", "stages", ".claims")
 
 
-def test_each_thing_that_is_another_s_alone_is_named(place, runs):
-    with process(BOB, 0o002, place, "-c", TRY, str(runs), ",".join([*NAMES, "none"])) as bob:
-        for name in NAMES:
-            path = runs / name
-            path.touch() if name in NAMES[:2] else path.mkdir()
-            os.chown(path, ALICE, GROUP)
-            path.chmod(0o755)
-            bob.stdin.write("\n")
-            bob.stdin.flush()
-            assert bob.stdout.readline().startswith(f"{path}: expected a "), bob.stderr.read()
-            path.unlink() if path.is_file() else path.rmdir()
-        out, error = bob.communicate("\n", timeout=300)
-        assert out == "opened\n", error
+def open_as(user, plan, answers, names):
+    """Open the queue as another user, once for every line that comes, and say what came of it."""
+    os.setgroups([GROUP])
+    os.setgid(user)
+    os.setuid(user)
+    os.umask(0o002)
+    for _ in names:
+        answers.recv()
+        try:
+            Queue(plan, create=True)
+            answers.send("opened")
+        except UserError as error:
+            answers.send(str(error))
+
+
+def test_each_thing_that_is_another_s_alone_is_named(runs):
+    plan = make_plan("losses", "smoke", (0,), [f"compute.runs={runs}"])
+    here, there = processes.Pipe()
+    bob = start(open_as, BOB, plan, there, [*NAMES, "none"])
+
+    def opened():
+        here.send("now")
+        assert here.poll(60)
+        return here.recv()
+
+    for name in NAMES:
+        path = runs / name
+        path.touch() if name in NAMES[:2] else path.mkdir()
+        os.chown(path, ALICE, GROUP)
+        path.chmod(0o755)
+        assert opened().startswith(f"{path}: expected a ")
+        path.unlink() if path.is_file() else path.rmdir()
+    assert opened() == "opened"
+    bob.join(60)

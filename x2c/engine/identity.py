@@ -91,7 +91,7 @@ class Identity:
     def run_directory(self, seed: int) -> RunDirectory:
         """Return the directory of the run with a seed, which may not exist yet."""
         made_from = {**self._made_from, "config": {**self._made_from["config"], "seed": seed}}
-        path = Path(self._config.compute.runs) / run_name(self._config, made_from)
+        path = self._runs / run_name(self._config, made_from)
         return RunDirectory(path, lease_seconds=self._config.compute.lease_seconds)
 
     def planned_stages(self, seed: int) -> list[PlannedStage]:
@@ -101,11 +101,19 @@ class Identity:
         for name, stage in config.stages.each.items():
             recipe = {**self._recipes[name], "seed": seed}
             key = digest({"start": key, "name": name, "recipe": recipe, "format": FORMAT_VERSION})
-            path = Path(config.compute.runs) / "stages" / f"{name}-{config.scale}-s{seed}-{key}"
+            path = self._stages / f"{name}-{config.scale}-s{seed}-{key}"
             directory = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
             planned.append(PlannedStage(name, stage, key, before, directory))
             before += stage.steps
         return planned
+
+    @cached_property
+    def _runs(self) -> Path:
+        return Path(self._config.compute.runs)
+
+    @cached_property
+    def _stages(self) -> Path:
+        return self._runs / "stages"
 
     @cached_property
     def _made_from(self) -> dict[str, Any]:
