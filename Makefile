@@ -154,8 +154,8 @@ coverage: $(READY) ## run the tests, and list the lines and branches that none r
 	@mkdir -p build/coverage
 	@$(PYTEST) --cov --cov-report=term:skip-covered $(options)
 
-chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=10 workers=3 every=0.7 real=1)
-	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py $(call chaotic,cells workers every seed) $(if $(real),--chaos-real) $(options)
+chaos: $(READY) ## a sweep whose workers are killed, against a calm one (cells=60 workers=4 every=3 real=1)
+	@$(BIN)/python -m pytest -s tests/sweep/test_chaos.py --chaos-cells=$(call usual,cells,60) --chaos-workers=$(call usual,workers,4) --chaos-every=$(call usual,every,3) $(call chaotic,seed) $(if $(real),--chaos-real) $(options)
 
 check: $(READY) ## lint, format and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

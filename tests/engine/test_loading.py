@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from forked import Training
+from forked_training import Training
 
 from x2c.core.files import read_json
 from x2c.core.resolve import resolve

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from forked import Training
+from forked_training import Training
 
 from x2c.core import stopping
 from x2c.core.files import read_json
@@ -49,12 +49,12 @@ def stopped(smoke_cache, smoke_run, copy_of_run, tmp_path_factory) -> Path:
         if self.stage.name == "xray" and step == 5:
             signal.raise_signal(signal.SIGTERM)
 
-    stopping.listen()
+    stopping.install_signal_handlers()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Reporter, "step", step)
         with pytest.raises(stopping.Stopped, match="after step 5 of 8 of stage xray, of which there is a checkpoint"):
             run(resolve("l1_adv", "smoke", 0, places))
-    stopping.forget()
+    stopping.clear_request()
     return runs
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forked import Training
+from forked_training import Training
 
 from x2c.engine.reporting import Reporter
 from x2c.sweep.verify.compare import compare

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import Training
+from forked_training import Training
 from same_training import assert_same_training
 
 from x2c.core.config import Config

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import chaos_engine
 import pytest
-from forked import Forked
+from forked_sweep import Forked
 from test_postgres import trials
 
 from x2c.core.script import PROJECT

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import fake_engine
 import pytest
-from forked import Forked
+from forked_sweep import Forked
 
 from x2c.core import stopping
 from x2c.core.errors import UserError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fake_engine
 import pytest
-from forked import Forked
+from forked_sweep import Forked
 from test_chaos import children
 from test_cli import SITE
 from test_queue import trials

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import fake_engine
 import pytest
-from forked import Forked
+from forked_sweep import Forked
 from test_queue import processes, start
 
 from x2c.core.errors import UserError

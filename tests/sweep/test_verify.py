@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import Forked
+from forked_sweep import Forked
 from safetensors.torch import save_file
 from test_queue import processes, wait_for
 

@@ -130,7 +130,7 @@ def _forget():
     """Forget what belongs to the process that was forked: its exit handlers, signals and requests to stop."""
     gc.freeze()
     atexit._clear()
-    stopping.forget()
+    stopping.clear_request()
     for number in stopping.SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
