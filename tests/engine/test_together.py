@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -23,8 +24,10 @@ from x2c.sweep.verify.compare import compare
 SHORT = "stages.xray.steps=3"
 
 
-def both(config: Config, folder: Path, first: Callable[[], None] | None = None) -> tuple[list[int], list[str]]:
-    """Train in two processes; `first` is called in the second. Returns their exit codes and standard errors."""
+def both(
+    config: Config, folder: Path, first: Callable[[], None] | None = None, ranks: str = "1"
+) -> tuple[list[int], list[str]]:
+    """Train in two processes; `first` is called in those of `ranks`. Returns their exit codes and standard errors."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -36,7 +39,7 @@ def both(config: Config, folder: Path, first: Callable[[], None] | None = None) 
             arguments,
             folder / f"said-{rank}",
             environment={**common, "RANK": rank, "LOCAL_RANK": rank, "TORCHELASTIC_RUN_ID": "test"},
-            first=first if rank == "1" else None,
+            first=first if rank in ranks else None,
         )
         for rank in ("0", "1")
     ]
@@ -59,15 +62,23 @@ def begun(smoke_config, smoke_run, copy_of_run, tmp_path) -> Callable[[str], Con
     return make
 
 
-def stop_in_step_2() -> None:
+def after_step(number: int, act: Callable[[], None]) -> None:
     told = Reporter.step
 
     def step(self, step, losses):
         told(self, step, losses)
-        if step == 2:
-            signal.raise_signal(signal.SIGTERM)
+        if step == number:
+            act()
 
     Reporter.step = step
+
+
+def stop_in_step_2() -> None:
+    after_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+
+
+def die_in_step_3() -> None:
+    after_step(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def test_two_train_what_one_does_and_stop_at_the_same_step_whichever_was_asked(begun, tmp_path):
@@ -89,8 +100,14 @@ def test_two_train_what_one_does_and_stop_at_the_same_step_whichever_was_asked(b
     assert (checkpoint / "random_states_1.pkl").exists()
     codes, said = both(config, tmp_path)
     assert codes == [0, 0], said
-    for item in compare(tmp_path / "calm", tmp_path / "stopped"):
-        assert not item.differences, item
+
+    killed = begun("killed")
+    assert both(killed, tmp_path, die_in_step_3, ranks="01")[0] == [-signal.SIGKILL] * 2
+    codes, said = both(killed, tmp_path)
+    assert codes == [0, 0], said
+    for name in ("stopped", "killed"):
+        for item in compare(tmp_path / "calm", tmp_path / name):
+            assert not item.differences, item
 
 
 def break_in_step_3() -> None:
