@@ -8,9 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -21,6 +22,9 @@ from x2c.core.script import idle_environment
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_pools: dict[tuple[int, int], ProcessPoolExecutor] = {}
+# A forked process has no part in its parent's pools.
+os.register_at_fork(after_in_child=_pools.clear)
 ASKED_SECONDS = 1.0
 """Seconds within which a signal that is sent to all processes has reached all of them."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -56,31 +60,76 @@ def in_processes(
             yield from track(map(work, items), description, len(items))
         return
     threads = max(1, cores() // workers)
-    # Spawned rather than forked: a fork may inherit a lock that a thread of torch holds.
-    # joblib's processes, which end when they have grown by some hundred MB, were seen to hang while ending.
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+    do = partial(_work, work, {**os.environ, **_of_children(threads)})
+    pool, futures = _submitted(do, items, workers, threads)
     try:
-        with _inherited(threads):
-            results = pool.map(work, items)
-        yield from track(results, description, len(items))
+        yield from track((future.result() for future in futures), description, len(items))
     except BrokenProcessPool:
+        _end(pool)
         # Schedulers signal every process: a child's report that it was stopped may arrive before our own signal.
         time.sleep(ASKED_SECONDS)
         stopping.check()
         raise
     except KeyboardInterrupt:
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()
+        _end(pool)
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in futures:
+            future.cancel()
+        # What has begun writes files that the caller may be about to remove.
+        wait(futures)
+
+
+def _submitted(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, threads: int
+) -> tuple[ProcessPoolExecutor, list[Future[Result]]]:
+    """Submit the items to processes that wait for work, or to new ones."""
+    pool = _pool(workers, threads)
+    try:
+        return pool, [pool.submit(work, item) for item in items]
+    except BrokenProcessPool:
+        # A signal to all processes ended those that waited.
+        _end(pool)
+        pool = _pool(workers, threads)
+        return pool, [pool.submit(work, item) for item in items]
+
+
+def _pool(workers: int, threads: int) -> ProcessPoolExecutor:
+    """Return processes that stay until this one ends, so that the seconds of their imports are paid once."""
+    if (workers, threads) not in _pools:
+        # Spawned rather than forked: a fork may inherit a lock that a thread of torch holds.
+        # joblib's processes, which end when they have grown by some hundred MB, were seen to hang while ending.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+        with _inherited(threads):
+            # Each starts a process, as none is idle yet.
+            for _ in range(workers):
+                pool.submit(os.getpid)
+        _pools[workers, threads] = pool
+    return _pools[workers, threads]
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool, whatever they are at; the next work gets others."""
+    for key in [key for key, known in _pools.items() if known is pool]:
+        del _pools[key]
+    # Public from Python 3.14 on, as terminate_workers.
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+    pool.shutdown(cancel_futures=True)
+
+
+def _work(work: Callable[[Item], Result], environment: dict[str, str], item: Item) -> Result:
+    """Do a piece of work in this process of a pool, in the caller's environment as it is now."""
+    if dict(os.environ) != environment:
+        os.environ.clear()
+        os.environ.update(environment)
+    return work(item)
 
 
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
     """In the block, new processes get `threads` threads each: they read the variables on import, before any call."""
-    new = {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1", **idle_environment()}
+    new = _of_children(threads)
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     try:
@@ -91,6 +140,11 @@ def _inherited(threads: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _of_children(threads: int) -> dict[str, str]:
+    """Return the variables by which PyTorch and NumPy of a child take so many threads when they are imported."""
+    return {**dict.fromkeys(THREADS, str(threads)), NUMPY_THREADS: "1", **idle_environment()}
 
 
 def _begin() -> None:
