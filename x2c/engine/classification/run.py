@@ -160,25 +160,27 @@ def _classify(
     }
     # A classifier needs only the manifest of the cohort: large arrays are not sent to other processes.
     patients = replace(cohort, hu=cohort.hu[:0], radiographs=cohort.radiographs[:0])
-    files = {(arm, fold): fold_file(directory, arm, fold) for arm in ARMS for fold in range(1, settings.folds + 1)}
-    names = fold_names(settings.folds)
-    jobs: list[Job] = []
+    tables = []
     for arm in ARMS:
         inputs, network, training = arms[arm]
-        todo = [fold for fold in range(1, settings.folds + 1) if not files[arm, fold].exists()]
-        values = inputs() if todo else torch.empty(0)
-        for fold in todo:
-            seed = seed_of("classifier", request.seed, arm, fold - 1)
-            jobs.append(Job(arm, fold, values, in_fold(patients, names[fold - 1]), seed, network, training))
-    if jobs:
-        directory.report("running", f"classify {jobs[0].arm}", len(files) - len(jobs), len(files))
-    work = partial(_predicted, device=device, config=config)
-    predicted = in_processes(work, jobs, _workers(config, device), "classifiers")
-    for number, (job, table) in enumerate(zip(jobs, predicted, strict=True), start=len(files) - len(jobs) + 1):
-        with replacing(files[job.arm, job.fold]) as path:
-            table.to_parquet(path)
-        directory.report("running", f"classify {job.arm}", number, len(files))
-    tables = [pd.read_parquet(file) for file in files.values()]
+        files = [fold_file(directory, arm, place + 1) for place in range(settings.folds)]
+        todo = [place for place, file in enumerate(files) if not file.exists()]
+        if todo:
+            values = inputs()
+            names, seeds = fold_names(settings.folds), [seed_of("classifier", request.seed, arm, p) for p in todo]
+            jobs = [
+                Job(arm, place + 1, values, in_fold(patients, names[place]), seed)
+                for place, seed in zip(todo, seeds, strict=True)
+            ]
+            work = partial(_predicted, network=network, training=training, device=device, config=config)
+            directory.report("running", f"classify {arm}", settings.folds - len(todo), settings.folds)
+            for place, table in zip(
+                todo, in_processes(work, jobs, _workers(config, device), f"classifiers of {arm}"), strict=True
+            ):
+                with replacing(files[place]) as path:
+                    table.to_parquet(path)
+                directory.report("running", f"classify {arm}", place + 1, settings.folds)
+        tables += [pd.read_parquet(file) for file in files]
     columns = ["arm", "fold", "split", "patient", "label", "score", "threshold"]
     with replacing(directory.path / PREDICTIONS) as path:
         pd.concat(tables, ignore_index=True)[columns].to_parquet(path, write_page_checksum=True)
@@ -186,7 +188,7 @@ def _classify(
 
 @dataclass(frozen=True)
 class Job:
-    """The training of one classifier: its arm, fold, inputs, the fold's cohort with its splits, network and recipe."""
+    """The training of one classifier: its arm, fold, inputs, and the fold's cohort with its splits."""
 
     arm: str
     fold: int
@@ -194,12 +196,11 @@ class Job:
     inputs: Tensor
     cohort: Cohort
     seed: int
-    network: Callable[[], nn.Module]
-    """Makes the untrained network."""
-    training: Training
 
 
-def _predicted(job: Job, device: torch.device, config: Config) -> pd.DataFrame:
+def _predicted(
+    job: Job, network: Callable[[], nn.Module], training: Training, device: torch.device, config: Config
+) -> pd.DataFrame:
     """Return scores of a fold's test and validation patients by a classifier that was trained on the others."""
     use_threads(config)
     inputs, cohort = job.inputs, job.cohort
@@ -209,17 +210,15 @@ def _predicted(job: Job, device: torch.device, config: Config) -> pd.DataFrame:
     mean, sd = _moments(inputs[train])
     scaled = (inputs - mean) / sd
     with seeded(job.seed):
-        model = job.network()
-        recipe = {
-            name: getattr(job.training, name) for name in ("steps", "batch_size", "learning_rate", "weight_decay")
-        }
+        model = network()
+        recipe = {name: getattr(training, name) for name in ("steps", "batch_size", "learning_rate", "weight_decay")}
         what = f"classifier of {job.arm}, fold {job.fold}"
         fit(model, scaled[train], torch.from_numpy(labels[train]), **recipe, what=what, device=device)
     tables: list[pd.DataFrame] = []
     for part in ("val", "test"):
         # Each patient's first volume only, as everywhere.
         rows = np.array([row for row in cohort.rows(part) if known[row]], dtype=np.int64)
-        scores = logits(model, scaled[rows], job.training.batch_size, device).double().numpy()
+        scores = logits(model, scaled[rows], training.batch_size, device).double().numpy()
         about = {"split": part, "patient": cohort.patients(rows), "label": labels[rows], "score": scores}
         tables.append(pd.DataFrame(about))
     threshold = youden(tables[0]["label"], tables[0]["score"])
