@@ -119,10 +119,14 @@ def copy_of_run() -> Callable[..., Path]:
     """
 
     def copy(run: RunDirectory, runs: Path, *, begun: bool = False) -> Path:
+        from x2c.engine.baselines import BASELINES, baseline_directory
         from x2c.engine.identity import planned_stages
 
-        stages = [planned.directory.path for planned in planned_stages(read_config(run.path / "config.yaml"))]
-        whole = [*stages[: -1 if begun else None], *run.path.parent.glob("baseline*"), *([] if begun else [run.path])]
+        config = read_config(run.path / "config.yaml")
+        stages = [planned.directory.path for planned in planned_stages(config)]
+        # Runs of other sizes have baselines of their own beside them.
+        baselines = [baseline_directory(config, name).path for name in BASELINES]
+        whole = [*stages[: -1 if begun else None], *baselines, *([] if begun else [run.path])]
         for folder in whole:
             shutil.copytree(folder, runs / folder.relative_to(run.path.parent), dirs_exist_ok=True)
         return runs

@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from x2c import sample
+from x2c.core.errors import exit_on_user_error
 from x2c.core.resolve import read_config, resolve
 from x2c.core.run import RunDirectory
 from x2c.core.script import PROJECT
@@ -57,6 +60,13 @@ def read(path: Path) -> np.ndarray:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else {}
+
+
+def code_of(*arguments: str | Path) -> int:
+    """The exit code of sample.py, which runs in this process."""
+    with pytest.raises(SystemExit) as ended:
+        exit_on_user_error(lambda: sample.main([*map(str, arguments)]))
+    return int(ended.value.code or 0)
 
 
 def typed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

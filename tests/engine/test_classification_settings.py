@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -220,11 +219,6 @@ def test_a_classifiers_step_is_measured_once_on_a_device(ask, monkeypatch, tmp_p
 # The command
 
 
-def shell(*arguments: str, folder: Path = PROJECT, **settings: Any) -> subprocess.CompletedProcess[str]:
-    script = [sys.executable, str(PROJECT / "x2c/classify.py"), *arguments]
-    return subprocess.run(script, cwd=folder, capture_output=True, text=True, **settings)
-
-
 def test_help_teaches_without_importing_torch():
     code = (
         "import runpy, sys; sys.argv = ['classify.py', '--help']\n"
@@ -265,7 +259,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, parts, monkeypatch, 
 
 
 def test_so_it_is_as_typed():
-    told = shell("--variant", "l1", "--scael", "smoke")
+    line = [sys.executable, "x2c/classify.py", "--variant", "l1", "--scael", "smoke"]
+    told = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True)
     assert told.returncode == 2 and told.stdout == ""
     assert told.stderr.count("\n") == 1 and "did you mean --scale?" in told.stderr
 
@@ -290,11 +285,15 @@ def test_the_table_of_a_finished_classification_is_printed_at_once(finished, mon
     assert directory.path.parents[1] == Path(request.config().compute.runs)
 
 
-@pytest.mark.slow
-def test_the_command_trains_predicts_and_prints_table_3(smoke_cache, tmp_path):
-    places = [f"--compute.cache={smoke_cache}", f"--runs={tmp_path / 'runs'}"]
-    told = shell(*("--variant=full", "--scale=smoke", "--generated=single", *places), folder=tmp_path)
-    assert told.returncode == 0, told.stderr
-    assert "Table 3. Embolism classification" in told.stdout and "LEAK" in told.stdout
-    (made,) = (tmp_path / "runs" / "classifications").iterdir()
+def test_the_command_predicts_and_prints_table_3(smoke_run, copy_of_run, smoke_cache, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    # The stages of the one generator are those of train.py.
+    runs = copy_of_run(smoke_run(), tmp_path / "runs")
+    stages = set((runs / "stages").iterdir())
+    places = [f"--compute.cache={smoke_cache}", f"--runs={runs}", "--compute.workers=1"]
+    assert command.main(["--variant=l1", "--scale=smoke", "--generated=single", *places]) == 0
+    told = capsys.readouterr().out
+    assert "Table 3. Embolism classification" in told and "LEAK" in told
+    assert set((runs / "stages").iterdir()) == stages
+    (made,) = (runs / "classifications").iterdir()
     assert RunDirectory(made).done and len(predictions(RunDirectory(made))) == 2 * len(ARMS) * 20

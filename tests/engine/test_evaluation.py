@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from analysis.metrics.image import psnr
-from x2c.engine.baselines import BASELINES, mean_volume, nearest_patient, reconstruction
+from x2c.core.resolve import read_config
+from x2c.core.run import RunDirectory
+from x2c.engine.baselines import BASELINES, baseline_directory, mean_volume, nearest_patient, reconstruction
 from x2c.engine.build import build_denoiser
 from x2c.engine.evaluation import spread
 from x2c.engine.experiment import run
@@ -20,17 +22,16 @@ from x2c.engine.scoring import Scorer
 
 
 @pytest.fixture
-def finished(smoke_config):
-    return run(smoke_config("l1")), smoke_config("l1")
+def finished(smoke_run) -> RunDirectory:
+    return smoke_run()
 
 
 def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_parts):
-    directory, _ = finished
-    scores = pd.read_parquet(directory.scores)
+    scores = pd.read_parquet(finished.scores)
     assert list(scores["patient"]) == smoke_parts.evaluated.cohort.patients(smoke_parts.evaluated.cohort.rows("test"))
     for name in ("psnr", "ssim_2d", "mae_hu", "lpips", "paired_feature_sqdist"):
         assert np.isfinite(scores[[name, f"{name}_other_xray"]]).all(axis=None), name
-    kept = np.load(directory.samples / "volumes.npz")
+    kept = np.load(finished.samples / "volumes.npz")
     truth = smoke_parts.evaluated.true_volumes(smoke_parts.evaluated.cohort.rows("test")[:2])
     generated = (torch.from_numpy(kept["generated_hu"]).float() + 100) / 1000
     torch.testing.assert_close(
@@ -38,8 +39,9 @@ def test_scores_have_a_row_per_test_patient_and_the_control(finished, smoke_part
     )
 
 
-def test_more_samples_change_no_score_and_tell_of_the_spread(finished, smoke_config):
-    alone = pd.read_parquet(finished[0].scores)
+def test_more_samples_change_no_score_and_tell_of_the_spread(finished, smoke_config, copy_of_run):
+    copy_of_run(finished, Path(smoke_config().compute.runs))
+    alone = pd.read_parquet(finished.scores)
     assert not {"psnr_of_one", "psnr_of_mean", "spread_hu"} & set(alone)
     again = pd.read_parquet(run(smoke_config("l1", "evaluation.samples=3")).scores)
     pd.testing.assert_frame_equal(again[alone.columns], alone)
@@ -56,28 +58,26 @@ def test_the_spread_of_samples_is_what_it_says():
 
 
 def test_set_scores_name_their_extractor_and_size(finished):
-    directory, _ = finished
-    sets = json.loads((directory.path / "set_scores.json").read_text())
+    sets = json.loads((finished.path / "set_scores.json").read_text())
     for name in ("frechet", "kernel"):
         assert sets[name]["stand_in"] is True
         assert sets[name]["n"] == 4
         assert np.isfinite([sets[name]["value"], sets[name]["training_vs_test"]]).all()
 
 
-def test_provenance_names_every_stand_in(smoke_config):
-    directory = run(smoke_config("l1_lpips"))
-    provenance = json.loads((directory.path / "provenance.json").read_text())
+def test_provenance_names_every_stand_in(smoke_run):
+    provenance = json.loads((smoke_run("l1_lpips").path / "provenance.json").read_text())
     parts = {entry["part"] for entry in provenance["stand_ins"]}
     assert parts == {"autoencoder", "encoder", "perceptual", "features", "loss.lpips"}
     assert provenance["packages"]["torch"] == torch.__version__.split("+")[0]
 
 
 def test_baselines_come_with_every_run(finished):
-    directory, _ = finished
-    made = {path.name.split("-")[0] for path in directory.path.parent.iterdir() if path.name.startswith("baseline")}
-    assert made == set(BASELINES)
-    for path in directory.path.parent.glob("baseline*"):
-        assert json.loads((path / "status.json").read_text())["state"] == "done"
+    config = read_config(finished.path / "config.yaml")
+    for name in BASELINES:
+        directory = baseline_directory(config, name)
+        assert directory.path.parent == finished.path.parent
+        assert directory.done and directory.status()["state"] == "done", name
 
 
 def test_baseline_volumes_are_what_they_say(smoke_parts):
@@ -120,5 +120,4 @@ def test_perfect_volumes_score_perfectly(smoke_config, smoke_parts):
 
 
 def test_identifiers_do_not_reach_file_names(finished):
-    directory, _ = finished
-    assert not [path for path in Path(directory.path).rglob("*") if "phantom-" in path.name]
+    assert not [path for path in finished.path.rglob("*") if "phantom-" in path.name]

@@ -132,8 +132,7 @@ def test_the_classifier_of_the_loss_sees_a_folds_training_patients(smoke_config,
 
 
 def test_a_run_in_a_fold_scores_its_patients(smoke_config):
-    config = smoke_config("l1", FIRST)
-    directory = run(config)
+    directory = run(smoke_config("l1", FIRST, "stages.order=[xray]", "stages.xray.steps=1", "sampler.steps=2"))
     own = open_parts(smoke_config("l1")).evaluated.cohort
     tested = in_fold(own, "1/3").rows("test")
     assert set(tested) != set(own.rows("test"))

@@ -11,12 +11,13 @@ from x2c.engine.parts import Parts
 
 
 def test_all_that_the_experiments_open_is_made_in_one_go_for_each_cohort(smoke_config, tmp_path, monkeypatch):
-    configs = [smoke_config(name, f"compute.cache={tmp_path / 'cache'}") for name in ("l1", "res_128", "full")]
+    few = [f"{role}.{split}=2" for role in ("dataset", "pretraining") for split in ("train", "val", "test")]
+    configs = [smoke_config(name, f"compute.cache={tmp_path / 'cache'}", *few) for name in ("l1", "res_128", "full")]
     made = []
 
-    def make(self, sizes, *others, _of=VirtualCohort._make):
+    def make(self, sizes, cache, workers, _of=VirtualCohort._make):
         made.append((self.options.cohort, len(sizes)))
-        _of(self, sizes, *others)
+        _of(self, sizes, cache, 1)
 
     monkeypatch.setattr(VirtualCohort, "_make", make)
     prepare_patients(configs)

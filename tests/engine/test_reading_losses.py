@@ -16,7 +16,7 @@ from x2c.engine.build import build_denoiser
 from x2c.engine.identity import planned_stages
 from x2c.engine.trainer import NonFiniteLoss, Trainer
 
-STEPS, READ_EVERY = 20, 10
+STEPS, READ_EVERY = 10, 5
 READING = ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__", "__index__")
 """Methods of a tensor that wait for the GPU it is on."""
 aten = torch.ops.aten

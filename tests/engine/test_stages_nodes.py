@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,16 +38,29 @@ def start(smoke_config, tmp_path):
         one.kill()
 
 
-def fall_silent() -> None:
-    """Stop, with all threads, in the third step of the stage that both need."""
+def in_step_3(act: Callable[[], object]) -> None:
+    """Call a function in the third step of the stage that both need."""
     told = Reporter.step
 
     def step(self, step, losses):
         told(self, step, losses)
         if self.stage.name == "rspect" and step == 3:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            act()
 
     Reporter.step = step
+
+
+def fall_silent() -> None:
+    """Stop with all threads."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def wait_for(process: Training, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "it came to no such step"
+        time.sleep(0.01)
 
 
 def state_of(process: Training) -> str:
@@ -56,23 +70,17 @@ def state_of(process: Training) -> str:
 def test_a_stage_whose_machine_falls_silent_is_gone_on_with_by_another_and_trained_once(
     smoke_run, copy_of_run, start, tmp_path
 ):
-    first = start("one", "l1", fall_silent)
-    deadline = time.monotonic() + 240
-    while first.poll() is None and state_of(first) != "T":
-        assert time.monotonic() < deadline, "it came to no step"
-        time.sleep(0.01)
-    assert first.poll() is None, first.communicate()
-    second = start("two", "l1_adv")
-    _, said = second.communicate()
-    assert second.returncode == 0, said
+    first = start("one", "l1", partial(in_step_3, fall_silent))
+    wait_for(first, lambda: state_of(first) == "T")
+    there = tmp_path / "there"
+    second = start("two", "l1_adv", partial(in_step_3, there.touch))
+    wait_for(second, there.exists)
+    # From here on both need the stages that come next at the same time.
     first.send_signal(signal.SIGCONT)
-    _, said = first.communicate()
-    assert first.returncode == 0, said
-    assert "its lease has ended; another process has it now; waiting for it" in " ".join(said.split())
-    same_as_one_after_the_other(smoke_run, copy_of_run, tmp_path)
+    said = [process.communicate()[1] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], said
+    assert "its lease has ended; another process has it now; waiting for it" in " ".join(said[0].split())
 
-
-def same_as_one_after_the_other(smoke_run, copy_of_run, tmp_path) -> None:
     for variant in ("l1", "l1_adv"):
         copy_of_run(smoke_run(variant), tmp_path / "calm")
     for folder in (tmp_path / "runs" / "stages").iterdir():
@@ -81,11 +89,3 @@ def same_as_one_after_the_other(smoke_run, copy_of_run, tmp_path) -> None:
         assert steps == list(range(1, len(steps) + 1)), folder
     for item in compare(tmp_path / "calm", tmp_path / "runs"):
         assert not item.differences, item
-
-
-def test_two_machines_that_need_a_stage_train_it_once(smoke_run, copy_of_run, start, tmp_path):
-    both = [start("one", "l1"), start("two", "l1_adv")]
-    for process in both:
-        _, said = process.communicate()
-        assert process.returncode == 0, said
-    same_as_one_after_the_other(smoke_run, copy_of_run, tmp_path)

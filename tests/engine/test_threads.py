@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from x2c.engine.parts import open_parts, threads_of
 from x2c.models.autoencoders.kl import KLStandIn
 
 FREE = 3
-QUICK = "autoencoder.steps=10"
+QUICK = "autoencoder.steps=3"
 
 
 @pytest.fixture
@@ -39,8 +40,10 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def patients_alone(smoke_parts, smoke_cache, tmp_path) -> Path:
-    """A cache of virtual patients, in which nothing has been computed from them."""
-    shutil.copytree(smoke_cache / "datasets", tmp_path / "cache" / "datasets")
+    """A cache of virtual patients and their structures, in which no network has computed anything from them."""
+    for name in ("datasets", "structures"):
+        if (smoke_cache / name).exists():
+            shutil.copytree(smoke_cache / name, tmp_path / "cache" / name, copy_function=os.link)
     return tmp_path / "cache"
 
 

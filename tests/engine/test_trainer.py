@@ -44,12 +44,12 @@ def test_a_run_is_whole_and_a_second_call_does_nothing(smoke_run):
 
 def test_a_killed_run_ends_in_the_same_weights_and_scores(smoke_config, smoke_run, copy_of_run, tmp_path):
     """kill -9 in the middle; the same command again; bit for bit what an uninterrupted run gives."""
-    calm = smoke_run("full")
-    config = smoke_config("full")
+    calm = smoke_run("l1_adv")
+    config = smoke_config("l1_adv")
     path = run_directory(config).path
     copy_of_run(calm, path.parent, begun=True)
     places = [f"--compute.cache={config.compute.cache}", f"--runs={config.compute.runs}", "--tracker=none"]
-    process = Training(["--variant=full", "--scale=smoke", *places], tmp_path / "said", first=die_in_step_5)
+    process = Training(["--variant=l1_adv", "--scale=smoke", *places], tmp_path / "said", first=die_in_step_5)
     assert process.wait() == -signal.SIGKILL, process.communicate()
     assert not (path / "scores.parquet").exists()
     assert list(path.parent.glob("stages/xray-*/checkpoints/step-*"))

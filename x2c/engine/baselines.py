@@ -78,20 +78,31 @@ BASELINES = {
 }
 
 
+def baseline_directory(config: Config, name: str) -> RunDirectory:
+    """Return the run directory of one of BASELINES, which all runs on the same data and frozen parts share."""
+    path = Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(_recipe(config, name))}"
+    return RunDirectory(path, lease_seconds=config.compute.lease_seconds)
+
+
+def _recipe(config: Config, name: str) -> dict[str, object]:
+    """Return all that a baseline's scores depend on."""
+    part, whole, window = BASELINES[name].part, identity(config), config.evaluated.options.window
+    scaled = "embeddings" if part == "encoder" else None
+    depends = {key: whole[key] for key in ("perceptual", "features", part, scaled) if key in whole}
+    recipe: dict[str, object] = {"config": depends, "data": data_fingerprint(config)}
+    recipe |= {"window": (window.low_hu, window.high_hu), "format": FORMAT_VERSION}
+    if part == "autoencoder":
+        recipe["home"] = home_fingerprint(config)
+    return recipe
+
+
 def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
     """Score the baselines of a config's data and frozen parts, once; each is a run directory like any other."""
-    data, whole, fingerprint = parts.evaluated, identity(config), data_fingerprint(config)
+    data = parts.evaluated
     rows = data.cohort.rows("test")
     stand_in_of = {"autoencoder": parts.autoencoder.stand_in, "encoder": parts.encoder.stand_in, None: None}
     for name, baseline in BASELINES.items():
-        scaled = "embeddings" if baseline.part == "encoder" else None
-        depends = {key: whole[key] for key in ("perceptual", "features", baseline.part, scaled) if key in whole}
-        recipe: dict[str, object] = {"config": depends, "data": fingerprint}
-        recipe |= {"window": data.window_hu, "format": FORMAT_VERSION}
-        if baseline.part == "autoencoder":
-            recipe["home"] = home_fingerprint(config)
-        path = Path(config.compute.runs) / f"{name}-{config.scale}-s0-{digest(recipe)}"
-        run = RunDirectory(path, lease_seconds=config.compute.lease_seconds)
+        run = baseline_directory(config, name)
         # Another process may be scoring this baseline; its scores are then used.
         with run.owned(patience_seconds=math.inf):
             if run.done:
@@ -101,7 +112,7 @@ def score_baselines(config: Config, parts: Parts, scorer: Scorer) -> None:
             run.write_config(config.model_copy(update={"variant": name, "seed": 0, "table2": row}))
             used = stand_in_of[baseline.part]
             stand_ins = [used, *scorer.stand_ins] if used else scorer.stand_ins
-            write_provenance(run, config, stand_ins, parts.device, recipe)
+            write_provenance(run, config, stand_ins, parts.device, _recipe(config, name))
             run.report("running", "score")
             made = baseline.make(parts, rows)
             table, sets = score(data, rows, scorer, made)
