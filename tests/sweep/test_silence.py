@@ -35,7 +35,7 @@ def two_cells(tmp_path, sweep_file):
 def shift_beats(plan):
     """Make heartbeats as they are after the database's clock was set, as soon as they are there.
 
-    Those of one cell are an hour old, those of the other an hour ahead.
+    Those of one cell are an hour old, those of the other an hour ahead; returns whether both are there.
     """
     engine = sa.create_engine(sqlite_url(plan.runs / "sweeps.db"))
     with engine.begin() as connection:

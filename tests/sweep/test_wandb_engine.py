@@ -40,9 +40,9 @@ def first(parameters):
 
 
 def run_agent(runs, folder):
-    """What W&B's own agent starts for these runs, one after another: the code and the output of each.
+    """Let W&B's own agent start these runs, one after another; returns the exit code and the output of each.
 
-    Of runs that go to the folder of the test; programs are given by their path.
+    `runs` are pairs of a registered sweep and the parameters of a run; W&B writes to `folder`.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
