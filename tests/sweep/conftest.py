@@ -6,6 +6,7 @@ import json
 import pytest
 import yaml
 
+from x2c.core.files import replacing
 from x2c.sweep.plan import cells as planning
 from x2c.sweep.queue import queue
 from x2c.sweep.run import crew, local, slurm, worker
@@ -63,7 +64,8 @@ def behave(tmp_path):
 
     def write(**variants):
         (tmp_path / "runs").mkdir(exist_ok=True)
-        (tmp_path / "runs/behave.json").write_text(json.dumps(variants))
+        with replacing(tmp_path / "runs/behave.json") as path:
+            path.write_text(json.dumps(variants))
 
     return write
 

@@ -1,7 +1,7 @@
 """Stands in for x2c.engine.experiment: cells that take milliseconds and misbehave on request.
 
-`<runs>/behave.json` maps a variant to `raise`, `die`, `slow` or `wait` (for a file `<runs>/go`);
-`<runs>/ran.txt` has a line for every start.
+`<runs>/behave.json` maps a variant to `raise`, `die`, `slow` or `wait` (for a file `<runs>/go`, or
+until it is told otherwise); `<runs>/ran.txt` has a line for every start.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run(config):
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "slow":
             time.sleep(30)
-        while how == "wait" and not (run.path.parent / "go").exists():
+        while behaviour(config) == "wait" and not (run.path.parent / "go").exists():
             time.sleep(0.05)
         table = pd.DataFrame({"patient": ["a", "b"], "label": [0, 1], "psnr": [10.0, 20.0 + config.seed]})
         with replacing(run.scores) as path:

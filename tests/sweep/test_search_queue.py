@@ -27,15 +27,25 @@ VALIDATIONS = 4
 
 
 @pytest.fixture
-def plan(search_file, tmp_path):
-    """A search of eight runs over two variants, one of them with a weight more."""
+def search_of(search_file, tmp_path):
+    """Returns the plan of a search of so many runs over two variants, one of them with a weight more."""
     conditions = {
         "when": {"loss.adv.weight": {"variant": ["l1_lpips_adv"]}},
         "constraints": ["loss.adv.weight <= loss.lpips.weight"],
     }
-    search_file(conditions=conditions, run_cap=8, early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2})
     (tmp_path / "runs").mkdir()
-    return make_plan("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+
+    def make(runs, **keys):
+        keys = {"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 2}, **keys}
+        search_file(conditions=conditions, run_cap=runs, **keys)
+        return make_plan("s", "smoke", overrides=[f"compute.runs={tmp_path / 'runs'}"])
+
+    return make
+
+
+@pytest.fixture
+def plan(search_of):
+    return search_of(8)
 
 
 def engine(config):
@@ -121,7 +131,8 @@ def test_a_killed_worker_costs_no_draw_and_reports_nothing_twice(plan, behave, r
     assert sorted(first[1].intermediate_values) == steps == sorted(set(steps))
 
 
-def test_the_same_search_draws_the_same(plan, search_file, tmp_path, ran):
+def test_the_same_search_draws_the_same(search_of, tmp_path):
+    plan = search_of(4)
     planned(plan)
     drain(plan)
     before = [cell.parameters for cell in SearchQueue(plan).cells()]
@@ -167,15 +178,12 @@ def test_the_report_shows_the_best_and_how_to_run_it_again(plan, tmp_path, capsy
         assert (tmp_path / "reports" / name).stat().st_size > 10_000
 
 
-def test_importance_needs_enough_trials_and_finds_what_matters(plan):
+def test_importance_needs_enough_trials_and_finds_what_matters(search_of):
+    plan = search_of(search_report.FEWEST + 2, early_terminate="absent")
     queue = planned(plan)
     assert search_report.importances(plan, queue.trials()) == {}
-    sweep = plan.sweep.model_copy(update={"run_cap": 30, "early_terminate": None})
-    free = replace(plan, sweep=sweep)
-    object.__setattr__(free, "study", "free")
-    queue = planned(free)
-    drain(free)
-    found = search_report.importances(free, queue.trials())
+    drain(plan)
+    found = search_report.importances(plan, queue.trials())
     assert max(found, key=found.get) == "loss.lpips.weight" and sum(found.values()) == pytest.approx(1)
 
 
@@ -196,7 +204,8 @@ def test_a_search_that_is_told_to_stop_goes_on(plan, ran, monkeypatch):
     assert len(queue.cells()) == 8
 
 
-def test_failed_draws_are_tried_again_when_asked(plan, monkeypatch, capsys, tmp_path):
+def test_failed_draws_are_tried_again_when_asked(search_of, monkeypatch, capsys, tmp_path):
+    plan = search_of(4)
     queue = planned(plan)
     broken = []
 
@@ -208,14 +217,14 @@ def test_failed_draws_are_tried_again_when_asked(plan, monkeypatch, capsys, tmp_
 
     workers.drain(SearchQueue(plan), (), run)
     failed = [cell for cell in queue.cells() if snapshot(cell).state == "failed"]
-    assert len(failed) == 2 and len(queue.cells()) == 8
+    assert len(failed) == 2 and len(queue.cells()) == 4
     queue.enqueue(failed)
     assert queue.waiting(()) == 2
     drain(plan)
     assert "failed" not in states(queue)
     monkeypatch.setattr("x2c.sweep.run.local.install_signal_handlers", lambda: None)
     assert run_sweep(plan, [], None, 1, [], tmp_path / "reports") == 0
-    assert "of 8 done" in capsys.readouterr().out
+    assert "of 4 done" in capsys.readouterr().out
 
 
 def test_draws_that_repeat_a_cell_are_told_of(search_file, tmp_path, monkeypatch, capsys, ran):

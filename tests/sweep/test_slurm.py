@@ -70,39 +70,60 @@ def logs(tmp_path):
     return "".join(path.read_text() for path in sorted((tmp_path / "runs/logs/slurm").glob("*.out")))
 
 
-def once_each_but(ran, again):
-    """Every run id once; the one that starts with `again` twice."""
-    counts = {run: ran.count(run) for run in ran}
-    return counts == {run: 2 if again and run.startswith(f"{again}-") else 1 for run in ran} and len(counts) == 5
+def once_each(ran):
+    """Whether every run of the sweep `losses` was started once."""
+    return len(ran) == len(set(ran)) == 5
 
 
-def test_an_array_of_workers_drains_the_queue_once(slurm, database, resources, tmp_path, ran):
-    line = ["run", "losses", "--scale", "smoke", "--storage", database, "--executor", "slurm"]
-    process = command(tmp_path, *line, "--cluster", resources())
-    out, err = process.communicate(timeout=PATIENCE)
+def test_an_array_of_workers_drains_the_queue_once_and_writes_no_password(slurm, postgres, resources, tmp_path, ran):
+    url = postgres.guarded_database().render_as_string(hide_password=False)
+    # Clusters may be set to keep the environment out of jobs.
+    environment = {STORAGE: url, "SBATCH_EXPORT": "NONE"}
+    line = ["run", "losses", "--scale", "smoke", "--executor", "slurm", "--cluster", resources()]
+    process = command(tmp_path, *line, environment=environment)
+    out, err = process.communicate(timeout=2 * PATIENCE)
     assert process.returncode == 0, err + logs(tmp_path)
     assert "2 jobs submitted, 0 were there, as x2c-losses-" in out
     assert "losses: 5 of 5 done" in out
     assert "l1 s0: done in" in err
-    assert once_each_but(ran(), again=None)
+    assert once_each(ran())
     scripts = [path.read_text() for path in (tmp_path / "runs/logs/slurm").glob("*.sh") if not path.is_symlink()]
     assert len(scripts) == 1 and "--array=0-1%2" in scripts[0], "one array"
     assert "--signal=USR1@60" in scripts[0] and "--time=30" in scripts[0], "it is told to leave before its time is over"
     assert logs(tmp_path).count("no cell waits") == 2, "both took part, and both ended by themselves"
+    written = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    for secret in (PASSWORD, quote(PASSWORD, safe=""), url):
+        assert secret not in out + err and not [data for data in written if secret.encode() in data]
 
 
-def test_a_worker_told_to_leave_comes_back_and_goes_on(detached, slurm, tmp_path, behave, ran):
-    behave(l1="wait")
-    detached()
+def test_a_job_told_to_leave_or_preempted_comes_back_and_one_cancelled_stays_away(
+    detached, slurm, tmp_path, behave, ran
+):
+    behave(l1="wait", l1_lpips="wait", l1_adv="wait")
+    out = detached(partition="main")
     wait_for(lambda: len(ran()) == 1, PATIENCE)
     (job,) = slurm.jobs()
     assert "Requeue=1" in slurm.command("scontrol", "show", "job", job)
     slurm.command("scancel", "--signal=USR1", job)
     wait_for(lambda: "goes back into the queue" in logs(tmp_path), PATIENCE)
-    (tmp_path / "runs/go").touch()
+    # A cell that was left waits behind the others.
+    wait_for(lambda: len(ran()) == 2, PATIENCE)
+    rush = ["--partition=rush", "--exclusive", "--mem=10", f"--output={tmp_path}/rush.log"]
+    slurm.command("sbatch", *rush, f"--wrap=touch {tmp_path}/rush; sleep 1")
+    wait_for((tmp_path / "rush").exists, PATIENCE)
+    assert slurm.jobs()[job] == "PENDING"
+    wait_for(lambda: len(ran()) == 3, PATIENCE)
+    back = logs(tmp_path).count("goes back")
+    behave(l1_lpips="wait")
+    wait_for(lambda: len(ran()) == 7, PATIENCE)
+    (cancel,) = re.findall(r"scancel --name=\S+", out)
+    slurm.command(*cancel.split())
     wait_for(lambda: not slurm.jobs(), PATIENCE)
-    assert set(states(tmp_path).values()) == {"done"}
-    assert once_each_but(ran(), again="l1")
+    assert "stopped" in logs(tmp_path) and logs(tmp_path).count("goes back") == back
+    again = {run.partition("-")[0] for run in ran() if ran().count(run) == 2}
+    assert again == {"l1", "l1_lpips"} and len(set(ran())) == 5
+    assert [cell for cell, state in states(tmp_path).items() if state != "done"] == ["l1_lpips s0"]
+    assert states(tmp_path)["l1_lpips s0"] == "interrupted"
 
 
 def test_a_job_has_as_many_workers_as_its_gpus_have_room_for(detached, slurm, tmp_path, behave, ran):
@@ -112,36 +133,10 @@ def test_a_job_has_as_many_workers_as_its_gpus_have_room_for(detached, slurm, tm
     wait_for(lambda: len(ran()) == 2, PATIENCE)
     (tmp_path / "runs/go").touch()
     wait_for(lambda: not slurm.jobs(), PATIENCE)
-    assert once_each_but(ran(), again=None)
+    assert once_each(ran())
     text = logs(tmp_path)
     told = [re.search(rf"{name}-smoke-\S+: on GPU (\S+)", text)[1] for name in variants]
     assert sorted(told) == ["0", "1"]
-
-
-def test_a_cancelled_job_stays_away(detached, slurm, tmp_path, behave, ran):
-    behave(l1="wait")
-    out = detached()
-    wait_for(lambda: len(ran()) == 1, PATIENCE)
-    (cancel,) = re.findall(r"scancel --name=\S+", out)
-    slurm.command(*cancel.split())
-    wait_for(lambda: not slurm.jobs(), PATIENCE)
-    assert "stopped" in logs(tmp_path) and "goes back" not in logs(tmp_path)
-    assert states(tmp_path)["l1 s0"] == "interrupted"
-
-
-def test_a_preempted_job_comes_back_when_the_rush_is_over(detached, slurm, tmp_path, behave, ran):
-    behave(l1="wait")
-    detached(partition="main")
-    wait_for(lambda: len(ran()) == 1, PATIENCE)
-    (job,) = slurm.jobs()
-    rush = ["--partition=rush", "--exclusive", "--mem=10", f"--output={tmp_path}/rush.log"]
-    slurm.command("sbatch", *rush, f"--wrap=touch {tmp_path}/rush; sleep 1")
-    wait_for((tmp_path / "rush").exists, PATIENCE)
-    assert slurm.jobs()[job] == "PENDING"
-    (tmp_path / "runs/go").touch()
-    wait_for(lambda: not slurm.jobs(), PATIENCE)
-    assert set(states(tmp_path).values()) == {"done"}
-    assert once_each_but(ran(), again="l1")
 
 
 def test_a_worker_that_crashes_comes_back_a_few_times(detached, slurm, tmp_path):
@@ -220,20 +215,6 @@ def test_a_job_without_a_cell_or_that_was_cancelled_stays_away(end_of_job):
 def test_a_controller_that_does_not_answer_is_asked_again(end_of_job, tmp_path):
     assert end_of_job(75, away=3) == "requeue 12_3\n"
     assert (tmp_path / "slept").read_text().split() == ["0", "5", "15", "30"]
-
-
-def test_no_job_script_or_log_has_a_password(slurm, postgres, resources, tmp_path, ran):
-    url = postgres.guarded_database().render_as_string(hide_password=False)
-    line = ["run", "losses", "--scale", "smoke", "--executor", "slurm", "--no-tables", "--workers", "1"]
-    # Clusters may be set to keep the environment out of jobs.
-    environment = {STORAGE: url, "SBATCH_EXPORT": "NONE"}
-    process = command(tmp_path, *line, "--cluster", resources(), environment=environment)
-    out, err = process.communicate(timeout=2 * PATIENCE)
-    assert process.returncode == 0, err + logs(tmp_path)
-    assert once_each_but(ran(), again=None)
-    written = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
-    for secret in (PASSWORD, quote(PASSWORD, safe=""), url):
-        assert secret not in out + err and not [data for data in written if secret.encode() in data]
 
 
 def test_what_a_job_is_told_where_the_environment_is_kept_out(monkeypatch):

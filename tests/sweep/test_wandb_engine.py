@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked_sweep import Forked
 
 from x2c.core.errors import UserError
 from x2c.core.script import PROJECT
@@ -21,12 +23,13 @@ AGENT = """
 import json, sys
 from wandb.wandb_agent import Agent
 
-config, run = json.loads(sys.argv[1]), json.loads(sys.argv[2])
-agent = Agent(api=None, queue=None)
-agent._sweep_command = config["command"]
-agent._command_run({"run_id": "r1", "program": config["program"], "args": {k: {"value": v} for k, v in run.items()}})
-(process,) = agent._run_processes.values()
-sys.exit(process.wait())
+for number, (config, run) in enumerate(json.loads(sys.argv[1])):
+    agent = Agent(api=None, queue=None)
+    agent._sweep_command = config["command"]
+    args = {k: {"value": v} for k, v in run.items()}
+    agent._command_run({"run_id": f"r{number}", "program": config["program"], "args": args})
+    (process,) = agent._run_processes.values()
+    print("\\nended with", process.wait(), flush=True)
 """
 NO_ACCOUNT = ("WANDB_API_KEY", "WANDB_MODE", "WANDB_SWEEP_ID", "WANDB_DIR")
 
@@ -36,16 +39,23 @@ def first(parameters):
     return {name: axis.get("value", (axis.get("values") or [axis.get("min")])[0]) for name, axis in parameters.items()}
 
 
-def run_agent(config, run, folder, **environment):
-    """What W&B's own agent starts for a run."""
+def run_agent(runs, folder):
+    """Let W&B's own agent start these runs, one after another; returns the exit code and the output of each.
+
+    `runs` are pairs of a registered sweep and the parameters of a run; W&B writes to `folder`.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        [sys.executable, "-c", AGENT, json.dumps(config), json.dumps(run)],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "WANDB_MODE": "disabled", **environment},
-        capture_output=True,
+    done = subprocess.run(
+        [sys.executable, "-c", AGENT, json.dumps(runs)],
+        cwd=PROJECT,
+        env={**os.environ, "PATH": path, "WANDB_MODE": "disabled", "WANDB_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
+    assert done.returncode == 0, done.stdout
+    *texts, _ = re.split(r"^ended with (-?\d+)$", done.stdout, flags=re.MULTILINE)
+    return list(zip(map(int, texts[1::2]), texts[::2], strict=True))
 
 
 def test_the_command_line_goes_into_what_is_registered(tmp_path):
@@ -73,15 +83,14 @@ def test_conditions_are_for_optuna_alone():
 def test_without_an_account_it_says_so_in_one_line(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key not in NO_ACCOUNT}
     environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_CONFIG_DIR": str(tmp_path)}
-    environment["PYTHONPATH"] = str(PROJECT)
-    line = ["run", "losses", "--scale", "smoke", "--engine", "wandb"]
-    done = subprocess.run(
-        [sys.executable, "-m", "x2c.sweep", *line], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    (error,) = [text for text in done.stderr.splitlines() if text.startswith("error")]
+    line = [sys.executable, "-m", "x2c.sweep", "run", "losses", "--scale", "smoke", "--engine", "wandb"]
+    # A process of its own: what W&B has read of its settings stays in a process.
+    process = Forked(line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    (error,) = [text for text in said.splitlines() if text.startswith("error")]
     assert "--engine: wandb needs W&B's server and a key; got none; set WANDB_API_KEY" in error
-    assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
+    assert "Traceback" not in said and not (tmp_path / "runs").exists()
 
 
 def test_offline_it_says_so_in_one_line(monkeypatch, tmp_path):
@@ -101,47 +110,45 @@ def test_a_command_is_refused_before_anything_is_registered(monkeypatch, sweep_f
         run_on_wandb("s", "smoke", None, ["compute.tracker=[wandb]"], 1, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("macro", "code", "said"),
-    [("args", 0, "dataset.flip = false "), ("args_no_boolean_flags", 2, "--dataset.flip=False")],
-)
-def test_a_boolean_never_trains_as_another_by_wandbs_own_agent(macro, code, said, tmp_path):
-    """As `wandb agent` does it by itself, for a file that says false where the scale says true."""
-    parameters = {"variant": "l1", "scale": "paper", "dataset.flip": False, "compute.gpu_memory_gb": None}
-    command = ["${env}", "${interpreter}", "${program}", f"${{{macro}}}", "--help-config=dataset.flip"]
-    program = str(PROJECT / "x2c/train.py")
-    done = run_agent({"command": command, "program": program}, parameters, PROJECT, WANDB_DIR=str(tmp_path))
-    assert done.returncode == code, done.stderr
-    assert said in done.stdout + done.stderr
+@pytest.mark.slow
+def test_wandbs_own_agent_starts_lines_that_train_reads(smoke_run, copy_of_run, smoke_cache, tmp_path):
+    """Its code builds the command; the program resolves it to the run that the sweep means, and trains it.
 
-
-@pytest.mark.parametrize("name", ["losses", "loss_weights"])
-def test_wandbs_own_agent_starts_a_line_that_train_reads(name, tmp_path):
-    """Its code builds the command; the program resolves it to the run that the sweep means."""
-    config = registered(read_sweep(name), "smoke", None, ["stages.xray.steps=2"], tmp_path)
+    Files as they stand, `wandb sweep` and `wandb agent` without more: the first is --variant=l1 --seed=0.
+    """
+    runs = copy_of_run(smoke_run("l1"), tmp_path / "runs", begun=True)
+    places = [f'compute.cache="{smoke_cache}"', f'compute.runs="{runs}"']
+    training = registered(read_sweep("losses"), "smoke", None, places, PROJECT)
     # `--check` takes no value, so that the agent cannot give it: the program in its place prints what it would run.
     script = tmp_path / "train.py"
     script.write_text(
         f"import sys, runpy; sys.argv += ['--check']; sys.path.insert(0, {str(PROJECT)!r})\n"
         f"runpy.run_path({str(PROJECT / 'x2c/train.py')!r}, run_name='__main__')\n"
     )
-    done = run_agent({**config, "program": str(script)}, first(config["parameters"]), tmp_path)
-    assert done.returncode == 0, done.stderr
-    variant = "l1" if name == "losses" else "full_no_drr"
-    assert f"variant: {variant}\n" in done.stdout and "scale: smoke\n" in done.stdout
-    if name == "loss_weights":
-        assert "weight: 0.00033" in done.stdout and "validation_patients: 16" in done.stdout
-
-
-@pytest.mark.slow
-def test_wandbs_own_agent_trains_a_cell(smoke_cache, tmp_path):
-    """The file as it stands, `wandb sweep` and `wandb agent` without more: --variant=l1 --seed=0."""
-    places = [f'compute.cache="{smoke_cache}"', f'compute.runs="{tmp_path / "runs"}"']
-    config = registered(read_sweep("losses"), "smoke", None, places, PROJECT)
-    done = run_agent(config, first(config["parameters"]), PROJECT, WANDB_DIR=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    (made,) = (tmp_path / "runs").glob("l1-smoke-s0-*")
-    assert (made / "scores.parquet").exists() and "own X-ray" in done.stdout
+    search = registered(read_sweep("loss_weights"), "smoke", None, ["stages.xray.steps=2"], tmp_path)
+    # A boolean never trains as another: a file may say false where the scale says true.
+    boolean = {"variant": "l1", "scale": "paper", "dataset.flip": False, "compute.gpu_memory_gb": None}
+    program = str(PROJECT / "x2c/train.py")
+    asks = [
+        {"command": ["${env}", "${interpreter}", "${program}", macro, "--help-config=dataset.flip"], "program": program}
+        for macro in ("${args}", "${args_no_boolean_flags}")
+    ]
+    trained, checked, *flips = run_agent(
+        [
+            (training, first(training["parameters"])),
+            ({**search, "program": str(script)}, first(search["parameters"])),
+            *((ask, boolean) for ask in asks),
+        ],
+        tmp_path,
+    )
+    assert trained[0] == 0 and "own X-ray" in trained[1], trained[1]
+    (made,) = runs.glob("l1-smoke-s0-*")
+    assert (made / "scores.parquet").exists()
+    assert checked[0] == 0, checked[1]
+    for text in ("variant: full_no_drr\n", "scale: smoke\n", "weight: 0.00033", "validation_patients: 16"):
+        assert text in checked[1]
+    assert [code for code, _ in flips] == [0, 2]
+    assert "dataset.flip = false " in flips[0][1] and "--dataset.flip=False" in flips[1][1]
 
 
 def test_every_agent_has_a_gpu(monkeypatch, tmp_path):
