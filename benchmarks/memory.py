@@ -86,17 +86,27 @@ def resolved(variant: str, precision: str = "fp32", *overrides: str) -> Config:
 
 def same_memory(config: Config) -> str:
     """A key that configs share where they need the same memory."""
+    return json.dumps([*_trained(config), _guidance_of(config)])
+
+
+def _trained(config: Config) -> list[Any]:
     dump, last = config.model_dump(mode="json"), config.stages.last
-    guidance = dump["guidance"]["name"], dump["guidance"].get("given") == "unknown"
-    return json.dumps(
-        [*(dump[name] for name in DECISIVE), last.loss == "variant" and dump["loss"], last.lora_rank, guidance]
-    )
+    return [*(dump[name] for name in DECISIVE), last.loss == "variant" and dump["loss"], last.lora_rank]
 
 
-def peaks_gib(config: Config) -> dict[str, float]:
-    """The most memory, GiB, that tensors take at a time in each phase of a run."""
+def _guidance_of(config: Config) -> tuple[str, bool]:
+    guidance = config.model_dump(mode="json")["guidance"]
+    return guidance["name"], guidance.get("given") == "unknown"
+
+
+def peaks_gib(config: Config, known: dict[str, float] | None = None) -> dict[str, float]:
+    """The most memory, GiB, that tensors take at a time in each phase of a run.
+
+    `known` keeps what each piece of work was found to take: given again, no piece is counted twice.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    known = {} if known is None else known
     # Attention by matrix products takes the most memory, and CUDA may choose it: the learned bias wants a gradient.
     attention = sdpa_kernel(SDPBackend.MATH)
     with FakeTensorMode(), attention, _AutocastOfCUDA(), patch.object(nn.Module, "to", _stay):
@@ -108,7 +118,28 @@ def peaks_gib(config: Config) -> dict[str, float]:
             "sampling": [run.sample],
             "scoring": [run.take_features, run.take_slice_features, run.take_lpips],
         }
-        return {phase: max(peak_gib(work, *run.loaded) for work in works) for phase, works in phases.items() if works}
+        loaded = peak_gib(lambda: None, *run.loaded)
+        for work in (work for works in phases.values() for work in works):
+            if (key := _same_work(work, config)) not in known:
+                known[key] = peak_gib(work, *run.loaded) - loaded
+        return {
+            phase: loaded + max(known[_same_work(work, config)] for work in works)
+            for phase, works in phases.items()
+            if works
+        }
+
+
+def _same_work(work: Work, config: Config) -> str:
+    """A key that configs share whose runs need the same memory for a piece of work, beside the networks that are loaded."""
+    dump, name = config.model_dump(mode="json"), work.__name__
+    depends: dict[str, list[Any]] = {
+        "encode_volumes": [dump["resolution"], dump["autoencoder"]],
+        "encode_xrays": [dump["encoder"], dump["dataset"]["radiograph_size"]],
+        "train": [*_trained(config), dump["guidance"]["name"]],
+        "train_classifier": [dump["resolution"], dump["autoencoder"], dump["loss"]],
+        "sample": [*(dump[section] for section in DECISIVE), _guidance_of(config)],
+    }
+    return json.dumps([name, *depends.get(name, [dump["resolution"]])])
 
 
 class Run:
@@ -279,12 +310,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to this file, too")
     options = parser.parse_args(argv)
-    known: dict[str, dict[str, float]] = {}
+    known: dict[str, float] = {}
     counted: dict[str, dict[str, float]] = {}
     for variant in track(options.variants or variants(), "counting", transient=True):
-        config = resolved(variant, options.precision)
-        key = same_memory(config)
-        known[key] = counted[variant] = known.get(key) or peaks_gib(config)
+        counted[variant] = peaks_gib(resolved(variant, options.precision), known)
     if options.json is not None:
         options.json.write_text(json.dumps({"precision": options.precision, "gib": counted}, indent=1) + "\n")
     Console().print(table_of(counted, options.precision))

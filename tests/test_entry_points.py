@@ -12,6 +12,7 @@ import yaml
 
 from x2c.core.run import RunDirectory
 from x2c.core.script import HEAVY, PROJECT
+from x2c.train_command import main
 
 BIN = Path(sys.executable).parent
 
@@ -24,8 +25,9 @@ def shell(*command: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
-def test_accelerate_launch_as_documented(smoke_cache, tmp_path):
-    places = [f"--compute.cache={smoke_cache}", "--runs", str(tmp_path)]
+def test_accelerate_launch_as_documented(smoke_cache, smoke_run, copy_of_run, tmp_path):
+    runs = copy_of_run(smoke_run("full"), tmp_path, begun=True)
+    places = [f"--compute.cache={smoke_cache}", "--runs", str(runs)]
     run = shell("accelerate", "launch", "x2c/train.py", "--variant", "full", "--scale", "smoke", *places)
     assert run.returncode == 0, run.stderr
     assert "own X-ray" in run.stdout
@@ -35,7 +37,7 @@ def test_accelerate_launch_as_documented(smoke_cache, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_line_of_a_wandb_agent(smoke_cache, tmp_path):
+def test_the_line_of_a_wandb_agent(smoke_cache, smoke_run, copy_of_run, tmp_path, monkeypatch):
     """`command:` of the sweep file with its macros filled as `wandb agent` fills them."""
     sweep = yaml.safe_load((PROJECT / "sweeps/losses.yaml").read_text())
     arguments = ["--variant=l1", "--seed=0", "--stages.xray.steps=2"]
@@ -46,20 +48,21 @@ def test_the_line_of_a_wandb_agent(smoke_cache, tmp_path):
         "${args}": arguments,
     }
     line = [word for macro in sweep["command"] for word in macros.get(macro, [macro])]
-    places = ["--scale=smoke", f"--compute.cache={smoke_cache}", f"--runs={tmp_path}"]
-    run = shell(*line, *places, WANDB_MODE="disabled")
-    assert run.returncode == 0, run.stderr
+    assert line[:3] == ["/usr/bin/env", "python", "x2c/train.py"]
+    copy_of_run(smoke_run("l1"), tmp_path, begun=True)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    main([*line[3:], "--scale=smoke", f"--compute.cache={smoke_cache}", f"--runs={tmp_path}"])
     (made,) = tmp_path.glob("l1-smoke-s0-*")
     assert (made / "scores.parquet").exists()
     assert not list(made.glob("wandb/*run-*"))
 
 
 @pytest.mark.slow
-def test_another_tracker_of_accelerate(smoke_cache, tmp_path):
+def test_another_tracker_of_accelerate(smoke_cache, smoke_run, copy_of_run, tmp_path):
     pytest.importorskip("tensorboard")
+    copy_of_run(smoke_run("l1"), tmp_path, begun=True)
     places = [f"--compute.cache={smoke_cache}", f"--runs={tmp_path}", "--tracker=tensorboard"]
-    run = shell("python", "x2c/train.py", "--variant=l1", "--scale=smoke", *places)
-    assert run.returncode == 0, run.stderr
+    main(["--variant=l1", "--scale=smoke", *places])
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,6 @@ from x2c import train_autoencoder
 from x2c.core.errors import UserError, exit_on_user_error
 from x2c.core.files import read_json, write_json
 from x2c.core.registry import AUTOENCODERS
-from x2c.core.script import PROJECT
 from x2c.models.vqgan import report
 from x2c.models.vqgan.network import VQGAN
 
@@ -231,23 +228,18 @@ def test_the_report_saves_what_it_printed_and_its_line_loads_it(tmp_path, capsys
     assert f"{by_hand:.2f} dB" in printed and f"{kept['use']['in_use']} of 16" in printed
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "x2c/train_autoencoder.py", *arguments]
-    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True)
-
-
 @pytest.mark.slow
-def test_the_command_trains_once_and_saves_what_runs_elsewhere(smoke_cache, tmp_path):
+def test_the_command_trains_once_and_saves_what_runs_elsewhere(smoke_cache, tmp_path, capsys):
     shape = ["--autoencoder.codes=64", "--autoencoder.hidden=4"]
     common = ["--variant=l1", "--scale=smoke", f"--compute.cache={smoke_cache}", *shape]
     standin = ["--autoencoder=vqgan_3d_standin", "--autoencoder.steps=2", "--autoencoder.adversarial_after=1"]
-    run = command(*common, *standin, "--out", str(tmp_path / "out"))
-    assert run.returncode == 0, run.stderr
-    assert "12 train volumes" in run.stdout and "4 val volumes" in run.stdout
-    again = command(*common, "--autoencoder=vqgan_3d", f"--autoencoder.source={tmp_path / 'out'}")
-    assert again.returncode == 0, again.stderr
+    train_autoencoder.main([*common, *standin, "--out", str(tmp_path / "out")])
+    run = capsys.readouterr().out
+    assert "12 train volumes" in run and "4 val volumes" in run
+    train_autoencoder.main([*common, "--autoencoder=vqgan_3d", f"--autoencoder.source={tmp_path / 'out'}"])
+    again = capsys.readouterr().out
     # The same numbers: the weights are the same and so is the measurement.
-    rows = [[line for line in r.stdout.splitlines() if "dB" in line or "codes" in line][:3] for r in (run, again)]
+    rows = [[line for line in out.splitlines() if "dB" in line or "codes" in line][:3] for out in (run, again)]
     assert len(rows[0]) == 3 and rows[0] == rows[1]
 
 
