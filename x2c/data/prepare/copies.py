@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from x2c.data.prepare.record import HU_FILE, THUMBNAIL_FILE, XRAY_FILE, Record
-from x2c.data.preprocess.morphology import eroded
 from x2c.data.preprocess.resample import reduced
 from x2c.data.sources.candidate import Candidate
 
@@ -105,7 +104,7 @@ def fine_structure(thumbnail: NDArray[np.int16]) -> NDArray[np.float32]:
     """
     hu = thumbnail.astype(np.float32)
     slope = np.sqrt(sum(np.square(part) for part in np.gradient(ndimage.gaussian_filter(hu, 2.0))))
-    inside = eroded(slope < FLAT_HU)
+    inside = ndimage.binary_erosion(slope < FLAT_HU)
     fine = np.where(inside, np.clip(hu - ndimage.gaussian_filter(hu, 1.5), -LARGEST_HU, LARGEST_HU), 0).ravel()
     return (fine / (np.linalg.norm(fine) or 1.0)).astype(np.float32)
 

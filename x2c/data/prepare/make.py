@@ -35,8 +35,7 @@ from x2c.data.prepare.record import DRR_FILE, HU_FILE, THUMBNAIL_FILE, XRAY_FILE
 from x2c.data.preprocess.box import Box
 from x2c.data.preprocess.chest import chest_box
 from x2c.data.preprocess.coverage import Coverage, coverage, filled_with_air, trimmed, uncovered_share
-from x2c.data.preprocess.lungs import Lungs, find_lungs, volume_ml
-from x2c.data.preprocess.morphology import Mask
+from x2c.data.preprocess.lungs import Lungs, Mask, find_lungs, volume_ml
 from x2c.data.preprocess.resample import resized
 from x2c.data.preprocess.steps import coarse, halves, on_grid, upright
 from x2c.data.readers import Radiograph, read_xray

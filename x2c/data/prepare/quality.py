@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from x2c.data.preprocess.chest import chest_extent, lung_sides
-from x2c.data.preprocess.lungs import LUNG_HU, Lungs, room_air, volume_ml
-from x2c.data.preprocess.morphology import Mask, eroded
+from x2c.data.preprocess.lungs import LUNG_HU, Lungs, Mask, room_air, volume_ml
 from x2c.data.remark import Remark
 from x2c.data.volume import Volume
 
@@ -59,7 +59,7 @@ def grid_remarks(volume: Volume) -> list[Remark]:
 def hu_remarks(coarse: Volume, covered: Mask) -> list[Remark]:
     """Return remarks if the numbers cannot be Hounsfield units, judged where a scan covers the volume."""
     # Beside what is not covered, resampling has mixed air in.
-    inner = eroded(covered, iterations=2, outside=True)
+    inner = ndimage.binary_erosion(covered, iterations=2, border_value=1)
     hu = coarse.hu[inner if inner.any() else covered]
     lowest, highest = float(hu.min()), float(hu.max())
     if highest - lowest < 1:
@@ -132,7 +132,7 @@ def _room_remarks(coarse: Volume, covered: Mask, lungs: Lungs) -> list[Remark]:
     """Return a remark if the room's air is not near −1000 HU."""
     room = room_air((coarse.hu < LUNG_HU) & covered, covered) & ~lungs.mask
     # Without the body's surface, which is tissue in part, and without blankets.
-    inner = eroded(room, iterations=2)
+    inner = ndimage.binary_erosion(room, iterations=2)
     if volume_ml(inner, coarse) < LEAST_ROOM_ML:
         return []
     air = float(np.median(coarse.hu[inner]))

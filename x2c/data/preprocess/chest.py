@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from x2c.data.preprocess.box import Box, box_of
-from x2c.data.preprocess.lungs import LUNG_HU, Lungs, middle_x, volume_ml
-from x2c.data.preprocess.morphology import Mask
+from x2c.data.preprocess.lungs import LUNG_HU, Lungs, Mask, middle_x, volume_ml
 from x2c.data.volume import Volume
 
 ONE_SIDED = 0.25

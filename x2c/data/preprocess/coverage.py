@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from x2c.data.preprocess.box import Box
-from x2c.data.preprocess.morphology import IN_PLANE, Mask, dilated, opened
 from x2c.data.preprocess.resample import AIR_HU
 from x2c.data.volume import Array, Volume
 
+Mask = NDArray[np.bool_]
 SAMPLED_MM = 3.0
 """Distance between the voxels that are sampled, mm."""
 EDGE_SHARE = 0.06
@@ -93,17 +93,15 @@ def coverage(volume: Volume) -> Coverage:
     fill = np.zeros(sampled.shape, bool)
     for value in _edge_values(sampled):
         # Thin along the slices' normal: what an oblique box leaves over a slice may be one slice thick.
-        solid = opened(_framed(np.abs(sampled - value) <= RIPPLE_HU), IN_PLANE)
+        solid = ndimage.binary_opening(_framed(np.abs(sampled - value) <= RIPPLE_HU), np.ones((1, 3, 3), bool))
         pieces, _ = ndimage.label(solid)
-        at_edges = np.ones(pieces.shape, bool)
-        at_edges[(slice(FRAME + 1, -FRAME - 1),) * 3] = False
-        outer = np.unique(pieces[at_edges])
+        outer = np.unique(pieces[~ndimage.binary_erosion(np.ones(pieces.shape, bool), iterations=FRAME + 1)])
         found = np.isin(pieces, outer[outer > 0])[FRAME:-FRAME, FRAME:-FRAME, FRAME:-FRAME]
         if found.mean() > LEAST_SHARE:
             fill |= found
     if fill.any() and not fill.all():
         # Resampling mixes a fill with what lies beside it.
-        fill = dilated(fill)
+        fill = ndimage.binary_dilation(fill)
     return Coverage(~fill if not fill.all() else np.ones_like(fill), (steps[0], steps[1], steps[2]))
 
 

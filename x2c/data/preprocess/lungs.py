@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from x2c.core.errors import UserError
-from x2c.data.preprocess.morphology import CROSS, IN_PLANE, Mask, closed, dilated, opened
 from x2c.data.volume import Volume
 
 COARSE_MM = 3.0
@@ -37,6 +36,7 @@ SPANNING, UNIFORM = 0.95, 0.1
 """Share of the slices that a table runs through, and the most that its area varies, as a share of its mean."""
 LUNG_LIKE_HU = (-960.0, -500.0)
 """Range of HU of aerated lung, without the room's air."""
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def room_air(air: Mask, covered: Mask) -> Mask:
 
 def middle_x(coarse: Volume, covered: Mask, slices: NDArray[np.int64]) -> float:
     """Return the body's middle from right to left, in voxels: the median over slices of the centre of its sides."""
-    body = opened((coarse.hu > LUNG_HU) & covered, IN_PLANE)
+    body = ndimage.binary_opening((coarse.hu > LUNG_HU) & covered, np.ones((1, 3, 3), bool))
     middles = []
     for number in slices:
         columns = np.flatnonzero(body[number].sum(0) > 2)
@@ -107,8 +107,8 @@ def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
     air = (coarse.hu < LUNG_HU) & covered
     room = room_air(air, covered)
     voxel_ml = float(np.prod(coarse.spacing_mm)) / 1000
-    at_sides = _at_sides(coarse, air & ~room, room)
-    lungs = _large((air & ~room) | at_sides, voxel_ml)
+    opened = _at_sides(coarse, air & ~room, room)
+    lungs = _large((air & ~room) | opened, voxel_ml)
     lungs &= ~_table(lungs, coarse)
     if not lungs.any():
         return Lungs(lungs)
@@ -116,11 +116,11 @@ def _by_threshold(coarse: Volume, covered: Mask) -> Lungs:
     lungs = _large(lungs & ~gas, voxel_ml)
     # Padding keeps the closing from eroding what touches the volume's ends.
     whole = np.pad(lungs, 3, mode="edge")
-    filled = closed(whole, CROSS, 3)[3:-3, 3:-3, 3:-3]
-    mask = filled & covered & ~dilated(gas)
+    closed = ndimage.binary_closing(whole, ndimage.generate_binary_structure(3, 1), 3)[3:-3, 3:-3, 3:-3]
+    mask = closed & covered & ~ndimage.binary_dilation(gas)
     mask &= ~_airway(coarse, covered, mask)
     dz, dy, dx = coarse.spacing_mm
-    contact = float((sides(covered) & at_sides & mask).sum()) * dz * (dy + dx) / 200
+    contact = float((sides(covered) & opened & mask).sum()) * dz * (dy + dx) / 200
     return Lungs(mask, float(gas.sum()) * voxel_ml, contact)
 
 
@@ -156,7 +156,7 @@ def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
     """
     # Noise would break gas up, and make some of the emphysema's voxels as dark.
     smooth = ndimage.gaussian_filter(coarse.hu, 1.0)
-    pure = opened(lungs & (smooth < GAS_HU), CROSS, 2)
+    pure = ndimage.binary_opening(lungs & (smooth < GAS_HU), ndimage.generate_binary_structure(3, 1), 2)
     pieces, count = ndimage.label(pure)
     found = np.zeros_like(lungs)
     if not count:
@@ -178,7 +178,7 @@ def _bowel(coarse: Volume, lungs: Mask, voxel_ml: float) -> Mask:
 
 def _bottom(lungs: Mask) -> int | None:
     """Return the lowest slice with more lung in it than the rim of something else."""
-    slices = np.flatnonzero(opened(lungs, IN_PLANE).any((1, 2)))
+    slices = np.flatnonzero(ndimage.binary_opening(lungs, np.ones((1, 3, 3), bool)).any((1, 2)))
     return int(slices[0]) if slices.size else None
 
 
@@ -188,8 +188,9 @@ def _at_sides(coarse: Volume, inner: Mask, room: Mask) -> Mask:
     Above or below, where a lung is narrower, it is air inside of the body (`inner`): foam under the patient is not.
     """
     low, high = LUNG_LIKE_HU
-    pieces, _ = ndimage.label(opened(room & (coarse.hu > low) & (coarse.hu < high), IN_PLANE))
-    touching = np.unique(pieces[dilated(opened(inner, IN_PLANE))])
+    in_plane = np.ones((1, 3, 3), bool)
+    pieces, _ = ndimage.label(ndimage.binary_opening(room & (coarse.hu > low) & (coarse.hu < high), in_plane))
+    touching = np.unique(pieces[ndimage.binary_dilation(ndimage.binary_opening(inner, in_plane))])
     return np.isin(pieces, touching[touching > 0])
 
 
