@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import warnings
 from typing import Any
 
@@ -77,7 +75,8 @@ class StandInLPIPS(Perceptual):
         """No options."""
 
     def __init__(self, options: Options) -> None:
-        super().__init__(copy.deepcopy(_random_lpips()))
+        with seeded(0):
+            super().__init__(_random_lpips())
 
 
 @PERCEPTUAL.register("radimagenet_resnet50")
@@ -103,12 +102,10 @@ class RadImageNet(Perceptual):
         return maps
 
 
-@functools.cache
 def _random_lpips() -> Any:
-    """Return the network of a seed, to be copied; most of its time goes into layers of AlexNet that LPIPS drops."""
     from lpips import LPIPS
 
-    with warnings.catch_warnings(), seeded(0):
+    with warnings.catch_warnings():
         # lpips still passes torchvision's retired argument `pretrained`.
         warnings.simplefilter("ignore", UserWarning)
         return LPIPS(net="alex", pnet_rand=True, verbose=False)
@@ -116,7 +113,8 @@ def _random_lpips() -> Any:
 
 def _alex_lpips(source: str) -> Any:
     path = local_copy("alexnet", source)
-    network = copy.deepcopy(_random_lpips())
+    with seeded(0):
+        network = _random_lpips()
     with expecting("alexnet", path):
         trunk = read_state(path)
         # lpips cuts the trunk into five named slices that keep torchvision's layer numbers.
