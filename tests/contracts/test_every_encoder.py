@@ -1,4 +1,4 @@
-"""What every X-ray encoder keeps: a vector for each radiograph, whatever else is in the batch, from a frozen network."""
+"""Contract of X-ray encoders: a frozen network gives one vector per radiograph, which does not depend on the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every network of volume features keeps: a row for each volume, whatever else is in the batch."""
+"""Contract of networks of volume features: one row per volume, which does not depend on the batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Frames(nn.Module):
 
 @pytest.fixture
 def options(tmp_path, monkeypatch) -> dict[str, dict[str, Any]]:
-    """What makes every entry small, or its published file with other numbers in it."""
+    """Options by entry: a small network, or a file in the published format with random weights."""
     monkeypatch.setenv("X2C_WEIGHTS", str(tmp_path))
     torch.jit.script(Frames()).save(str(tmp_path / "i3d.pt"))
     with seeded(0):

@@ -1,4 +1,4 @@
-"""What every guidance keeps: it trains and samples with the denoiser that it asks for."""
+"""Contract of guidances: each trains and samples with a denoiser that has the label embeddings it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every term's gradient reaches the denoiser, and nothing else moves that must not."""
+"""Contract of loss terms: the gradient reaches the whole denoiser, and frozen networks do not change."""
 
 from __future__ import annotations
 

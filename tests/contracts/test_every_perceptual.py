@@ -1,4 +1,4 @@
-"""What every perceptual distance keeps: nothing from a slice to itself, gradients to both slices and to no weight."""
+"""Contract of perceptual distances: 0 between a slice and itself, gradients to both slices and to no weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every prediction keeps: its target gives x0 back, and weighted losses on x0 cannot explode."""
+"""Contract of predictions: the target gives x0 back, and the gradient of a weighted loss on x0 is bounded."""
 
 from __future__ import annotations
 

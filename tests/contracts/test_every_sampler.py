@@ -1,4 +1,4 @@
-"""Samplers: a perfect denoiser gives back the data, and a volume is its patient's alone."""
+"""Contract of samplers: a perfect denoiser gives the data back, and a volume depends only on its patient and seed."""
 
 from __future__ import annotations
 

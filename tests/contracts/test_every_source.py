@@ -1,4 +1,4 @@
-"""What every source keeps: a folder that is not its layout is one line that names no path and no patient."""
+"""Contract of sources: a folder in another layout is refused in one line that names no path and no patient."""
 
 from __future__ import annotations
 

@@ -386,7 +386,17 @@ def sleeper(tmp_path, clock, on):
     owned.__exit__(None, None, None)
 
 
-def test_who_sleeps_between_the_look_and_the_rename_puts_nothing_in_place(sleeper, monkeypatch):
+def write_report(run):
+    run.report("running", "train", 5, 10)
+
+
+def write_weights(run):
+    with replacing(run.path / "weights") as temporary:
+        temporary.write_text("old")
+
+
+@pytest.mark.parametrize("write", [write_report, write_weights])
+def test_who_sleeps_between_the_look_and_the_rename_puts_nothing_in_place(write, sleeper, monkeypatch):
     run, take_over = sleeper
     replace = os.replace
 
@@ -397,23 +407,8 @@ def test_who_sleeps_between_the_look_and_the_rename_puts_nothing_in_place(sleepe
 
     monkeypatch.setattr(os, "replace", slow)
     with pytest.raises(FileNotFoundError):
-        run.report("running", "train", 5, 10)
-    assert run.done
-
-
-def test_nor_a_file_of_another_kind(sleeper, monkeypatch):
-    run, take_over = sleeper
-    replace = os.replace
-
-    def slow(source, target):
-        monkeypatch.setattr(os, "replace", replace)
-        take_over()
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", slow)
-    with pytest.raises(FileNotFoundError), replacing(run.path / "weights") as temporary:
-        temporary.write_text("old")
-    assert not (run.path / "weights").exists()
+        write(run)
+    assert run.done and not (run.path / "weights").exists()
 
 
 def test_who_sleeps_before_a_line_of_the_log_adds_it_to_no_one_s(sleeper, monkeypatch):
